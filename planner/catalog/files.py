@@ -1,0 +1,129 @@
+"""Reads TOML and CSV files into records; every error names the file, the line and the field."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from planner.errors import CatalogError, did_you_mean
+
+R = TypeVar("R", bound=BaseModel)
+Loc = Sequence[int | str]
+
+
+def read_toml(path: Path, kind: type[R]) -> R:
+    """The record of one TOML file. Raises CatalogError with file and line."""
+    text = read_text(path)
+    try:
+        return kind.model_validate(tomllib.loads(text), strict=False)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(*_toml_syntax(path, str(error))) from None
+    except ValidationError as error:
+        raise describe(error, path, kind, lambda loc: toml_line(text, loc)) from None
+
+
+def read_csv(path: Path, kind: type[R]) -> list[R]:
+    """The records of one CSV file with a header line; blank cells are absent. Raises CatalogError with file and line."""
+    return [record for _, record in numbered_csv(path, kind)]
+
+
+def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """(line number, record) of each row."""
+    reader = csv.reader(read_text(path).splitlines())
+    header = next(reader, None)
+    if not header:
+        raise CatalogError("the file is empty", str(path), f"needs a header line with {', '.join(kind.model_fields)}")
+    unknown = [c for c in header if c not in kind.model_fields]
+    missing = [n for n, f in kind.model_fields.items() if f.is_required() and n not in header]
+    if unknown or missing:
+        what = f"unknown column '{unknown[0]}'" if unknown else f"column '{missing[0]}' is missing"
+        hint = did_you_mean(unknown[0], kind.model_fields) if unknown else ""
+        raise CatalogError(what, f"{path}:1", hint or f"columns: {', '.join(kind.model_fields)}")
+    many = {n for n, f in kind.model_fields.items() if str(f.annotation).startswith("tuple")}
+    for row in reader:
+        line = reader.line_num
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise CatalogError(f"{len(row)} cells where the header has {len(header)}", f"{path}:{line}")
+        cells: dict[str, Any] = {k: (v.split() if k in many else v) for k, v in zip(header, row, strict=True) if v != ""}
+        for name in kind.model_fields.keys() & (header if not cells.keys() >= set(header) else ()):
+            if name not in cells and kind.model_fields[name].is_required():
+                cells[name] = None if "None" in str(kind.model_fields[name].annotation) else cells.get(name)
+                if cells[name] is None and "None" not in str(kind.model_fields[name].annotation):
+                    raise CatalogError(f"'{name}' is blank", f"{path}:{line}")
+        try:
+            yield line, kind.model_validate(cells)
+        except ValidationError as error:
+            raise describe(error, path, kind, lambda _: line) from None  # noqa: B023 - used at once
+
+
+def read_text(path: Path) -> str:
+    """The file's text. Raises CatalogError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise CatalogError(f"cannot read the file: {reason}", str(path)) from None
+
+
+def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of: Any) -> CatalogError:
+    """The first validation error as one line, with did-you-mean for misspelt keys."""
+    first = error.errors()[0]
+    loc = first["loc"]
+    name = ".".join(str(part) for part in loc if not isinstance(part, int))
+    where = f"{path}:{line_of(loc)}"
+    if first["type"] == "extra_forbidden":
+        hint = did_you_mean(str(loc[-1]), _keys_at(kind, loc[:-1]))
+        return CatalogError(f"unknown key '{name}'", where, hint)
+    if first["type"] == "missing":
+        return CatalogError(f"'{name}' is missing", where)
+    value = first.get("input")
+    shown = f", got {value!r}" if not isinstance(value, (dict, list)) else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return CatalogError(f"'{name}': {message[0].lower()}{message[1:]}{shown}", where)
+
+
+def toml_line(text: str, loc: Loc) -> int:
+    """The line (1-based) where a key path stands in TOML text; the nearest enclosing table when the key is absent."""
+    lines = text.splitlines()
+    start, table = 0, [str(p) for p in loc if not isinstance(p, int)]
+    index = next((p for p in loc if isinstance(p, int)), None)
+    if index is not None and len(loc) >= 2:
+        name = re.escape(str(loc[0]))
+        heads = [i for i, s in enumerate(lines) if re.match(rf"\s*\[\[\s*{name}\s*\]\]", s)]
+        start = heads[index] if index < len(heads) else 0
+    elif len(table) > 1:
+        name = re.escape(table[0])
+        start = next((i for i, s in enumerate(lines) if re.match(rf"\s*\[\s*{name}\s*\]", s)), 0)
+    key = re.escape(table[-1]) if table else ""
+    for i in range(start, len(lines)):
+        if i > start and len(loc) > 1 and re.match(r"\s*\[", lines[i]):
+            break
+        if re.match(rf"\s*\"?{key}\"?\s*=", lines[i]):
+            return i + 1
+    return start + 1
+
+
+def _toml_syntax(path: Path, message: str) -> tuple[str, str]:
+    match = re.search(r"\(at line (\d+), column \d+\)", message)
+    line = match.group(1) if match else "end"
+    return f"not valid TOML: {message.split(' (at')[0]}", f"{path}:{line}"
+
+
+def _keys_at(kind: type[BaseModel], loc: Loc) -> list[str]:
+    """Field names of the record found at a key path."""
+    for part in (p for p in loc if not isinstance(p, int)):
+        field = kind.model_fields.get(str(part))
+        annotation = getattr(field, "annotation", None)
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not inner:
+            return []
+        kind = inner[0]
+    return list(kind.model_fields)

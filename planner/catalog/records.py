@@ -1,0 +1,226 @@
+"""The typed, immutable records of the catalogue: model cards, GPUs, offers, prices and where each fact comes from.
+
+Loaders in this folder turn files into these records; every other part of the planner sees only records.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["bf16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
+Variant = Literal["instruct", "thinking", "hybrid", "base"]
+Mode = Literal["instruct", "thinking"]
+Engine = Literal["vllm", "sglang", "trtllm"]
+Kind = Literal["hyperscaler", "neocloud", "reseller", "marketplace", "serverless"]
+Basis = Literal["instance", "gpu"]
+Purchase = Literal["on_demand", "spot", "reserved_1y", "reserved_3y"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+GIB = 2**30
+
+
+class Record(BaseModel):
+    """A frozen record; an unknown key is an error, so a misspelt one cannot be lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Record):
+    """What decides memory and step time: the shape of one LLM, shared by all its checkpoints.
+
+    Layers are counted by kind: ``full_attention_layers`` keep the whole context, ``sliding_layers`` the last
+    ``sliding_window`` tokens, ``linear_layers`` a state of ``linear_state_bytes`` bytes in all per sequence.
+    The kinds need not add up to ``layers`` (some layers of a hybrid have neither attention nor state).
+    """
+
+    attention: Literal["gqa", "mla"]
+    layers: PositiveCount
+    hidden_size: PositiveCount
+    vocabulary: PositiveCount
+    max_context: PositiveCount
+    parameters: Positive  # all weights, counted once
+    attention_heads: PositiveCount
+    kv_heads: PositiveCount  # 1 for MLA, whose latent is not split by heads
+    head_dim: PositiveCount  # of queries and keys; for MLA qk_nope_head_dim + qk_rope_head_dim
+    full_attention_layers: Count
+    sliding_layers: Count = 0
+    sliding_window: Count = 0
+    sliding_kv_heads: PositiveCount | None = None  # where they differ from kv_heads
+    sliding_head_dim: PositiveCount | None = None  # where it differs from head_dim
+    linear_layers: Count = 0
+    linear_state_bytes: Count = 0  # per sequence, all linear layers, as engines keep it
+    kv_lora_rank: Count = 0  # MLA
+    qk_rope_head_dim: Count = 0  # MLA
+    v_head_dim: PositiveCount | None = None  # where it differs from head_dim
+    sparse_context: Count = 0  # tokens attended when attention is sparse (DSA top-k); 0 = dense
+    intermediate_size: Count = 0  # of dense layers; decides whether FP8 blocks divide by TP
+    experts: Count = 0
+    experts_per_token: Count = 0
+    shared_experts: Count = 0
+    moe_layers: Count = 0
+    expert_intermediate_size: Count = 0
+    expert_matrices: Literal[2, 3] = 3  # 3 for gated experts, 2 for plain ones (Nemotron-H)
+    source: str
+    as_of: date
+    note: str = ""
+
+    @property
+    def expert_parameters(self) -> float:
+        """Weights of all routed experts: E · matrices · H · I · layers."""
+        return float(self.experts * self.expert_matrices * self.hidden_size * self.expert_intermediate_size * self.moe_layers)
+
+    @property
+    def active_parameters(self) -> float:
+        """Weights that one token passes through (embedding table included)."""
+        share = self.experts_per_token / self.experts if self.experts else 0.0
+        return self.parameters - self.expert_parameters * (1 - share)
+
+
+class Checkpoint(Record):
+    """One published set of weights; only what somebody publishes can be deployed."""
+
+    id: str  # the publisher's repository name
+    variant: Variant  # hybrid answers in either mode, as asked per request
+    precision: Precision
+    quantised_from: str = ""  # the checkpoint whose scores it takes, times the recovery of `scheme`
+    scheme: str = ""  # row of catalogs/recovery.csv; needed where quantised_from is given
+    fp8_block: Count = 0  # block size of block-quantised weights; shards must be multiples of it
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class Score(Record):
+    """One benchmark score of one checkpoint in one mode, scaled to 0–1."""
+
+    checkpoint: str
+    mode: Mode
+    benchmark: str
+    score: Share
+    self_reported: bool
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class OutputFactor(Record):
+    """How many tokens a reasoning checkpoint writes per token of its answer (reasoning included)."""
+
+    checkpoint: str
+    mode: Mode
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class Card(Record):
+    """One LLM: its architecture, published checkpoints and measured quality."""
+
+    name: str
+    family: str
+    publisher: str
+    licence: str
+    released: date
+    note: str = ""
+    architecture: Architecture
+    checkpoint: tuple[Checkpoint, ...]
+    quality: tuple[Score, ...] = ()
+    output_factor: tuple[OutputFactor, ...] = ()
+
+
+class Gpu(Record):
+    """One accelerator: peaks without sparsity, memory as the device offers it.
+
+    ``link_gb_s`` is one direction of the fastest path between GPUs of one node; ``node_link_gb_s`` between nodes.
+    """
+
+    name: str
+    vendor: Literal["NVIDIA", "AMD", "Intel", "Google"]
+    generation: str
+    form_factor: str
+    memory_gib: Positive
+    bandwidth_gb_s: Positive
+    bf16_tflops: Positive
+    fp8_tflops: Positive | None
+    fp4_tflops: Positive | None
+    int8_tops: Positive | None
+    link_gb_s: Positive
+    node_link_gb_s: Positive
+    tdp_w: Positive | None
+    released: int | None
+    precisions: tuple[Precision, ...]
+    engines: tuple[Engine, ...]
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class Offer(Record):
+    """Something that can be bought: an instance type, or single GPUs of a node, at one location."""
+
+    provider: str
+    kind: Kind
+    region: str
+    geography: str
+    instance_type: str
+    basis: Basis
+    gpu: str
+    gpus_per_instance: PositiveCount  # 1 where basis = gpu
+    gpus_per_node: PositiveCount
+    max_tp: PositiveCount
+    purchase: Purchase
+    usd_per_hour: Positive  # of one instance (basis = instance) or one GPU (basis = gpu)
+    as_of: date
+    dated_by: Literal["row", "snapshot"]  # snapshot: the row itself is undated
+    source: str
+    licence: str
+    note: str = ""
+
+
+class ApiPrice(Record):
+    """A hosted API's price of exactly one model."""
+
+    provider: str
+    model: str  # name of the card
+    checkpoint: str  # the checkpoint it serves, as far as the provider says
+    api_name: str
+    usd_per_million_input: Positive
+    usd_per_million_output: Positive
+    as_of: date
+    source: str
+    licence: str
+
+
+class Recovery(Record):
+    """Share of a benchmark score that a quantisation scheme keeps, over published pairs."""
+
+    scheme: str
+    factor: Annotated[float, Field(gt=0, le=1.05)]
+    lowest: float
+    highest: float
+    pairs: PositiveCount
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class MeasuredConfiguration(Record):
+    """One measured serving configuration: what evidence tiers are keyed on."""
+
+    architecture: str  # name of the card
+    precision: str
+    gpu: str
+    engine: str
+    tp: PositiveCount
+    points: PositiveCount
+    source: str
+    as_of: str
+    licence: str

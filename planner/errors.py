@@ -1,0 +1,47 @@
+"""The errors a user can cause or meet; each is one line saying what, where and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PlannerError(Exception):
+    """Base of all foreseen errors.
+
+    what: the problem in one sentence; where: file, line or flag; hint: what to do. ``exit_code`` is the process's
+    exit status (2 bad usage, config or data; 4 no plan for another reason).
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{line} ({self.hint})" if self.hint else line
+
+
+class CatalogError(PlannerError):
+    """A card, price list or other catalogue file that cannot be used."""
+
+
+class ScenarioError(PlannerError):
+    """A question that is malformed: flags, scenario file or tables."""
+
+
+class SolverError(PlannerError):
+    """No plan for a reason that is not the user's: solver failure, time limit without a plan, failed check."""
+
+    exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """"did you mean 'X'?" for the closest known word, or "" when nothing is close (case is ignored)."""
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    if not close:
+        close = [k for k in by_lower if word.lower() in k][:1]
+    return f"did you mean '{by_lower[close[0]]}'?" if close else ""
