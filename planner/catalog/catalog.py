@@ -1,0 +1,87 @@
+"""The catalogue as one immutable value: everything the planner knows about models, GPUs, prices and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The score of one checkpoint in one mode on one benchmark, and how it is known."""
+
+    benchmark: str
+    score: float
+    self_reported: bool
+    derived: bool  # a quantised checkpoint's score, taken from its original times the scheme's recovery
+    source: str
+    as_of: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A checkpoint answering in one mode: what a request meets."""
+
+    card: Card
+    checkpoint: Checkpoint
+    mode: Mode
+    output_factor: float | None  # tokens written per answer token; 1 when it does not reason, None when unknown
+    output_factor_source: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All records, with the hash of the files they came from."""
+
+    cards: tuple[Card, ...]
+    gpus: Mapping[str, Gpu]
+    offers: tuple[Offer, ...]
+    api_prices: tuple[ApiPrice, ...]
+    recoveries: Mapping[str, Recovery]
+    measured: tuple[MeasuredConfiguration, ...]
+    coefficients_file: Path
+    hash: str
+    folders: tuple[Path, ...] = field(default=())
+
+    @cached_property
+    def served(self) -> tuple[Served, ...]:
+        """Every checkpoint in every mode it answers in; base checkpoints answer nobody."""
+        return tuple(s for card in self.cards for c in card.checkpoint for s in _modes(card, c))
+
+    def quality(self, served: Served, benchmark: str) -> Quality | None:
+        """Its own score if published, else its original's score times the recovery of its scheme; None if neither."""
+        card, checkpoint = served.card, served.checkpoint
+        own = _score(card, checkpoint.id, served.mode, benchmark)
+        if own is not None or not checkpoint.quantised_from:
+            return own
+        base = _score(card, checkpoint.quantised_from, served.mode, benchmark)
+        recovery = self.recoveries.get(checkpoint.scheme)
+        if base is None or recovery is None:
+            return None
+        source = f"{base.source}; times {checkpoint.scheme} recovery {recovery.factor:g} ({recovery.pairs} published pairs, {recovery.lowest:g}-{recovery.highest:g})"
+        return Quality(benchmark, round(base.score * recovery.factor, 5), base.self_reported, True, source, base.as_of, base.note)
+
+
+def _score(card: Card, checkpoint: str, mode: str, benchmark: str) -> Quality | None:
+    for q in card.quality:
+        if q.checkpoint == checkpoint and q.mode == mode and q.benchmark == benchmark:
+            return Quality(benchmark, q.score, q.self_reported, False, q.source, q.as_of.isoformat(), q.note)
+    return None
+
+
+def _modes(card: Card, checkpoint: Checkpoint) -> list[Served]:
+    modes: tuple[Mode, ...] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}[checkpoint.variant]  # type: ignore[assignment]
+    found = []
+    for mode in modes:
+        if mode == "instruct":
+            found.append(Served(card, checkpoint, mode, 1.0))
+            continue
+        names = (checkpoint.id, checkpoint.quantised_from)
+        factor = next((f for name in names for f in card.output_factor if f.checkpoint == name and f.mode == mode), None)
+        found.append(Served(card, checkpoint, mode, factor.factor if factor else None, factor.source if factor else ""))
+    return found

@@ -1,0 +1,144 @@
+"""Capacity: the largest Poisson rate of a workload that one replica sustains while every limit holds at its percentile.
+
+Bisection on the load of the queue in ``queue``; also what several replicas gain, and the service at a given load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.performance.lengths import LengthMix
+from planner.performance.queue import Chain, Interpolation, Rows, chain, quantiles, state, tail, waiting
+from planner.performance.replicas import Floats, Ints
+from planner.performance.step import StepCurves
+
+STEPS = 12  # bisection steps: the load is found to 1/4096, rounded down
+BLOCK = 512  # rows worked on at a time, so that they stay in cache
+OWN_PROMPT = 2.0  # the TTFT formula holds where the limit is this many times the prompt's own prefill; below it capacity fades to 0
+SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit of an SLO; ``percentile`` 50 to 99.9 of all requests stay within it."""
+
+    metric: Literal["ttft", "tpot", "e2e"]
+    limit_s: float
+    percentile: float
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("ttft", "tpot", "e2e") or not self.limit_s > 0 or not 50 <= self.percentile <= 99.9:
+            raise ValueError(f"not a limit: {self}")
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Per replica [P]: rates in requests/s (0 = cannot serve), mean E2E and requests in flight at ``qps``."""
+
+    qps: Floats
+    qps_saturated: Floats
+    e2e_s: Floats
+    in_flight: Floats
+
+
+@dataclass(frozen=True)
+class Service:
+    """Predicted service [P]: each of ttft_s, tpot_s, e2e_s has mean, p50, p90, p95 and p99."""
+
+    ttft_s: dict[str, Floats]
+    tpot_s: dict[str, Floats]
+    e2e_s: dict[str, Floats]
+    in_flight: Floats  # mean per replica
+
+
+def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Capacity:
+    """Capacity of every row. Without limits it is the saturation rate less one bisection step."""
+    parts = [_capacity(curves.take(rows), mix, limits, max_num_seqs[rows]) for rows in _blocks(len(curves))]
+    return Capacity(*(np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4)))
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+
+
+def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, ...]:
+    queue = chain(curves, mix, max_num_seqs)
+    low, high = np.zeros_like(queue.rate), np.ones_like(queue.rate)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        now = state(queue, middle)
+        held = np.ones(middle.shape, dtype=bool)
+        for limit in limits:
+            held &= tail(limit.metric, queue, now, limit.limit_s) <= 1 - limit.percentile / 100
+        low, high = np.where(held, middle, low), np.where(held, high, middle)
+    faded = _fade(queue, limits)
+    serves = (max_num_seqs >= 1)[:, None] & (low > 0) & (faded > 0)
+    load = np.where(serves, low * faded, 0.0)
+    qps = (load * queue.rate)[:, 0]
+    saturated = np.where(serves, np.maximum(_saturated(queue, limits) * faded, load * queue.rate), 0.0)[:, 0]
+    in_flight = np.where(serves, _in_flight(queue, np.maximum(load, 1e-9)), 0.0)[:, 0]
+    return qps, saturated, np.divide(in_flight, qps, out=np.zeros_like(qps), where=qps > 0), in_flight
+
+
+def _in_flight(queue: Chain, load: Rows) -> Rows:
+    found: Rows = state(queue, load).in_flight + waiting(queue, load)
+    return found
+
+
+def _fade(queue: Chain, limits: Sequence[Limit]) -> Rows:
+    """1 where every TTFT limit leaves a prompt its own prefill twice over, falling to 0 where it leaves it once."""
+    factor = np.ones_like(queue.rate)
+    for limit in limits:
+        if limit.metric == "ttft":
+            own = queue.per_token * float(np.quantile(queue.mix.input_tokens, limit.percentile / 100))
+            factor = np.minimum(factor, np.clip((limit.limit_s / np.maximum(own, 1e-12) - 1) / (OWN_PROMPT - 1), 0.0, 1.0))
+    return factor
+
+
+def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
+    """The rate per replica of a very large fleet under least-loaded routing: X(n) at the most sequences the TPOT and E2E limits allow."""
+    n, tpot = queue.n, queue.tpot
+    allowed = n <= queue.slots
+    for limit in limits:
+        if limit.metric == "tpot":
+            allowed = allowed & (tpot <= limit.limit_s)
+        if limit.metric == "e2e":
+            length = float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
+            allowed = allowed & (tpot * length <= limit.limit_s)
+    last = np.maximum(allowed.sum(axis=1) - 1, 0)
+    at = Interpolation(n[0], n[0][last][:, None])
+    seconds = queue.overhead + queue.per_token * queue.mix.mean_input + tpot * (queue.mix.mean_output + 0.5)
+    return at(np.maximum.accumulate(n / seconds, axis=1))
+
+
+def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDArray[np.int64] | int) -> Floats:
+    """Capacity per replica of a pool behind a least-loaded router: rises from one replica's towards the saturated rate."""
+    relief = np.sqrt(np.minimum(np.maximum(replicas_count, 1), 8))
+    found: Floats = qps_saturated - (qps_saturated - capacity_qps) / relief
+    return found
+
+
+def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num_seqs: Ints, pooling: Floats | float = 1.0) -> Service:
+    """Service at a load per replica.
+
+    ``pooling`` is capacity of one replica over pooled capacity per replica (at most 1): a pool at load q serves as one
+    replica does at q x pooling, so that limits which hold for the capacity hold for the service too.
+    """
+    queue = chain(curves, mix, max_num_seqs)
+    load = np.clip((qps_per_replica * np.broadcast_to(pooling, qps_per_replica.shape))[:, None] / queue.rate, 1e-9, 1 - 1e-9)
+    now, waits = state(queue, load), waiting(queue, load)
+    slot_wait = waits / now.rate
+    ttft = queue.overhead + now.step + queue.per_token * mix.mean_input + now.wait_mean + slot_wait
+    e2e = ttft + now.tpot * max(mix.mean_output - 1, 0.0)
+    longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * max(float(mix.output_tokens.max() / mix.mean_output), float(mix.input_tokens.max() / mix.mean_input))
+    means = {"ttft": ttft, "tpot": now.tpot, "e2e": e2e}
+    found = {}
+    for metric, mean in means.items():
+        tails = quantiles(metric, queue, now, list(SHARES.values()), longest)
+        found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0])

@@ -1,0 +1,78 @@
+"""The fitted coefficients of the step-time physics and how far they can be off, as stored in catalogs/coefficients.json.
+
+``python -m planner.performance.fit`` writes that file; nothing at plan time changes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import CatalogError
+from planner.performance.replicas import ENGINES, Floats, Replicas
+
+TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
+# Efficiencies are shares of a hardware peak: no engine effect may lift them above 1.
+EFFICIENCIES = ("weights", "experts", "kv", "decode_flops", "prefill_flops", "expert_flops", "attention_flops", "link")
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Global values, factors per engine and vendor on them, cross-validated errors and one-sided quantiles per tier."""
+
+    source: str
+    fitted: str
+    values: Mapping[str, float]
+    engines: Mapping[str, Mapping[str, float]]  # coefficient -> engine -> factor
+    vendors: Mapping[str, float]  # factor on the whole step
+    data: Mapping[str, str]  # file -> sha256
+    errors: Mapping[str, Any]
+    step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
+
+    def rows(self, replicas: Replicas) -> dict[str, Floats]:
+        """Each coefficient as a column [P, 1], engine effects applied and efficiencies bounded by the hardware."""
+        found = {}
+        for name, value in self.values.items():
+            effect = np.array([self.engines.get(name, {}).get(e, 1.0) for e in ENGINES])
+            row = value * effect[replicas.engine][:, None]
+            found[name] = np.minimum(row, 1.0) if name in EFFICIENCIES else row
+        return found
+
+    def vendor_factor(self, replicas: Replicas) -> Floats:
+        """Factor on the step [P, 1]; a vendor without measurements gets the worst measured one."""
+        worst = max((1.0, *self.vendors.values()))
+        by_gpu = np.array([self.vendors.get(g.vendor, 1.0 if g.vendor == "NVIDIA" else worst) for g in replicas.gpus])
+        column: Floats = by_gpu[replicas.gpu][:, None]
+        return column
+
+    def step_factor(self, tier: NDArray[np.int64], confidence: float) -> Floats:
+        """Measured/predicted step time that is not exceeded with this confidence, per row of tier indices."""
+        factors = np.array([self._quantile(name, confidence) for name in TIERS])
+        return factors[tier]
+
+    def _quantile(self, tier: str, confidence: float) -> float:
+        table = sorted((float(k), v) for k, v in self.step_quantiles[tier].items())
+        rising = np.maximum.accumulate([v for _, v in table])
+        return float(np.interp(confidence, [k for k, _ in table], rising))
+
+
+def load_coefficients(path: Path) -> Coefficients:
+    """Reads catalogs/coefficients.json. Raises CatalogError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        names = ("source", "fitted", "values", "engines", "vendors", "data", "errors", "step_quantiles")
+        found = Coefficients(**{name: raw[name] for name in names})
+    except OSError as error:
+        raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"not a file of fitted coefficients: {error}", str(path)) from None
+    missing = [t for t in TIERS if t not in found.step_quantiles]
+    if missing:
+        raise CatalogError(f"no step quantiles for tier '{missing[0]}'", str(path))
+    return found

@@ -1,0 +1,67 @@
+"""Evidence tier of each replica type: how near the nearest measured configuration is.
+
+Keyed on architecture and precision, not on the checkpoint's name, so that checkpoints of one architecture share measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.catalog.records import MeasuredConfiguration
+from planner.performance.coefficients import TIERS
+from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
+
+__all__ = ["TIERS", "Evidence", "evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``tier`` [P] indexes TIERS, ``nearest`` [P] the measured configurations (-1 = none near)."""
+
+    tier: Ints
+    nearest: Ints
+
+
+def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration]) -> Evidence:
+    """Tiers of all replica types; ``architecture_names`` names the rows of ``replicas.architectures``.
+
+    measured: architecture, precision, GPU, engine and TP were measured; anchored: architecture and GPU;
+    transferred: the GPU with another model; modelled: nothing near. PP was never measured, so PP > 1 is at best anchored.
+    """
+    ours = _ours(replicas)
+    theirs = _theirs(replicas, architecture_names, measured)
+    # From far to near: each nearer match overwrites. Columns: GPU, architecture, precision, engine, TP, PP.
+    tier, nearest = np.full(len(replicas), 3), np.full(len(replicas), -1)
+    for level, columns in ((2, [0]), (1, [0, 1]), (1, [0, 1, 3]), (1, [0, 1, 2]), (1, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4, 5])):
+        found = _look_up(ours[:, columns], theirs[:, columns])
+        tier, nearest = np.where(found >= 0, level, tier), np.where(found >= 0, found, nearest)
+    return Evidence(tier, nearest)
+
+
+def _ours(r: Replicas) -> Ints:
+    return np.stack((r.gpu, r.architecture, r.precision, r.engine, r.tp, r.pp), axis=1)
+
+
+def _theirs(replicas: Replicas, names: tuple[str, ...], measured: Sequence[MeasuredConfiguration]) -> Ints:
+    gpus = {g.name: i for i, g in enumerate(replicas.gpus)}
+    architectures = {name: i for i, name in enumerate(names)}
+    precisions, engines = ({p: i for i, p in enumerate(PRECISIONS)}, {e: i for i, e in enumerate(ENGINES)})
+    rows = [
+        (gpus.get(m.gpu, -1), architectures.get(m.architecture, -1), precisions.get(m.precision, -1), engines.get(m.engine, -1), m.tp, 1)
+        for m in measured
+    ]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 6)
+
+
+def _look_up(ours: Ints, theirs: Ints) -> NDArray[np.int64]:
+    """Index of the first row of ``theirs`` equal to each row of ``ours``, or -1."""
+    first: dict[bytes, int] = {}
+    for i, row in enumerate(np.ascontiguousarray(theirs)):
+        first.setdefault(row.tobytes(), i)
+    unique, inverse = np.unique(ours, axis=0, return_inverse=True)
+    found = np.array([first.get(row.tobytes(), -1) for row in np.ascontiguousarray(unique)], dtype=np.int64)
+    return found[inverse.ravel()] if len(ours) else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,54 @@
+"""Memory fit: weights, activations, reserve and KV cache of each replica type on one of its GPUs.
+
+Gives the largest concurrency with room for whole requests; zero means the replica type does not fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.catalog.records import GIB
+from planner.performance.lengths import LengthMix
+from planner.performance.physics import kv_per_sequence, shapes
+from planner.performance.replicas import Floats, Ints, Replicas
+
+# github:ai-dynamo/aiconfigurator@095f58a5 (Apache-2.0), aic-core backends and systems/*.yaml: peak activations are
+# 2 bytes x tokens x hidden x factor, the factor by TP (1, 2, 4, 8) and doubled for MoE. The highest (SGLang) of its
+# factors are used for every engine; NCCL buffers and the runtime's own memory are its observations too.
+ACTIVATION_FACTOR = (14.0, 8.5, 6.5, 6.5)
+NCCL_GIB = (0.0, 358612992 / GIB, 411041792 / GIB, 411041792 / GIB)
+RUNTIME_GIB = 3.5
+RUNTIME_SHARE = 0.05  # assumption: small GPUs (below 70 GiB) are run with a runtime and CUDA graphs cut down to this share
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GiB per GPU [P]. ``kv_gib_per_sequence`` is one whole request (mean over the mix), ``slots`` the requests that fit at once."""
+
+    weights: Floats
+    activations: Floats
+    reserve: Floats
+    limit: Floats
+    kv_budget_gib: Floats
+    kv_gib_per_sequence: Floats
+    slots: Ints
+
+
+def memory_fit(replicas: Replicas, mix: LengthMix, gpu_memory_utilization: float = 0.92, max_num_batched_tokens: int = 8192) -> Memory:
+    """What fits within ``gpu_memory_utilization`` of the GPU. ``slots`` is 0 too where the longest request of the mix finds no room."""
+    shape = shapes(replicas)
+    whole = mix.input_tokens + mix.output_tokens
+    size = np.clip(np.ceil(np.log2(np.maximum(replicas.tp, 1))).astype(int), 0, 3)
+    moe = replicas.of_architecture(lambda a: 2.0 if a.experts else 1.0)
+    activations = 2.0 * max_num_batched_tokens * shape.hidden * np.array(ACTIVATION_FACTOR)[size] * moe / GIB
+    gpu_memory = replicas.of_gpu(lambda g: g.memory_gib)
+    reserve = np.minimum(RUNTIME_GIB, RUNTIME_SHARE * gpu_memory) + np.array(NCCL_GIB)[size]
+    weights = shape.stored / shape.pp / GIB
+    limit = gpu_memory_utilization * gpu_memory
+    budget = limit - weights - activations - reserve
+    per_sequence = kv_per_sequence(replicas, shape, whole) / shape.pp / GIB
+    longest = kv_per_sequence(replicas, shape, np.array([whole.max()])) / shape.pp / GIB
+    slots = np.where((budget > 0) & (longest <= budget), np.floor(np.maximum(budget, 0) / per_sequence), 0).astype(np.int64)
+    return Memory(weights, activations, reserve, limit, budget, per_sequence, slots)

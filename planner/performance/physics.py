@@ -1,0 +1,165 @@
+"""What one GPU must store, read, compute and send for each replica type: bytes and FLOPs, no fitted numbers.
+
+Memory fit, step times and the fit of the coefficients all start from these arrays, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.catalog.records import Architecture, Gpu
+from planner.performance.lengths import LengthMix
+from planner.performance.replicas import PRECISIONS, Floats, Replicas
+
+# Bytes per weight as published checkpoints store them: (layers of a dense model, non-expert layers of an MoE, experts).
+# 4-bit formats carry block scales (nvfp4 8 bits per 16 weights, mxfp4 8 per 32, int4 about the same) and, in MoE
+# checkpoints, cover the experts only; nvfp4 ones keep the rest in 8 and 16 bits mixed, taken as 1 byte.
+BYTES: dict[str, tuple[float, float, float]] = {
+    "bf16": (2.0, 2.0, 2.0),
+    "fp8": (1.0, 1.0, 1.0),
+    "int8": (1.0, 1.0, 1.0),
+    "nvfp4": (0.5625, 1.0, 0.5625),
+    "mxfp4": (0.53125, 2.0, 0.53125),
+    "int4": (0.53125, 2.0, 0.53125),
+}
+FP8_KV = ("fp8", "nvfp4")  # engines serve these checkpoints with a 1-byte KV cache; all others keep 2 bytes
+TABLE_BYTES = 2.0  # embedding and output head stay in 16 bits
+TIED_SHARE = 0.08  # an embedding table larger than this share of all weights is taken to be shared with the output head
+TERA, GIGA = 1e12, 1e9
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Per replica type [P]; bytes and FLOPs are per GPU of the TP group with all layers (PP is applied by the user of it)."""
+
+    stored: Floats  # bytes of all weights
+    dense_read: Floats  # bytes one pass reads whatever it computes
+    expert_read: Floats  # bytes of all routed experts
+    expert_share: Floats  # share of experts one token touches; 1 without experts
+    dense_flops: Floats  # per token
+    expert_flops: Floats  # per token
+    attention_flops: Floats  # of prefill, per prompt token and token of prompt (full-attention layers)
+    kv_heads_bytes: Floats  # KV bytes per token of context kept (full attention)
+    sliding_bytes: Floats  # the same for sliding layers, per token inside the window
+    state_bytes: Floats  # of linear layers, per sequence
+    bandwidth: Floats  # bytes/s
+    peak: Floats  # FLOP/s at the checkpoint's precision
+    peak_16: Floats  # FLOP/s of BF16, for attention
+    link: Floats  # bytes/s
+    layers: Floats
+    moe_layers: Floats
+    hidden: Floats
+    tp: Floats
+    pp: Floats
+
+
+def shapes(replicas: Replicas) -> Shapes:
+    """The shapes of all replica types."""
+    tp, pp = replicas.tp.astype(float), replicas.pp.astype(float)
+    weight = np.array([[_weights(a, p) for p in PRECISIONS] for a in replicas.architectures])[replicas.architecture, replicas.precision]
+    peak = np.array([[_peak(g, p) for p in PRECISIONS] for g in replicas.gpus])[replicas.gpu, replicas.precision]
+    kv_bytes = np.array([1.0 if p in FP8_KV else 2.0 for p in PRECISIONS])[replicas.precision]
+    a, g = replicas.of_architecture, replicas.of_gpu
+    return Shapes(
+        stored=weight[:, 0] / tp,
+        dense_read=weight[:, 1] / tp,
+        expert_read=weight[:, 2] / tp,
+        expert_share=a(lambda x: x.experts_per_token / x.experts if x.experts else 1.0),
+        dense_flops=a(lambda x: 2 * _dense_weights(x)) / tp,
+        expert_flops=a(lambda x: 2 * x.expert_parameters * x.experts_per_token / max(x.experts, 1)) / tp,
+        attention_flops=a(_attention_flops) / tp,
+        kv_heads_bytes=kv_bytes * _kv_values(replicas, sliding=False),
+        sliding_bytes=kv_bytes * _kv_values(replicas, sliding=True),
+        state_bytes=a(lambda x: x.linear_state_bytes) / tp,
+        bandwidth=g(lambda x: x.bandwidth_gb_s) * GIGA,
+        peak=peak,
+        peak_16=g(lambda x: x.bf16_tflops) * TERA,
+        link=g(lambda x: x.link_gb_s) * GIGA,
+        layers=a(lambda x: x.layers),
+        moe_layers=a(lambda x: x.moe_layers),
+        hidden=a(lambda x: x.hidden_size),
+        tp=tp,
+        pp=pp,
+    )
+
+
+def kv_per_sequence(replicas: Replicas, shape: Shapes, context: Floats) -> Floats:
+    """KV bytes that sequences of these context lengths [J] keep per GPU of the TP group, all layers, state included: [P], mean over J."""
+    window = np.array([[np.minimum(context, a.sliding_window or 0).mean()] for a in replicas.architectures])[replicas.architecture, 0]
+    return shape.kv_heads_bytes * context.mean() + shape.sliding_bytes * window + shape.state_bytes
+
+
+def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
+    """KV bytes read per sequence and step at the mix's mean context in decoding (long answers decode longer): [P]."""
+    context = mix.input_tokens + mix.output_tokens / 2
+    share = mix.output_tokens / mix.output_tokens.sum()
+    full = np.array([share @ (np.minimum(context, a.sparse_context) if a.sparse_context else context) for a in replicas.architectures])
+    slide = np.array([share @ np.minimum(context, a.sliding_window) for a in replicas.architectures])
+    # A linear layer's state is read and written back in every step.
+    return shape.kv_heads_bytes * full[replicas.architecture] + shape.sliding_bytes * slide[replicas.architecture] + 2 * shape.state_bytes
+
+
+def attention_context(replicas: Replicas, mix: LengthMix) -> Floats:
+    """Mean tokens a prompt token attends to, scaled to full-attention layers: E[i^2]/E[i]/2, less for windows and sparse attention: [P]."""
+    tokens, total = mix.input_tokens, mix.input_tokens.sum()
+    return np.array([_attended(a, tokens, float(total)) for a in replicas.architectures])[replicas.architecture]
+
+
+def _attended(a: Architecture, tokens: Floats, total: float) -> float:
+    full = np.minimum(tokens / 2, a.sparse_context) if a.sparse_context else tokens / 2
+    slide = np.minimum(tokens / 2, a.sliding_window)
+    ratio = a.sliding_layers / max(a.full_attention_layers + a.sliding_layers, 1)
+    return float(tokens @ (full * (1 - ratio) + slide * ratio) / total)
+
+
+def _weights(a: Architecture, precision: str) -> tuple[float, float, float]:
+    """(stored, read besides experts, all experts) in bytes, whole replica. The input embedding is looked up, not read."""
+    dense, moe, expert = BYTES[precision]
+    table, tables = _tables(a)
+    other = max(a.parameters - a.expert_parameters - tables * table, 0.0) * (moe if a.experts else dense)
+    experts = a.expert_parameters * expert
+    return other + experts + tables * table * TABLE_BYTES, other + table * TABLE_BYTES, experts
+
+
+def _tables(a: Architecture) -> tuple[float, int]:
+    """(weights of one vocabulary table, how many the checkpoint holds)."""
+    table = float(a.vocabulary * a.hidden_size)
+    return table, 1 if table > TIED_SHARE * a.parameters else 2
+
+
+def _dense_weights(a: Architecture) -> float:
+    """Weights each token is multiplied with, without routed experts and the input embedding."""
+    table, tables = _tables(a)
+    return max(a.parameters - a.expert_parameters - (tables - 1) * table, table)
+
+
+def _attention_flops(a: Architecture) -> float:
+    """FLOPs of QK and PV per prompt token and attended token, over all attention layers."""
+    value = a.v_head_dim or a.head_dim
+    return 2.0 * a.attention_heads * (a.head_dim + value) * (a.full_attention_layers + a.sliding_layers)
+
+
+def _kv_values(replicas: Replicas, sliding: bool) -> Floats:
+    """KV numbers per token per GPU, all layers. Heads are split over TP until one is left; the MLA latent is copied to every rank."""
+    if not sliding:
+        latent = replicas.of_architecture(lambda a: (a.kv_lora_rank + a.qk_rope_head_dim) * a.full_attention_layers if a.attention == "mla" else 0.0)
+        per_head = replicas.of_architecture(lambda a: (a.head_dim + (a.v_head_dim or a.head_dim)) * a.full_attention_layers if a.attention == "gqa" else 0.0)
+        heads = replicas.of_architecture(lambda a: a.kv_heads)
+        return latent + per_head * np.ceil(heads / replicas.tp)
+    per_head = replicas.of_architecture(lambda a: 2.0 * (a.sliding_head_dim or a.head_dim) * a.sliding_layers)
+    heads = replicas.of_architecture(lambda a: a.sliding_kv_heads or a.kv_heads)
+    return per_head * np.ceil(heads / replicas.tp)
+
+
+def _peak(gpu: Gpu, precision: str) -> float:
+    """FLOP/s of the matrix products. Weight-only formats, and formats the GPU has no units for, compute in BF16."""
+    eight = gpu.fp8_tflops or gpu.bf16_tflops
+    if precision == "fp8":
+        return eight * TERA
+    if precision == "int8":
+        return (gpu.int8_tops or gpu.bf16_tflops) * TERA
+    if precision == "nvfp4" and gpu.fp4_tflops:
+        return float(np.sqrt(gpu.fp4_tflops * eight)) * TERA  # part of the layers stays in 8 bits
+    return gpu.bf16_tflops * TERA

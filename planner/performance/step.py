@@ -1,0 +1,103 @@
+"""Step times: how long one decode step takes at each concurrency, and what a prompt token and a request add.
+
+A roofline with few fitted coefficients; never faster than bytes over bandwidth or FLOPs over peak, never shorter with more sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.performance.coefficients import Coefficients
+from planner.performance.lengths import LengthMix
+from planner.performance.physics import Shapes, attention_context, kv_read, shapes
+from planner.performance.replicas import Floats, Replicas
+
+MAX_SEQUENCES = 1024
+CHUNK = 8192  # tokens per step that engines allow by default on data-centre GPUs (max_num_batched_tokens)
+GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (np.arange(1, 61) / 10))))).astype(float)
+
+
+@dataclass(frozen=True)
+class StepCurves:
+    """Decode step and prompt cost of P replica types for one length mix, on a common grid of sequences [G]."""
+
+    n: Floats
+    step_s: Floats  # [P, G]
+    prefill_s_per_token: Floats  # [P]
+    overhead_s: Floats  # [P], once per request
+
+    def __len__(self) -> int:
+        return len(self.step_s)
+
+    def take(self, index: NDArray[Any] | slice) -> StepCurves:
+        """The rows chosen by an index array, a mask or a slice."""
+        return StepCurves(self.n, self.step_s[index], self.prefill_s_per_token[index], self.overhead_s[index])
+
+    def scaled(self, factor: Floats) -> StepCurves:
+        """Step and prompt cost times a factor per row: the one place where confidence enters."""
+        return StepCurves(self.n, self.step_s * factor[:, None], self.prefill_s_per_token * factor, self.overhead_s)
+
+
+def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients) -> StepCurves:
+    """Curves of all replica types for one mix.
+
+    Pipeline parallel: a token passes every stage, so the step is the sum over all layers, of a micro-batch of 1/pp of the
+    sequences (engines keep pp micro-batches in flight). Each stage pays the fixed step overhead, and prompts are given no
+    gain from pipelining at all, because their uneven chunks leave bubbles: conservative, and not checked against measurements.
+    """
+    shape, e = shapes(replicas), coefficients.rows(replicas)
+    vendor = coefficients.vendor_factor(replicas)
+    step = decode_step(shape, e, kv_read(replicas, shape, mix), GRID[None, :]) * vendor
+    prefill = prefill_step(shape, e, attention_context(replicas, mix), CHUNK) / CHUNK * vendor
+    return StepCurves(GRID, step, prefill[:, 0] * e["interference"][:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy())
+
+
+def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:
+    """Seconds of one decode step with ``sequences`` [., G] in flight; ``kv`` is bytes read per sequence [P]."""
+    batch = np.maximum(sequences / shape.pp[:, None], 1.0)
+    products = _soft_max(_weight_time(shape, e, batch), _decode_flops(shape, e) * batch)
+    attention = (kv / shape.bandwidth)[:, None] * batch / e["kv"]
+    overhead = _layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None] + e["sequence_s"] * batch
+    return products + attention + _all_reduce(shape, e, batch) + overhead
+
+
+def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
+    """Seconds [P, 1] that ``tokens`` prompt tokens add to a step, each attending to ``context`` [P] tokens of its prompt."""
+    peak = shape.peak[:, None]
+    flops = shape.dense_flops[:, None] / (peak * e["prefill_flops"]) + shape.expert_flops[:, None] / (peak * e["expert_flops"])
+    attention = (shape.attention_flops * context / shape.peak_16)[:, None] / e["attention_flops"]
+    products = _soft_max(_weight_time(shape, e, tokens), flops * tokens)
+    return products + attention * tokens + _all_reduce(shape, e, tokens)
+
+
+def _weight_time(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
+    """Seconds to read the weights that a pass of ``tokens`` touches: each expert with probability 1 - (1 - k/E)^tokens."""
+    touched = -np.expm1(tokens * np.log1p(-np.minimum(shape.expert_share, 0.999999))[:, None])
+    dense = (shape.dense_read / shape.bandwidth)[:, None] / e["weights"]
+    return dense + (shape.expert_read / shape.bandwidth)[:, None] / e["experts"] * touched
+
+
+def _decode_flops(shape: Shapes, e: dict[str, Floats]) -> Floats:
+    """Seconds of matrix products per decoded token."""
+    return ((shape.dense_flops + shape.expert_flops) / shape.peak)[:, None] / e["decode_flops"]
+
+
+def _all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
+    """Two all-reduces per layer: a latency that grows with log2 TP, and 2 bytes x hidden per token over the link."""
+    tp = shape.tp[:, None]
+    sent = 2 * (tp - 1) / tp * (2 * shape.hidden / shape.link)[:, None] * tokens / e["link"]
+    return 2 * shape.layers[:, None] * (e["all_reduce_s"] * np.log2(tp) + sent)
+
+
+def _layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
+    return shape.layers[:, None] * e["layer_s"] + shape.moe_layers[:, None] * e["moe_layer_s"]
+
+
+def _soft_max(a: Floats, b: Floats) -> Floats:
+    """A smooth maximum, never below either: (a^3 + b^3)^(1/3)."""
+    total: Floats = np.cbrt(a * a * a + b * b * b)
+    return total

@@ -1,0 +1,29 @@
+"""Capacity: a pool carries no more than its replicas in service sustain inside the SLO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyomo.core.base import Constraint
+from pyomo.core.util import quicksum
+
+from planner.program.problem import Pool, Problem
+
+
+def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """Σ_w x[w,p]/μ[p,w] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
+    Σ_o n[p,o] ≥ (r[p] + k)·y[p] where capacity μ[p,w] needs at least r[p] replicas in service.
+    """
+    u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
+
+    def carried(m: Any, p: int) -> Any:
+        load = quicksum(m.x[w, p] * (1 / pools[p].capacity[w]) for w in pools[p].workloads)
+        spare = k * m.y[p] if k else 0
+        return load <= u * (quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])) - spare)
+
+    def size(m: Any, p: int) -> Any:
+        least = pools[p].replicas + k
+        return quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])) >= least * m.y[p]
+
+    m.capacity = Constraint(range(len(pools)), rule=carried)
+    m.pool_size = Constraint([p for p in m.pool_keys if pools[p].replicas + k > 1], rule=size)

@@ -1,0 +1,42 @@
+"""The program's table of contents: variables, one family of constraints after another, objective.
+
+minimise  Σ_o p[o]·I[o]   subject to the families named below; sets and symbols as in docs/program.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyomo.core.base.PyomoModel import ConcreteModel
+
+from planner.program import capacity, demand, objective, packing, policy, quality, use, variables
+from planner.program.pools import counts_pools, pools
+from planner.program.problem import Pool, Problem
+
+
+@dataclass(frozen=True)
+class Built:
+    """A program ready to solve, with the pools its indices stand for."""
+
+    program: Any  # pyomo ConcreteModel (Pyomo ships no types)
+    problem: Problem
+    pools: tuple[Pool, ...]
+
+
+def build(problem: Problem, relax: str | None = None) -> Built:
+    """The Pyomo program of a problem.
+
+    relax: name of one demand (budget, quota, max_gpus, demand) that may be broken; then the objective is by how little.
+    """
+    all_pools = pools(problem)
+    m = ConcreteModel()
+    variables.declare(m, problem, all_pools, counted=counts_pools(problem, all_pools), relax=relax)
+    demand.define(m, problem, all_pools)
+    capacity.define(m, problem, all_pools)
+    packing.define(m, problem, all_pools)
+    quality.define(m, problem, all_pools)
+    use.define(m, problem, all_pools)
+    policy.define(m, problem, all_pools)
+    objective.define(m, problem, relax)
+    return Built(m, problem, all_pools)

@@ -1,0 +1,63 @@
+"""From problem to solution: build, solve, round, polish; and the smallest relaxation of one demand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.program.model import Built, build
+from planner.program.objective import polish
+from planner.program.problem import ChosenPool, Problem, Solution
+from planner.program.solver import Limits, Outcome, optimise
+
+EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
+
+
+def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
+    """The cheapest plan of a problem, ties broken (``tidy``) towards fewest pools, fewest GPUs, highest quality."""
+    built = build(problem)
+    outcome = optimise(built.program, limits)
+    solution = _solution(built, outcome)
+    if not (tidy and solution.found and outcome.status == "optimal" and len(built.program.y)):
+        return solution
+    built.program.pool_columns = [pool.column for pool in built.pools]
+    polish(built.program, problem, solution.cost)
+    better = optimise(built.program, replace(limits, gap=0.0))
+    if better.status not in ("optimal", "feasible"):
+        return solution
+    tidied = _solution(built, better)
+    if tidied.cost > solution.cost * (1 + 1e-7) + 1e-7:
+        return solution
+    return replace(tidied, status=solution.status, bound=min(solution.bound, tidied.cost), gap=solution.gap, variables=solution.variables, constraints=solution.constraints)
+
+
+def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
+    """The plan that breaks one demand (budget, quota, max_gpus, demand) by least; ``slack`` says by how much."""
+    built = build(problem, relax)
+    return _solution(built, optimise(built.program, limits))
+
+
+def _solution(built: Built, outcome: Outcome) -> Solution:
+    """Plain records of the incumbent, integers rounded, unused pools dropped, cost counted anew."""
+    size = {"variables": outcome.variables, "constraints": outcome.constraints}
+    if outcome.status not in ("optimal", "feasible"):
+        return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, **size)
+    m, problem = built.program, built.problem
+    chosen = tuple(c for p in range(len(built.pools)) if (c := _chosen(built, p)).traffic)
+    held = {o: count for o in m.offer_keys if (count := round(_value(m.I[o])))}
+    cost = sum(problem.offers[o].usd_per_hour * count for o, count in held.items())
+    slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
+    bound = min(outcome.bound, cost) if not slack else outcome.bound
+    return Solution(outcome.status, cost, bound, max(0.0, (cost - bound) / cost) if cost else 0.0, chosen, held, slack, **size)
+
+
+def _chosen(built: Built, p: int) -> ChosenPool:
+    m, pool = built.program, built.pools[p]
+    traffic = {w: x for w in pool.workloads if (x := _value(m.x[w, p])) > EPSILON * built.problem.demands[w].rate}
+    replicas = {o: count for o in built.problem.columns[pool.column].offers if (count := round(_value(m.n[p, o])))}
+    return ChosenPool(pool, replicas, traffic)
+
+
+def _value(variable: Any) -> float:
+    """The incumbent's value; 0 for a variable in no row."""
+    return float(variable.value or 0.0)

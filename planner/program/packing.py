@@ -1,0 +1,48 @@
+"""Packing: replicas fit on the instances held, host by host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyomo.core.base import Constraint
+from pyomo.core.util import quicksum
+
+from planner.program.problem import Pool, Problem, Purchasable
+
+
+def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """For each offer o and each power of two s ≤ G[o] that some replica on it needs:
+    Σ_{p: g≥s} (g[p]/s)·n[p,o] ≤ ⌊G[o]/s⌋·I[o].
+
+    Replicas have 2^k GPUs, so they tile an instance and the rows are exact: those of size ≥ s take ⌊G/s⌋ places at most.
+    A replica larger than an instance takes ⌈g/G⌉ whole ones. Where GPUs are sold one by one, one row counts GPUs.
+    """
+
+    def rule(m: Any, o: int, s: int) -> Any:
+        offer = problem.offers[o]
+        places = offer.gpus // s if offer.whole else 1
+        needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o])
+        taken = quicksum(_places(g, s, offer) * m.n[key] for key, g in needs if g >= s)
+        return taken <= places * m.I[o]
+
+    rows = [(o, s) for o in m.offer_keys for s in _steps(problem.offers[o], {_size(problem, pools[p]) for p, _ in m.replicas_by_offer[o]})]
+    m.packing = Constraint(rows, rule=rule)
+
+
+def _size(problem: Problem, pool: Pool) -> int:
+    return problem.columns[pool.column].gpus
+
+
+def _steps(offer: Purchasable, sizes: set[int]) -> list[int]:
+    """The powers of two that matter on an offer: the sizes of its replicas, cut to the instance."""
+    if not offer.whole:
+        return [1]
+    largest = 1 << (offer.gpus.bit_length() - 1)
+    return sorted({min(g, largest) for g in sizes})
+
+
+def _places(g: int, s: int, offer: Purchasable) -> int:
+    """Places of size s that a replica of g GPUs takes."""
+    if offer.whole and g > offer.gpus:
+        return -(-g // offer.gpus) * (offer.gpus // s)
+    return g // s

@@ -1,0 +1,68 @@
+"""Policy: quotas and caps on GPUs held, budget, and how many distinct models, GPU types and locations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+from pyomo.core.base import Binary, Constraint, Var
+from pyomo.core.util import quicksum
+
+from planner.program.problem import Pool, Problem
+from planner.program.variables import slack
+
+
+def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """Σ_{o of GPU γ} G[o]·I[o] ≤ quota[γ]; Σ_o G[o]·I[o] ≤ max_gpus; Σ_o p[o]·I[o] ≤ budget;
+    y[p] ≤ used[k(p)], Σ_k used[k] ≤ limit for models and GPU types; I[o] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
+    """
+    rules, offers = problem.rules, problem.offers
+
+    def held(gpu: str | None) -> Any:
+        return quicksum(offers[o].gpus * m.I[o] for o in m.offer_keys if gpu in (None, offers[o].gpu))
+
+    stocked = [g for g in rules.quota if any(offers[o].gpu == g for o in m.offer_keys)]
+    m.quota = Constraint(stocked, rule=lambda m, g: held(g) <= rules.quota[g] + slack(m, "quota", g))
+    if rules.max_gpus is not None and m.offer_keys:
+        m.max_gpus = Constraint(expr=held(None) <= rules.max_gpus + slack(m, "max_gpus"))
+    if rules.budget is not None and m.offer_keys:
+        m.budget = Constraint(expr=quicksum(offers[o].usd_per_hour * m.I[o] for o in m.offer_keys) <= rules.budget + slack(m, "budget"))
+    _distinct(m, "model", rules.max_models, pools, lambda p: problem.columns[p.column].model)
+    _distinct(m, "gpu_type", rules.max_gpu_types, pools, lambda p: problem.columns[p.column].gpu)
+    _locations(m, problem, pools)
+
+
+def _distinct(m: Any, name: str, limit: int | None, pools: tuple[Pool, ...], key: Callable[[Pool], str]) -> None:
+    """At most ``limit`` different keys among the pools in use."""
+    keys = sorted({key(p) for p in pools})
+    if limit is None or len(keys) <= limit:
+        return
+    used = Var(keys, domain=Binary)
+    m.add_component(f"used_{name}", used)
+    m.add_component(f"{name}_in_use", Constraint(m.pool_keys, rule=lambda m, p: m.y[p] <= used[key(pools[p])]))
+    m.add_component(f"max_{name}s", Constraint(expr=quicksum(used.values()) <= limit))
+
+
+def _locations(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """At most so many locations hold instances. Ī[o] is what would serve everything on offer o alone."""
+    places = sorted({problem.offers[o].location for o in m.offer_keys})
+    limit = problem.rules.max_locations
+    if limit is None or len(places) <= limit:
+        return
+    enough = _most_instances(m, problem, pools)
+    m.used_location = Var(places, domain=Binary)
+    m.location_in_use = Constraint(m.offer_keys, rule=lambda m, o: m.I[o] <= enough[o] * m.used_location[problem.offers[o].location])
+    m.max_locations = Constraint(expr=quicksum(m.used_location.values()) <= limit)
+
+
+def _most_instances(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> dict[int, int]:
+    """A bound on I[o]: every pool that fits serves all its workloads there, each replica on instances of its own."""
+    rules, most = problem.rules, dict.fromkeys(m.offer_keys, 0)
+    for p, o in m.replica_keys:
+        pool, offer = pools[p], problem.offers[o]
+        load = sum(problem.demands[w].rate / pool.capacity[w] for w in pool.workloads)
+        replicas = max(ceil(load / rules.max_slo_load), pool.replicas) + rules.spare_replicas
+        each = ceil(problem.columns[pool.column].gpus / offer.gpus)
+        most[o] = max(most[o], replicas * each)
+    return {o: n * max(1, len(problem.demands)) * (rules.pools_per_workload or 8) for o, n in most.items()}

@@ -1,0 +1,130 @@
+"""What the program is given and what it answers: plain records of numbers and keys, nothing of LLMs in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One workload w: its rate λ[w] in its own unit (requests/s or requests in flight)."""
+
+    name: str
+    rate: float
+    mean_quality: float | None = None
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Capacity per replica of a pool that has at least this many replicas in service."""
+
+    replicas: int
+    capacity: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """One candidate c: a replica type with its operating point.
+
+    ``tiers[w]``: capacities μ[c,w] where the pool serves w alone, by pool size; ``shared[w]``: where it serves several
+    workloads. A workload that it cannot serve is absent. ``weight[w]``: requests/s per unit of flow (1 for a rate).
+    ``offers``: indices of the offers a replica fits on.
+    """
+
+    name: str
+    model: str
+    checkpoint: str
+    gpu: str
+    gpus: int
+    tiers: Mapping[int, tuple[Tier, ...]]
+    shared: Mapping[int, float]
+    offers: tuple[int, ...]
+    quality: Mapping[int, float] = field(default_factory=dict)
+    weight: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Purchasable:
+    """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each."""
+
+    location: str
+    gpu: str
+    gpus: int
+    usd_per_hour: float
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The policy in numbers; None = no limit."""
+
+    max_slo_load: float = 1.0
+    spare_replicas: int = 0
+    pools_per_workload: int | None = 1
+    mix: bool = False
+    max_models: int | None = None
+    max_gpu_types: int | None = None
+    max_locations: int | None = None
+    max_gpus: int | None = None
+    budget: float | None = None
+    quota: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All the program needs."""
+
+    demands: tuple[Demand, ...]
+    columns: tuple[Column, ...]
+    offers: tuple[Purchasable, ...]
+    rules: Rules = Rules()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A candidate put to use for given workloads: alone for one, or shared by several."""
+
+    column: int
+    workloads: tuple[int, ...]
+    capacity: Mapping[int, float]
+    replicas: int  # least replicas in service for this capacity to hold
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workloads may meet here."""
+        return len(self.workloads) > 1
+
+
+@dataclass(frozen=True)
+class ChosenPool:
+    """One pool of a solution: replicas by offer and traffic by workload."""
+
+    pool: Pool
+    replicas: Mapping[int, int]
+    traffic: Mapping[int, float]
+
+    @property
+    def total(self) -> int:
+        """All its replicas."""
+        return sum(self.replicas.values())
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the solver found. ``status``: optimal, feasible (a wider gap), infeasible, or unknown (nothing found)."""
+
+    status: str
+    cost: float = float("inf")
+    bound: float = 0.0
+    gap: float = 0.0
+    pools: tuple[ChosenPool, ...] = ()
+    held: Mapping[int, int] = field(default_factory=dict)
+    slack: Mapping[str, float] = field(default_factory=dict)
+    variables: int = 0
+    constraints: int = 0
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a plan."""
+        return self.status in ("optimal", "feasible")

@@ -1,0 +1,163 @@
+"""Brings flags, environment and scenario file together into one Scenario, remembering where each value came from."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from planner.catalog.files import read_text, toml_line
+from planner.errors import ScenarioError, did_you_mean
+from planner.scenario.fields import askables, by_path
+from planner.scenario.records import METRICS, Scenario
+from planner.scenario.units import parse_pairs
+
+Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default
+
+
+@dataclass(frozen=True)
+class Question:
+    """A scenario and the origin of each value that is not a default."""
+
+    scenario: Scenario
+    origins: Origins = field(default_factory=dict)
+
+
+def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None, file: Path | None = None) -> Question:
+    """The question of flags over environment over file over defaults.
+
+    flags: parameter name -> value as typed (`fields.Askable.parameter`, and ttft, tpot, e2e, percentile).
+    Raises ScenarioError naming flag, variable or file and line.
+    """
+    raw: dict[str, Any] = {}
+    origins: Origins = {}
+    text = ""
+    if file is not None:
+        raw, text = _read(file)
+        _note(raw, (), "file", origins)
+    for origin, values in (("environment", _from_environment(environment or {})), ("flag", _expand_slo(dict(flags or {})))):
+        _apply(raw, origins, origin, values)
+    try:
+        return Question(Scenario.model_validate(raw), origins)
+    except ValidationError as error:
+        raise _describe(error, origins, file, text) from None
+
+
+def _read(file: Path) -> tuple[dict[str, Any], str]:
+    text = read_text(file)
+    try:
+        return tomllib.loads(text), text
+    except tomllib.TOMLDecodeError as error:
+        line = str(error).rsplit("at line ", 1)[-1].split(",")[0] if "at line" in str(error) else "end"
+        raise ScenarioError(f"not valid TOML: {str(error).split(' (at')[0]}", f"{file}:{line}") from None
+
+
+def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> None:
+    """Records the origin of every leaf below a value."""
+    if isinstance(value, dict) and (len(path) < 2 or path[-1].isdigit()):
+        for key, inner in value.items():
+            _note(inner, (*path, key), origin, origins)
+    elif isinstance(value, list) and path == ("workload",):
+        for i, inner in enumerate(value):
+            _note(inner, (*path, str(i)), origin, origins)
+    elif path:
+        origins[".".join(path)] = origin
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for a in askables():
+        if a.variable in environment:
+            text = environment[a.variable]
+            found[a.parameter] = text.split(",") if a.is_many else (text.lower() in ("1", "true", "yes") if a.is_switch else text)
+    return found
+
+
+def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
+    """--ttft 2s --percentile 95 is --slo ttft_p95=2s."""
+    percentile = flags.pop("percentile", None)
+    limits = dict(parse_pairs(flags.get("slo") or ()))
+    given = {m: flags.pop(m, None) for m in METRICS}
+    for metric, limit in given.items():
+        if limit is not None:
+            limits[f"{metric}_p{percentile or 95}"] = limit
+    if percentile is not None and not any(given.values()):
+        limits = {**{f"{m}_p{percentile}": d for m, d in (("ttft", "2s"), ("tpot", "50ms"))}, **limits}
+    if limits:
+        flags["slo"] = limits
+    return flags
+
+
+def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[str, Any]) -> None:
+    known = {a.parameter: a for a in askables()}
+    for parameter, value in values.items():
+        askable = known.get(parameter)
+        if askable is None:
+            raise ScenarioError(f"unknown setting '{parameter}'", hint=did_you_mean(parameter, known))
+        if value is None or value in ((), []) or (askable.is_switch and value is False):
+            continue
+        where, path = _place(raw, askable.path, askable.flag.name)
+        name = askable.path[-1]
+        if name == "slo":
+            value = {**_without(where.get("slo", {}), value), **value}
+        elif name in ("qps", "concurrency"):
+            where.pop("concurrency" if name == "qps" else "qps", None)
+        where[name] = value
+        origins[".".join((*path, name))] = origin
+
+
+def _without(limits: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits of other metrics than those given now."""
+    metrics = {k.split("_")[0] for k in given}
+    return {k: v for k, v in limits.items() if k.split("_")[0] not in metrics}
+
+
+def _place(raw: dict[str, Any], path: tuple[str, ...], flag: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The table a value goes to, made if absent."""
+    if path[0] == "workload":
+        workloads = raw.setdefault("workload", [{}])
+        if not isinstance(workloads, list) or len(workloads) != 1:
+            raise ScenarioError("which workload? the file has several", flag, "change the file, or give flags for supply and policy only")
+        return workloads[0], ("workload", "0")
+    where = raw
+    for key in path[:-1]:
+        where = where.setdefault(key, {})
+    return where, path[:-1]
+
+
+def _describe(error: ValidationError, origins: Origins, file: Path | None, text: str) -> ScenarioError:
+    """The first problem as one line, at the flag, variable or file line that caused it."""
+    first = error.errors()[0]
+    loc = tuple(p for p in first["loc"] if p not in ("[key]",))
+    names = tuple(str(p) for p in loc if not isinstance(p, int))
+    askable = by_path(names) or by_path(names[:2]) or by_path(names[:1])
+    origin = next((o for k, o in origins.items() if ".".join(str(p) for p in loc).startswith(k)), "file" if file else "")
+    where = ""
+    if origin == "flag" and askable:
+        where = askable.flag.name
+    elif origin == "environment" and askable:
+        where = askable.variable
+    elif file is not None:
+        where = f"{file}:{toml_line(text, loc) if loc else 1}"
+    name = names[-1] if names else ""
+    if first["type"] == "extra_forbidden":
+        siblings = [a.path[-1] for a in askables() if a.path[:-1] == names[:-1]] or list(Scenario.model_fields)
+        return ScenarioError(f"unknown key '{name}'", where, did_you_mean(name, siblings))
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    value = first.get("input")
+    shown = f"{value!r} " if not isinstance(value, (dict, list)) else ""
+    if first["type"] in ("literal_error",) and isinstance(value, str):
+        options = [o.strip("' ") for o in str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(",")]
+        hint = did_you_mean(value, options) or f"one of {', '.join(options)}"
+        return ScenarioError(f"unknown value '{value}'", where, hint)
+    return ScenarioError(f"{shown}{message[0].lower() + message[1:] if not shown else message[0].lower() + message[1:]}", where, _demand_hint(message))
+
+
+def _demand_hint(message: str) -> str:
+    if "no demand" in message or "needs either qps" in message:
+        return "plan --qps 200 --min-quality 0.8, or plan -f scenario.toml"
+    return ""

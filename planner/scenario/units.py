@@ -1,0 +1,78 @@
+"""Parses and prints the quantities people write with units: durations, money per time, shares, NAME=VALUE pairs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+HOURS_PER_MONTH = 730.0  # 8,760 h a year / 12
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_HOURS = {"h": 1.0, "hour": 1.0, "day": 24.0, "month": HOURS_PER_MONTH, "mo": HOURS_PER_MONTH, "year": 12 * HOURS_PER_MONTH}
+_SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
+
+
+def parse_duration_s(value: Any) -> float:
+    """Seconds of "2s", "50ms", "1.5 min". Raises ValueError, with a hint where the unit is missing."""
+    text = str(value).strip()
+    match = re.fullmatch(r"([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ]*)", text)
+    if not match:
+        raise ValueError("is not a duration; write 2s or 500ms")
+    number, unit = float(match.group(1)), match.group(2).replace("µ", "u")
+    if not unit:
+        raise ValueError(f"needs a unit: {text}ms or {text}s")
+    if unit not in _SECONDS:
+        raise ValueError(f"has no known unit; use {', '.join(_SECONDS)}")
+    if number <= 0:
+        raise ValueError("must be more than zero")
+    return number * _SECONDS[unit]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact text of a duration: 2s, 50ms; read back by parse_duration_s."""
+    if seconds >= 1 or seconds == 0:
+        return f"{seconds:.12g}s"
+    return f"{seconds * 1e3:.12g}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.12g}us"
+
+
+def parse_usd_per_hour(value: Any) -> float:
+    """Dollars per hour of "120/h", "50000/month", "$1.2M/year". Raises ValueError without a period."""
+    text = str(value).strip().replace(",", "").replace("_", "").lstrip("$")
+    match = re.fullmatch(r"(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([kKmM]?)\s*(?:/\s*([a-zA-Z]+))?", text)
+    if not match:
+        raise ValueError("is not money per time; write 120/h or 50000/month")
+    if not match.group(3):
+        raise ValueError(f"needs a period: {text}/h or {text}/month")
+    if match.group(3).lower() not in _HOURS:
+        raise ValueError(f"has no known period; use {', '.join(_HOURS)}")
+    amount = float(match.group(1)) * _SCALE[match.group(2).lower()]
+    if amount <= 0:
+        raise ValueError("must be more than zero")
+    return amount / _HOURS[match.group(3).lower()]
+
+
+def parse_share(value: Any) -> float:
+    """A share of 0–1. Raises ValueError, with the likely intention where a percentage was given."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError("is not a number between 0 and 1") from None
+    if 1 < number <= 100:
+        raise ValueError(f"is a share between 0 and 1: write {number / 100:g}, not {number:g}")
+    if not 0 <= number <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return number
+
+
+def parse_pairs(value: Any) -> Any:
+    """{"H100": "64"} of ("H100=64",); a mapping stays as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs: dict[str, str] = {}
+    for item in value:
+        name, equals, amount = str(item).partition("=")
+        if not equals or not name.strip() or not amount.strip():
+            raise ValueError(f"'{item}' is not NAME=VALUE")
+        if name.strip() in pairs:
+            raise ValueError(f"'{name.strip()}' stands twice")
+        pairs[name.strip()] = amount.strip()
+    return pairs

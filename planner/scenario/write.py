@@ -1,0 +1,55 @@
+"""Writes a Scenario back as flags or TOML; reading either gives the same Scenario."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.errors import ScenarioError
+from planner.scenario.fields import askables
+from planner.scenario.records import Scenario
+from planner.scenario.units import format_duration
+
+
+def to_flags(scenario: Scenario) -> list[str]:
+    """The command line that asks this scenario. Raises ScenarioError for several workloads, which need a file."""
+    if len(scenario.workload) > 1:
+        raise ScenarioError("several workloads cannot be written as flags", hint="write TOML")
+    words: list[str] = []
+    for a in askables():
+        value: Any = scenario
+        for key in a.path:
+            value = getattr(value, key)
+            if key == "workload":
+                if not value:
+                    break
+                value = value[0]
+        else:
+            if value != a.default:
+                words += _flag(a.flag.name, a.path[-1], value)
+    return words
+
+
+def to_toml(scenario: Scenario) -> str:
+    """The scenario file that asks this scenario; only what differs from the defaults."""
+    import tomli_w
+
+    data = scenario.model_dump(mode="json", exclude_defaults=True)
+    for workload in data.get("workload", []):
+        workload.setdefault("slo", {})
+    return tomli_w.dumps(data)
+
+
+def _flag(name: str, field: str, value: Any) -> list[str]:
+    if value is True:
+        return [name]
+    if isinstance(value, dict):
+        texts = [f"{k}={format_duration(v) if field == 'slo' else v}" for k, v in value.items()]
+    elif isinstance(value, tuple):
+        texts = [str(v) for v in value]
+    elif field == "budget":
+        texts = [f"{value:.12g}/h"]
+    elif field == "time_limit":
+        texts = [format_duration(value)]
+    else:
+        texts = [f"{value:.12g}" if isinstance(value, float) else str(value)]
+    return [word for text in texts for word in (name, text)]
