@@ -92,6 +92,7 @@ class Checkpoint(Record):
     quantised_from: str = ""  # the checkpoint whose scores it takes, times the recovery of `scheme`
     scheme: str = ""  # row of catalogs/recovery.csv; needed where quantised_from is given
     fp8_block: Count = 0  # block size of block-quantised weights; shards must be multiples of it
+    max_context: PositiveCount | None = None  # tokens, where it differs from the architecture's
     source: str
     as_of: date
     note: str = ""

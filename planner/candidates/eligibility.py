@@ -1,0 +1,65 @@
+"""Which checkpoint may serve which workload: quality floors, output factors, context length and the user's own choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.catalog.catalog import Catalog, Quality, Served
+from planner.scenario.records import Scenario, Workload
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """One checkpoint in one mode with, per workload, its quality and output factor; ``why[w]`` is "" where it may serve."""
+
+    served: Served
+    why: tuple[str, ...]
+    quality: tuple[Quality | None, ...]
+    factor: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Checkpoint, and the mode where the checkpoint has two."""
+        both = self.served.checkpoint.variant == "hybrid"
+        return f"{self.served.checkpoint.id} ({'thinking' if self.served.mode == 'thinking' else 'no thinking'})" if both else self.served.checkpoint.id
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether any workload may meet it."""
+        return "" in self.why
+
+
+def eligibility(scenario: Scenario, catalog: Catalog) -> tuple[Eligible, ...]:
+    """Every checkpoint and mode against every workload."""
+    return tuple(_judge(served, scenario, catalog) for served in catalog.served)
+
+
+def _judge(served: Served, scenario: Scenario, catalog: Catalog) -> Eligible:
+    qualities = tuple(catalog.quality(served, w.quality_metric) for w in scenario.workload)
+    factors = tuple(served.output_factor or w.output_factor or 0.0 for w in scenario.workload)
+    why = tuple(_why(served, scenario, w, q, f) for w, q, f in zip(scenario.workload, qualities, factors, strict=True))
+    return Eligible(served, why, qualities, factors)
+
+
+def _why(served: Served, scenario: Scenario, workload: Workload, quality: Quality | None, factor: float) -> str:
+    """The first reason why it may not serve, or ""."""
+    policy = scenario.policy
+    if not _named(served, workload.models) or served.checkpoint.precision not in (policy.precisions or (served.checkpoint.precision,)):
+        return "not asked for"
+    if policy.exclude_models and _named(served, policy.exclude_models):
+        return "not asked for"
+    if quality is None and (workload.min_quality is not None or workload.mean_quality is not None):
+        return "no score"
+    if quality is not None and workload.min_quality is not None and quality.score < workload.min_quality:
+        return "quality"
+    if not factor:
+        return "no output factor"
+    if workload.input_tokens + workload.output_tokens * factor > (served.checkpoint.max_context or served.card.architecture.max_context):
+        return "context"
+    return ""
+
+
+def _named(served: Served, names: tuple[str, ...]) -> bool:
+    """Whether it is one of the named models or checkpoints (all when none is named)."""
+    ours = (served.card.name.lower(), served.checkpoint.id.lower(), served.card.family.lower())
+    return not names or any(n.lower() in ours for n in names)

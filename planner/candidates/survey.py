@@ -1,0 +1,248 @@
+"""Enumerates every deployable replica type with its memory fit and step curves, counting each exclusion by its reason.
+
+A row of the survey is a physical replica type (architecture, precision, GPU, engine, TP, PP) with the output factors it
+meets; checkpoints that share one (DeepSeek-V3-0324 and V3.1, say) share its physics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.candidates.eligibility import Eligible, eligibility
+from planner.catalog.catalog import Catalog
+from planner.catalog.records import Architecture, Card, Gpu, Offer
+from planner.performance.coefficients import Coefficients, load_coefficients
+from planner.performance.evidence import Evidence, evidence
+from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.memory import Memory, memory_fit
+from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
+from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.scenario.records import Scenario, Workload
+
+TP_SIZES = (1, 2, 4, 8)
+PP_SIZES = (2, 4)  # only for what no single node can hold
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What physics needs of a checkpoint: its card, precision, FP8 blocks and the output factor in each workload."""
+
+    card: Card
+    precision: str
+    fp8_block: int
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Physics:
+    """What one workload meets on each row. Rows that may not serve it, or do not fit, have no slots."""
+
+    mixes: Mapping[float, LengthMix]  # by output factor
+    factor: Floats
+    memory: Memory
+    curves: StepCurves
+    slots: Ints  # most sequences in service: KV room, and what engines allow
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All deployable replica types of a scenario, before any capacity is computed."""
+
+    scenario: Scenario
+    catalog: Catalog
+    coefficients: Coefficients
+    offers: tuple[Offer, ...]
+    eligible: tuple[Eligible, ...]
+    shapes: tuple[Shape, ...]
+    shape_of: Ints  # eligible -> shape, -1 where it may serve nobody
+    shape: Ints  # row -> shape
+    replicas: Replicas
+    evidence: Evidence
+    step_factor: Floats
+    physics: tuple[Physics, ...]  # one per workload
+    excluded: Counter[str]
+
+    def eligible_on(self, row: int) -> list[int]:
+        """Indices of the eligible checkpoints that a row stands for."""
+        return [int(i) for i in np.flatnonzero(self.shape_of == self.shape[row])]
+
+
+def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Survey:
+    """Enumerates checkpoint x mode x engine x GPU x TP (x PP) over the whole catalogue; ``offers`` are all that may be asked about."""
+    coefficients = load_coefficients(catalog.coefficients_file)
+    everyone = eligibility(scenario, catalog)
+    shapes, shape_of = _shapes(everyone)
+    excluded = _ineligible(everyone, len(catalog.gpus))
+    heads = np.bincount(shape_of[shape_of >= 0], minlength=len(shapes))
+    replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
+    names = tuple(s.card.name for s in shapes)
+    found = evidence(replicas, names, catalog.measured)
+    factor = coefficients.step_factor(found.tier, scenario.policy.confidence)
+    may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
+    physics = tuple(
+        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, coefficients, factor, scenario)
+        for i, w in enumerate(scenario.workload)
+    )
+    return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, factor, physics, excluded)
+
+
+def length_mix(workload: Workload, factor: float) -> LengthMix:
+    """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
+    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
+
+
+def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
+    """Distinct shapes of all that may serve, and which each one has."""
+    index: dict[tuple[str, str, int, tuple[float, ...]], int] = {}
+    shapes: list[Shape] = []
+    shape_of = np.full(len(everyone), -1)
+    for i, e in enumerate(everyone):
+        if not e.may_serve:
+            continue
+        checkpoint = e.served.checkpoint
+        key = (e.served.card.name, checkpoint.precision, checkpoint.fp8_block, e.factor)
+        if key not in index:
+            index[key] = len(shapes)
+            shapes.append(Shape(e.served.card, checkpoint.precision, checkpoint.fp8_block, e.factor))
+        shape_of[i] = index[key]
+    return tuple(shapes), shape_of
+
+
+def _ineligible(everyone: Sequence[Eligible], gpus: int) -> Counter[str]:
+    """Candidates lost before any hardware is looked at, by the reason nearest to serving."""
+    order = ("quality", "context", "no output factor", "no score", "not asked for")
+    excluded: Counter[str] = Counter()
+    for e in everyone:
+        if not e.may_serve:
+            excluded[min(e.why, key=order.index)] += gpus * len(TP_SIZES) * len(ENGINES)
+    return excluded
+
+
+def _may_serve(everyone: Sequence[Eligible], shape_of: Ints, shapes: int, workloads: int) -> Floats:
+    """[workload, shape]: 1 where some checkpoint of the shape may serve."""
+    found = np.zeros((workloads, max(shapes, 1)))
+    for i, e in enumerate(everyone):
+        for w, why in enumerate(e.why):
+            if not why and shape_of[i] >= 0:
+                found[w, shape_of[i]] = 1.0
+    return found
+
+
+def _enumerate(
+    shapes: Sequence[Shape], heads: Ints, scenario: Scenario, catalog: Catalog, offers: Sequence[Offer], excluded: Counter[str]
+) -> tuple[Replicas, Ints]:
+    """All valid replica types that fit in memory, and the shape of each; what is left out is counted by reason."""
+    gpus = tuple(catalog.gpus.values())
+    axes = np.meshgrid(np.arange(len(shapes)), np.arange(len(gpus)), np.arange(len(ENGINES)), np.array(TP_SIZES), indexing="ij")
+    s, g, e, tp = (a.ravel() for a in axes)
+
+    def drop(keep: NDArray[np.bool_], reason: str) -> None:
+        nonlocal s, g, e, tp
+        lost = int(heads[s[~keep]].sum())
+        if lost:
+            excluded[reason] += lost
+        s, g, e, tp = s[keep], g[keep], e[keep], tp[keep]
+
+    kernels = np.array([[[sh.precision in gpu.precisions and name in gpu.engines for name in ENGINES] for gpu in gpus] for sh in shapes] or np.zeros((0, 1, 1)), dtype=bool)
+    drop(_engine_asked(scenario)[e], "engine not asked for")
+    drop(kernels[s, g, e] if len(s) else np.zeros(0, dtype=bool), "no kernels for the precision")
+    widest = np.array([max((o.max_tp for o in offers if o.gpu == gpu.name), default=0) for gpu in gpus])
+    drop(widest[g] > 0, "GPU not on offer")
+    drop(tp <= widest[g], "no node that wide")
+    splits = np.array([[_splits(sh, t) for t in TP_SIZES] for sh in shapes] or np.zeros((0, 1)), dtype=bool)
+    drop(splits[s, np.log2(tp).astype(int)] if len(s) else np.zeros(0, dtype=bool), "does not split by TP")
+    table = tuple(sh.card.architecture for sh in shapes)
+    precision = np.array([PRECISIONS.index(sh.precision) for sh in shapes], dtype=np.int64)
+    one_node = _replicas(table, gpus, precision, s, g, e, tp, np.ones_like(tp))
+    fits = _fits(one_node, scenario)
+    more, parents = _pipelines(one_node, s, fits, scenario)
+    excluded["memory"] += int(heads[s[~fits]].sum())
+    whole = np.concatenate((np.flatnonzero(fits), parents))
+    replicas = _replicas(table, gpus, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more)))
+    return replicas, s[whole]
+
+
+def _replicas(table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints) -> Replicas:
+    return Replicas(table, gpus, s, g, precision[s] if len(s) else s, e, tp, pp)
+
+
+def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
+    return np.array([not scenario.policy.engines or name in scenario.policy.engines for name in ENGINES])
+
+
+def _splits(shape: Shape, tp: int) -> bool:
+    """Whether engines can cut this checkpoint into tp shards: heads, KV heads, and whole FP8 blocks."""
+    a = shape.card.architecture
+    kv = a.kv_heads if a.attention == "gqa" else 1
+    if a.attention_heads % tp or not (kv % tp == 0 or tp % kv == 0):
+        return False
+    sizes = [n for n in (a.intermediate_size, a.expert_intermediate_size) if n]
+    return not shape.fp8_block or all(n % (tp * shape.fp8_block) == 0 for n in sizes)
+
+
+def _fits(replicas: Replicas, scenario: Scenario) -> NDArray[np.bool_]:
+    """Whether weights, activations and reserve leave any room for KV."""
+    memory = memory_fit(replicas, lognormal_mix(1000, 300, 0, 0), scenario.policy.gpu_memory_utilization)
+    found: NDArray[np.bool_] = memory.kv_budget_gib > 0
+    return found
+
+
+def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: Scenario) -> tuple[Ints, Ints]:
+    """PP sizes, and the one-node rows they extend, for what no single node can hold: at the widest TP, smallest PP that fits."""
+    key = (s * len(one_node.gpus) + one_node.gpu) * len(ENGINES) + one_node.engine
+    held = np.unique(key[fits])
+    homeless = np.flatnonzero(~np.isin(key, held))
+    last = {int(key[i]): int(i) for i in homeless}  # rows run from small TP to large: the last is the widest
+    rows = np.array(sorted(last.values()), dtype=np.int64)
+    chosen_pp: list[int] = []
+    chosen: list[int] = []
+    for pp in PP_SIZES:
+        if len(rows):
+            longer = one_node.take(rows)
+            ok = _fits(Replicas(longer.architectures, longer.gpus, longer.architecture, longer.gpu, longer.precision, longer.engine, longer.tp, longer.tp * 0 + pp), scenario)
+            chosen += rows[ok].tolist()
+            chosen_pp += [pp] * int(ok.sum())
+    return np.array(chosen_pp, dtype=np.int64), np.array(chosen, dtype=np.int64)
+
+
+def _physics(workload: Workload, factor: Floats, replicas: Replicas, coefficients: Coefficients, step_factor: Floats, scenario: Scenario) -> Physics:
+    """Memory and step curves of all rows for one workload, each under the mix of its output factor (0 = may not serve)."""
+    mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
+    memories: list[tuple[Ints, Memory]] = []
+    curves: list[tuple[Ints, StepCurves]] = []
+    for f, mix in mixes.items():
+        rows = np.flatnonzero(factor == f)
+        part = replicas.take(rows)
+        memories.append((rows, memory_fit(part, mix, scenario.policy.gpu_memory_utilization)))
+        curves.append((rows, step_curves(part, mix, coefficients).scaled(step_factor[rows])))
+    memory = _scattered_memory(memories, len(replicas))
+    slots = np.where(factor > 0, np.minimum(memory.slots, MAX_SEQUENCES), 0)
+    return Physics(mixes, factor, memory, _scattered_curves(curves, len(replicas)), slots)
+
+
+def _scattered_memory(parts: list[tuple[Ints, Memory]], rows: int) -> Memory:
+    """Parts put back in the order of the survey; absent rows are zero."""
+    names = ("weights", "activations", "reserve", "limit", "kv_budget_gib", "kv_gib_per_sequence", "slots")
+    columns = {n: np.zeros(rows, dtype=np.int64 if n == "slots" else float) for n in names}
+    for at, part in parts:
+        for n in names:
+            columns[n][at] = getattr(part, n)
+    return Memory(**columns)
+
+
+def _scattered_curves(parts: list[tuple[Ints, StepCurves]], rows: int) -> StepCurves:
+    """Parts put back in the order of the survey; absent rows are zero and never used."""
+    if len(parts) == 1 and len(parts[0][0]) == rows:
+        return parts[0][1]
+    grid = parts[0][1].n if parts else np.ones(1)
+    step, prefill, overhead = np.ones((rows, len(grid))), np.zeros(rows), np.zeros(rows)
+    for at, part in parts:
+        step[at], prefill[at], overhead[at] = part.step_s, part.prefill_s_per_token, part.overhead_s
+    return StepCurves(grid, step, prefill, overhead)

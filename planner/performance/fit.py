@@ -1,0 +1,398 @@
+"""Fits the coefficients of the step-time physics to measured curves: ``python -m planner.performance.fit DATA_DIR``.
+
+For developers: needs scipy. Writes catalogs/coefficients.json with errors on held-out models and GPUs and the quantiles
+of each evidence tier. Deterministic. DATA_DIR holds curves.csv (shipped) and, if there, reference_points.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from planner.catalog.cards import read_card
+from planner.catalog.files import read_csv
+from planner.catalog.records import Card, Gpu
+from planner.performance.coefficients import EFFICIENCIES, TIERS, Coefficients
+from planner.performance.lengths import LengthMix
+from planner.performance.memory import memory_fit
+from planner.performance.physics import Shapes, attention_context, kv_read, shapes
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.step import CHUNK, decode_step, prefill_step
+
+SOURCES = ("inferencex_db_via_aic", "nvidia_aic_internal", "inferencex_app_fixture")
+RANDOM_LENGTHS = {"inferencex_db_via_aic": 0.9, "inferencex_app_fixture": 0.9}  # lengths are drawn from 0.8-1.0 x nominal
+ENGINE_NAMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trt": "trtllm"}
+GPU_NAMES = {"GB200-NVL72": "GB200", "GB300-NVL72": "GB300"}
+CARD_NAMES = {  # label in the measurements -> name of a checkpoint whose card has the architecture
+    "deepseek-ai/DeepSeek-R1": "deepseek-ai/DeepSeek-R1-0528",
+    "meta-llama/Llama-3.1-70B": "meta-llama/Llama-3.1-70B-Instruct",
+    "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B-Instruct",
+    "zhipuai/GLM-5": "zai-org/GLM-5",
+}
+ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding has a hidden admission limit or a cold start
+
+# Start values; a name also in ENGINE_EFFECTS gets one shrunken factor per engine.
+START = {
+    "weights": 0.71,
+    "experts": 0.76,
+    "kv": 0.9,
+    "decode_flops": 0.3,
+    "prefill_flops": 0.6,
+    "expert_flops": 0.25,
+    "attention_flops": 0.2,
+    "link": 0.35,
+    "layer_s": 18e-6,
+    "moe_layer_s": 40e-6,
+    "all_reduce_s": 6e-6,
+    "step_s": 4e-4,
+    "sequence_s": 12e-6,
+    "request_s": 0.02,
+}
+ENGINE_EFFECTS = ("prefill_flops", "expert_flops", "request_s")
+# Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
+CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
+PRIOR_SD, EFFECT_SD = 1.0, 0.5
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measured closed-loop rows with their replica types; arrays [P]."""
+
+    replicas: Replicas
+    shape: Shapes
+    kv: Floats  # bytes read per sequence
+    context: Floats  # of prefill attention
+    input_tokens: Floats
+    output_tokens: Floats
+    concurrency: Floats
+    ttft_s: Floats
+    tpot_s: Floats
+    decoding: Floats  # sequences in decoding on average, by Little's law from the measured means
+    harness: Ints  # 1 = NVIDIA's own runs, whose TTFT has another base
+    model: NDArray[np.str_]
+    gpu: NDArray[np.str_]
+    configuration: NDArray[np.str_]
+    weight: Floats
+
+    def __len__(self) -> int:
+        return len(self.concurrency)
+
+    def take(self, index: NDArray[Any]) -> Rows:
+        """The rows chosen by an index array or mask."""
+        picked: dict[str, Any] = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
+        return Rows(replicas=self.replicas.take(index), shape=shape, **picked)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each coefficient and effect stands in the parameter vector (all as logarithms)."""
+
+    names: tuple[str, ...]
+    start: Floats
+    low: Floats
+    high: Floats
+    spread: Floats
+
+
+def layout() -> Layout:
+    """Globals, engine effects, the AMD factor, the harness effect on the request overhead, closed-loop terms."""
+    names, start, spread, high = [], [], [], []
+    for name, value in {**START, **CLOSED_LOOP}.items():
+        names.append(name)
+        start.append(np.log(value))
+        spread.append(PRIOR_SD)
+        high.append(0.0 if name in EFFICIENCIES else np.inf)
+    effects = [f"{name}@{engine}" for name in (*ENGINE_EFFECTS, "burst", "start_steps") for engine in ENGINES]
+    for name in (*effects, "vendor@AMD", "request_s@harness"):
+        names.append(name)
+        start.append(0.0)
+        spread.append(EFFECT_SD)
+        high.append(np.inf)
+    bound = np.array(high)
+    return Layout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
+
+
+LAYOUT = layout()
+
+
+def columns(x: Floats, rows: Rows) -> dict[str, Floats]:
+    """Each coefficient as a column [P, 1]."""
+    value = dict(zip(LAYOUT.names, x, strict=True))
+    found = {}
+    for name in (*START, *CLOSED_LOOP):
+        effect = np.array([value.get(f"{name}@{engine}", 0.0) for engine in ENGINES])
+        row = np.exp(value[name] + effect[rows.replicas.engine])[:, None]
+        found[name] = np.minimum(row, 1.0) if name in EFFICIENCIES else row
+    found["request_s"] = found["request_s"] * np.exp(value["request_s@harness"] * rows.harness)[:, None]
+    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
+    found["vendor"] = np.exp(value["vendor@AMD"] * amd)[:, None]
+    return found
+
+
+def predict(x: Floats, rows: Rows) -> tuple[Floats, Floats]:
+    """(TTFT, TPOT) of closed-loop rows at their measured number of decoding sequences."""
+    e = columns(x, rows)
+    step = (decode_step(rows.shape, e, rows.kv, rows.decoding[:, None]) * e["vendor"])[:, 0]
+    prompt = (prefill_step(rows.shape, e, rows.context, CHUNK) / CHUNK * e["vendor"])[:, 0] * rows.input_tokens
+    others = np.maximum(rows.decoding - 1, 0.0)
+    tpot = step + others / rows.output_tokens * prompt  # each finished request is replaced by one prompt
+    burst = e["burst"][:, 0] * np.maximum(rows.concurrency - 1, 0.0) ** e["burst_power"][:, 0]
+    ttft = e["request_s"][:, 0] + e["start_steps"][:, 0] * step + prompt * (1 + burst)
+    return ttft, tpot
+
+
+def fit(rows: Rows, start: Floats | None = None) -> Floats:
+    """Robust least squares on log TPOT and, at half weight, log TTFT, shrunken towards the start values."""
+
+    def residuals(x: Floats) -> Floats:
+        ttft, tpot = predict(x, rows)
+        r_tpot = _huber(np.log(tpot / rows.tpot_s), 0.15) * rows.weight
+        r_ttft = 0.5 * _huber(np.log(ttft / rows.ttft_s), 0.3) * rows.weight
+        return np.concatenate((r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread))
+
+    first = LAYOUT.start if start is None else np.minimum(start, LAYOUT.high - 1e-6)
+    found = least_squares(residuals, first, bounds=(LAYOUT.low, LAYOUT.high), x_scale=1.0, max_nfev=60, ftol=1e-5, xtol=1e-5)
+    best: Floats = found.x
+    return best
+
+
+def _huber(r: Floats, scale: float) -> Floats:
+    found: Floats = np.sign(r) * np.sqrt(2 * (np.sqrt(1 + (r / scale) ** 2) - 1))
+    return found
+
+
+# ---- reading the measurements ----
+
+
+def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> Rows:
+    """The usable rows of all files; ``refused`` counts the others by reason."""
+    by_checkpoint = {c.id: i for i, card in enumerate(cards) for c in card.checkpoint}
+    gpu_index = {g.name: i for i, g in enumerate(gpus)}
+    kept: list[dict[str, str]] = []
+    seen: set[tuple[str, ...]] = set()
+    for path in files:
+        with path.open(encoding="utf-8", newline="") as handle:
+            for row in csv.DictReader(handle):
+                reason = _refusal(row, by_checkpoint, gpu_index, seen)
+                if reason:
+                    refused[reason] += 1
+                else:
+                    kept.append(row)
+    rows = _rows(kept, cards, gpus, by_checkpoint, gpu_index)
+    return _plausible(rows, refused)
+
+
+def _refusal(row: Mapping[str, str], checkpoints: Mapping[str, int], gpus: Mapping[str, int], seen: set[tuple[str, ...]]) -> str:
+    """Why a row is not fitted; empty = fitted. ``seen`` remembers points, so that repeats in another source are dropped."""
+    key = (_label(row), row["gpu"], row["engine"], row["engine_version"], row["precision"], row["tp"], row["ep"], row["dp_attn"], row["isl"], row["osl"], row["concurrency"], row["tpot_ms_mean"])
+    tests: list[tuple[str, Callable[[], bool]]] = [
+        ("another kind of source", lambda: row["source"] not in SOURCES or row["load_type"] != "closed_loop"),
+        ("disaggregated", lambda: row["mode"] != "agg"),
+        ("speculative decoding", lambda: row["spec_decode"] not in ("none", "not recorded", "")),
+        ("no concurrency or latency", lambda: not all(row[k] for k in ("concurrency", "ttft_ms_mean", "tpot_ms_mean", "tp"))),
+        ("flagged INCONSISTENT", lambda: "INCONSISTENT" in row["notes"]),
+        ("flagged AMBIGUOUS", lambda: "AMBIGUOUS" in row["notes"]),
+        ("several engine instances in one run", lambda: "engine replicas" in row["notes"]),
+        ("attention data parallel", lambda: row["dp_attn"] not in ("1", "False", "")),
+        ("TP above 8", lambda: float(row["tp"]) > 8),
+        ("engine not planned", lambda: row["engine"] not in ENGINE_NAMES),
+        ("no card", lambda: _label(row) not in checkpoints),
+        ("no GPU", lambda: GPU_NAMES.get(row["gpu"], row["gpu"]) not in gpus),
+        ("repeat of another row", lambda: key in seen),
+    ]
+    for reason, test in tests:
+        if test():
+            return reason
+    seen.add(key)
+    return ""
+
+
+def _label(row: Mapping[str, str]) -> str:
+    return CARD_NAMES.get(row["model"], row["model"])
+
+
+def _precision(row: Mapping[str, str]) -> str:
+    """Blank is a BF16 checkpoint; 'fp4' is mxfp4 for gpt-oss and nvfp4 for the rest."""
+    if "gpt-oss" in row["model"]:
+        return "mxfp4"
+    return {"": "fp8" if "FP8" in row["model"] else "bf16", "fp4": "nvfp4"}.get(row["precision"], row["precision"])
+
+
+def _rows(kept: Sequence[Mapping[str, str]], cards: Sequence[Card], gpus: Sequence[Gpu], checkpoints: Mapping[str, int], gpu_index: Mapping[str, int]) -> Rows:
+    architecture = np.array([checkpoints[_label(r)] for r in kept], dtype=np.int64)
+    replicas = Replicas(
+        tuple(c.architecture for c in cards),
+        tuple(gpus),
+        architecture,
+        np.array([gpu_index[GPU_NAMES.get(r["gpu"], r["gpu"])] for r in kept], dtype=np.int64),
+        np.array([PRECISIONS.index(_precision(r)) for r in kept], dtype=np.int64),
+        np.array([ENGINES.index(ENGINE_NAMES[r["engine"]]) for r in kept], dtype=np.int64),
+        np.array([int(float(r["tp"])) for r in kept], dtype=np.int64),
+        np.ones(len(kept), dtype=np.int64),
+    )
+    ratio = np.array([RANDOM_LENGTHS.get(r["source"], 1.0) for r in kept])
+    number: Callable[[str], Floats] = lambda key: np.array([float(r[key]) for r in kept])  # noqa: E731 - local shorthand
+    isl, osl, concurrency = number("isl") * ratio, number("osl") * ratio, number("concurrency")
+    ttft, tpot = number("ttft_ms_mean") / 1000, number("tpot_ms_mean") / 1000
+    shape = shapes(replicas)
+    kv, context = _by_lengths(replicas, isl, osl)
+    configuration = np.array(["|".join((cards[a].name, r["gpu"], r["engine"], _precision(r), r["tp"], r["ep"], r["isl"], r["osl"])) for a, r in zip(architecture, kept, strict=True)])
+    decoding = np.maximum(concurrency * osl * tpot / (ttft + osl * tpot), 1.0)
+    model = np.array([cards[a].name for a in architecture])
+    return Rows(
+        replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding,
+        np.array([r["source"] == "nvidia_aic_internal" for r in kept], dtype=np.int64),
+        model, np.array([gpus[g].name for g in replicas.gpu]), configuration, _weights(model, configuration),
+    )  # fmt: skip
+
+
+def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:
+    """KV read per sequence and prefill context of each row, with its own lengths."""
+    kv, context = np.zeros(len(replicas)), np.zeros(len(replicas))
+    for pair in sorted(set(zip(isl, osl, strict=True))):
+        rows = np.flatnonzero((isl == pair[0]) & (osl == pair[1]))
+        part, mix = replicas.take(rows), LengthMix(np.array([pair[0]]), np.array([pair[1]]))
+        kv[rows] = kv_read(part, shapes(part), mix)
+        context[rows] = attention_context(part, mix)
+    return kv, context
+
+
+def _weights(model: NDArray[np.str_], configuration: NDArray[np.str_]) -> Floats:
+    """Less for the many rows of one configuration and of one model, so that none rules the fit; mean 1."""
+    weight = np.ones(len(model))
+    for groups, power in ((configuration, 0.25), (model, 0.25)):
+        counts = Counter(groups.tolist())
+        weight *= np.array([counts[g] ** -power for g in groups.tolist()])
+    scaled: Floats = weight / weight.mean() if len(weight) else weight
+    return scaled
+
+
+def _plausible(rows: Rows, refused: Counter[str]) -> Rows:
+    """Without rows whose weights cannot be in memory, and without those whose engine admitted far fewer than were offered."""
+    memory = rows.replicas.of_gpu(lambda g: g.memory_gib)
+    fits = rows.shape.stored / 2**30 <= 0.93 * memory
+    admitted = rows.decoding >= ADMITTED * rows.concurrency
+    refused["impossible memory"] += int((~fits).sum())
+    refused["hidden admission limit, KV limit or cold start"] += int((fits & ~admitted).sum())
+    kept = rows.take(np.flatnonzero(fits & admitted))
+    return kept.take(np.arange(len(kept)))
+
+
+# ---- cross-validation and evidence tiers ----
+
+
+def held_out(rows: Rows, groups: NDArray[np.str_], whole: Floats) -> tuple[Floats, Floats]:
+    """Measured over predicted (TPOT, TTFT) of each row, from a fit without the row's group."""
+    tpot, ttft = np.ones(len(rows)), np.ones(len(rows))
+    for group in sorted(set(groups.tolist())):
+        out = groups == group
+        x = fit(rows.take(np.flatnonzero(~out)), whole)
+        predicted = predict(x, rows.take(np.flatnonzero(out)))
+        tpot[out], ttft[out] = rows.tpot_s[out] / predicted[1], rows.ttft_s[out] / predicted[0]
+    return tpot, ttft
+
+
+def summary(ratio: Floats) -> dict[str, float]:
+    """Median and mean absolute error and bias of the prediction, share within 20 %."""
+    error = 1 / ratio - 1
+    absolute = np.abs(error)
+    numbers = {"median": np.median(absolute), "mean": absolute.mean(), "bias": np.median(error), "within_20": (absolute <= 0.2).mean()}
+    return {"rows": len(ratio), **{k: round(float(v), 4) for k, v in numbers.items()}}
+
+
+def by_group(ratio: Floats, groups: NDArray[np.str_]) -> dict[str, dict[str, float]]:
+    """The summary of each group."""
+    return {g: summary(ratio[groups == g]) for g in sorted(set(groups.tolist()))}
+
+
+def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, float]:
+    """One-sided quantiles of measured/predicted with every configuration counting the same."""
+    counts = Counter(configuration.tolist())
+    weight = np.array([1 / counts[c] for c in configuration.tolist()])
+    order = np.argsort(ratio)
+    share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+    return {str(q): round(float(np.interp(q, share, ratio[order])), 4) for q in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)}
+
+
+# ---- the whole run ----
+
+
+def to_coefficients(x: Floats, source: str, data: Mapping[str, str], errors: Mapping[str, Any], quantiles: Mapping[str, Mapping[str, float]]) -> Coefficients:
+    """The record that is stored. Closed-loop terms and the harness effect stay behind."""
+    value = {name: float(np.exp(v)) for name, v in zip(LAYOUT.names, x, strict=True)}
+    engines = {name: {e: round(value[f"{name}@{e}"], 4) for e in ENGINES} for name in ENGINE_EFFECTS}
+    values = {name: float(f"{value[name]:.5g}") for name in START}
+    return Coefficients(source, date.today().isoformat(), values, engines, {"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)}, data, errors, quantiles)
+
+
+def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: Callable[[str], None]) -> Coefficients:
+    """Reads, fits, cross-validates."""
+    refused: Counter[str] = Counter()
+    rows = read_rows(files, cards, gpus, refused)
+    log(f"{len(rows)} rows of {len(set(rows.configuration.tolist()))} configurations fitted; refused: {dict(refused.most_common())}")
+    whole = fit(rows)
+    ttft, tpot = predict(whole, rows)
+    kinds = {"in_sample": (rows.tpot_s / tpot, rows.ttft_s / ttft)}
+    sister = np.array([f"{m}|{p}|{g}|{e}" for m, p, g, e in zip(rows.model, rows.replicas.precision, rows.gpu, rows.replicas.engine, strict=True)])
+    near = np.array([f"{m}|{g}" for m, g in zip(rows.model, rows.gpu, strict=True)])
+    for name, groups in (("leave_configuration_out", _folds(rows.configuration)), ("leave_sister_out", sister), ("leave_model_gpu_out", near), ("leave_model_out", rows.model), ("leave_gpu_out", rows.gpu)):
+        kinds[name] = held_out(rows, groups, whole)
+        log(f"{name}: TPOT {summary(kinds[name][0])}")
+    errors: dict[str, Any] = {name: {"tpot": summary(r[0]), "ttft_closed_loop": summary(r[1])} for name, r in kinds.items()}
+    errors["leave_model_out"]["tpot_by_model"] = by_group(kinds["leave_model_out"][0], rows.model)
+    errors["leave_gpu_out"]["tpot_by_gpu"] = by_group(kinds["leave_gpu_out"][0], rows.gpu)
+    errors["refused"] = dict(refused)
+    both = (np.concatenate((kinds["leave_model_out"][0], kinds["leave_gpu_out"][0])), np.concatenate((rows.configuration, rows.configuration)))
+    quantiles = dict(zip(TIERS, (
+        step_quantiles(kinds["leave_configuration_out"][0], rows.configuration),
+        step_quantiles(kinds["leave_sister_out"][0], rows.configuration),
+        step_quantiles(kinds["leave_model_out"][0], rows.configuration),
+        step_quantiles(*both),
+    ), strict=True))  # fmt: skip
+    data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return to_coefficients(whole, "fitted to " + ", ".join(data), data, errors, quantiles)
+
+
+def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:
+    """Groups dealt into folds by name, so that the split never depends on the order of rows."""
+    names = sorted(set(groups.tolist()))
+    fold = {name: str(i % count) for i, name in enumerate(names)}
+    return np.array([fold[g] for g in groups.tolist()])
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Command line of the fit."""
+    root = Path(__file__).resolve().parents[2]
+    parser = argparse.ArgumentParser(prog="python -m planner.performance.fit", description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with curves.csv and, if there, reference_points.csv")
+    parser.add_argument("--models", type=Path, default=root / "models")
+    parser.add_argument("--gpus", type=Path, default=root / "catalogs" / "gpus.csv")
+    parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / "coefficients.json")
+    asked = parser.parse_args(None if arguments is None else list(arguments))
+    files = [asked.data / name for name in ("curves.csv", "reference_points.csv") if (asked.data / name).exists()]
+    if not files:
+        parser.error(f"no curves.csv in {asked.data}")
+    if len(files) == 1:
+        print(f"only {files[0].name}: fitted without reference rows", file=sys.stderr)
+    cards = [read_card(path) for path in sorted(asked.models.glob("*.toml"))]
+    found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
+    asked.output.write_text(json.dumps(vars(found), indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
