@@ -8,6 +8,9 @@ from planner.catalog.catalog import Catalog, Quality, Served
 from planner.scenario.records import Scenario, Workload
 
 
+NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
+
+
 @dataclass(frozen=True)
 class Eligible:
     """One checkpoint in one mode with, per workload, its quality and output factor; ``why[w]`` is "" where it may serve."""
@@ -23,10 +26,22 @@ class Eligible:
         both = self.served.checkpoint.variant == "hybrid"
         return f"{self.served.checkpoint.id} ({'thinking' if self.served.mode == 'thinking' else 'no thinking'})" if both else self.served.checkpoint.id
 
+    near: tuple[bool, ...]  # only quality keeps it out, by no more than NEAR: what a lower floor would admit
+
     @property
     def may_serve(self) -> bool:
         """Whether any workload may meet it."""
         return "" in self.why
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether it serves, or would at a slightly lower floor."""
+        return self.may_serve or any(self.near)
+
+    def may_serve_at(self, w: int, floor: float | None) -> bool:
+        """Whether workload w may meet it at a floor that is at most NEAR below the scenario's."""
+        quality = self.quality[w]
+        return (self.why[w] == "" or self.near[w]) and (floor is None or (quality is not None and quality.score >= floor))
 
 
 def eligibility(scenario: Scenario, catalog: Catalog) -> tuple[Eligible, ...]:
@@ -38,7 +53,12 @@ def _judge(served: Served, scenario: Scenario, catalog: Catalog) -> Eligible:
     qualities = tuple(catalog.quality(served, w.quality_metric) for w in scenario.workload)
     factors = tuple(served.output_factor or w.output_factor or 0.0 for w in scenario.workload)
     why = tuple(_why(served, scenario, w, q, f) for w, q, f in zip(scenario.workload, qualities, factors, strict=True))
-    return Eligible(served, why, qualities, factors)
+    near = tuple(r == "quality" and _nearly(q, w) and bool(f) for r, q, w, f in zip(why, qualities, scenario.workload, factors, strict=True))
+    return Eligible(served, why, qualities, factors, near)
+
+
+def _nearly(quality: Quality | None, workload: Workload) -> bool:
+    return quality is not None and quality.score >= (workload.min_quality or 0) - NEAR
 
 
 def _why(served: Served, scenario: Scenario, workload: Workload, quality: Quality | None, factor: float) -> str:

@@ -21,11 +21,13 @@ from planner.performance.evidence import Evidence, evidence
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.capacity import Limit, saturation_bound
+from planner.performance.step import MAX_SEQUENCES, step_curves
 from planner.scenario.records import Scenario, Workload
 
 TP_SIZES = (1, 2, 4, 8)
 PP_SIZES = (2, 4)  # only for what no single node can hold
+COARSE = 2.0 ** np.arange(11)  # sequences at which capacity is bounded before any is computed
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -47,8 +49,8 @@ class Physics:
     mixes: Mapping[float, LengthMix]  # by output factor
     factor: Floats
     memory: Memory
-    curves: StepCurves
     slots: Ints  # most sequences in service: KV room, and what engines allow
+    most_qps: Floats  # no capacity exceeds this
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     everyone = eligibility(scenario, catalog)
     shapes, shape_of = _shapes(everyone)
     excluded = _ineligible(everyone, len(catalog.gpus))
-    heads = np.bincount(shape_of[shape_of >= 0], minlength=len(shapes))
+    serving = shape_of[[i for i, e in enumerate(everyone) if e.may_serve]]
+    heads = np.bincount(serving, minlength=len(shapes))
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
-    names = tuple(s.card.name for s in shapes)
+    names = tuple(dict.fromkeys(s.card.name for s in shapes))
     found = evidence(replicas, names, catalog.measured)
     factor = coefficients.step_factor(found.tier, scenario.policy.confidence)
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
@@ -104,7 +107,7 @@ def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
     shapes: list[Shape] = []
     shape_of = np.full(len(everyone), -1)
     for i, e in enumerate(everyone):
-        if not e.may_serve:
+        if not e.is_surveyed:
             continue
         checkpoint = e.served.checkpoint
         key = (e.served.card.name, checkpoint.precision, checkpoint.fp8_block, e.factor)
@@ -130,7 +133,7 @@ def _may_serve(everyone: Sequence[Eligible], shape_of: Ints, shapes: int, worklo
     found = np.zeros((workloads, max(shapes, 1)))
     for i, e in enumerate(everyone):
         for w, why in enumerate(e.why):
-            if not why and shape_of[i] >= 0:
+            if (not why or e.near[w]) and shape_of[i] >= 0:
                 found[w, shape_of[i]] = 1.0
     return found
 
@@ -158,19 +161,21 @@ def _enumerate(
     drop(tp <= widest[g], "no node that wide")
     splits = np.array([[_splits(sh, t) for t in TP_SIZES] for sh in shapes] or np.zeros((0, 1)), dtype=bool)
     drop(splits[s, np.log2(tp).astype(int)] if len(s) else np.zeros(0, dtype=bool), "does not split by TP")
-    table = tuple(sh.card.architecture for sh in shapes)
+    cards = list(dict.fromkeys(id(sh.card) for sh in shapes))
+    table = tuple({id(sh.card): sh.card.architecture for sh in shapes}.values())
+    architecture = np.array([cards.index(id(sh.card)) for sh in shapes], dtype=np.int64)
     precision = np.array([PRECISIONS.index(sh.precision) for sh in shapes], dtype=np.int64)
-    one_node = _replicas(table, gpus, precision, s, g, e, tp, np.ones_like(tp))
+    one_node = _replicas(table, gpus, architecture, precision, s, g, e, tp, np.ones_like(tp))
     fits = _fits(one_node, scenario)
     more, parents = _pipelines(one_node, s, fits, scenario)
     excluded["memory"] += int(heads[s[~fits]].sum())
     whole = np.concatenate((np.flatnonzero(fits), parents))
-    replicas = _replicas(table, gpus, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more)))
+    replicas = _replicas(table, gpus, architecture, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more)))
     return replicas, s[whole]
 
 
-def _replicas(table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints) -> Replicas:
-    return Replicas(table, gpus, s, g, precision[s] if len(s) else s, e, tp, pp)
+def _replicas(table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], architecture: Ints, precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints) -> Replicas:
+    return Replicas(table, gpus, architecture[s], g, precision[s], e, tp, pp)
 
 
 def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
@@ -213,36 +218,36 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
 
 
 def _physics(workload: Workload, factor: Floats, replicas: Replicas, coefficients: Coefficients, step_factor: Floats, scenario: Scenario) -> Physics:
-    """Memory and step curves of all rows for one workload, each under the mix of its output factor (0 = may not serve)."""
+    """Memory, slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
-    memories: list[tuple[Ints, Memory]] = []
-    curves: list[tuple[Ints, StepCurves]] = []
+    memory = _no_memory(len(replicas))
+    most = np.zeros(len(replicas))
     for f, mix in mixes.items():
         rows = np.flatnonzero(factor == f)
-        part = replicas.take(rows)
-        memories.append((rows, memory_fit(part, mix, scenario.policy.gpu_memory_utilization)))
-        curves.append((rows, step_curves(part, mix, coefficients).scaled(step_factor[rows])))
-    memory = _scattered_memory(memories, len(replicas))
+        part = replicas.take(rows).compact()
+        for name, column in vars(memory_fit(part, mix, scenario.policy.gpu_memory_utilization)).items():
+            getattr(memory, name)[rows] = column
+        coarse = step_curves(part, mix, coefficients, COARSE).scaled(step_factor[rows])
+        most[rows] = saturation_bound(coarse, mix, limits(workload, f), np.minimum(memory.slots[rows], MAX_SEQUENCES))
     slots = np.where(factor > 0, np.minimum(memory.slots, MAX_SEQUENCES), 0)
-    return Physics(mixes, factor, memory, _scattered_curves(curves, len(replicas)), slots)
+    return Physics(mixes, factor, memory, slots, most)
 
 
-def _scattered_memory(parts: list[tuple[Ints, Memory]], rows: int) -> Memory:
-    """Parts put back in the order of the survey; absent rows are zero."""
-    names = ("weights", "activations", "reserve", "limit", "kv_budget_gib", "kv_gib_per_sequence", "slots")
-    columns = {n: np.zeros(rows, dtype=np.int64 if n == "slots" else float) for n in names}
-    for at, part in parts:
-        for n in names:
-            columns[n][at] = getattr(part, n)
-    return Memory(**columns)
+def _no_memory(rows: int) -> Memory:
+    """Zeros to be filled in."""
+    return Memory(**{n: np.zeros(rows, dtype=np.int64 if n == "slots" else float) for n in Memory.__dataclass_fields__})
 
 
-def _scattered_curves(parts: list[tuple[Ints, StepCurves]], rows: int) -> StepCurves:
-    """Parts put back in the order of the survey; absent rows are zero and never used."""
-    if len(parts) == 1 and len(parts[0][0]) == rows:
-        return parts[0][1]
-    grid = parts[0][1].n if parts else np.ones(1)
-    step, prefill, overhead = np.ones((rows, len(grid))), np.zeros(rows), np.zeros(rows)
-    for at, part in parts:
-        step[at], prefill[at], overhead[at] = part.step_s, part.prefill_s_per_token, part.overhead_s
-    return StepCurves(grid, step, prefill, overhead)
+def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:
+    """The workload's SLO as limits on what a model does that writes ``factor`` tokens per answer token.
+
+    TTFT counts to the first token of the answer: a model that reasons first is held to it at the end of its reasoning.
+    """
+    found = []
+    for name, seconds in workload.slo.items():
+        metric, percentile = name.split("_p")
+        if metric == "ttft" and factor > 1:
+            found.append(Limit("e2e", seconds, float(percentile), (factor - 1) / factor))
+        else:
+            found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # checked by the scenario
+    return tuple(found)

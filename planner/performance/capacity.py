@@ -25,11 +25,15 @@ SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit of an SLO; ``percentile`` 50 to 99.9 of all requests stay within it."""
+    """One limit of an SLO; ``percentile`` 50 to 99.9 of all requests stay within it.
+
+    ``share`` < 1 limits E2E to a part of the output: the first token of an answer comes after the reasoning part.
+    """
 
     metric: Literal["ttft", "tpot", "e2e"]
     limit_s: float
     percentile: float
+    share: float = 1.0  # e2e only: counts to the moment this share of the output is written
 
     def __post_init__(self) -> None:
         if self.metric not in ("ttft", "tpot", "e2e") or not self.limit_s > 0 or not 50 <= self.percentile <= 99.9:
@@ -74,7 +78,7 @@ def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_n
         now = state(queue, middle)
         held = np.ones(middle.shape, dtype=bool)
         for limit in limits:
-            held &= tail(limit.metric, queue, now, limit.limit_s) <= 1 - limit.percentile / 100
+            held &= tail(limit.metric, queue, now, limit.limit_s, limit.share) <= 1 - limit.percentile / 100
         low, high = np.where(held, middle, low), np.where(held, high, middle)
     faded = _fade(queue, limits)
     serves = (max_num_seqs >= 1)[:, None] & (low > 0) & (faded > 0)
@@ -108,12 +112,28 @@ def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
         if limit.metric == "tpot":
             allowed = allowed & (tpot <= limit.limit_s)
         if limit.metric == "e2e":
-            length = float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
+            length = limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
             allowed = allowed & (tpot * length <= limit.limit_s)
     last = np.maximum(allowed.sum(axis=1) - 1, 0)
     at = Interpolation(n[0], n[0][last][:, None])
     seconds = queue.overhead + queue.per_token * queue.mix.mean_input + tpot * (queue.mix.mean_output + 0.5)
     return at(np.maximum.accumulate(n / seconds, axis=1))
+
+
+def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Floats:
+    """Requests/s that no capacity of these rows exceeds, from curves on any (coarse) grid.
+
+    X(n) at the first grid point at or above both the slots and the most sequences that the TPOT limits allow.
+    """
+    n, c = curves.n[None, :], curves.prefill_s_per_token[:, None]
+    tpot = curves.step_s + c * (mix.mean_input / mix.mean_output) * n
+    rate = np.maximum.accumulate(n / (curves.overhead_s[:, None] + c * mix.mean_input + tpot * (mix.mean_output + 0.5)), axis=1)
+    within = n < max_num_seqs[:, None]
+    for limit in limits:
+        if limit.metric == "tpot":
+            within &= tpot <= limit.limit_s
+    last = np.minimum(within.sum(axis=1), len(curves.n) - 1)
+    return np.where(max_num_seqs > 0, rate[np.arange(len(rate)), last], 0.0)
 
 
 def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDArray[np.int64] | int) -> Floats:

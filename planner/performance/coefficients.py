@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import CatalogError
-from planner.performance.replicas import ENGINES, Floats, Replicas
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
 # Efficiencies are shares of a hardware peak: no engine effect may lift them above 1.
@@ -30,7 +30,9 @@ class Coefficients:
     fitted: str
     values: Mapping[str, float]
     engines: Mapping[str, Mapping[str, float]]  # coefficient -> engine -> factor
-    vendors: Mapping[str, float]  # factor on the whole step
+    vendors: Mapping[str, float]  # vendor -> factor on the whole step
+    generations: Mapping[str, float]  # generation of GPUs -> further factor on the whole step
+    precisions: Mapping[str, float]  # precision -> factor on the efficiency of reading weights stored in it
     data: Mapping[str, str]  # file -> sha256
     errors: Mapping[str, Any]
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
@@ -41,14 +43,23 @@ class Coefficients:
         for name, value in self.values.items():
             effect = np.array([self.engines.get(name, {}).get(e, 1.0) for e in ENGINES])
             row = value * effect[replicas.engine][:, None]
+            if name in ("weights", "experts"):
+                row = row * self._reading(replicas, name)
             found[name] = np.minimum(row, 1.0) if name in EFFICIENCIES else row
         return found
 
     def vendor_factor(self, replicas: Replicas) -> Floats:
         """Factor on the step [P, 1]; a vendor without measurements gets the worst measured one."""
-        worst = max((1.0, *self.vendors.values()))
-        by_gpu = np.array([self.vendors.get(g.vendor, 1.0 if g.vendor == "NVIDIA" else worst) for g in replicas.gpus])
-        column: Floats = by_gpu[replicas.gpu][:, None]
+        worst = max((1.0, *self.vendors.values())) * max((1.0, *self.generations.values()))
+        known = [self.vendors[g.vendor] * self.generations.get(g.generation, 1.0) if g.vendor in self.vendors else worst for g in replicas.gpus]
+        column: Floats = np.array(known)[replicas.gpu][:, None]
+        return column
+
+    def _reading(self, replicas: Replicas, name: str) -> Floats:
+        """Factor on the efficiency of reading weights; in MoE checkpoints only the experts are stored in 4 bits."""
+        by_precision = np.array([self.precisions.get(p, 1.0) for p in PRECISIONS])[replicas.precision]
+        moe = replicas.of_architecture(lambda a: float(a.experts > 0)) > 0
+        column: Floats = np.where(moe & (name == "weights"), 1.0, by_precision)[:, None]
         return column
 
     def step_factor(self, tier: NDArray[np.int64], confidence: float) -> Floats:
@@ -66,7 +77,7 @@ def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        names = ("source", "fitted", "values", "engines", "vendors", "data", "errors", "step_quantiles")
+        names = ("source", "fitted", "values", "engines", "vendors", "generations", "precisions", "data", "errors", "step_quantiles")
         found = Coefficients(**{name: raw[name] for name in names})
     except OSError as error:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None

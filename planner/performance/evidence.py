@@ -58,10 +58,12 @@ def _theirs(replicas: Replicas, names: tuple[str, ...], measured: Sequence[Measu
 
 
 def _look_up(ours: Ints, theirs: Ints) -> NDArray[np.int64]:
-    """Index of the first row of ``theirs`` equal to each row of ``ours``, or -1."""
-    first: dict[bytes, int] = {}
-    for i, row in enumerate(np.ascontiguousarray(theirs)):
-        first.setdefault(row.tobytes(), i)
-    unique, inverse = np.unique(ours, axis=0, return_inverse=True)
-    found = np.array([first.get(row.tobytes(), -1) for row in np.ascontiguousarray(unique)], dtype=np.int64)
-    return found[inverse.ravel()] if len(ours) else np.zeros(0, dtype=np.int64)
+    """Index of the first row of ``theirs`` equal to each row of ``ours``, or -1. Columns are small whole numbers."""
+    if not len(ours) or not len(theirs):
+        return np.full(len(ours), -1, dtype=np.int64)
+    radix = np.maximum(ours.max(axis=0), theirs.max(axis=0)) + 2
+    place = np.concatenate((np.cumprod(radix[::-1])[::-1][1:], [1]))
+    mine, known = (ours + 1) @ place, (theirs + 1) @ place
+    keys, first = np.unique(known, return_index=True)
+    at = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
+    return np.where(keys[at] == mine, first[at], -1)

@@ -27,24 +27,23 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import EFFICIENCIES, TIERS, Coefficients
 from planner.performance.lengths import LengthMix
-from planner.performance.memory import memory_fit
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.step import CHUNK, decode_step, prefill_step
 
-SOURCES = ("inferencex_db_via_aic", "nvidia_aic_internal", "inferencex_app_fixture")
-RANDOM_LENGTHS = {"inferencex_db_via_aic": 0.9, "inferencex_app_fixture": 0.9}  # lengths are drawn from 0.8-1.0 x nominal
+NVIDIA_RUNS = ("nvidia_aic_internal", "NVIDIA-AIConfigurator")  # nominal lengths; their TTFT has another base
+SOURCES = ("inferencex_db_via_aic", "inferencex_app_fixture", "InferenceX", *NVIDIA_RUNS)
+RANDOM_LENGTHS = 0.9  # InferenceX draws lengths from 0.8-1.0 x nominal
 ENGINE_NAMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trt": "trtllm"}
 GPU_NAMES = {"GB200-NVL72": "GB200", "GB300-NVL72": "GB300"}
-CARD_NAMES = {  # label in the measurements -> name of a checkpoint whose card has the architecture
-    "deepseek-ai/DeepSeek-R1": "deepseek-ai/DeepSeek-R1-0528",
+CHECKPOINTS = {  # labels in the measurements that are no checkpoint's name
     "meta-llama/Llama-3.1-70B": "meta-llama/Llama-3.1-70B-Instruct",
     "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B-Instruct",
     "zhipuai/GLM-5": "zai-org/GLM-5",
 }
 ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding has a hidden admission limit or a cold start
 
-# Start values; a name also in ENGINE_EFFECTS gets one shrunken factor per engine.
+# Start values, shrunken towards. Few effects on purpose: more of them fit better and predict unseen models worse.
 START = {
     "weights": 0.71,
     "experts": 0.76,
@@ -61,7 +60,7 @@ START = {
     "sequence_s": 12e-6,
     "request_s": 0.02,
 }
-ENGINE_EFFECTS = ("prefill_flops", "expert_flops", "request_s")
+ENGINE_EFFECTS = ("request_s",)
 # Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
 CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
 PRIOR_SD, EFFECT_SD = 1.0, 0.5
@@ -109,7 +108,7 @@ class Layout:
 
 
 def layout() -> Layout:
-    """Globals, engine effects, the AMD factor, the harness effect on the request overhead, closed-loop terms."""
+    """Globals, closed-loop terms, engine effects, factors of AMD, its CDNA3 generation and INT4 reading, the harness's request overhead."""
     names, start, spread, high = [], [], [], []
     for name, value in {**START, **CLOSED_LOOP}.items():
         names.append(name)
@@ -117,7 +116,7 @@ def layout() -> Layout:
         spread.append(PRIOR_SD)
         high.append(0.0 if name in EFFICIENCIES else np.inf)
     effects = [f"{name}@{engine}" for name in (*ENGINE_EFFECTS, "burst", "start_steps") for engine in ENGINES]
-    for name in (*effects, "vendor@AMD", "request_s@harness"):
+    for name in (*effects, "vendor@AMD", "vendor@cdna3", "read@int4", "request_s@harness"):
         names.append(name)
         start.append(0.0)
         spread.append(EFFECT_SD)
@@ -138,8 +137,12 @@ def columns(x: Floats, rows: Rows) -> dict[str, Floats]:
         row = np.exp(value[name] + effect[rows.replicas.engine])[:, None]
         found[name] = np.minimum(row, 1.0) if name in EFFICIENCIES else row
     found["request_s"] = found["request_s"] * np.exp(value["request_s@harness"] * rows.harness)[:, None]
-    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
-    found["vendor"] = np.exp(value["vendor@AMD"] * amd)[:, None]
+    amd = np.array([(g.vendor == "AMD") * value["vendor@AMD"] + (g.generation == "cdna3") * value["vendor@cdna3"] for g in rows.replicas.gpus])
+    found["vendor"] = np.exp(amd[rows.replicas.gpu])[:, None]
+    int4 = (rows.replicas.precision == PRECISIONS.index("int4"))[:, None]
+    moe = (rows.shape.expert_read > 0)[:, None]
+    found["experts"] = np.minimum(found["experts"] * np.exp(value["read@int4"] * int4), 1.0)
+    found["weights"] = np.minimum(found["weights"] * np.exp(value["read@int4"] * (int4 & ~moe)), 1.0)
     return found
 
 
@@ -161,7 +164,7 @@ def fit(rows: Rows, start: Floats | None = None) -> Floats:
     def residuals(x: Floats) -> Floats:
         ttft, tpot = predict(x, rows)
         r_tpot = _huber(np.log(tpot / rows.tpot_s), 0.15) * rows.weight
-        r_ttft = 0.5 * _huber(np.log(ttft / rows.ttft_s), 0.3) * rows.weight
+        r_ttft = 0.5 * _huber(np.nan_to_num(np.log(ttft / rows.ttft_s)), 0.3) * rows.weight
         return np.concatenate((r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread))
 
     first = LAYOUT.start if start is None else np.minimum(start, LAYOUT.high - 1e-6)
@@ -178,84 +181,127 @@ def _huber(r: Floats, scale: float) -> Floats:
 # ---- reading the measurements ----
 
 
-def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> Rows:
-    """The usable rows of all files; ``refused`` counts the others by reason."""
-    by_checkpoint = {c.id: i for i, card in enumerate(cards) for c in card.checkpoint}
-    gpu_index = {g.name: i for i, g in enumerate(gpus)}
-    kept: list[dict[str, str]] = []
-    seen: set[tuple[str, ...]] = set()
-    for path in files:
-        with path.open(encoding="utf-8", newline="") as handle:
-            for row in csv.DictReader(handle):
-                reason = _refusal(row, by_checkpoint, gpu_index, seen)
-                if reason:
-                    refused[reason] += 1
-                else:
-                    kept.append(row)
-    rows = _rows(kept, cards, gpus, by_checkpoint, gpu_index)
-    return _plausible(rows, refused)
+@dataclass(frozen=True)
+class Point:
+    """One measured row in common terms; ``label`` is the card's name or a checkpoint's."""
+
+    label: str
+    gpu: str
+    precision: str
+    engine: str
+    tp: int
+    ep: str
+    isl: float
+    osl: float
+    concurrency: float
+    ttft_s: float  # mean; nan where only medians were published
+    tpot_s: float  # mean, else median (they differ by little)
+    decoding: float  # sequences in decoding on average, by Little's law
+    source: str
+
+    @property
+    def configuration(self) -> str:
+        """All but the load."""
+        return "|".join((self.label, self.gpu, self.precision, self.engine, str(self.tp), self.ep, f"{self.isl:g}", f"{self.osl:g}"))
 
 
-def _refusal(row: Mapping[str, str], checkpoints: Mapping[str, int], gpus: Mapping[str, int], seen: set[tuple[str, ...]]) -> str:
-    """Why a row is not fitted; empty = fitted. ``seen`` remembers points, so that repeats in another source are dropped."""
-    key = (_label(row), row["gpu"], row["engine"], row["engine_version"], row["precision"], row["tp"], row["ep"], row["dp_attn"], row["isl"], row["osl"], row["concurrency"], row["tpot_ms_mean"])
-    tests: list[tuple[str, Callable[[], bool]]] = [
-        ("another kind of source", lambda: row["source"] not in SOURCES or row["load_type"] != "closed_loop"),
-        ("disaggregated", lambda: row["mode"] != "agg"),
-        ("speculative decoding", lambda: row["spec_decode"] not in ("none", "not recorded", "")),
-        ("no concurrency or latency", lambda: not all(row[k] for k in ("concurrency", "ttft_ms_mean", "tpot_ms_mean", "tp"))),
-        ("flagged INCONSISTENT", lambda: "INCONSISTENT" in row["notes"]),
-        ("flagged AMBIGUOUS", lambda: "AMBIGUOUS" in row["notes"]),
-        ("several engine instances in one run", lambda: "engine replicas" in row["notes"]),
-        ("attention data parallel", lambda: row["dp_attn"] not in ("1", "False", "")),
-        ("TP above 8", lambda: float(row["tp"]) > 8),
-        ("engine not planned", lambda: row["engine"] not in ENGINE_NAMES),
-        ("no card", lambda: _label(row) not in checkpoints),
-        ("no GPU", lambda: GPU_NAMES.get(row["gpu"], row["gpu"]) not in gpus),
-        ("repeat of another row", lambda: key in seen),
-    ]
-    for reason, test in tests:
-        if test():
-            return reason
-    seen.add(key)
-    return ""
+def read_points(path: Path, refused: Counter[str]) -> list[Point]:
+    """The usable rows of a file in the shipped or the starting layout; ``refused`` counts the others by reason."""
+    found = []
+    with path.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            reason = _refusal(row)
+            if reason:
+                refused[reason] += 1
+            else:
+                found.append(_point(row))
+    return found
 
 
-def _label(row: Mapping[str, str]) -> str:
-    return CARD_NAMES.get(row["model"], row["model"])
+def _refusal(row: Mapping[str, str]) -> str:
+    """Why a row is not fitted; empty = fitted. Columns that a layout lacks were dealt with when it was made."""
+    notes, get = row.get("notes", ""), row.get
+    tests: dict[str, Callable[[], bool]] = {
+        "another kind of source": lambda: row["source"] not in SOURCES or get("load_type", "closed_loop") != "closed_loop",
+        "disaggregated": lambda: get("mode", "agg") != "agg",
+        "speculative decoding": lambda: get("spec_decode", "none") not in ("none", "not recorded", ""),
+        "no concurrency or latency": lambda: not (row["concurrency"] and row["tp"] and _latencies(row)),
+        "flagged INCONSISTENT": lambda: "INCONSISTENT" in notes,
+        "flagged AMBIGUOUS": lambda: "AMBIGUOUS" in notes,
+        "several engine instances in one run": lambda: "engine replicas" in notes,
+        "attention data parallel": lambda: get("dp", get("dp_attn")) not in ("1", "False", "", None),
+        "TP above 8": lambda: float(row["tp"]) > 8,
+        "engine not planned": lambda: row["engine"] not in ENGINE_NAMES,
+    }
+    return next((reason for reason, test in tests.items() if test()), "")
 
 
-def _precision(row: Mapping[str, str]) -> str:
-    """Blank is a BF16 checkpoint; 'fp4' is mxfp4 for gpt-oss and nvfp4 for the rest."""
-    if "gpt-oss" in row["model"]:
+def _latencies(row: Mapping[str, str]) -> tuple[float, float, float] | None:
+    """(mean TTFT, TPOT, sequences decoding per token written and second) or None where the row lacks them."""
+    mean = [row.get(f"{k}_ms") or row.get(f"{k}_ms_mean") for k in ("ttft", "tpot")]
+    if mean[0] and mean[1]:
+        return float(mean[0]) / 1000, float(mean[1]) / 1000, 0.0
+    if row.get("tpot_ms_p50") and row.get("output_tps_total"):
+        return float("nan"), float(row["tpot_ms_p50"]) / 1000, float(row["output_tps_total"])
+    return None
+
+
+def _point(row: Mapping[str, str]) -> Point:
+    label = row.get("checkpoint_label") or row["model"]
+    ratio = 1.0 if row["source"] in NVIDIA_RUNS else RANDOM_LENGTHS
+    found = _latencies(row)
+    assert found is not None  # refused before
+    ttft, tpot, per_second = found
+    osl, concurrency = float(row["osl"]) * ratio, float(row["concurrency"])
+    decoding = min(per_second * tpot, concurrency) if per_second else concurrency * osl * tpot / (ttft + osl * tpot)
+    return Point(
+        CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], int(float(row["tp"])),
+        row["ep"], float(row["isl"]) * ratio, osl, concurrency, ttft, tpot, max(decoding, 1.0), row["source"],
+    )  # fmt: skip
+
+
+def _precision(row: Mapping[str, str], label: str) -> str:
+    """Blank is the checkpoint's own; 'fp4' is mxfp4 for gpt-oss and on AMD, nvfp4 elsewhere."""
+    if "gpt-oss" in label:
         return "mxfp4"
-    return {"": "fp8" if "FP8" in row["model"] else "bf16", "fp4": "nvfp4"}.get(row["precision"], row["precision"])
+    narrow = "mxfp4" if row["gpu"].startswith("MI") else "nvfp4"
+    return {"": "fp8" if "FP8" in label else "bf16", "fp4": narrow}.get(row["precision"], row["precision"])
 
 
-def _rows(kept: Sequence[Mapping[str, str]], cards: Sequence[Card], gpus: Sequence[Gpu], checkpoints: Mapping[str, int], gpu_index: Mapping[str, int]) -> Rows:
-    architecture = np.array([checkpoints[_label(r)] for r in kept], dtype=np.int64)
+def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> Rows:
+    """The rows of all files that have a card and a GPU, each point once, without implausible ones."""
+    card_of = {**{c.id: i for i, card in enumerate(cards) for c in card.checkpoint}, **{card.name: i for i, card in enumerate(cards)}}
+    gpu_of = {g.name: i for i, g in enumerate(gpus)}
+    points: dict[tuple[str, float, float], Point] = {}
+    for point in (p for path in files for p in read_points(path, refused)):
+        key = (point.configuration, point.concurrency, round(point.tpot_s, 7))
+        reason = "no card" if point.label not in card_of else "no GPU" if point.gpu not in gpu_of else "repeat of another row" if key in points else ""
+        refused[reason] += 1
+        if not reason:
+            points[key] = point
+    del refused[""]
+    return _plausible(_rows(list(points.values()), cards, gpus, card_of, gpu_of), refused)
+
+
+def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], card_of: Mapping[str, int], gpu_of: Mapping[str, int]) -> Rows:
+    def integers(value: Callable[[Point], int]) -> Ints:
+        return np.array([value(p) for p in points], dtype=np.int64)
+
+    def numbers(value: Callable[[Point], float]) -> Floats:
+        return np.array([value(p) for p in points], dtype=float)
+
     replicas = Replicas(
-        tuple(c.architecture for c in cards),
-        tuple(gpus),
-        architecture,
-        np.array([gpu_index[GPU_NAMES.get(r["gpu"], r["gpu"])] for r in kept], dtype=np.int64),
-        np.array([PRECISIONS.index(_precision(r)) for r in kept], dtype=np.int64),
-        np.array([ENGINES.index(ENGINE_NAMES[r["engine"]]) for r in kept], dtype=np.int64),
-        np.array([int(float(r["tp"])) for r in kept], dtype=np.int64),
-        np.ones(len(kept), dtype=np.int64),
-    )
-    ratio = np.array([RANDOM_LENGTHS.get(r["source"], 1.0) for r in kept])
-    number: Callable[[str], Floats] = lambda key: np.array([float(r[key]) for r in kept])  # noqa: E731 - local shorthand
-    isl, osl, concurrency = number("isl") * ratio, number("osl") * ratio, number("concurrency")
-    ttft, tpot = number("ttft_ms_mean") / 1000, number("tpot_ms_mean") / 1000
-    shape = shapes(replicas)
+        tuple(c.architecture for c in cards), tuple(gpus), integers(lambda p: card_of[p.label]), integers(lambda p: gpu_of[p.gpu]),
+        integers(lambda p: PRECISIONS.index(p.precision)), integers(lambda p: ENGINES.index(p.engine)), integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64),
+    )  # fmt: skip
+    isl, osl, concurrency = numbers(lambda p: p.isl), numbers(lambda p: p.osl), numbers(lambda p: p.concurrency)
+    ttft, tpot = numbers(lambda p: p.ttft_s), numbers(lambda p: p.tpot_s)
     kv, context = _by_lengths(replicas, isl, osl)
-    configuration = np.array(["|".join((cards[a].name, r["gpu"], r["engine"], _precision(r), r["tp"], r["ep"], r["isl"], r["osl"])) for a, r in zip(architecture, kept, strict=True)])
-    decoding = np.maximum(concurrency * osl * tpot / (ttft + osl * tpot), 1.0)
-    model = np.array([cards[a].name for a in architecture])
+    decoding = numbers(lambda p: p.decoding)
+    model, configuration = np.array([cards[a].name for a in replicas.architecture]), np.array([p.configuration for p in points])
+    harness = integers(lambda p: int(p.source in NVIDIA_RUNS))
     return Rows(
-        replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding,
-        np.array([r["source"] == "nvidia_aic_internal" for r in kept], dtype=np.int64),
+        replicas, shapes(replicas), kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness,
         model, np.array([gpus[g].name for g in replicas.gpu]), configuration, _weights(model, configuration),
     )  # fmt: skip
 
@@ -263,7 +309,7 @@ def _rows(kept: Sequence[Mapping[str, str]], cards: Sequence[Card], gpus: Sequen
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:
     """KV read per sequence and prefill context of each row, with its own lengths."""
     kv, context = np.zeros(len(replicas)), np.zeros(len(replicas))
-    for pair in sorted(set(zip(isl, osl, strict=True))):
+    for pair in sorted(set(zip(isl.tolist(), osl.tolist(), strict=True))):
         rows = np.flatnonzero((isl == pair[0]) & (osl == pair[1]))
         part, mix = replicas.take(rows), LengthMix(np.array([pair[0]]), np.array([pair[1]]))
         kv[rows] = kv_read(part, shapes(part), mix)
@@ -308,6 +354,7 @@ def held_out(rows: Rows, groups: NDArray[np.str_], whole: Floats) -> tuple[Float
 
 def summary(ratio: Floats) -> dict[str, float]:
     """Median and mean absolute error and bias of the prediction, share within 20 %."""
+    ratio = ratio[np.isfinite(ratio)]
     error = 1 / ratio - 1
     absolute = np.abs(error)
     numbers = {"median": np.median(absolute), "mean": absolute.mean(), "bias": np.median(error), "within_20": (absolute <= 0.2).mean()}
@@ -336,7 +383,9 @@ def to_coefficients(x: Floats, source: str, data: Mapping[str, str], errors: Map
     value = {name: float(np.exp(v)) for name, v in zip(LAYOUT.names, x, strict=True)}
     engines = {name: {e: round(value[f"{name}@{e}"], 4) for e in ENGINES} for name in ENGINE_EFFECTS}
     values = {name: float(f"{value[name]:.5g}") for name in START}
-    return Coefficients(source, date.today().isoformat(), values, engines, {"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)}, data, errors, quantiles)
+    vendors, generations = {"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)}, {"cdna3": round(value["vendor@cdna3"], 4)}
+    precisions = {"int4": round(value["read@int4"], 4)}
+    return Coefficients(source, date.today().isoformat(), values, engines, vendors, generations, precisions, data, errors, quantiles)
 
 
 def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: Callable[[str], None]) -> Coefficients:
@@ -349,7 +398,8 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     kinds = {"in_sample": (rows.tpot_s / tpot, rows.ttft_s / ttft)}
     sister = np.array([f"{m}|{p}|{g}|{e}" for m, p, g, e in zip(rows.model, rows.replicas.precision, rows.gpu, rows.replicas.engine, strict=True)])
     near = np.array([f"{m}|{g}" for m, g in zip(rows.model, rows.gpu, strict=True)])
-    for name, groups in (("leave_configuration_out", _folds(rows.configuration)), ("leave_sister_out", sister), ("leave_model_gpu_out", near), ("leave_model_out", rows.model), ("leave_gpu_out", rows.gpu)):
+    splits = {"leave_configuration_out": _folds(rows.configuration), "leave_sister_out": sister, "leave_model_gpu_out": near}
+    for name, groups in {**splits, "leave_model_out": rows.model, "leave_gpu_out": rows.gpu}.items():
         kinds[name] = held_out(rows, groups, whole)
         log(f"{name}: TPOT {summary(kinds[name][0])}")
     errors: dict[str, Any] = {name: {"tpot": summary(r[0]), "ttft_closed_loop": summary(r[1])} for name, r in kinds.items()}

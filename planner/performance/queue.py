@@ -155,9 +155,11 @@ def _prompt_wait(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Ro
     return mean, np.maximum(var, 1e-12)
 
 
-def tail(metric: str, chain: Chain, s: State, limit: Rows | float) -> Rows:
-    """Probability that a request exceeds the limit, over all requests of the mix: [P, 1]."""
-    return {"ttft": _tail_ttft, "tpot": _tail_tpot, "e2e": _tail_e2e}[metric](chain, s, limit)
+def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float = 1.0) -> Rows:
+    """Probability that a request exceeds the limit, over all requests of the mix: [P, 1]. ``share``: part of the output E2E counts to."""
+    if metric == "e2e":
+        return _tail_e2e(chain, s, limit, share)
+    return {"ttft": _tail_ttft, "tpot": _tail_tpot}[metric](chain, s, limit)
 
 
 def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
@@ -173,8 +175,8 @@ def _tail_tpot(chain: Chain, s: State, limit: Rows | float) -> Rows:
     return found
 
 
-def _tail_e2e(chain: Chain, s: State, limit: Rows | float) -> Rows:
-    out = np.maximum(chain.mix.output_tokens - 1, 0.0)[None, :]
+def _tail_e2e(chain: Chain, s: State, limit: Rows | float, share: float) -> Rows:
+    out = np.maximum(share * chain.mix.output_tokens - 1, 0.0)[None, :]
     first = chain.overhead + s.step + chain.per_token * chain.mix.input_tokens[None, :] + s.wait_mean
     noise = s.tpot_load + s.tpot_prompts * np.sqrt(chain.mix.mean_output / np.maximum(chain.mix.output_tokens, 16.0))[None, :]
     mean, sd = first + out * s.tpot, np.sqrt(s.wait_var + (out * noise) ** 2)

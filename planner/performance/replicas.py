@@ -6,7 +6,7 @@ Everything in this folder works on all replica types at once; tables hold each a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,11 @@ class Replicas:
         """The replica types chosen by an index array, a mask or a slice."""
         fields = (self.architecture, self.gpu, self.precision, self.engine, self.tp, self.pp)
         return Replicas(self.architectures, self.gpus, *(f[index] for f in fields))
+
+    def compact(self) -> Replicas:
+        """The same replica types with tables of only the architectures in use, so that work per table entry is not repeated."""
+        used, architecture = np.unique(self.architecture, return_inverse=True)
+        return replace(self, architectures=tuple(self.architectures[i] for i in used), architecture=architecture)
 
     def of_architecture(self, value: Callable[[Architecture], float]) -> Floats:
         """A number of each replica's architecture, [P]."""

@@ -42,8 +42,8 @@ class StepCurves:
         return StepCurves(self.n, self.step_s * factor[:, None], self.prefill_s_per_token * factor, self.overhead_s)
 
 
-def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients) -> StepCurves:
-    """Curves of all replica types for one mix.
+def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, grid: Floats = GRID) -> StepCurves:
+    """Curves of all replica types for one mix, at the sequences of ``grid``.
 
     Pipeline parallel: a token passes every stage, so the step is the sum over all layers, of a micro-batch of 1/pp of the
     sequences (engines keep pp micro-batches in flight). Each stage pays the fixed step overhead, and prompts are given no
@@ -51,9 +51,9 @@ def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients) 
     """
     shape, e = shapes(replicas), coefficients.rows(replicas)
     vendor = coefficients.vendor_factor(replicas)
-    step = decode_step(shape, e, kv_read(replicas, shape, mix), GRID[None, :]) * vendor
+    step = decode_step(shape, e, kv_read(replicas, shape, mix), grid[None, :]) * vendor
     prefill = prefill_step(shape, e, attention_context(replicas, mix), CHUNK) / CHUNK * vendor
-    return StepCurves(GRID, step, prefill[:, 0] * e["interference"][:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy())
+    return StepCurves(grid, step, prefill[:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy())
 
 
 def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:

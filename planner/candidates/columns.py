@@ -1,0 +1,229 @@
+"""The columns of the program: priced operating points that no other candidate makes pointless.
+
+Dominance holds within one GPU type: b beats a when m = g_a/g_b copies of b, on the same GPUs, carry at least what a can
+in every workload, with no lower quality. An upper bound on a's capacity is enough, so most capacities are never computed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil, inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
+from planner.candidates.points import Point, Points
+from planner.candidates.survey import Survey
+from planner.catalog.records import Offer
+from planner.performance.capacity import pooled_qps
+from planner.program.problem import Column, Demand, Problem, Rules, Tier
+from planner.scenario.records import Scenario
+
+POOL_SIZES = (1, 2, 4, 8)  # pooling gains nothing beyond eight replicas
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One deployable candidate behind a column: an operating point serving one eligible checkpoint."""
+
+    point: Point
+    eligible: int
+
+
+@dataclass(frozen=True)
+class Market:
+    """A restricted question made ready for the program: the problem with the candidates and offers its indices stand for."""
+
+    scenario: Scenario
+    problem: Problem
+    candidates: tuple[Candidate, ...]
+    offers: tuple[Offer, ...]
+    excluded: Counter[str]
+
+
+def market(points: Points, scenario: Scenario) -> Market:
+    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed."""
+    survey = points.survey
+    offers = cheapest_by_shape(allowed(survey.offers, scenario.supply))
+    scores = _scores(survey, scenario)
+    rows = _rows(survey, scenario, offers, scores)
+    kept, lost = _worth_having(points, scenario, rows, scores)
+    candidates = [Candidate(p, e) for row in kept for p in points.of(np.array([row]))[row] for e in _servers(survey, row, scores, scenario)]
+    columns = tuple(_column(survey, scenario, offers, c, scores) for c in candidates)
+    demands = tuple(Demand(w.name, w.rate, w.mean_quality) for w in scenario.workload)
+    useful = [i for i, c in enumerate(columns) if c.tiers and c.offers]
+    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario))
+    return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost)
+
+
+def rules(scenario: Scenario) -> Rules:
+    """The policy as the program takes it."""
+    p, s = scenario.policy, scenario.supply
+    return Rules(
+        p.max_slo_load, p.spare_replicas, p.pools_per_workload, p.mix, p.max_models, p.max_gpu_types, p.max_locations, s.max_gpus, p.budget, dict(s.quota)
+    )
+
+
+def mixture_factor(scenario: Scenario) -> float:
+    """Share of the added-up capacities that workloads may use where they share a deployment.
+
+    0.85 where limits are at p95 or below, 0.65 from p99, between them in proportion: the safe mixture rule of simulated
+    chat, summarisation and code mixes (lowest tenth of cases); no guarantee where one workload's limits are tight against
+    another's prompts.
+    """
+    strictest = max((float(name.split("_p")[1]) for w in scenario.workload for name in w.slo), default=50.0)
+    return float(np.interp(strictest, [95.0, 99.0], [0.85, 0.65]))
+
+
+def _scores(survey: Survey, scenario: Scenario) -> Floats:
+    """[eligible, workload]: the score where the checkpoint may serve, -1 where it may not."""
+    found = np.full((len(survey.eligible), len(scenario.workload)), -1.0)
+    excluded = {n.lower() for n in scenario.policy.exclude_models}
+    for i, e in enumerate(survey.eligible):
+        names = {e.served.card.name.lower(), e.served.card.family.lower(), e.served.checkpoint.id.lower()}
+        if survey.shape_of[i] < 0 or names & excluded:
+            continue
+        for w, workload in enumerate(scenario.workload):
+            quality = e.quality[w]
+            score = quality.score if quality else 0.0
+            asked = not workload.models or names & {n.lower() for n in workload.models}
+            if e.may_serve_at(w, workload.min_quality) and asked:
+                found[i, w] = score
+    return found
+
+
+def _rows(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], scores: Floats) -> Ints:
+    """Rows that some allowed checkpoint uses, some offer hosts and that have room for a request."""
+    served = np.zeros(len(survey.shapes) + 1, dtype=bool)
+    served[survey.shape_of[(scores >= 0).any(axis=1)]] = True
+    keep = served[survey.shape] if len(survey.shape) else np.zeros(0, dtype=bool)
+    widest = {g: max((o.max_tp for o in offers if o.gpu == g), default=0) for g in survey.catalog.gpus}
+    by_gpu = np.array([widest[g.name] for g in survey.replicas.gpus])
+    room = np.max([p.slots for p in survey.physics], axis=0) > 0
+    return np.flatnonzero(keep & (survey.replicas.tp <= by_gpu[survey.replicas.gpu]) & room)
+
+
+def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats) -> tuple[list[int], Counter[str]]:
+    """Rows not dominated within their GPU type; capacities are computed best bound first, until bounds settle the rest."""
+    survey = points.survey
+    best_score = _best_scores(survey, rows, scores)
+    bound = np.stack([_bound(survey, w, rows) * (best_score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
+    gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
+    per_gpu = bound / gpus[:, None] / np.array([w.rate for w in scenario.workload])
+    order = np.argsort(-per_gpu.sum(axis=1), kind="stable")
+    lost: Counter[str] = Counter()
+    kept: list[int] = []
+    for gpu in np.unique(survey.replicas.gpu[rows]):
+        mine = [int(i) for i in order if survey.replicas.gpu[rows[i]] == gpu]
+        kept += _frontier(points, scenario, rows, mine, bound, gpus, best_score, lost)
+    return kept, lost
+
+
+def _frontier(
+    points: Points, scenario: Scenario, rows: Ints, mine: list[int], bound: Floats, gpus: Floats, score: Floats, lost: Counter[str]
+) -> list[int]:
+    """The undominated rows of one GPU type, in order of promise."""
+    rates = np.array([w.rate for w in scenario.workload])
+    load, k = scenario.policy.max_slo_load, scenario.policy.spare_replicas
+    by_quality = scenario.policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload)
+    single = len(rates) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
+    kept: list[int] = []
+    have, have_gpus, have_score, have_held = np.zeros((0, len(rates))), np.zeros(0), np.zeros((0, len(rates))), np.zeros(0)
+    for i in mine:
+        least_held = gpus[i] * (ceil(rates[0] / (load * bound[i, 0]) - 1e-9) + k) if single and bound[i, 0] > 0 else 0.0
+        beaten = (have_gpus <= gpus[i]) & np.all(have / have_gpus[:, None] >= bound[i] / gpus[i] * (1 - 1e-12), axis=1)
+        worthier = (have_held < least_held) if single else np.zeros(len(have), dtype=bool)
+        if np.any(beaten & (worthier | np.all(have_score >= score[i], axis=1))):
+            lost["dominated"] += 1
+            continue
+        found = points.of(np.array([rows[i]]))[int(rows[i])]
+        if not found:
+            lost["SLO"] += 1
+            continue
+        kept.append(int(rows[i]))
+        best = np.max([p.single for p in found], axis=0) * (score[i] >= 0)
+        have, have_gpus = np.vstack((have, best)), np.append(have_gpus, gpus[i])
+        have_score = np.vstack((have_score, score[i]))
+        have_held = np.append(have_held, gpus[i] * (ceil(rates[0] / (load * best[0]) - 1e-9) + k) if single and best[0] > 0 else inf)
+    return kept
+
+
+def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
+    """What no capacity exceeds, in the workload's unit. In flight: the slots, and what may wait within the first limits."""
+    physics, workload = survey.physics[w], survey.scenario.workload[w]
+    if workload.qps is not None:
+        return physics.most_qps[rows]
+    waits = [s for name, s in workload.slo.items() if name.startswith(("ttft", "e2e"))]
+    waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)
+    return np.where(physics.most_qps[rows] > 0, physics.slots[rows] + waiting, 0.0)
+
+
+def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:
+    """[row, workload]: the best score any allowed checkpoint gives a row, -1 where none may serve."""
+    by_shape = np.full((len(survey.shapes) + 1, scores.shape[1]), -1.0)
+    np.maximum.at(by_shape, survey.shape_of, np.where(survey.shape_of[:, None] >= 0, scores, -1.0))
+    return by_shape[survey.shape[rows]]
+
+
+def _servers(survey: Survey, row: int, scores: Floats, scenario: Scenario) -> list[int]:
+    """The checkpoints of a row that no other matches in every workload; of equals the newest, then first by name."""
+    options = [e for e in survey.eligible_on(row) if (scores[e] >= 0).any()]
+    rank = {e: (survey.eligible[e].served.checkpoint.as_of, survey.eligible[e].name) for e in options}
+    kept: list[int] = []
+    for e in sorted(options, key=lambda e: (-scores[e].sum(), -rank[e][0].toordinal(), rank[e][1])):
+        if not any(np.all(scores[k] >= scores[e]) for k in kept):
+            kept.append(e)
+    return kept
+
+
+def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candidate: Candidate, scores: Floats) -> Column:
+    """One candidate as numbers."""
+    r, point, e = survey.replicas, candidate.point, survey.eligible[candidate.eligible]
+    gpu, tp, pp = r.gpus[int(r.gpu[point.row])].name, int(r.tp[point.row]), int(r.pp[point.row])
+    serves = [w for w in range(len(scenario.workload)) if point.single[w] > 0 and scores[candidate.eligible, w] >= 0]
+    tiers = {w: _tiers(point.single[w], point.saturated[w], scenario, w) for w in serves}
+    shared = {w: point.single[w] * mixture_factor(scenario) for w in serves} if len(scenario.workload) > 1 else {}
+    return Column(
+        name=f"{e.name} {gpu} TP{tp}",
+        model=e.served.card.name,
+        checkpoint=e.name,
+        gpu=gpu,
+        gpus=tp * pp,
+        tiers={w: t for w, t in tiers.items() if t},
+        shared=shared,
+        offers=tuple(i for i, o in enumerate(offers) if hosts(o, gpu, tp, pp)),
+        quality={w: float(scores[candidate.eligible, w]) for w in serves},
+        weight={w: point.qps_per_unit[w] for w in serves},
+    )
+
+
+def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple[Tier, ...]:
+    """Capacities by pool size. A workload's only pool takes all its traffic, so its size is known: one exact tier."""
+    if scenario.policy.router == "random":
+        return (Tier(1, single),)
+    if scenario.policy.pools_per_workload == 1:
+        needed = replicas_needed(single, saturated, scenario.workload[w].rate, scenario.policy.max_slo_load)
+        return (Tier(needed, pool_capacity(single, saturated, needed)),)
+    sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES]
+    return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9))
+
+
+def pool_capacity(single: float, saturated: float, replicas: int) -> float:
+    """Capacity per replica of a pool behind a least-loaded router."""
+    return float(pooled_qps(np.array(single), np.array(saturated), replicas))
+
+
+def replicas_needed(single: float, saturated: float, rate: float, max_slo_load: float) -> int:
+    """The fewest replicas R in service with R·μ(R)·u ≥ λ. Capacity per replica only rises with R, so bisection is exact."""
+    most, least = max(1, ceil(rate / (single * max_slo_load) - 1e-9)), max(1, ceil(rate / (saturated * max_slo_load) - 1e-9))
+    while least < most:
+        middle = (least + most) // 2
+        if middle * pool_capacity(single, saturated, middle) * max_slo_load >= rate * (1 - 1e-9):
+            most = middle
+        else:
+            least = middle + 1
+    return most

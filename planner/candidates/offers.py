@@ -1,0 +1,91 @@
+"""Which offers a scenario may buy, where they are, and which replicas they can host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from planner.catalog.catalog import Catalog
+from planner.catalog.load import known_name
+from planner.catalog.records import Offer
+from planner.program.problem import Purchasable
+from planner.scenario.records import Scenario, Supply
+
+
+def location(offer: Offer) -> str:
+    """Provider and region."""
+    return f"{offer.provider} {offer.region}"
+
+
+def allowed(offers: Iterable[Offer], supply: Supply) -> tuple[Offer, ...]:
+    """The offers that the supply rules admit."""
+    return tuple(
+        o
+        for o in offers
+        if o.kind in supply.kinds
+        and o.purchase in supply.purchase
+        and (not supply.providers or o.provider in supply.providers)
+        and o.provider not in supply.exclude_providers
+        and (not supply.regions or o.region in supply.regions)
+        and (not supply.geographies or o.geography in supply.geographies)
+        and (not supply.gpus or o.gpu in supply.gpus)
+        and o.gpu not in supply.exclude_gpus
+        and supply.quota.get(o.gpu) != 0
+    )
+
+
+def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    """One offer per location, GPU, size and widest TP: the cheapest (first by name among equals)."""
+    best: dict[tuple[str, str, int, str, int], Offer] = {}
+    for o in sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type)):
+        best.setdefault((location(o), o.gpu, o.gpus_per_instance, o.basis, o.max_tp), o)
+    return tuple(best.values())
+
+
+def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
+    """Whether a replica fits: its TP group inside one node, and whole instances where it spans several."""
+    if offer.gpu != gpu or tp > offer.max_tp:
+        return False
+    gpus = tp * pp
+    if offer.basis == "gpu":
+        return gpus <= offer.gpus_per_node or pp > 1
+    return gpus <= offer.gpus_per_instance or (pp > 1 and gpus % offer.gpus_per_instance == 0 and tp <= offer.gpus_per_instance)
+
+
+def purchasable(offer: Offer) -> Purchasable:
+    """The offer as the program sees it."""
+    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance")
+
+
+def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
+    """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
+    gpus, providers = set(catalog.gpus), {o.provider for o in catalog.offers}
+    regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
+    models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
+    benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}
+
+    def all_of(words: Iterable[str], known: Iterable[str], what: str, flag: str, hint: str) -> tuple[str, ...]:
+        return tuple(known_name(w, known, what, flag, hint) for w in words)
+
+    s, p = scenario.supply, scenario.policy
+    supply = s.model_copy(
+        update={
+            "gpus": all_of(s.gpus, gpus, "GPU", "--gpu", "see plan catalog gpus"),
+            "exclude_gpus": all_of(s.exclude_gpus, gpus, "GPU", "--exclude-gpu", "see plan catalog gpus"),
+            "providers": all_of(s.providers, providers, "provider", "--provider", "see plan catalog prices"),
+            "exclude_providers": all_of(s.exclude_providers, providers, "provider", "--exclude-provider", "see plan catalog prices"),
+            "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
+            "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
+            "quota": {known_name(g, gpus, "GPU", "--quota", "see plan catalog gpus"): n for g, n in s.quota.items()},
+        }
+    )
+    policy = p.model_copy(update={"exclude_models": all_of(p.exclude_models, models, "model", "--exclude-model", "see plan catalog models")})
+    workloads = tuple(
+        w.model_copy(
+            update={
+                "models": all_of(w.models, models, "model", "--model", "see plan catalog models"),
+                "quality_metric": known_name(w.quality_metric, benchmarks, "benchmark", "--quality-metric", f"one of {', '.join(sorted(benchmarks))}"),
+            }
+        )
+        for w in scenario.workload
+    )
+    return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads})
