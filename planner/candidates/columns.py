@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
 
 POOL_SIZES = (1, 2, 4, 8)  # pooling gains nothing beyond eight replicas
+ROUNDS = (2, 4, 16, 10**9)  # rows per GPU type whose capacity is computed at once
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,8 @@ def market(points: Points, scenario: Scenario) -> Market:
     scores = _scores(survey, scenario)
     rows = _rows(survey, scenario, offers, scores)
     kept, lost = _worth_having(points, scenario, rows, scores)
-    candidates = [Candidate(p, e) for row in kept for p in points.of(np.array([row]))[row] for e in _servers(survey, row, scores, scenario)]
+    found = points.of(np.array(kept, dtype=np.int64))
+    candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = tuple(_column(survey, scenario, offers, c, scores) for c in candidates)
     demands = tuple(Demand(w.name, w.rate, w.mean_quality) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if c.tiers and c.offers]
@@ -108,48 +110,84 @@ def _rows(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], scores:
 
 
 def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats) -> tuple[list[int], Counter[str]]:
-    """Rows not dominated within their GPU type; capacities are computed best bound first, until bounds settle the rest."""
-    survey = points.survey
-    best_score = _best_scores(survey, rows, scores)
-    bound = np.stack([_bound(survey, w, rows) * (best_score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
+    """Rows not dominated within their GPU type; capacities are computed in rounds, best bound first, until bounds settle the rest."""
+    field = _field(points.survey, scenario, rows, scores)
+    reached = np.zeros_like(field.bound)  # best capacity per workload, once computed
+    open_, serves = field.bound.any(axis=1), np.zeros(len(rows), dtype=bool)
+    lost = Counter({"SLO": int((~open_).sum())})
+    for size in ROUNDS:
+        chosen = _most_promising(field, open_, size)
+        if not len(chosen):
+            break
+        found = points.of(rows[chosen])
+        for i in chosen.tolist():
+            if found[int(rows[i])]:
+                reached[i] = np.max([p.single for p in found[int(rows[i])]], axis=0) * (field.score[i] >= 0)
+        serves[chosen] = reached[chosen].any(axis=1)
+        lost["SLO"] += int((~serves[chosen]).sum())
+        open_[chosen] = False
+        open_[_beaten(field, field.bound, reached, np.flatnonzero(open_), chosen[serves[chosen]])] = False
+    kept = np.flatnonzero(serves)
+    kept = kept[~np.isin(kept, _beaten(field, reached, reached, kept, kept))]
+    lost["dominated"] = len(rows) - lost["SLO"] - len(kept)
+    order = kept[np.argsort(-field.promise[kept], kind="stable")]
+    return [int(r) for r in rows[order]], lost
+
+
+@dataclass(frozen=True)
+class Field:
+    """What dominance looks at, per row: GPU type, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand."""
+
+    gpu: Ints
+    gpus: Floats
+    bound: Floats
+    score: Floats
+    promise: Floats
+    rate: Floats
+    only: bool  # one workload in one pool: what is held follows from capacity, so a worse holder loses whatever its score
+
+
+def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Field:
+    score = _best_scores(survey, rows, scores)
+    bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
     gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
-    per_gpu = bound / gpus[:, None] / np.array([w.rate for w in scenario.workload])
-    order = np.argsort(-per_gpu.sum(axis=1), kind="stable")
-    lost: Counter[str] = Counter()
-    kept: list[int] = []
-    for gpu in np.unique(survey.replicas.gpu[rows]):
-        mine = [int(i) for i in order if survey.replicas.gpu[rows[i]] == gpu]
-        kept += _frontier(points, scenario, rows, mine, bound, gpus, best_score, lost)
-    return kept, lost
-
-
-def _frontier(
-    points: Points, scenario: Scenario, rows: Ints, mine: list[int], bound: Floats, gpus: Floats, score: Floats, lost: Counter[str]
-) -> list[int]:
-    """The undominated rows of one GPU type, in order of promise."""
-    rates = np.array([w.rate for w in scenario.workload])
-    load, k = scenario.policy.max_slo_load, scenario.policy.spare_replicas
+    rate = np.array([w.rate for w in scenario.workload])
+    promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = scenario.policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload)
-    single = len(rates) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    kept: list[int] = []
-    have, have_gpus, have_score, have_held = np.zeros((0, len(rates))), np.zeros(0), np.zeros((0, len(rates))), np.zeros(0)
-    for i in mine:
-        least_held = gpus[i] * (ceil(rates[0] / (load * bound[i, 0]) - 1e-9) + k) if single and bound[i, 0] > 0 else 0.0
-        beaten = (have_gpus <= gpus[i]) & np.all(have / have_gpus[:, None] >= bound[i] / gpus[i] * (1 - 1e-12), axis=1)
-        worthier = (have_held < least_held) if single else np.zeros(len(have), dtype=bool)
-        if np.any(beaten & (worthier | np.all(have_score >= score[i], axis=1))):
-            lost["dominated"] += 1
-            continue
-        found = points.of(np.array([rows[i]]))[int(rows[i])]
-        if not found:
-            lost["SLO"] += 1
-            continue
-        kept.append(int(rows[i]))
-        best = np.max([p.single for p in found], axis=0) * (score[i] >= 0)
-        have, have_gpus = np.vstack((have, best)), np.append(have_gpus, gpus[i])
-        have_score = np.vstack((have_score, score[i]))
-        have_held = np.append(have_held, gpus[i] * (ceil(rates[0] / (load * best[0]) - 1e-9) + k) if single and best[0] > 0 else inf)
-    return kept
+    only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
+    return Field(survey.replicas.gpu[rows], gpus, bound, score, promise, rate, only)
+
+
+def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
+    """The ``size`` open rows of each GPU type with the highest bound per GPU."""
+    rows = np.flatnonzero(open_)
+    rows = rows[np.argsort(-field.promise[rows], kind="stable")]
+    order = np.argsort(field.gpu[rows], kind="stable")
+    gpu = field.gpu[rows][order]
+    rank = np.arange(len(rows)) - np.searchsorted(gpu, gpu)
+    return np.sort(rows[order][rank < size])
+
+
+def _beaten(field: Field, hopes: Floats, reached: Floats, rows: Ints, by: Ints) -> Ints:
+    """Those of ``rows`` whose hopes (bound or capacity) some row in ``by`` of the same GPU type makes pointless."""
+    lost = []
+    for gpu in np.unique(field.gpu[by]) if len(by) else ():
+        mine, theirs = rows[field.gpu[rows] == gpu], by[field.gpu[by] == gpu]
+        a, b = hopes[mine] / field.gpus[mine, None], reached[theirs] / field.gpus[theirs, None]
+        more = np.all(b[None] >= a[:, None] * (1 - 1e-12), axis=2) & (field.gpus[theirs][None] <= field.gpus[mine][:, None])
+        better = np.all(field.score[theirs][None] >= field.score[mine][:, None], axis=2)
+        if field.only:
+            better |= _held(field, reached, theirs)[None] < _held(field, hopes, mine)[:, None]
+        strict = ~np.all(np.abs(b[None] - a[:, None]) <= 1e-12 * b[None], axis=2) | np.any(field.score[theirs][None] > field.score[mine][:, None], axis=2)
+        first = theirs[None] < mine[:, None]  # of equals the first stays
+        lost.append(mine[(more & better & (strict | first) & (mine[:, None] != theirs[None])).any(axis=1)])
+    return np.concatenate(lost) if lost else np.zeros(0, dtype=np.int64)
+
+
+def _held(field: Field, capacity: Floats, rows: Ints) -> Floats:
+    """GPUs that the only workload takes at this capacity per replica, whole replicas counted."""
+    found: Floats = field.gpus[rows] * np.ceil(field.rate[0] / np.maximum(capacity[rows, 0], 1e-12) - 1e-9)
+    return found
 
 
 def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
@@ -169,7 +207,15 @@ def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:
     return by_shape[survey.shape[rows]]
 
 
-def _servers(survey: Survey, row: int, scores: Floats, scenario: Scenario) -> list[int]:
+def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
+    """All operating points; where one workload has one pool, the one that needs fewest replicas."""
+    if len(scenario.workload) > 1 or scenario.policy.pools_per_workload != 1 or not found:
+        return found
+    rate, load = scenario.workload[0].rate, scenario.policy.max_slo_load
+    return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
+
+
+def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:
     """The checkpoints of a row that no other matches in every workload; of equals the newest, then first by name."""
     options = [e for e in survey.eligible_on(row) if (scores[e] >= 0).any()]
     rank = {e: (survey.eligible[e].served.checkpoint.as_of, survey.eligible[e].name) for e in options}

@@ -48,7 +48,8 @@ class Points:
     def _compute(self, rows: Ints) -> dict[int, list[Point]]:
         physics = self.survey.physics
         most = np.max([p.slots[rows] for p in physics], axis=0)
-        sizes = [np.unique([*(b for b in MAX_NUM_SEQS if b <= m), m]) for m in most.tolist()]
+        allowed = np.stack([p.allowed[rows] for p in physics], axis=1)
+        sizes = [_sizes(m, a) for m, a in zip(most.tolist(), allowed.tolist())]
         at = np.repeat(np.arange(len(rows)), [len(s) for s in sizes])
         seqs = np.concatenate(sizes) if sizes else np.zeros(0, dtype=np.int64)
         found = [self._capacity(w, rows[at], np.minimum(seqs, physics[w].slots[rows[at]])) for w in range(len(physics))]
@@ -72,6 +73,15 @@ class Points:
             found = capacity(curves.take(back), mix, limits(workload, factor), seqs[here])
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
+
+
+def _sizes(most: int, allowed: list[float]) -> Ints:
+    """max_num_seqs worth trying: all that fits, and powers of two around what the limits allow in each workload.
+
+    Fewer only throttles; more than fits cannot be. Between them capacity moves little, as the limits bind before the slots.
+    """
+    near = {b for a in allowed if a > 0 for b in MAX_NUM_SEQS if a / 2 < b <= 4 * a and b < most}
+    return np.array(sorted({*near, most}), dtype=np.int64)
 
 
 def in_workload_units(workload: Workload, found: Capacity) -> tuple[Floats, Floats, Floats]:

@@ -51,6 +51,7 @@ class Physics:
     memory: Memory
     slots: Ints  # most sequences in service: KV room, and what engines allow
     most_qps: Floats  # no capacity exceeds this
+    allowed: Floats  # about as many sequences as the limits allow
 
 
 @dataclass(frozen=True)
@@ -221,16 +222,16 @@ def _physics(workload: Workload, factor: Floats, replicas: Replicas, coefficient
     """Memory, slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
     memory = _no_memory(len(replicas))
-    most = np.zeros(len(replicas))
+    most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
     for f, mix in mixes.items():
         rows = np.flatnonzero(factor == f)
         part = replicas.take(rows).compact()
         for name, column in vars(memory_fit(part, mix, scenario.policy.gpu_memory_utilization)).items():
             getattr(memory, name)[rows] = column
         coarse = step_curves(part, mix, coefficients, COARSE).scaled(step_factor[rows])
-        most[rows] = saturation_bound(coarse, mix, limits(workload, f), np.minimum(memory.slots[rows], MAX_SEQUENCES))
+        most[rows], allowed[rows] = saturation_bound(coarse, mix, limits(workload, f), np.minimum(memory.slots[rows], MAX_SEQUENCES))
     slots = np.where(factor > 0, np.minimum(memory.slots, MAX_SEQUENCES), 0)
-    return Physics(mixes, factor, memory, slots, most)
+    return Physics(mixes, factor, memory, slots, most, allowed)
 
 
 def _no_memory(rows: int) -> Memory:

@@ -120,20 +120,34 @@ def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
     return at(np.maximum.accumulate(n / seconds, axis=1))
 
 
-def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Floats:
-    """Requests/s that no capacity of these rows exceeds, from curves on any (coarse) grid.
+def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, Floats]:
+    """Requests/s that no capacity of these rows exceeds, from curves on any (coarse) grid, and the most sequences that
+    the limits allow on it (0 = not even one).
 
-    X(n) at the first grid point at or above both the slots and the most sequences that the TPOT limits allow.
+    X(n) at the first grid point at or above both the slots and the most sequences within the limits.
     """
     n, c = curves.n[None, :], curves.prefill_s_per_token[:, None]
     tpot = curves.step_s + c * (mix.mean_input / mix.mean_output) * n
     rate = np.maximum.accumulate(n / (curves.overhead_s[:, None] + c * mix.mean_input + tpot * (mix.mean_output + 0.5)), axis=1)
-    within = n < max_num_seqs[:, None]
+    within = np.ones(tpot.shape, dtype=bool)
     for limit in limits:
-        if limit.metric == "tpot":
-            within &= tpot <= limit.limit_s
-    last = np.minimum(within.sum(axis=1), len(curves.n) - 1)
-    return np.where(max_num_seqs > 0, rate[np.arange(len(rate)), last], 0.0)
+        within &= _may_hold(curves, mix, limit, tpot)
+    allowed = np.where(within.any(axis=1), curves.n[np.maximum(within.sum(axis=1) - 1, 0)], 0.0)
+    last = np.minimum((within & (n < max_num_seqs[:, None])).sum(axis=1), len(curves.n) - 1)
+    return np.where((max_num_seqs > 0) & (allowed > 0), rate[np.arange(len(rate)), last], 0.0), allowed
+
+
+def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) -> NDArray[np.bool_]:
+    """Where a limit is not already broken by the work itself, without any waiting or noise, [P, G]."""
+    if limit.metric == "tpot":
+        return tpot <= limit.limit_s
+    first = curves.overhead_s[:, None] + curves.prefill_s_per_token[:, None] * mix.input_tokens[None, :]
+    broken = np.zeros(tpot.shape)
+    for j in range(len(mix.input_tokens)):
+        work = np.zeros_like(tpot) if limit.metric == "ttft" else tpot * max(limit.share * mix.output_tokens[j] - 1, 0.0)
+        broken += first[:, j : j + 1] + curves.step_s + work > limit.limit_s
+    # Noise puts half of the requests above their mean: a broken length fails at least every second time.
+    return broken / len(mix.input_tokens) * 0.5 <= 1 - limit.percentile / 100
 
 
 def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDArray[np.int64] | int) -> Floats:

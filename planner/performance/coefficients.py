@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Coefficients:
     data: Mapping[str, str]  # file -> sha256
     errors: Mapping[str, Any]
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
+    corrections: Sequence[Mapping[str, Any]] = ()  # architecture, precision, gpu, engine, factor: mean residual of what was measured
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
         """Each coefficient as a column [P, 1], engine effects applied and efficiencies bounded by the hardware."""
@@ -64,10 +65,11 @@ class Coefficients:
 
     def step_factor(self, tier: NDArray[np.int64], confidence: float) -> Floats:
         """Measured/predicted step time that is not exceeded with this confidence, per row of tier indices."""
-        factors = np.array([self._quantile(name, confidence) for name in TIERS])
+        factors = np.array([self.quantile(name, confidence) for name in TIERS])
         return factors[tier]
 
-    def _quantile(self, tier: str, confidence: float) -> float:
+    def quantile(self, tier: str, confidence: float) -> float:
+        """The same of one tier (or "corrected": measured and pulled to the measurements), never falling with confidence."""
         table = sorted((float(k), v) for k, v in self.step_quantiles[tier].items())
         rising = np.maximum.accumulate([v for _, v in table])
         return float(np.interp(confidence, [k for k, _ in table], rising))
@@ -77,13 +79,13 @@ def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        names = ("source", "fitted", "values", "engines", "vendors", "generations", "precisions", "data", "errors", "step_quantiles")
+        names = ("source", "fitted", "values", "engines", "vendors", "generations", "precisions", "data", "errors", "step_quantiles", "corrections")
         found = Coefficients(**{name: raw[name] for name in names})
     except OSError as error:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"not a file of fitted coefficients: {error}", str(path)) from None
-    missing = [t for t in TIERS if t not in found.step_quantiles]
+    missing = [t for t in (*TIERS, "corrected") if t not in found.step_quantiles]
     if missing:
         raise CatalogError(f"no step quantiles for tier '{missing[0]}'", str(path))
     return found

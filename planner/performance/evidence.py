@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
-from planner.performance.coefficients import TIERS
-from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
+from planner.performance.coefficients import TIERS, Coefficients
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 
-__all__ = ["TIERS", "Evidence", "evidence"]
+__all__ = ["TIERS", "Evidence", "evidence", "step_shift"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,33 @@ def _look_up(ours: Ints, theirs: Ints) -> NDArray[np.int64]:
     keys, first = np.unique(known, return_index=True)
     at = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
     return np.where(keys[at] == mine, first[at], -1)
+
+
+def step_shift(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], coefficients: Coefficients, confidence: float) -> Floats:
+    """Factor on the step curves [P]: the one place where measurements and confidence enter (``StepCurves.scaled``).
+
+    Where this architecture, precision, GPU and engine were measured, the curve is first pulled to the measurements by their
+    mean residual. The quantile of the tier follows; for measured configurations it is that of the corrected prediction.
+    """
+    factor = coefficients.step_factor(found.tier, confidence)
+    pulled = _corrections(replicas, architecture_names, coefficients)
+    near = (found.tier <= 1) & (pulled > 0)
+    quantile = np.where(near & (found.tier == 0), coefficients.quantile("corrected", confidence), factor)
+    return np.where(near, pulled, 1.0) * quantile
+
+
+def _corrections(replicas: Replicas, names: tuple[str, ...], coefficients: Coefficients) -> Floats:
+    """The correction of each replica's architecture, precision, GPU and engine; 0 where there is none."""
+    rows = coefficients.corrections
+    indices = [
+        {name: i for i, name in enumerate(names)},
+        {g.name: i for i, g in enumerate(replicas.gpus)},
+        {p: i for i, p in enumerate(PRECISIONS)},
+        {e: i for i, e in enumerate(ENGINES)},
+    ]
+    keys = ("architecture", "gpu", "precision", "engine")
+    theirs = np.array([[index.get(row[key], -1) for index, key in zip(indices, keys, strict=True)] for row in rows], dtype=np.int64)
+    ours = np.stack((replicas.architecture, replicas.gpu, replicas.precision, replicas.engine), axis=1)
+    at = _look_up(ours, theirs.reshape(len(rows), 4))
+    factors = np.array([*(float(row["factor"]) for row in rows), 0.0])
+    return factors[at]

@@ -13,7 +13,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ CHECKPOINTS = {  # labels in the measurements that are no checkpoint's name
     "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B-Instruct",
     "zhipuai/GLM-5": "zai-org/GLM-5",
 }
+SHRINK = 0.5  # configurations of no residual that a measured correction is averaged with
 ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding has a hidden admission limit or a cold start
 
 # Start values, shrunken towards. Few effects on purpose: more of them fit better and predict unseen models worse.
@@ -83,6 +84,7 @@ class Rows:
     harness: Ints  # 1 = NVIDIA's own runs, whose TTFT has another base
     model: NDArray[np.str_]
     gpu: NDArray[np.str_]
+    group: NDArray[np.str_]  # model|precision|gpu|engine: what a measured correction belongs to
     configuration: NDArray[np.str_]
     weight: Floats
 
@@ -292,7 +294,8 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
 
     replicas = Replicas(
         tuple(c.architecture for c in cards), tuple(gpus), integers(lambda p: card_of[p.label]), integers(lambda p: gpu_of[p.gpu]),
-        integers(lambda p: PRECISIONS.index(p.precision)), integers(lambda p: ENGINES.index(p.engine)), integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64),
+        integers(lambda p: PRECISIONS.index(p.precision)), integers(lambda p: ENGINES.index(p.engine)),
+        integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64),
     )  # fmt: skip
     isl, osl, concurrency = numbers(lambda p: p.isl), numbers(lambda p: p.osl), numbers(lambda p: p.concurrency)
     ttft, tpot = numbers(lambda p: p.ttft_s), numbers(lambda p: p.tpot_s)
@@ -300,10 +303,10 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
     decoding = numbers(lambda p: p.decoding)
     model, configuration = np.array([cards[a].name for a in replicas.architecture]), np.array([p.configuration for p in points])
     harness = integers(lambda p: int(p.source in NVIDIA_RUNS))
-    return Rows(
-        replicas, shapes(replicas), kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness,
-        model, np.array([gpus[g].name for g in replicas.gpu]), configuration, _weights(model, configuration),
-    )  # fmt: skip
+    gpu = np.array([gpus[g].name for g in replicas.gpu])
+    group = np.array(["|".join((m, p.precision, p.gpu, p.engine)) for m, p in zip(model.tolist(), points, strict=True)])
+    shape, weight = shapes(replicas), _weights(model, configuration)
+    return Rows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, group, configuration, weight)
 
 
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:
@@ -341,15 +344,47 @@ def _plausible(rows: Rows, refused: Counter[str]) -> Rows:
 # ---- cross-validation and evidence tiers ----
 
 
-def held_out(rows: Rows, groups: NDArray[np.str_], whole: Floats) -> tuple[Floats, Floats]:
-    """Measured over predicted (TPOT, TTFT) of each row, from a fit without the row's group."""
-    tpot, ttft = np.ones(len(rows)), np.ones(len(rows))
-    for group in sorted(set(groups.tolist())):
-        out = groups == group
-        x = fit(rows.take(np.flatnonzero(~out)), whole)
-        predicted = predict(x, rows.take(np.flatnonzero(out)))
-        tpot[out], ttft[out] = rows.tpot_s[out] / predicted[1], rows.ttft_s[out] / predicted[0]
-    return tpot, ttft
+@dataclass(frozen=True)
+class HeldOut:
+    """Measured over predicted of each row, from a fit without the row's group; nan where the fold says nothing about it."""
+
+    tpot: Floats
+    ttft: Floats
+    corrected: Floats  # TPOT with the measured correction; nan unless another configuration of the group, with this TP, was left in
+
+
+def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats) -> HeldOut:
+    """Cross-validation by folds. A row whose vendor is measured in its own fold only is no test of anything but the vendor: nan."""
+    tpot, ttft, corrected = (np.full(len(rows), np.nan) for _ in range(3))
+    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
+    sisters = np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
+    for fold in sorted(set(folds.tolist())):
+        left = folds != fold
+        tested = np.flatnonzero(~left & (np.isin(amd, amd[left])))
+        if not len(tested):
+            continue
+        train, test = rows.take(np.flatnonzero(left)), rows.take(tested)
+        x = fit(train, whole)
+        predicted = predict(x, test)
+        tpot[tested], ttft[tested] = test.tpot_s / predicted[1], test.ttft_s / predicted[0]
+        known = np.isin(sisters[tested], sisters[left])
+        found = corrections(train, x)
+        factor = np.array([found.get(g, (1.0, 0))[0] for g in test.group.tolist()])
+        corrected[tested] = np.where(known, tpot[tested] / factor, np.nan)
+    return HeldOut(tpot, ttft, corrected)
+
+
+def corrections(rows: Rows, x: Floats) -> dict[str, tuple[float, int]]:
+    """Group -> (factor on the step, configurations): the mean log residual over its configurations, shrunken to 0."""
+    residual = np.log(rows.tpot_s / predict(x, rows)[1])
+    means: dict[str, dict[str, list[float]]] = {}
+    for group, configuration, value in zip(rows.group.tolist(), rows.configuration.tolist(), residual.tolist(), strict=True):
+        means.setdefault(group, {}).setdefault(configuration, []).append(value)
+    found = {}
+    for group, by_configuration in sorted(means.items()):
+        values = [float(np.mean(v)) for v in by_configuration.values()]
+        found[group] = (float(np.exp(np.clip(sum(values) / (len(values) + SHRINK), -0.7, 0.7))), len(values))
+    return found
 
 
 def summary(ratio: Floats) -> dict[str, float]:
@@ -362,12 +397,13 @@ def summary(ratio: Floats) -> dict[str, float]:
 
 
 def by_group(ratio: Floats, groups: NDArray[np.str_]) -> dict[str, dict[str, float]]:
-    """The summary of each group."""
-    return {g: summary(ratio[groups == g]) for g in sorted(set(groups.tolist()))}
+    """The summary of each group that was tested."""
+    return {g: summary(ratio[groups == g]) for g in sorted(set(groups[np.isfinite(ratio)].tolist()))}
 
 
 def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, float]:
     """One-sided quantiles of measured/predicted with every configuration counting the same."""
+    configuration, ratio = configuration[np.isfinite(ratio)], ratio[np.isfinite(ratio)]
     counts = Counter(configuration.tolist())
     weight = np.array([1 / counts[c] for c in configuration.tolist()])
     order = np.argsort(ratio)
@@ -378,14 +414,23 @@ def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, 
 # ---- the whole run ----
 
 
-def to_coefficients(x: Floats, source: str, data: Mapping[str, str], errors: Mapping[str, Any], quantiles: Mapping[str, Mapping[str, float]]) -> Coefficients:
-    """The record that is stored. Closed-loop terms and the harness effect stay behind."""
+def to_coefficients(x: Floats, found: Mapping[str, tuple[float, int]], data: Mapping[str, str], errors: Mapping[str, Any]) -> Coefficients:
+    """The record that is stored, without quantiles. Closed-loop terms and the harness effect stay behind."""
     value = {name: float(np.exp(v)) for name, v in zip(LAYOUT.names, x, strict=True)}
-    engines = {name: {e: round(value[f"{name}@{e}"], 4) for e in ENGINES} for name in ENGINE_EFFECTS}
-    values = {name: float(f"{value[name]:.5g}") for name in START}
-    vendors, generations = {"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)}, {"cdna3": round(value["vendor@cdna3"], 4)}
-    precisions = {"int4": round(value["read@int4"], 4)}
-    return Coefficients(source, date.today().isoformat(), values, engines, vendors, generations, precisions, data, errors, quantiles)
+    names = ("architecture", "precision", "gpu", "engine")
+    return Coefficients(
+        source="fitted to closed-loop measurements: " + ", ".join(data),
+        fitted=date.today().isoformat(),
+        values={name: float(f"{value[name]:.5g}") for name in START},
+        engines={name: {e: round(value[f"{name}@{e}"], 4) for e in ENGINES} for name in ENGINE_EFFECTS},
+        vendors={"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)},
+        generations={"cdna3": round(value["vendor@cdna3"], 4)},
+        precisions={"int4": round(value["read@int4"], 4)},
+        data=data,
+        errors=errors,
+        step_quantiles={},
+        corrections=[{**dict(zip(names, group.split("|"), strict=True)), "factor": round(f, 4), "configurations": n} for group, (f, n) in found.items()],
+    )
 
 
 def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: Callable[[str], None]) -> Coefficients:
@@ -394,27 +439,37 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     rows = read_rows(files, cards, gpus, refused)
     log(f"{len(rows)} rows of {len(set(rows.configuration.tolist()))} configurations fitted; refused: {dict(refused.most_common())}")
     whole = fit(rows)
-    ttft, tpot = predict(whole, rows)
-    kinds = {"in_sample": (rows.tpot_s / tpot, rows.ttft_s / ttft)}
-    sister = np.array([f"{m}|{p}|{g}|{e}" for m, p, g, e in zip(rows.model, rows.replicas.precision, rows.gpu, rows.replicas.engine, strict=True)])
     near = np.array([f"{m}|{g}" for m, g in zip(rows.model, rows.gpu, strict=True)])
-    splits = {"leave_configuration_out": _folds(rows.configuration), "leave_sister_out": sister, "leave_model_gpu_out": near}
-    for name, groups in {**splits, "leave_model_out": rows.model, "leave_gpu_out": rows.gpu}.items():
-        kinds[name] = held_out(rows, groups, whole)
-        log(f"{name}: TPOT {summary(kinds[name][0])}")
-    errors: dict[str, Any] = {name: {"tpot": summary(r[0]), "ttft_closed_loop": summary(r[1])} for name, r in kinds.items()}
-    errors["leave_model_out"]["tpot_by_model"] = by_group(kinds["leave_model_out"][0], rows.model)
-    errors["leave_gpu_out"]["tpot_by_gpu"] = by_group(kinds["leave_gpu_out"][0], rows.gpu)
-    errors["refused"] = dict(refused)
-    both = (np.concatenate((kinds["leave_model_out"][0], kinds["leave_gpu_out"][0])), np.concatenate((rows.configuration, rows.configuration)))
-    quantiles = dict(zip(TIERS, (
-        step_quantiles(kinds["leave_configuration_out"][0], rows.configuration),
-        step_quantiles(kinds["leave_sister_out"][0], rows.configuration),
-        step_quantiles(kinds["leave_model_out"][0], rows.configuration),
-        step_quantiles(*both),
-    ), strict=True))  # fmt: skip
+    splits = {"configuration": _folds(rows.configuration), "group": rows.group, "model_and_gpu": near, "model": rows.model, "gpu": rows.gpu}
+    tests = {name: held_out(rows, folds, whole) for name, folds in splits.items()}
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return to_coefficients(whole, "fitted to " + ", ".join(data), data, errors, quantiles)
+    found = to_coefficients(whole, corrections(rows, whole), data, _errors(rows, whole, tests, refused))
+    return replace(found, step_quantiles=_quantiles(rows, tests))
+
+
+def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
+    """Errors of the fit, in sample and by what was left out."""
+    ttft, tpot = predict(whole, rows)
+    errors: dict[str, Any] = {"in_sample": {"tpot": summary(rows.tpot_s / tpot), "ttft_closed_loop": summary(rows.ttft_s / ttft)}}
+    for name, test in tests.items():
+        errors[f"leave_{name}_out"] = {"tpot": summary(test.tpot), "ttft_closed_loop": summary(test.ttft)}
+    errors["leave_configuration_out"]["tpot_corrected"] = summary(tests["configuration"].corrected)
+    errors["leave_model_out"]["tpot_by_model"] = by_group(tests["model"].tpot, rows.model)
+    errors["leave_gpu_out"]["tpot_by_gpu"] = by_group(tests["gpu"].tpot, rows.gpu)
+    errors["refused"] = dict(refused)
+    return errors
+
+
+def _quantiles(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
+    """Quantiles of each tier from the split that leaves out what the tier lacks; ``corrected`` is measured with its correction."""
+    both = np.concatenate((tests["model"].tpot, tests["gpu"].tpot)), np.concatenate((rows.configuration, rows.configuration))
+    tiers = (
+        step_quantiles(tests["configuration"].tpot, rows.configuration),
+        step_quantiles(tests["group"].tpot, rows.configuration),
+        step_quantiles(tests["model"].tpot, rows.configuration),
+        step_quantiles(*both),
+    )
+    return {**dict(zip(TIERS, tiers, strict=True)), "corrected": step_quantiles(tests["configuration"].corrected, rows.configuration)}
 
 
 def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:
@@ -440,6 +495,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         print(f"only {files[0].name}: fitted without reference rows", file=sys.stderr)
     cards = [read_card(path) for path in sorted(asked.models.glob("*.toml"))]
     found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
+    for split, error in found.errors.items():
+        print(f"{split}: {error.get('tpot_corrected') or error.get('tpot') or error}", file=sys.stderr)
     asked.output.write_text(json.dumps(vars(found), indent=1, sort_keys=False) + "\n", encoding="utf-8")
     return 0
 

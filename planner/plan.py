@@ -1,0 +1,296 @@
+"""The answer: one typed, immutable Plan. Its JSON is the contract (`plan schema`); fields are added, never renamed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """A frozen part of a plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cost(Part):
+    """What is held costs this much; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
+
+    usd_per_hour: float
+    usd_per_month: float
+    usd_per_year: float
+    usd_per_million_output_tokens: float | None = None
+    usd_per_million_total_tokens: float | None = None
+    usd_per_thousand_requests: float | None = None
+    idle_usd_per_hour: float = 0.0
+
+
+class Purchase(Part):
+    """One line of what to buy."""
+
+    provider: str
+    kind: str
+    region: str
+    instance_type: str
+    basis: str
+    purchase: str
+    gpu: str
+    gpus_per_instance: int
+    instances: int
+    gpus_held: int
+    gpus_idle: int
+    usd_per_hour: float
+    source: str
+    as_of: str
+    dated_by: str
+    note: str = ""
+
+
+class PlanQuality(Part):
+    """The score of a deployment's checkpoint on a workload's benchmark."""
+
+    benchmark: str
+    score: float
+    margin: float | None
+    self_reported: bool
+    derived: bool
+    source: str
+    as_of: str
+    note: str = ""
+
+
+class MemoryGib(Part):
+    """Memory per GPU, in GiB of the bytes the device offers; kv_cache is the room there is, sequences x per sequence at most."""
+
+    weights: float
+    kv_cache: float
+    activations: float
+    reserve: float
+    total: float
+    limit: float
+
+
+class PlanEvidence(Part):
+    """How the performance of a deployment is known."""
+
+    tier: str
+    source: str
+    as_of: str
+    confidence: float
+    capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
+    step_time_factor: float  # predicted step times were multiplied by this
+    note: str = ""
+
+
+class HostedOn(Part):
+    """Replicas of a deployment on one purchase line."""
+
+    purchase: int
+    replicas: int
+
+
+class Deployment(Part):
+    """One candidate of the plan with its replicas."""
+
+    model: str
+    checkpoint: str
+    mode: str
+    precision: str
+    engine: str
+    gpu: str
+    tp: int
+    pp: int
+    replicas: int
+    gpus: int
+    max_num_seqs: int
+    capacity_qps_per_replica: float
+    capacity_in_flight_per_replica: float | None = None
+    qps: float
+    in_flight_per_replica: float | None = None
+    slo_load: float
+    slo_load_one_replica_lost: float | None
+    usd_per_hour: float
+    hosts: tuple[HostedOn, ...]
+    serve_command: str = ""
+    output_factor: float = 1.0
+    quality: PlanQuality | None = None
+    memory_gib: MemoryGib | None = None
+    evidence: PlanEvidence | None = None
+    binding_limit: str = ""
+
+
+class PlanDemand(Part):
+    """A workload's demand in its own unit."""
+
+    kind: Literal["qps", "concurrency"]
+    value: float
+
+
+class SloLimit(Part):
+    """One latency limit."""
+
+    metric: str
+    limit_ms: float
+    percentile: float
+
+
+class Route(Part):
+    """Share of a workload on one deployment."""
+
+    deployment: int
+    share: float
+    qps: float
+
+
+class Distribution(Part):
+    """Predicted latency over all requests of the workload on its slowest deployment."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+class Predicted(Part):
+    """Predicted service."""
+
+    ttft_ms: Distribution
+    tpot_ms: Distribution
+    e2e_ms: Distribution
+
+
+class PlanWorkload(Part):
+    """One workload: what was asked and what it gets."""
+
+    name: str
+    demand: PlanDemand
+    qps: float
+    concurrency: float | None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    slo: tuple[SloLimit, ...] = ()
+    min_quality: float | None = None
+    min_quality_served: float | None = None
+    mean_quality_served: float | None = None
+    routing: tuple[Route, ...]
+    predicted: Predicted | None = None
+
+
+class HeadroomStep(Part):
+    """One step from mean demand to what is bought."""
+
+    step: str
+    factor: float
+    note: str = ""
+
+
+class Brief(Part):
+    """A deployment of an alternative, in brief."""
+
+    model: str
+    checkpoint: str
+    precision: str
+    engine: str
+    gpu: str
+    tp: int
+    pp: int
+    replicas: int
+    gpus: int
+
+
+class Alternative(Part):
+    """A plan that differs in structure, what it costs more, and why it lost."""
+
+    difference: str
+    feasible: bool
+    cost: Cost | None = None
+    premium: float | None = None  # share of the plan's cost
+    why: str
+    deployments: tuple[Brief, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
+
+
+class HostedApi(Part):
+    """The same traffic at a hosted API."""
+
+    workload: str
+    model: str
+    checkpoint: str
+    provider: str
+    api_name: str
+    same_model: bool
+    usd_per_hour: float
+    usd_per_million_input: float
+    usd_per_million_output: float
+    source: str
+    as_of: str
+
+
+class SolverReport(Part):
+    """Size and outcome of the search."""
+
+    name: str = "HiGHS"
+    version: str
+    candidates: int
+    candidates_after_pruning: int
+    variables: int
+    constraints: int
+    locations: int
+    locations_solved: int
+
+
+class Plan(Part):
+    """The whole answer."""
+
+    schema_version: int = SCHEMA_VERSION
+    planner_version: str
+    catalog_hash: str
+    scenario: dict[str, Any]
+    status: Literal["optimal", "feasible"]
+    gap: float
+    bound_usd_per_hour: float
+    objective: str
+    supply: str
+    cost: Cost
+    gpus_used: int
+    gpus_held: int
+    purchases: tuple[Purchase, ...]
+    deployments: tuple[Deployment, ...]
+    workloads: tuple[PlanWorkload, ...]
+    headroom: tuple[HeadroomStep, ...] = ()
+    defaults: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    api: tuple[HostedApi, ...] = ()
+    binding: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    excluded: dict[str, int] = {}
+    solver: SolverReport
+
+    def to_json(self) -> str:
+        """The plan as JSON text; read back by ``Plan.model_validate_json``."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per deployment (pandas)."""
+        import pandas as pd
+
+        flat = [{**d.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts"}), **_prefixed(d)} for d in self.deployments]
+        return pd.DataFrame(flat)
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook."""
+        from planner.report.notebook import to_html
+
+        return to_html(self)
+
+
+def _prefixed(d: Deployment) -> dict[str, Any]:
+    parts = {"quality": d.quality, "memory_gib": d.memory_gib, "evidence": d.evidence}
+    return {f"{name}_{k}": v for name, part in parts.items() if part for k, v in part.model_dump().items()}

@@ -1,0 +1,1 @@
+"""Drives the stages: scenario to candidates to program to plan to check. Nothing else ever solves."""

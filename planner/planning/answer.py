@@ -1,0 +1,175 @@
+"""The best solution over the locations a scenario may buy at, with a bound on all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf
+
+from planner.candidates.columns import Market
+from planner.program.optimum import cheapest
+from planner.program.problem import ChosenPool, Column, Problem, Solution
+from planner.program.solver import Limits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A solution in the indices of its market; ``bound`` holds over all locations."""
+
+    market: Market
+    solution: Solution
+    locations: int
+    solved: int
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a plan."""
+        return self.solution.found
+
+    @property
+    def cost(self) -> float:
+        """$/h, infinite without a plan."""
+        return self.solution.cost if self.found else inf
+
+
+def limits_of(market: Market) -> Limits:
+    """Gap, time and seed of the market's scenario."""
+    s = market.scenario.solver
+    return Limits(s.gap, s.time_limit, s.seed)
+
+
+def answer(market: Market, ceiling: float = inf) -> Answer:
+    """The cheapest solution of a market.
+
+    With one location allowed each is a program of its own: they are solved in the order of a cost bound, until the bound
+    of the rest exceeds the best found. ceiling: cost above which nothing is of interest.
+    """
+    problem = market.problem
+    if problem.rules.max_locations != 1:
+        return Answer(market, cheapest(problem, limits_of(market)) if problem.columns else Solution("infeasible"), len(_locations(problem)), 1)
+    return _one_location(market, ceiling)
+
+
+def _one_location(market: Market, ceiling: float) -> Answer:
+    problem, limits = market.problem, limits_of(market)
+    deadline = time.monotonic() + limits.time_limit_s
+    parts = [_part(problem, offers) for offers in _locations(problem).values()]
+    bounds = [_lower_bound(part.problem) for part in parts]
+    best, best_part, solved, unproven, variables, constraints = Solution("infeasible"), None, 0, inf, 0, 0
+    for i in sorted((i for i, b in enumerate(bounds) if b < inf), key=lambda i: bounds[i]):
+        top = min(ceiling, best.cost if best.found else inf)
+        if bounds[i] > top * (1 + 1e-9):
+            break
+        left = deadline - time.monotonic()
+        if left <= 0:
+            unproven = min(unproven, bounds[i])
+            continue
+        part = _without_hopeless(parts[i], top)
+        if not part.problem.columns:
+            continue
+        found = cheapest(part.problem, replace(limits, time_limit_s=left), tidy=False)
+        solved += 1
+        variables, constraints = variables + found.variables, constraints + found.constraints
+        if found.status in ("feasible", "unknown"):
+            unproven = min(unproven, max(found.bound, bounds[i]))
+        elif found.status == "optimal":
+            unproven = min(unproven, found.bound)
+        if found.found and found.cost < (best.cost if best.found else inf) - 1e-9:
+            best, best_part = found, part
+    if best_part is not None and best.status == "optimal":
+        best = replace(cheapest(best_part.problem, replace(limits, time_limit_s=max(1.0, deadline - time.monotonic()))), bound=best.bound)
+    if best_part is None or not best.found:
+        status = "unknown" if unproven < inf else "infeasible"
+        return Answer(market, Solution(status, variables=variables, constraints=constraints), len(parts), solved)
+    return Answer(market, _proven(_mapped(best, best_part), unproven, limits, variables, constraints), len(parts), solved)
+
+
+def _proven(best: Solution, bound: float, limits: Limits, variables: int, constraints: int) -> Solution:
+    """The solution with the bound and status that hold over all locations."""
+    bound = min(bound, best.cost)
+    gap = (best.cost - bound) / best.cost if best.cost else 0.0
+    status = "optimal" if gap <= limits.gap + 1e-9 else "feasible"
+    return replace(best, status=status, bound=bound, gap=gap, variables=variables, constraints=constraints)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A problem on some of the offers and columns, with the indices these have in the whole."""
+
+    problem: Problem
+    columns: tuple[int, ...]
+    offers: tuple[int, ...]
+
+
+def _locations(problem: Problem) -> dict[str, list[int]]:
+    """Offers by location, in the order of the offers."""
+    found: dict[str, list[int]] = {}
+    for o, offer in enumerate(problem.offers):
+        found.setdefault(offer.location, []).append(o)
+    return found
+
+
+def _part(problem: Problem, offers: list[int]) -> Section:
+    """The problem at one location."""
+    place = {o: i for i, o in enumerate(offers)}
+    columns = [(c, tuple(place[o] for o in column.offers if o in place)) for c, column in enumerate(problem.columns)]
+    here = [(c, hosts) for c, hosts in columns if hosts]
+    part = replace(
+        problem,
+        columns=tuple(replace(problem.columns[c], offers=hosts) for c, hosts in here),
+        offers=tuple(problem.offers[o] for o in offers),
+        rules=replace(problem.rules, max_locations=None),
+    )
+    return Section(part, tuple(c for c, _ in here), tuple(offers))
+
+
+def _lower_bound(problem: Problem) -> float:
+    """Cost that no plan of this problem is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column."""
+    cheapest_per_workload = [min((_least_cost(problem, c, w) for c in problem.columns), default=inf) for w in range(len(problem.demands))]
+    if problem.rules.pools_per_workload == 1 and len(problem.demands) > 1 and inf not in cheapest_per_workload:
+        return max(max(cheapest_per_workload), sum(_fractional_cost(problem, w) for w in range(len(problem.demands))))
+    return sum(cheapest_per_workload)
+
+
+def _least_cost(problem: Problem, column: Column, w: int) -> float:
+    """A bound on the cost of serving one workload's demand with one column."""
+    if w not in column.tiers:
+        return inf
+    rules, rate = problem.rules, problem.demands[w].rate
+    per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
+    best = max(t.capacity for t in column.tiers[w])
+    replicas = rate / (best * rules.max_slo_load)
+    if rules.pools_per_workload == 1 and len(problem.demands) == 1:
+        replicas = max(replicas, column.tiers[w][0].replicas + rules.spare_replicas)
+    return replicas * column.gpus * per_gpu
+
+
+def _fractional_cost(problem: Problem, w: int) -> float:
+    """As _least_cost, for traffic that may be split and share pools."""
+    loads = []
+    for c in problem.columns:
+        capacities = [t.capacity for t in c.tiers.get(w, ())] + ([c.shared[w]] if w in c.shared else [])
+        if capacities:
+            per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in c.offers)
+            loads.append(problem.demands[w].rate / (max(capacities) * problem.rules.max_slo_load) * c.gpus * per_gpu)
+    return min(loads, default=inf)
+
+
+def _without_hopeless(section: Section, ceiling: float) -> Section:
+    """Where one workload has one pool: without the columns whose own bound exceeds the ceiling."""
+    problem = section.problem
+    if len(problem.demands) > 1 or problem.rules.pools_per_workload != 1 or ceiling == inf:
+        return section
+    keep = [i for i, c in enumerate(problem.columns) if _least_cost(problem, c, 0) <= ceiling * (1 + 1e-9)]
+    return Section(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
+
+
+def _mapped(solution: Solution, section: Section) -> Solution:
+    """The solution in the indices of the whole problem."""
+
+    def whole(counts: Mapping[int, int]) -> dict[int, int]:
+        return {section.offers[o]: n for o, n in counts.items()}
+
+    pools = tuple(ChosenPool(replace(c.pool, column=section.columns[c.pool.column]), whole(c.replicas), c.traffic) for c in solution.pools)
+    return replace(solution, pools=pools, held=whole(solution.held))
