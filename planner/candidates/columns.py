@@ -191,13 +191,15 @@ def _held(field: Field, capacity: Floats, rows: Ints) -> Floats:
 
 
 def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
-    """What no capacity exceeds, in the workload's unit. In flight: the slots, and what may wait within the first limits."""
+    """What no capacity exceeds, in the workload's unit. In flight: what the slots and limits allow in service (bracketed on
+    the coarse grid), and what may wait within the first limits."""
     physics, workload = survey.physics[w], survey.scenario.workload[w]
     if workload.qps is not None:
         return physics.most_qps[rows]
     waits = [s for name, s in workload.slo.items() if name.startswith(("ttft", "e2e"))]
     waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)
-    return np.where(physics.most_qps[rows] > 0, physics.slots[rows] + waiting, 0.0)
+    in_service = np.minimum(physics.slots[rows], 2 * physics.allowed[rows])
+    return np.where(physics.most_qps[rows] > 0, in_service + waiting, 0.0)
 
 
 def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:

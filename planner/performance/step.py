@@ -17,6 +17,7 @@ from planner.performance.physics import Shapes, attention_context, kv_read, shap
 from planner.performance.replicas import Floats, Replicas
 
 MAX_SEQUENCES = 1024
+PREFILL_FLOOR = 0.95  # prompts of one dense model run near this share of the peak in the fit, so they are not sped up further
 CHUNK = 8192  # tokens per step that engines allow by default on data-centre GPUs (max_num_batched_tokens)
 GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (np.arange(1, 61) / 10))))).astype(float)
 
@@ -29,17 +30,19 @@ class StepCurves:
     step_s: Floats  # [P, G]
     prefill_s_per_token: Floats  # [P]
     overhead_s: Floats  # [P], once per request
+    floor_s: Floats  # [P, G], bytes over bandwidth: no measurement pulls a step below it
 
     def __len__(self) -> int:
         return len(self.step_s)
 
     def take(self, index: NDArray[Any] | slice) -> StepCurves:
         """The rows chosen by an index array, a mask or a slice."""
-        return StepCurves(self.n, self.step_s[index], self.prefill_s_per_token[index], self.overhead_s[index])
+        return StepCurves(self.n, self.step_s[index], self.prefill_s_per_token[index], self.overhead_s[index], self.floor_s[index])
 
     def scaled(self, factor: Floats) -> StepCurves:
-        """Step and prompt cost times a factor per row: the one place where confidence enters."""
-        return StepCurves(self.n, self.step_s * factor[:, None], self.prefill_s_per_token * factor, self.overhead_s)
+        """Step and prompt cost times a factor per row: the one place where measurements and confidence enter."""
+        step = np.maximum(self.step_s * factor[:, None], self.floor_s)
+        return StepCurves(self.n, step, self.prefill_s_per_token * np.maximum(factor, PREFILL_FLOOR), self.overhead_s, self.floor_s)
 
 
 def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, grid: Floats = GRID) -> StepCurves:
@@ -50,10 +53,17 @@ def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, 
     gain from pipelining at all, because their uneven chunks leave bubbles: conservative, and not checked against measurements.
     """
     shape, e = shapes(replicas), coefficients.rows(replicas)
-    vendor = coefficients.vendor_factor(replicas)
-    step = decode_step(shape, e, kv_read(replicas, shape, mix), grid[None, :]) * vendor
+    vendor, kv = coefficients.vendor_factor(replicas), kv_read(replicas, shape, mix)
+    step = decode_step(shape, e, kv, grid[None, :]) * vendor
     prefill = prefill_step(shape, e, attention_context(replicas, mix), CHUNK) / CHUNK * vendor
-    return StepCurves(grid, step, prefill[:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy())
+    return StepCurves(grid, step, prefill[:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy(), _floor(shape, kv, grid[None, :]))
+
+
+def _floor(shape: Shapes, kv: Floats, sequences: Floats) -> Floats:
+    """Seconds to read weights and KV cache at full bandwidth, [P, G]."""
+    ideal = {name: np.ones((1, 1)) for name in ("weights", "experts")}
+    batch = np.maximum(sequences / shape.pp[:, None], 1.0)
+    return _weight_time(shape, ideal, batch) + (kv / shape.bandwidth)[:, None] * batch
 
 
 def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:
