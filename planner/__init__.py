@@ -1,1 +1,37 @@
-"""Plans LLM deployments: demand and supply in, the cheapest deployment that meets all of it out."""
+"""Plans LLM deployments: demand and supply in, the cheapest deployment that meets all of it out.
+
+>>> from planner import Scenario, load_catalog, solve
+>>> plan = solve(Scenario.model_validate({"workload": [{"qps": 200, "min_quality": 0.8}]}), load_catalog())
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planner.catalog.catalog import Catalog
+    from planner.catalog.load import load_catalog
+    from planner.plan import Plan
+    from planner.planning.infeasible import Infeasible
+    from planner.planning.solve import solve
+    from planner.scenario.records import Scenario
+
+__all__ = ["Catalog", "Infeasible", "Plan", "Scenario", "load_catalog", "solve"]
+
+_HOMES = {
+    "Catalog": "planner.catalog.catalog",
+    "Infeasible": "planner.planning.infeasible",
+    "Plan": "planner.plan",
+    "Scenario": "planner.scenario.records",
+    "load_catalog": "planner.catalog.load",
+    "solve": "planner.planning.solve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: a command imports only what it needs."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'planner' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

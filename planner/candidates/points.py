@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.survey import Survey, limits
+from planner.candidates.survey import Survey, curves_of, limits
 from planner.performance.capacity import Capacity, capacity
-from planner.performance.step import step_curves
 from planner.scenario.records import Workload
 
 MAX_NUM_SEQS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -68,9 +67,7 @@ class Points:
             here = np.flatnonzero((physics.factor[rows] == factor) & (seqs > 0))
             if not len(here):
                 continue
-            unique, back = np.unique(rows[here], return_inverse=True)
-            curves = step_curves(self.survey.replicas.take(unique).compact(), mix, self.survey.coefficients).scaled(self.survey.step_factor[unique])
-            found = capacity(curves.take(back), mix, limits(workload, factor), seqs[here])
+            found = capacity(curves_of(self.survey, w, rows[here]), mix, limits(workload, factor), seqs[here])
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 

@@ -22,7 +22,7 @@ from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.capacity import Limit, saturation_bound
-from planner.performance.step import MAX_SEQUENCES, step_curves
+from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import Scenario, Workload
 
 TP_SIZES = (1, 2, 4, 8)
@@ -95,6 +95,15 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
         for i, w in enumerate(scenario.workload)
     )
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, factor, physics, excluded)
+
+
+def curves_of(survey: Survey, w: int, rows: Ints, confidence: float | None = None) -> StepCurves:
+    """Full step curves of rows that share one output factor in a workload, at the scenario's confidence or another."""
+    unique, back = np.unique(rows, return_inverse=True)
+    part = survey.replicas.take(unique).compact()
+    mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
+    factor = survey.step_factor[unique] if confidence is None else survey.coefficients.step_factor(survey.evidence.tier[unique], confidence)
+    return step_curves(part, mix, survey.coefficients).scaled(factor).take(back)
 
 
 def length_mix(workload: Workload, factor: float) -> LengthMix:

@@ -157,8 +157,10 @@ def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDAr
     return found
 
 
-def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num_seqs: Ints, pooling: Floats | float = 1.0) -> Service:
+def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num_seqs: Ints, pooling: Floats | float = 1.0, reasoning: float = 0.0) -> Service:
     """Service at a load per replica.
+
+    reasoning: share of the output written before the answer begins; TTFT then counts to the first token of the answer.
 
     ``pooling`` is capacity of one replica over pooled capacity per replica (at most 1): a pool at load q serves as one
     replica does at q x pooling, so that limits which hold for the capacity hold for the service too.
@@ -169,10 +171,13 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     slot_wait = waits / now.rate
     ttft = queue.overhead + now.step + queue.per_token * mix.mean_input + now.wait_mean + slot_wait
     e2e = ttft + now.tpot * max(mix.mean_output - 1, 0.0)
-    longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * max(float(mix.output_tokens.max() / mix.mean_output), float(mix.input_tokens.max() / mix.mean_input))
+    ttft = ttft + now.tpot * reasoning * mix.mean_output
+    stretch = max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
+    longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * stretch
     means = {"ttft": ttft, "tpot": now.tpot, "e2e": e2e}
     found = {}
     for metric, mean in means.items():
-        tails = quantiles(metric, queue, now, list(SHARES.values()), longest)
+        of = "e2e" if metric == "ttft" and reasoning else metric
+        tails = quantiles(of, queue, now, list(SHARES.values()), longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
     return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, gcd, log, sqrt
+from math import gcd, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from planner.performance.replicas import Floats
+from planner.performance.replicas import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def _multipliers(cv: float, points: int) -> Floats:
 
 def _spread(z: Floats, sigma: float) -> float:
     """CV of exp(sigma z)."""
-    values = np.exp(sigma * z - exp(0.0))
+    values = np.exp(sigma * z)
     return float(values.std() / values.mean())
 
 
 @lru_cache(maxsize=16)
-def _scattered(points: int) -> Floats:
+def _scattered(points: int) -> Ints:
     """A fixed permutation of 0..points-1 with almost no rank correlation to its index."""
-    index = np.arange(points)
+    index: Ints = np.arange(points, dtype=np.int64)
     centred = index - index.mean()
     best, found = np.inf, index
     for step in (s for s in range(1, points) if gcd(s, points) == 1):

@@ -88,7 +88,8 @@ def shapes(replicas: Replicas) -> Shapes:
 def kv_per_sequence(replicas: Replicas, shape: Shapes, context: Floats) -> Floats:
     """KV bytes that sequences of these context lengths [J] keep per GPU of the TP group, all layers, state included: [P], mean over J."""
     window = np.array([[np.minimum(context, a.sliding_window or 0).mean()] for a in replicas.architectures])[replicas.architecture, 0]
-    return shape.kv_heads_bytes * context.mean() + shape.sliding_bytes * window + shape.state_bytes
+    found: Floats = shape.kv_heads_bytes * context.mean() + shape.sliding_bytes * window + shape.state_bytes
+    return found
 
 
 def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
@@ -98,7 +99,8 @@ def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
     full = np.array([share @ (np.minimum(context, a.sparse_context) if a.sparse_context else context) for a in replicas.architectures])
     slide = np.array([share @ np.minimum(context, a.sliding_window) for a in replicas.architectures])
     # A linear layer's state is read and written back in every step.
-    return shape.kv_heads_bytes * full[replicas.architecture] + shape.sliding_bytes * slide[replicas.architecture] + 2 * shape.state_bytes
+    found: Floats = shape.kv_heads_bytes * full[replicas.architecture] + shape.sliding_bytes * slide[replicas.architecture] + 2 * shape.state_bytes
+    return found
 
 
 def attention_context(replicas: Replicas, mix: LengthMix) -> Floats:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats, Ints
-from planner.performance.step import StepCurves
+from planner.performance.step import CHUNK, StepCurves
 
 Rows = NDArray[np.float64]
+CHUNK_WAIT = 1.15
 PROMPT_LOAD = 0.97  # prompts never take more than this share of the time in the formulas below (they have a pole at 1)
 
 
@@ -136,8 +137,9 @@ def waiting(chain: Chain, load: Rows) -> Rows:
 def _prompt_wait(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Rows, Rows]:
     """Mean and variance of the wait until a prompt's own step begins.
 
-    Prompts that arrive during a step are prefilled together in the next; the step found on arrival is length-biased.
-    Where one prompt is longer than a decode step that view fails, and the wait of an M/G/1 queue of prompts takes over.
+    Prompts that arrive during a step are prefilled together in the next one, and the step found on arrival is length-biased.
+    Where prompts fill the token budget of a step, they queue for budget instead: an M/G/1 queue of chunks, whose wait is
+    then the longer of the two. Its factor is fitted to simulations of this scheduler.
     """
     c, mix = chain.per_token, chain.mix
     second, third = c * c * mix.input_m2, c**3 * mix.input_m3
@@ -147,12 +149,17 @@ def _prompt_wait(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Ro
     x, x2 = (v + m * m) / m, (m**3 + 3 * m * v + k3) / m
     mean = x * (0.5 + prompts)
     var = (1 / 3 + prompts + prompts**2) * x2 - (0.5 + prompts) ** 2 * x * x + lam * second * x
-    fifo = lam * second / (2 * (1 - prompts))
-    fifo_var = fifo * fifo + lam * third / (3 * (1 - prompts))
-    share = np.clip(v / (m * m) - 0.5, 0.0, 1.0)
-    mean = (1 - share) * mean + share * (1.2 * fifo + 0.75 * step)
-    var = (1 - share) * var + share * (1.44 * fifo_var + step * step / 6)
-    return mean, np.maximum(var, 1e-12)
+    chunk_mean, chunk_var = _chunk_wait(chain, lam, step)
+    return np.maximum(mean, chunk_mean), np.maximum(np.maximum(var, chunk_var), 1e-12)
+
+
+def _chunk_wait(chain: Chain, lam: Rows, step: Rows) -> tuple[Rows, Rows]:
+    """Mean and variance of the wait of an M/G/1 queue of prompts, where each token also carries its share of a step."""
+    token, mix = chain.per_token + step / CHUNK, chain.mix
+    free = 1 - np.minimum(lam * token * mix.mean_input, PROMPT_LOAD)
+    wait = lam * token**2 * mix.input_m2 / (2 * free)
+    var = wait * wait + lam * token**3 * mix.input_m3 / (3 * free)
+    return CHUNK_WAIT * (wait + step / 2), CHUNK_WAIT**2 * (var + step * step / 12)
 
 
 def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float = 1.0) -> Rows:
@@ -170,15 +177,25 @@ def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
 
 
 def _tail_tpot(chain: Chain, s: State, limit: Rows | float) -> Rows:
-    spread = s.tpot_load + s.tpot_prompts * np.sqrt(chain.mix.mean_output / np.maximum(chain.mix.output_tokens, 16.0))[None, :]
-    found: Rows = normal_tail((limit - s.tpot) / (spread + 1e-12)).mean(axis=1, keepdims=True)
+    spread, skew = _tpot_noise(chain, s)
+    found: Rows = skewed_tail((limit - s.tpot) / spread, skew).mean(axis=1, keepdims=True)
     return found
+
+
+def _tpot_noise(chain: Chain, s: State) -> tuple[Rows, Rows]:
+    """Standard deviation and skewness of TPOT for each length [P, J]: short answers meet few prompts, so theirs scatter most."""
+    mix = chain.mix
+    tokens = np.maximum(mix.output_tokens - 1, 1.0)[None, :]
+    prompts = s.tpot_prompts * np.sqrt(mix.mean_output / tokens)
+    met = np.clip(s.in_flight, 1.0, chain.slots) * tokens / mix.mean_output
+    spread = s.tpot_load + prompts + 1e-12
+    return spread, mix.input_m3 / mix.input_m2**1.5 / np.sqrt(met) * (prompts / spread) ** 3
 
 
 def _tail_e2e(chain: Chain, s: State, limit: Rows | float, share: float) -> Rows:
     out = np.maximum(share * chain.mix.output_tokens - 1, 0.0)[None, :]
     first = chain.overhead + s.step + chain.per_token * chain.mix.input_tokens[None, :] + s.wait_mean
-    noise = s.tpot_load + s.tpot_prompts * np.sqrt(chain.mix.mean_output / np.maximum(chain.mix.output_tokens, 16.0))[None, :]
+    noise, _ = _tpot_noise(chain, s)
     mean, sd = first + out * s.tpot, np.sqrt(s.wait_var + (out * noise) ** 2)
     found = normal_tail((limit - mean) / sd).mean(axis=1, keepdims=True)
     return _with_slot_wait(found, s, limit - mean.mean(axis=1, keepdims=True))
@@ -208,14 +225,21 @@ def gamma_tail(t: Rows, mean: Rows, var: Rows) -> Rows:
     return found
 
 
-def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], upper: Rows) -> dict[float, Rows]:
-    """The value that a share of the requests stays within, by bisection below ``upper``: [P] per share."""
+def skewed_tail(z: Rows, skew: Rows) -> Rows:
+    """P(Z > z) of a gamma variable of mean 0, variance 1 and this skewness, normal at skewness 0 (Wilson and Hilferty)."""
+    g = np.clip(skew, 1e-4, 4.0)
+    y = np.cbrt(np.maximum(1 + 0.5 * g * z, 0.0))
+    return normal_tail(6 / g * (y - 1) + g / 6)
+
+
+def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], upper: Rows, part: float = 1.0) -> dict[float, Rows]:
+    """The value that a share of the requests stays within, by bisection below ``upper``: [P] per share. ``part``: of the output that E2E counts to."""
     found = {}
     for share in shares:
         low, high = np.zeros_like(upper), upper.copy()
         for _ in range(40):
             middle = (low + high) / 2
-            over = tail(metric, chain, s, middle) > 1 - share
+            over = tail(metric, chain, s, middle, part) > 1 - share
             low, high = np.where(over, middle, low), np.where(over, high, middle)
         found[share] = high[:, 0]
     return found

@@ -17,7 +17,7 @@ from planner.performance.physics import Shapes, attention_context, kv_read, shap
 from planner.performance.replicas import Floats, Replicas
 
 MAX_SEQUENCES = 1024
-PREFILL_FLOOR = 0.95  # prompts of one dense model run near this share of the peak in the fit, so they are not sped up further
+PREFILL_FLOOR = 0.7  # prompts run at up to this share of a peak in the fit, so a smaller factor would break the peak
 CHUNK = 8192  # tokens per step that engines allow by default on data-centre GPUs (max_num_batched_tokens)
 GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (np.arange(1, 61) / 10))))).astype(float)
 

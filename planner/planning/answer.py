@@ -54,7 +54,7 @@ def answer(market: Market, ceiling: float = inf) -> Answer:
 def _one_location(market: Market, ceiling: float) -> Answer:
     problem, limits = market.problem, limits_of(market)
     deadline = time.monotonic() + limits.time_limit_s
-    parts = [_part(problem, offers) for offers in _locations(problem).values()]
+    parts = sections(problem)
     bounds = [_lower_bound(part.problem) for part in parts]
     best, best_part, solved, unproven, variables, constraints = Solution("infeasible"), None, 0, inf, 0, 0
     for i in sorted((i for i, b in enumerate(bounds) if b < inf), key=lambda i: bounds[i]):
@@ -100,6 +100,11 @@ class Section:
     problem: Problem
     columns: tuple[int, ...]
     offers: tuple[int, ...]
+
+
+def sections(problem: Problem) -> list[Section]:
+    """The problem at each of its locations."""
+    return [_part(problem, offers) for offers in _locations(problem).values()]
 
 
 def _locations(problem: Problem) -> dict[str, list[int]]:

@@ -1,0 +1,195 @@
+"""A plan made ready to be checked: its scenario read back, and each deployment rebuilt from the catalogue with its capacity.
+
+Only the names in a plan are believed here (checkpoint, GPU, engine, sizes); every number is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.catalog.catalog import Catalog, Served
+from planner.catalog.records import Gpu
+from planner.performance.capacity import Capacity, Limit, capacity, pooled_qps
+from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.evidence import evidence
+from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.memory import Memory, memory_fit
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.plan import Deployment, Plan
+from planner.scenario.records import Scenario, Workload
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One workload on one rebuilt replica. ``single`` and ``saturated`` are in the workload's unit; qps = flow x qps_per_unit."""
+
+    workload: Workload
+    factor: float
+    mix: LengthMix
+    limits: tuple[Limit, ...]
+    curves: StepCurves
+    memory: Memory
+    max_num_seqs: int
+    single: float
+    saturated: float
+    qps_per_unit: float
+
+    @property
+    def slots(self) -> int:
+        """Requests that find room at once."""
+        return min(int(self.memory.slots[0]), MAX_SEQUENCES)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A deployment as the catalogue has it, with every workload it could take (``fits``) and those routed to it (``serves``)."""
+
+    served: Served
+    gpu: Gpu
+    tier: str
+    step_factor: float
+    fits: Mapping[int, Fit]
+    serves: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plan with all that it is checked against. ``built[i]`` is None where the catalogue has no such deployment."""
+
+    plan: Plan
+    scenario: Scenario
+    catalog: Catalog
+    built: tuple[Built | None, ...]
+    unknown: tuple[tuple[int, str], ...] = field(default=())
+
+    def where(self, index: int) -> str:
+        """A deployment in words."""
+        d = self.plan.deployments[index]
+        return f"deployment {index} ({d.checkpoint} on {d.gpu} TP{d.tp}{f' PP{d.pp}' if d.pp > 1 else ''})"
+
+    def in_service(self, index: int) -> int:
+        """Replicas that must do when the spare ones are gone."""
+        return self.plan.deployments[index].replicas - self.scenario.policy.spare_replicas
+
+    def flow(self, w: int, index: int) -> float:
+        """Traffic of a workload on a deployment in the workload's own unit."""
+        return sum(r.share for r in self.plan.workloads[w].routing if r.deployment == index) * self.scenario.workload[w].rate
+
+    def capacity(self, index: int, w: int) -> float:
+        """Flow per replica that the limits allow: pooled at the real count alone, single times the mixture factor shared."""
+        built = self.built[index]
+        if built is None or w not in built.fits:
+            return 0.0
+        fit = built.fits[w]
+        if len(built.serves) > 1:
+            return fit.single * mixture_factor(self.scenario)
+        if self.scenario.policy.router == "random":
+            return fit.single
+        return float(pooled_qps(np.array(fit.single), np.array(fit.saturated), max(self.in_service(index), 1)))
+
+
+def scenario_of(plan: Plan) -> Scenario:
+    """The scenario that a plan carries. Raises ValueError."""
+    return Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
+
+
+def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
+    """Every deployment of the plan out of the catalogue."""
+    coefficients = load_coefficients(catalog.coefficients_file)
+    built: list[Built | None] = []
+    unknown: list[tuple[int, str]] = []
+    for i, d in enumerate(plan.deployments):
+        why = _unknown(d, catalog)
+        if why:
+            unknown.append((i, why))
+        serves = tuple(w for w, p in enumerate(plan.workloads) if any(r.deployment == i and r.share > 0 for r in p.routing))
+        built.append(None if why else _build(d, scenario, catalog, coefficients, serves))
+    return Case(plan, scenario, catalog, tuple(built), tuple(unknown))
+
+
+def mixture_factor(scenario: Scenario) -> float:
+    """What sharing a deployment leaves of the capacities: 0.85 with limits at p95 or below, 0.65 from p99, between in proportion."""
+    percentiles = [float(name.rsplit("_p", 1)[1]) for w in scenario.workload for name in w.slo]
+    above = min(max(max(percentiles, default=50.0) - 95.0, 0.0) / 4.0, 1.0)
+    return 0.85 - 0.20 * above
+
+
+def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
+    """The SLO on what the engine does. A model that reasons meets TTFT with the first token after its reasoning part."""
+    found = []
+    for name, seconds in workload.slo.items():
+        metric, _, percentile = name.rpartition("_p")
+        if metric == "ttft" and factor > 1:
+            found.append(Limit("e2e", seconds, float(percentile), 1 - 1 / factor))
+        else:
+            found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # the scenario knows no other metric
+    return tuple(found)
+
+
+def _unknown(d: Deployment, catalog: Catalog) -> str:
+    """Why there is no such deployment, or ""."""
+    if _served(d, catalog) is None:
+        variants = [c.variant for card in catalog.cards for c in card.checkpoint if c.id == d.checkpoint]
+        return f"checkpoint is a {variants[0]} one and does not answer as {d.mode}" if variants else "checkpoint is not in the catalogue"
+    if d.gpu not in catalog.gpus:
+        return "GPU is not in the catalogue"
+    if d.engine not in ENGINES:
+        return f"engine {d.engine} is unknown"
+    sizes = (d.tp, d.pp, d.replicas, d.max_num_seqs)
+    return "" if min(sizes) >= 1 else "replicas, TP, PP and max_num_seqs must be at least 1"
+
+
+def _served(d: Deployment, catalog: Catalog) -> Served | None:
+    return next((s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode), None)
+
+
+def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, serves: tuple[int, ...]) -> Built:
+    served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
+    assert served is not None
+    replica = _replica(d, served, gpu)
+    tier, factor = _step_factor(replica, served, catalog, coefficients, scenario.policy.confidence)
+    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, scenario, coefficients, factor))}
+    return Built(served, gpu, TIERS[tier], float(factor[0]), fits, serves)
+
+
+def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
+    def one(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.array([value], dtype=np.int64)
+
+    precision = PRECISIONS.index(served.checkpoint.precision)
+    return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), one(d.tp), one(d.pp))
+
+
+def _step_factor(replica: Replicas, served: Served, catalog: Catalog, coefficients: Coefficients, confidence: float) -> tuple[int, Floats]:
+    """Evidence tier, and the factor on the step curve at the scenario's confidence."""
+    found = evidence(replica, (served.card.name,), catalog.measured)
+    return int(found.tier[0]), coefficients.step_factor(found.tier, confidence)
+
+
+def _fit(
+    d: Deployment, workload: Workload, served: Served, replica: Replicas, scenario: Scenario, coefficients: Coefficients, step_factor: Floats
+) -> Fit | None:
+    """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
+    factor = served.output_factor or workload.output_factor
+    if not factor:
+        return None
+    mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
+    memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization)
+    seqs = min(d.max_num_seqs, int(memory.slots[0]), MAX_SEQUENCES)
+    curves = step_curves(replica, mix, coefficients).scaled(step_factor)
+    limits = limits_of(workload, factor)
+    single, saturated, per_unit = _in_units(workload, capacity(curves, mix, limits, np.array([seqs], dtype=np.int64)))
+    return Fit(workload, factor, mix, limits, curves, memory, seqs, single, saturated, per_unit)
+
+
+def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:
+    """Capacity alone, in a very large pool, and requests/s per unit of flow: N* = λ*·E2E for requests in flight."""
+    qps, saturated, in_flight = float(found.qps[0]), float(found.qps_saturated[0]), float(found.in_flight[0])
+    if workload.qps is not None or qps <= 0:
+        return qps, saturated, 1.0
+    rate = qps / in_flight
+    return in_flight, saturated / rate, rate

@@ -1,0 +1,81 @@
+"""What a check reports: breaches by name, and one sentence per family of what was verified. Comparisons that NaN fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RELATIVE = 1e-6
+CENT = 0.01
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One thing that does not hold: the family that found it, where, and what was found against what is right."""
+
+    name: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.where}: {self.what}" if self.where else f"{self.name}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one family found, and the sentence that says what it verified."""
+
+    breaches: tuple[Breach, ...]
+    check: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check."""
+
+    breaches: tuple[Breach, ...]
+    checks: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.breaches
+
+
+class Notes:
+    """Collects the breaches of one family."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.breaches: list[Breach] = []
+
+    def add(self, where: str, what: str) -> None:
+        """A breach."""
+        self.breaches.append(Breach(self.name, where, what))
+
+    def require(self, holds: bool, where: str, what: str) -> None:
+        """A breach unless it holds."""
+        if not holds:
+            self.add(where, what)
+
+    def agree(self, stated: float, right: float, where: str, what: str, relative: float = RELATIVE) -> None:
+        """A breach unless the stated number is the right one."""
+        self.require(same(stated, right, relative), where, f"states {what} {stated:.8g}, should be {right:.8g}")
+
+    def finding(self, check: str) -> Finding:
+        """All of it with the family's sentence."""
+        return Finding(tuple(self.breaches), check)
+
+
+def same(a: float, b: float, relative: float = RELATIVE) -> bool:
+    """Equal within a relative tolerance; NaN equals nothing."""
+    return abs(a - b) <= relative * max(abs(a), abs(b), 1e-9)
+
+
+def same_money(a: float, b: float) -> bool:
+    """Equal to the cent."""
+    return abs(a - b) <= CENT / 2 + RELATIVE * abs(b)
+
+
+def at_most(a: float, b: float, relative: float = RELATIVE) -> bool:
+    """a <= b within a relative tolerance; false for NaN."""
+    return a <= b + relative * max(abs(b), 1e-9)

@@ -1,0 +1,1 @@
+"""Turns deployments into what engines are started with."""

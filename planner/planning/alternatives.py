@@ -1,0 +1,145 @@
+"""What else there is: structurally different plans, what pools and mixing would save, and the neighbourhood of a floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.candidates.columns import market
+from planner.candidates.points import Points
+from planner.plan import Alternative, Brief, Plan
+from planner.planning.answer import Answer, answer
+from planner.planning.deploy import Chosen, chosen_pools, purchases
+from planner.planning.money import cost_at
+from planner.scenario.records import Scenario
+
+MOST = 6
+STEP = 0.01  # of quality
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to ask the question differently."""
+
+    difference: str
+    scenario: Scenario
+    narrower: bool = True  # admits less than the scenario: its cost cannot be lower
+
+
+def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
+    """Up to six plans that differ in structure, and notes on what looser rules would save."""
+    options = tuple(_alternative(v, points, plan) for v in _variants(found.market.scenario, plan)[:MOST])
+    return options, _savings(found, points, plan)
+
+
+def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
+    """A warning, with the cost one point below and above, for every floor that is cleared by less than a point."""
+    scenario, notes = found.market.scenario, []
+    for w, workload in enumerate(scenario.workload):
+        served = plan.workloads[w].min_quality_served
+        if workload.min_quality is None or served is None or served - workload.min_quality >= STEP:
+            continue
+        costs = []
+        for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
+            changed = workload.model_copy(update={"min_quality": floor})
+            here = _with_workload(scenario, w, changed)
+            cost = answer(market(points, here)).cost
+            costs.append(f"${cost:,.2f}/h at {floor:.3g}" if cost < float("inf") else f"no plan at {floor:.3g}")
+        margin = served - workload.min_quality
+        notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
+    return tuple(notes)
+
+
+def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
+    changed = tuple(workload if i == w else old for i, old in enumerate(scenario.workload))
+    return scenario.model_copy(update={"workload": changed})
+
+
+def _supply(scenario: Scenario, **update: object) -> Scenario:
+    return scenario.model_copy(update={"supply": scenario.supply.model_copy(update=update)})
+
+
+def _policy(scenario: Scenario, **update: object) -> Scenario:
+    return scenario.model_copy(update={"policy": scenario.policy.model_copy(update=update)})
+
+
+def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
+    """The questions asked beside the main one, most useful first."""
+    s, p = scenario.supply, scenario.policy
+    found: list[Variant] = []
+    if any(k != "hyperscaler" for k in s.kinds) and any(b.kind != "hyperscaler" for b in plan.purchases):
+        found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
+    found.append(Variant("one more spare replica" if p.spare_replicas else "one spare replica", _policy(scenario, spare_replicas=p.spare_replicas + 1)))
+    models = tuple(sorted({d.model for d in plan.deployments}))
+    gpus = tuple(sorted({d.gpu for d in plan.deployments}))
+    providers = tuple(sorted({b.provider for b in plan.purchases}))
+    found.append(Variant(f"another GPU type than {' and '.join(gpus)}", _supply(scenario, exclude_gpus=(*s.exclude_gpus, *gpus))))
+    found.append(Variant(f"another model than {' and '.join(models)}", _policy(scenario, exclude_models=(*p.exclude_models, *models))))
+    found.append(Variant(f"another provider than {' and '.join(providers)}", _supply(scenario, exclude_providers=(*s.exclude_providers, *providers))))
+    if len(gpus) > 1:
+        found.append(Variant("one GPU type only", _policy(scenario, max_gpu_types=1)))
+    elif any(b.kind == "hyperscaler" for b in plan.purchases) and s.kinds != ("hyperscaler",):
+        found.append(Variant("neoclouds only", _supply(scenario, kinds=("neocloud",))))
+    return found
+
+
+def _alternative(variant: Variant, points: Points, plan: Plan) -> Alternative:
+    found = answer(market(points, variant.scenario))
+    if not found.found:
+        return Alternative(difference=variant.difference, feasible=False, why="no plan meets all demands this way")
+    bought, _ = purchases(found)
+    chosen = chosen_pools(found, points.survey)
+    traffic = [(w.qps, w.input_tokens or 0.0, w.output_tokens or 0.0) for w in plan.workloads]
+    cost = cost_at(found.cost, traffic)
+    return Alternative(
+        difference=variant.difference,
+        feasible=True,
+        cost=cost,
+        premium=found.cost / plan.cost.usd_per_hour - 1,
+        why=_why(found, chosen, plan),
+        deployments=tuple(_brief(c, points) for c in chosen),
+        purchases=tuple(bought),
+    )
+
+
+def _brief(c: Chosen, points: Points) -> Brief:
+    from planner.performance.replicas import ENGINES
+
+    r, row = points.survey.replicas, c.row
+    tp, pp = int(r.tp[row]), int(r.pp[row])
+    return Brief(
+        model=c.eligible.served.card.name,
+        checkpoint=c.eligible.name,
+        precision=c.eligible.served.checkpoint.precision,
+        engine=ENGINES[int(r.engine[row])],
+        gpu=r.gpus[int(r.gpu[row])].name,
+        tp=tp,
+        pp=pp,
+        replicas=c.pool.total,
+        gpus=tp * pp * c.pool.total,
+    )
+
+
+def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
+    """Price and throughput per GPU against the plan's, and GPUs that stand idle in whole instances."""
+    used = sum(found.market.problem.columns[c.pool.pool.column].gpus * c.pool.total for c in chosen)
+    held = sum(found.market.problem.offers[o].gpus * n for o, n in found.solution.held.items())
+    qps = sum(c.qps(w) for c in chosen for w in c.pool.traffic)
+    ours = sum(w.qps for w in plan.workloads)
+    text = f"${found.cost / held:.2f} per GPU-hour against ${plan.cost.usd_per_hour / plan.gpus_held:.2f}, {qps / used:.3g} req/s per GPU against {ours / plan.gpus_used:.3g}"
+    idle = held - used
+    return text + (f"; {idle} of {held} GPUs idle in whole instances" if idle else "")
+
+
+def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
+    """What two pools per workload and free mixing would save; "" where the scenario has them already."""
+    scenario, notes = found.market.scenario, []
+    if scenario.policy.pools_per_workload == 1:
+        for what, changed in (("two pools per workload", _policy(scenario, max_pools=2)), ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))):
+            quick = changed.model_copy(update={"solver": changed.solver.model_copy(update={"gap": max(0.01, changed.solver.gap), "time_limit": 2.0})})
+            other = answer(market(points, quick), ceiling=plan.cost.usd_per_hour)
+            saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
+            if saved > 5e-4:
+                notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")
+            else:
+                notes.append(f"{what} would save {'nothing' if other.solution.status != 'unknown' else 'nothing found in 2 s'}")
+    return tuple(notes)

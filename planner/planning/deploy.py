@@ -1,0 +1,232 @@
+"""Describes what a solution chose: deployments, purchases and predicted service, in the plan's own records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.candidates.columns import Candidate, mixture_factor
+from planner.candidates.eligibility import Eligible
+from planner.candidates.survey import Survey, curves_of, limits
+from planner.catalog.records import Offer
+from planner.emit.engine import context_to_serve, serve_command
+from planner.performance.capacity import Capacity, capacity, service
+from planner.performance.evidence import TIERS
+from planner.performance.replicas import ENGINES
+from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
+from planner.planning.answer import Answer
+from planner.program.problem import ChosenPool
+from planner.scenario.records import Workload
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A pool of the solution with the candidate behind it."""
+
+    pool: ChosenPool
+    candidate: Candidate
+    eligible: Eligible
+
+    @property
+    def row(self) -> int:
+        """Its row in the survey."""
+        return self.candidate.point.row
+
+    def qps(self, w: int) -> float:
+        """Requests/s of a workload that it serves."""
+        return self.pool.traffic.get(w, 0.0) * self.candidate.point.qps_per_unit[w]
+
+
+def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
+    """The pools of a solution, largest traffic first."""
+    candidates = [answer.market.candidates[c.pool.column] for c in answer.solution.pools]
+    found = [Chosen(p, c, survey.eligible[c.eligible]) for p, c in zip(answer.solution.pools, candidates, strict=True)]
+    return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
+
+
+def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
+    """What to buy, and the place of each offer among the purchases."""
+    columns, held = answer.market.problem.columns, answer.solution.held
+    used = {o: sum(columns[c.pool.column].gpus * c.replicas.get(o, 0) for c in answer.solution.pools) for o in held}
+    lines = [_purchase(answer.market.offers[o], held[o], used[o]) for o in sorted(held)]
+    return lines, {o: i for i, o in enumerate(sorted(held))}
+
+
+def _purchase(offer: Offer, count: int, used: int) -> Purchase:
+    gpus = offer.gpus_per_instance * count
+    return Purchase(
+        provider=offer.provider,
+        kind=offer.kind,
+        region=offer.region,
+        instance_type=offer.instance_type,
+        basis=offer.basis,
+        purchase=offer.purchase,
+        gpu=offer.gpu,
+        gpus_per_instance=offer.gpus_per_instance,
+        instances=count,
+        gpus_held=gpus,
+        gpus_idle=gpus - used,
+        usd_per_hour=offer.usd_per_hour * count,
+        source=offer.source,
+        as_of=offer.as_of.isoformat(),
+        dated_by=offer.dated_by,
+        note=offer.note,
+    )
+
+
+def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, int], bought: Sequence[Purchase]) -> Deployment:
+    """One deployment with everything a reviewer asks of it."""
+    scenario, r, row, point = answer.market.scenario, survey.replicas, chosen.row, chosen.candidate.point
+    checkpoint, card = chosen.eligible.served.checkpoint, chosen.eligible.served.card
+    tp, pp, total = int(r.tp[row]), int(r.pp[row]), chosen.pool.total
+    gpus = tp * pp * total
+    served = sorted(chosen.pool.traffic)
+    w = served[0]
+    memory = survey.physics[w].memory
+    cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * tp * pp * n for o, n in chosen.pool.replicas.items())
+    load = slo_load(chosen, total - scenario.policy.spare_replicas)
+    qps = sum(chosen.qps(v) for v in served)
+    capacities = [chosen.pool.pool.capacity[v] * point.qps_per_unit[v] for v in served]
+    context = checkpoint.max_context or card.architecture.max_context
+    factor = max(survey.physics[v].factor[row] for v in served)
+    engine = ENGINES[int(r.engine[row])]
+    return Deployment(
+        model=card.name,
+        checkpoint=checkpoint.id,
+        mode=chosen.eligible.served.mode,
+        precision=checkpoint.precision,
+        engine=engine,
+        gpu=r.gpus[int(r.gpu[row])].name,
+        tp=tp,
+        pp=pp,
+        replicas=total,
+        gpus=gpus,
+        max_num_seqs=point.max_num_seqs,
+        capacity_qps_per_replica=min(capacities),
+        capacity_in_flight_per_replica=chosen.pool.pool.capacity[w] if scenario.workload[w].qps is None else None,
+        qps=qps,
+        in_flight_per_replica=None,
+        slo_load=load,
+        slo_load_one_replica_lost=slo_load(chosen, total - 1) if total > 1 else None,
+        usd_per_hour=cost,
+        hosts=tuple(HostedOn(purchase=place[o], replicas=n) for o, n in sorted(chosen.pool.replicas.items())),
+        serve_command=serve_command(
+            engine,
+            checkpoint.id,
+            checkpoint.precision,
+            tp,
+            pp,
+            point.max_num_seqs,
+            context_to_serve([scenario.workload[v] for v in served], factor, context),
+            scenario.policy.gpu_memory_utilization,
+        ),
+        output_factor=factor,
+        quality=_quality(chosen.eligible, w, scenario.workload[w]),
+        memory_gib=MemoryGib(
+            weights=memory.weights[row],
+            kv_cache=memory.kv_budget_gib[row],
+            activations=memory.activations[row],
+            reserve=memory.reserve[row],
+            total=memory.limit[row],
+            limit=memory.limit[row],
+        ),
+        evidence=_evidence(chosen, survey, w),
+        binding_limit=binding_limit(chosen, survey, w),
+    )
+
+
+def slo_load(chosen: Chosen, in_service: int) -> float:
+    """Traffic over capacity of the replicas in service."""
+    if in_service < 1:
+        return float("inf")
+    return sum(x / chosen.pool.pool.capacity[w] for w, x in chosen.pool.traffic.items()) / in_service
+
+
+def _quality(eligible: Eligible, w: int, workload: Workload) -> PlanQuality | None:
+    q = eligible.quality[w]
+    if q is None:
+        return None
+    margin = None if workload.min_quality is None else round(q.score - workload.min_quality, 6)
+    return PlanQuality(
+        benchmark=q.benchmark, score=q.score, margin=margin, self_reported=q.self_reported, derived=q.derived, source=q.source, as_of=q.as_of, note=q.note
+    )
+
+
+def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
+    """Tier, nearest measurement, and what the confidence costs in capacity against the median."""
+    tier, nearest = TIERS[int(survey.evidence.tier[chosen.row])], int(survey.evidence.nearest[chosen.row])
+    confidence = survey.scenario.policy.confidence
+    now, median = row_capacity(chosen, survey, w, confidence), row_capacity(chosen, survey, w, 0.5)
+    measured = survey.catalog.measured[nearest] if nearest >= 0 else None
+    source = f"{measured.architecture} {measured.precision} on {measured.gpu}, {measured.engine} TP{measured.tp}: {measured.source}" if measured else "fitted physics only"
+    return PlanEvidence(
+        tier=tier,
+        source=source,
+        as_of=measured.as_of if measured else survey.coefficients.fitted,
+        confidence=confidence,
+        capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
+        step_time_factor=float(survey.step_factor[chosen.row]),
+    )
+
+
+def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> Capacity:
+    """Capacity of the chosen operating point at a confidence; ``without``: leaving the i-th limit out."""
+    rows = np.array([chosen.row])
+    workload, physics = survey.scenario.workload[w], survey.physics[w]
+    factor = float(physics.factor[chosen.row])
+    kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
+    seqs = np.minimum(np.array([chosen.candidate.point.max_num_seqs]), physics.slots[rows])
+    return capacity(curves_of(survey, w, rows, confidence), physics.mixes[factor], kept, seqs)
+
+
+def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
+    """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
+    confidence = survey.scenario.policy.confidence
+    base = row_capacity(chosen, survey, w, confidence).qps[0]
+    names = list(survey.scenario.workload[w].slo)
+    gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(names))]
+    if not gains or max(gains) < 1.002:
+        return "saturation" if chosen.candidate.point.max_num_seqs < survey.physics[w].slots[chosen.row] else "KV cache room"
+    metric, percentile = names[int(np.argmax(gains))].split("_p")
+    return f"{metric.upper()} p{percentile}"
+
+
+def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
+    """Latencies of one workload on one deployment at the real load.
+
+    Several workloads on a deployment: each sees it as loaded as it is with all of them.
+    """
+    scenario, rows = survey.scenario, np.array([chosen.row])
+    physics, point = survey.physics[w], chosen.candidate.point
+    factor = float(physics.factor[chosen.row])
+    total = chosen.pool.total
+    single = point.single[w] * point.qps_per_unit[w]
+    capacity_here = chosen.pool.pool.capacity[w] * point.qps_per_unit[w]
+    rate = slo_load(chosen, total) * capacity_here
+    pooling = min(1.0, single / capacity_here)
+    seqs = np.minimum(np.array([point.max_num_seqs]), physics.slots[rows])
+    found = service(curves_of(survey, w, rows, scenario.policy.confidence), physics.mixes[factor], np.array([rate]), seqs, pooling, (factor - 1) / factor)
+    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), e2e_ms=_ms(found.e2e_s))
+
+
+def _ms(values: dict[str, np.ndarray]) -> Distribution:  # type: ignore[type-arg]
+    return Distribution(**{name: float(v[0]) * 1e3 for name, v in values.items()})
+
+
+def slowest(many: Sequence[Predicted]) -> Predicted:
+    """The worst of each number over several deployments."""
+
+    def worst(parts: Sequence[Distribution]) -> Distribution:
+        return Distribution(**{name: max(getattr(p, name) for p in parts) for name in Distribution.model_fields})
+
+    return Predicted(ttft_ms=worst([p.ttft_ms for p in many]), tpot_ms=worst([p.tpot_ms for p in many]), e2e_ms=worst([p.e2e_ms for p in many]))
+
+
+def mixture_of(chosen: Chosen, answer: Answer) -> float:
+    """The mixture factor in force on a deployment."""
+    return mixture_factor(answer.market.scenario) if chosen.pool.pool.is_shared else 1.0
+
+
+

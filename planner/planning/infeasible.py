@@ -1,0 +1,188 @@
+"""Why there is no plan, and the smallest change of each demand that would make one. Every change is proven by solving again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from math import ceil, inf
+
+from planner.candidates.columns import Market, market
+from planner.candidates.offers import allowed
+from planner.candidates.points import Points
+from planner.candidates.survey import survey
+from planner.errors import PlannerError
+from planner.planning.answer import Answer, answer, limits_of, sections
+from planner.program.optimum import least_relaxation
+from planner.program.problem import Problem, Rules
+from planner.program.solver import Limits
+from planner.scenario.records import Scenario
+from planner.scenario.units import format_duration
+
+BISECTIONS = 7
+WIDEST = 64.0  # latency limits are widened up to this many times
+
+
+class Infeasible(PlannerError):
+    """No plan meets all demands. ``changes``: the smallest single changes that would make one; exit status 1."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, changes: tuple[str, ...], excluded: Mapping[str, int]) -> None:
+        self.changes, self.excluded = changes, excluded
+        super().__init__(what, hint="")
+
+    def __str__(self) -> str:
+        tail = f" Any one of these would do: {'; '.join(self.changes)}." if self.changes else " No single change of one demand would do."
+        return f"infeasible: {self.what}.{tail}"
+
+
+def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
+    """The error that says which demands conflict and what to change."""
+    excluded = points.survey.excluded + found.market.excluded
+    served = {w for c in found.market.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
+    hopeless = [w for w in range(len(scenario.workload)) if w not in served]
+    if hopeless:
+        return Infeasible(_nothing_serves(points, scenario, hopeless[0]), tuple(_smallest_changes(points, scenario, hopeless)), excluded)
+    changes = tuple(_smallest_changes(points, scenario, range(len(scenario.workload)), found.market))
+    return Infeasible(f"{_demands(scenario)} cannot all be met", changes, excluded)
+
+
+def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
+    """Why no candidate serves a workload: quality, data, memory, offers or SLO."""
+    workload, everyone = scenario.workload[w], points.survey.eligible
+    reasons = Counter(e.why[w] for e in everyone if e.why[w])
+    able = [e for e in everyone if not e.why[w]]
+    name = f"workload '{workload.name}': " if len(scenario.workload) > 1 else ""
+    if not able:
+        scores = [(q.score, e.name) for e in everyone if (q := e.quality[w]) is not None and e.why[w] in ("quality", "no output factor")]
+        if reasons["quality"] and scores and workload.min_quality is not None:
+            best, who = max(scores)
+            unknown = f"; {reasons['no score']} checkpoints have no {workload.quality_metric} score, which is no data rather than a no" if reasons["no score"] else ""
+            lacking = f"; {reasons['no output factor']} reasoning checkpoints lack an output factor (--output-factor)" if reasons["no output factor"] else ""
+            return f"{name}no checkpoint that may serve reaches {workload.quality_metric} {workload.min_quality:g}; the best is {who} with {best:.4g}{unknown}{lacking}"
+        main = ", ".join(f"{n} {why}" for why, n in reasons.most_common())
+        return f"{name}no checkpoint may serve ({main})"
+    slo = ", ".join(f"{k.replace('_', ' ')} {format_duration(v)}" for k, v in workload.slo.items())
+    physics = points.survey.physics[w]
+    if not (physics.slots > 0).any():
+        return f"{name}{len(able)} checkpoints are good enough, but none has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
+    return f"{name}{len(able)} checkpoints are good enough, but none meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}"
+
+
+def _main(excluded: Counter[str]) -> str:
+    return ", ".join(f"{n:,} {why}" for why, n in excluded.most_common(4))
+
+
+def _demands(scenario: Scenario) -> str:
+    """The demands in force, in words."""
+    p, s = scenario.policy, scenario.supply
+    words = [f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}" + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "") for w in scenario.workload]
+    words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]
+    words += [f"quota {g}={n}" for g, n in s.quota.items()]
+    words += [f"at most {s.max_gpus} GPUs"] if s.max_gpus is not None else []
+    words += [f"budget ${p.budget:,.2f}/h"] if p.budget is not None else []
+    words += [f"{p.spare_replicas} spare replicas"] if p.spare_replicas else []
+    return ", ".join(words)
+
+
+def _smallest_changes(points: Points, scenario: Scenario, workloads: Iterable[int], base: Market | None = None) -> list[str]:
+    """One line for each demand that would do alone."""
+    found: list[str] = []
+    if base is not None and base.problem.columns:
+        found += _relaxed_rules(base)
+    for w in workloads:
+        found += _lower_floor(points, scenario, w)
+        found += _wider_limits(points, scenario, w)
+    return found
+
+
+def _relaxed_rules(base: Market) -> list[str]:
+    """Budget, quota, GPU cap and demand, each by the elastic program; with one location allowed, at the best one."""
+    places = [s.problem for s in sections(base.problem) if s.problem.columns] if base.problem.rules.max_locations == 1 else [base.problem]
+    return _relaxations(places, replace(limits_of(base), gap=0.0))
+
+
+def tables_infeasible(problem: Problem, limits: Limits) -> Infeasible:
+    """The error for a problem from the user's own tables."""
+    rules = problem.rules
+    words = [f"{len(problem.demands)} classes"] + [f"quota {g}={n}" for g, n in rules.quota.items()]
+    words += [f"at most {rules.max_gpus} GPUs"] if rules.max_gpus is not None else []
+    words += [f"budget ${rules.budget:,.2f}/h"] if rules.budget is not None else []
+    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], limits)), {})
+
+
+def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
+    rules, found = places[0].rules if places else Rules(), []
+
+    def least(relax: str) -> Mapping[str, float] | None:
+        solutions = [s for problem in places if (s := least_relaxation(problem, relax, limits)).found]
+        return min((s.slack for s in solutions), key=lambda s: sum(s.values()), default=None)
+
+    if rules.budget is not None and (slack := least("budget")):
+        found.append(f"a budget of ${rules.budget + slack['budget']:,.2f}/h (+${slack['budget']:,.2f})")
+    if rules.max_gpus is not None and (slack := least("max_gpus")):
+        found.append(f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)})")
+    if rules.quota and (slack := least("quota")):
+        more = {k.split(":", 1)[1]: v for k, v in slack.items()}
+        found.append("a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()))
+    if rules.budget is not None or rules.max_gpus is not None or rules.quota:
+        slack = least("demand")
+        if slack and slack["demand"] < 1 - 1e-9:
+            share = 1 - slack["demand"]
+            served = ", ".join(f"{d.rate * share:.4g} for {d.name}" for d in places[0].demands[:4])
+            found.append(f"less traffic: {served} ({share:.0%})")
+    return found
+
+
+def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:
+    """The highest lower floor with a plan."""
+    workload = scenario.workload[w]
+    if workload.min_quality is None:
+        return []
+    scores = sorted({q.score for e in points.survey.eligible if (q := e.quality[w]) is not None and q.score < workload.min_quality}, reverse=True)
+
+    def cost(score: float) -> float:
+        return _cost(scenario, points, w, min_quality=score)
+
+    best = _first(scores, lambda s: cost(s) < inf)
+    return [f"a quality floor of {best:.4g} instead of {workload.min_quality:g}"] if best is not None else []
+
+
+def _first(scores: list[float], works: Callable[[float], bool]) -> float | None:
+    """The first that works of a list ordered from strict to loose, by bisection (a looser floor admits all a stricter one does)."""
+    if not scores or not works(scores[-1]):
+        return None
+    low, high = 0, len(scores) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(scores[middle]) else (middle + 1, high)
+    return scores[low]
+
+
+def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
+    """For each latency limit the least that would do alone, to about a percent."""
+    found, workload = [], scenario.workload[w]
+    for name, limit in workload.slo.items():
+
+        def works(factor: float, name: str = name, limit: float = limit) -> bool:
+            return _cost(scenario, points, w, slo={**{k: format_duration(v) for k, v in scenario.workload[w].slo.items()}, name: format_duration(limit * factor)}) < inf
+
+        if not works(WIDEST):
+            continue
+        low, high = 1.0, WIDEST
+        for _ in range(BISECTIONS):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if works(middle) else (middle, high)
+        metric, percentile = name.split("_p")
+        found.append(f"{metric.upper()} p{percentile} of {format_duration(float(f'{limit * high:.3g}'))} instead of {format_duration(limit)}")
+    return found
+
+
+def _cost(scenario: Scenario, points: Points, w: int, **change: object) -> float:
+    """Cost of the scenario with one workload changed (infinite if still infeasible)."""
+    data = scenario.workload[w].model_dump(mode="json") | change
+    changed = type(scenario.workload[w]).model_validate(data)
+    here = scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
+    catalog = points.survey.catalog
+    return answer(market(Points(survey(here, catalog, allowed(catalog.offers, here.supply))), here)).cost

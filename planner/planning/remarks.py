@@ -1,0 +1,154 @@
+"""What a reviewer must be told beside the numbers: defaults used, warnings, binding demands, the headroom waterfall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from planner.candidates.survey import Survey
+from planner.plan import Deployment, HeadroomStep, HostedApi, PlanWorkload, Purchase
+from planner.planning.answer import Answer
+from planner.planning.deploy import Chosen, mixture_of
+from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV, DEFAULT_SLO, Scenario
+from planner.scenario.sources import Origins
+from planner.scenario.units import format_duration
+
+STALE_DAYS = 90
+
+
+def supply_line(scenario: Scenario) -> str:
+    """What the plan was allowed to buy, in words."""
+    s = scenario.supply
+    kinds = " and ".join(f"{k}s" for k in s.kinds)
+    parts = [f"{', '.join(s.purchase).replace('_', '-')} prices of {', '.join(s.providers) or kinds}"]
+    parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
+    parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []
+    return "; ".join(parts)
+
+
+def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
+    """Every default that shaped the answer."""
+    found: list[str] = []
+
+    def unset(path: str) -> bool:
+        return not any(key == path or path.startswith(f"{key}.") for key in origins)
+
+    for i, w in enumerate(scenario.workload):
+        prefix = f"{w.name}: " if len(scenario.workload) > 1 else ""
+        if unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens"):
+            found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
+        if unset(f"workload.{i}.input_cv") and unset(f"workload.{i}.output_cv"):
+            found.append(f"{prefix}length spread of the Azure 2023 conversation trace (CV {DEFAULT_INPUT_CV:g} in, {DEFAULT_OUTPUT_CV:g} out)")
+        given = {k for k, v in w.slo.items() if DEFAULT_SLO.get(k) != v} if not unset(f"workload.{i}.slo") else set()
+        shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if k in DEFAULT_SLO and k not in given]
+        if shown and (unset(f"workload.{i}.slo") or len(shown) < len(w.slo)):
+            found.append(f"{prefix}SLO {', '.join(shown)}")
+        if w.min_quality is None and w.mean_quality is None:
+            found.append(f"{prefix}no quality floor")
+        elif unset(f"workload.{i}.quality_metric"):
+            found.append(f"{prefix}quality is {w.quality_metric}")
+    p, s = scenario.policy, scenario.supply
+    found += ["no quota assumed: stock is not checked"] if not s.quota and s.max_gpus is None else []
+    found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not s.providers else []
+    found += [f"confidence {p.confidence:g} in step times"] if unset("policy.confidence") else []
+    found += ["one pool per workload"] if p.max_pools is None and not p.mix else []
+    found += ["one location"] if unset("policy.max_locations") else []
+    found += ["no spare replica"] if unset("policy.spare_replicas") else []
+    found += [f"SLO load up to {p.max_slo_load:g}"] if unset("policy.max_slo_load") else []
+    found += ["Poisson arrivals at the stated rate: no peak or burst factor", "no prefix cache"]
+    found += [f"router {p.router.replace('_', '-')}"] if unset("policy.router") else []
+    found += [f"engines may use {p.gpu_memory_utilization:g} of GPU memory"] if unset("policy.gpu_memory_utilization") else []
+    return tuple(found)
+
+
+def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Deployment], used: int, held: int) -> tuple[HeadroomStep, ...]:
+    """From mean demand to what is bought, as factors. Over several deployments the factors are weighted by GPUs."""
+    policy = answer.market.scenario.policy
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(v * d.gpus for v, d in zip(values, deployments, strict=True)) / max(1, sum(d.gpus for d in deployments))
+
+    k = policy.spare_replicas
+    evidence = mean([1 / d.evidence.capacity_factor if d.evidence and d.evidence.capacity_factor else 1.0 for d in deployments])
+    mixture = mean([1 / mixture_of(c, answer) for c in chosen])
+    whole = mean([policy.max_slo_load / d.slo_load if d.slo_load else 1.0 for d in deployments])
+    spare = mean([d.replicas / (d.replicas - k) for d in deployments])
+    steps = [
+        HeadroomStep(step="mean demand", factor=1.0, note="rate as stated, Poisson arrivals; the SLO's percentiles are in the capacity itself"),
+        HeadroomStep(step="peak rule", factor=1.0, note="none: the stated rate is taken as the peak"),
+        HeadroomStep(step="evidence", factor=evidence, note=f"step times at confidence {policy.confidence:g} instead of the median"),
+        HeadroomStep(step="mixture", factor=mixture, note="workloads sharing a deployment" if mixture > 1 else "no deployment is shared"),
+        HeadroomStep(step="policy", factor=1 / policy.max_slo_load, note=f"SLO load up to {policy.max_slo_load:g}"),
+        HeadroomStep(step="whole replicas", factor=whole, note=", ".join(f"{d.replicas - k} replicas" for d in deployments)),
+        HeadroomStep(step="spare replicas", factor=spare, note=f"{k} per deployment"),
+        HeadroomStep(step="whole instances", factor=held / used if used else 1.0, note=f"{used} GPUs used, {held} held"),
+    ]
+    return tuple(steps)
+
+
+def binding(scenario: Scenario, deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], cost: float, held: int, gpus: dict[str, int]) -> tuple[str, ...]:
+    """The demands that hold the plan where it is."""
+    found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
+    found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if gpus.get(g, 0) >= n]
+    found += [f"max_gpus: {held}"] if scenario.supply.max_gpus is not None and held >= scenario.supply.max_gpus else []
+    budget = scenario.policy.budget
+    found += [f"budget: ${cost:,.2f} of ${budget:,.2f} an hour"] if budget is not None and cost > 0.98 * budget else []
+    return tuple(found)
+
+
+def warnings(survey: Survey, chosen: Sequence[Chosen], deployments: Sequence[Deployment], bought: Sequence[Purchase], apis: Sequence[HostedApi], cost: float) -> tuple[str, ...]:
+    """What may make the plan wrong."""
+    found: list[str] = []
+    for c, d in zip(chosen, deployments, strict=True):
+        found += _quality_warnings(d) + _evidence_warnings(survey, c, d)
+        if d.output_factor > 1:
+            where = c.eligible.served.output_factor_source or "given with --output-factor"
+            found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
+        if d.slo_load_one_replica_lost is None:
+            found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
+        elif d.slo_load_one_replica_lost > 1 + 1e-9:
+            found.append(f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.2f}: the SLO is missed (--spare-replicas 1)")
+    found += _price_warnings(survey, deployments, bought)
+    for api in apis:
+        if api.same_model and api.usd_per_hour > 3 * cost:
+            found.append(f"the plan costs {api.usd_per_hour / cost:.1f} times less than the cheapest API of {api.model}; APIs carry margin and idle time, but check the predicted throughput before buying")
+    return tuple(dict.fromkeys(found))
+
+
+def _quality_warnings(d: Deployment) -> list[str]:
+    q, found = d.quality, []
+    if q is None:
+        return []
+    if q.self_reported:
+        found.append(f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is self-reported")
+    if q.derived:
+        found.append(f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured")
+    return found
+
+
+def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
+    if d.evidence is None or d.evidence.tier in ("measured", "anchored"):
+        return []
+    measured_models = {m.architecture for m in survey.catalog.measured}
+    error = survey.coefficients.errors
+    name = "leave_model_out" if d.evidence.tier == "transferred" else "leave_model_and_gpu_out"
+    median = error.get(name, {}).get("tpot", {}).get("median")
+    accuracy = f"; on models and GPUs left out of the fit TPOT is {median:.0%} off in the median" if median else ""
+    if d.evidence.tier == "modelled":
+        return [f"no measured neighbour: {d.gpu} has no measured curve at all{accuracy}; measure before buying"]
+    where = "on another GPU only" if d.model in measured_models else "on no GPU"
+    return [f"no measured neighbour: {d.model} was measured {where}, {d.gpu} with other models{accuracy}; measure before buying"]
+
+
+def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: Sequence[Purchase]) -> list[str]:
+    newest = max(o.as_of for o in survey.catalog.offers)
+    found = []
+    for i, p in enumerate(bought):
+        if p.as_of < (newest - timedelta(days=STALE_DAYS)).isoformat():
+            found.append(f"price of {p.provider} {p.instance_type} is of {p.as_of}, over {STALE_DAYS} days older than the newest in the catalogue")
+        if p.dated_by == "snapshot":
+            found.append(f"price of {p.provider} {p.instance_type} is undated at its source; {p.as_of} is the snapshot's date")
+        spread = [d for d in deployments if d.tp > 1 and any(h.purchase == i for h in d.hosts)]
+        if p.basis == "gpu" and spread:
+            found.append(f"{p.provider} sells {p.gpu} one by one; that {spread[0].tp} of one node can be rented together at this price is assumed")
+    return found

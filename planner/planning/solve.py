@@ -1,0 +1,150 @@
+"""The public solve: one scenario, one catalogue, one plan. Everything else that needs a plan calls this."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from planner.candidates.columns import market
+from planner.candidates.offers import allowed, with_known_names
+from planner.candidates.points import Points
+from planner.candidates.survey import Survey, survey
+from planner.catalog.catalog import Catalog
+from planner.catalog.load import load_catalog
+from planner.errors import SolverError
+from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
+from planner.planning import remarks
+from planner.planning.alternatives import alternatives, neighbourhood
+from planner.planning.answer import Answer, answer
+from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest
+from planner.planning.infeasible import explain
+from planner.planning.money import cost_of, hosted_apis
+from planner.planning.version import planner_version
+from planner.program.solver import version as highs_version
+from planner.scenario.records import Scenario
+from planner.scenario.sources import Origins
+
+
+def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool = True, origins: Origins | None = None) -> Plan:
+    """The cheapest plan that meets all of the scenario, checked independently before it is returned.
+
+    compare: also solve the alternatives. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
+    Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
+    for unusable input, SolverError when no plan was found in time or a plan fails its check.
+    """
+    catalog = catalog or load_catalog(scenario.catalog)
+    if scenario.tables.capacities:
+        from planner.planning.tables import solve_tables
+
+        return solve_tables(scenario, catalog, origins or {})
+    scenario = with_known_names(scenario, catalog)
+    points = Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
+    found = answer(market(points, scenario))
+    if not found.found:
+        if found.solution.status == "unknown":
+            raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
+        raise explain(points, scenario, found)
+    plan = assemble(found, points.survey, origins or {})
+    if compare:
+        plan = plan.model_copy(update=_comparison(found, points, plan))
+    return verified(plan, catalog)
+
+
+def verified(plan: Plan, catalog: Catalog) -> Plan:
+    """The plan, if the independent check agrees. Raises SolverError otherwise."""
+    from planner.check.check import check_plan
+
+    report = check_plan(plan, catalog)
+    if not report.ok:
+        worst = report.breaches[0]
+        raise SolverError(f"the plan fails its own check: {worst.name}, {worst.where}: {worst.what}", hint="please report this with the scenario")
+    return plan
+
+
+def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
+    """Alternatives, and what they teach about the plan."""
+    options, notes = alternatives(found, points, plan)
+    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *neighbourhood(found, points, plan))}
+
+
+def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
+    """The plan of an answer, without alternatives."""
+    scenario, solution = found.market.scenario, found.solution
+    chosen = chosen_pools(found, surveyed)
+    bought, place = purchases(found)
+    deployments = tuple(deployment(c, found, surveyed, place, bought) for c in chosen)
+    workloads = _workloads(scenario, chosen, surveyed)
+    deployments = tuple(d.model_copy(update={"in_flight_per_replica": _in_flight(i, d.replicas, workloads)}) for i, d in enumerate(deployments))
+    traffic = [(w.qps, a.input_tokens, a.output_tokens) for w, a in zip(workloads, scenario.workload, strict=True)]
+    cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
+    apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
+    used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
+    by_gpu = Counter({p.gpu: 0 for p in bought})
+    for p in bought:
+        by_gpu[p.gpu] += p.gpus_held
+    excluded = surveyed.excluded + found.market.excluded
+    return Plan(
+        planner_version=planner_version(),
+        catalog_hash=surveyed.catalog.hash,
+        scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
+        status="optimal" if solution.status == "optimal" else "feasible",
+        gap=solution.gap,
+        bound_usd_per_hour=solution.bound,
+        objective="cost",
+        supply=remarks.supply_line(scenario),
+        cost=cost,
+        gpus_used=used,
+        gpus_held=held,
+        purchases=tuple(bought),
+        deployments=deployments,
+        workloads=workloads,
+        headroom=remarks.headroom(found, chosen, deployments, used, held),
+        defaults=remarks.defaults(scenario, origins),
+        api=apis,
+        binding=remarks.binding(scenario, deployments, workloads, cost.usd_per_hour, held, dict(by_gpu)),
+        warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        excluded=dict(sorted(excluded.items())),
+        solver=SolverReport(
+            version=highs_version(),
+            candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
+            candidates_after_pruning=len(found.market.problem.columns),
+            variables=solution.variables,
+            constraints=solution.constraints,
+            locations=found.locations,
+            locations_solved=found.solved,
+        ),
+    )
+
+
+def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -> tuple[PlanWorkload, ...]:
+    found = []
+    for w, asked in enumerate(scenario.workload):
+        serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
+        qps = sum(c.qps(w) for _, c in serving)
+        flow = sum(c.pool.traffic[w] for _, c in serving)
+        scores = [(c.eligible.quality[w], c.qps(w)) for _, c in serving]
+        known = [(q.score, r) for q, r in scores if q is not None]
+        service = slowest([predicted(c, surveyed, w) for _, c in serving])
+        found.append(
+            PlanWorkload(
+                name=asked.name,
+                demand=PlanDemand(kind="qps" if asked.qps is not None else "concurrency", value=asked.rate),
+                qps=qps,
+                concurrency=asked.concurrency if asked.concurrency is not None else qps * service.e2e_ms.mean / 1e3,
+                input_tokens=asked.input_tokens,
+                output_tokens=asked.output_tokens,
+                slo=tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in asked.slo.items()),
+                min_quality=asked.min_quality,
+                min_quality_served=min(s for s, _ in known) if len(known) == len(scores) else None,
+                mean_quality_served=sum(s * r for s, r in known) / sum(r for _, r in known) if len(known) == len(scores) else None,
+                routing=tuple(Route(deployment=i, share=c.pool.traffic[w] / flow, qps=c.qps(w)) for i, c in serving),
+                predicted=service,
+            )
+        )
+    return tuple(found)
+
+
+def _in_flight(i: int, replicas: int, workloads: Sequence[PlanWorkload]) -> float:
+    """Requests in flight per replica of a deployment, by Little's law."""
+    flows = [r.share * (w.concurrency or 0) for w in workloads for r in w.routing if r.deployment == i]
+    return sum(flows) / replicas

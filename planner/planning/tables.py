@@ -1,0 +1,133 @@
+"""Plans from the user's own tables of capacities and demand: the same program, nothing looked up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.candidates.tables import TableProblem, read_tables
+from planner.catalog.catalog import Catalog
+from planner.errors import SolverError
+from planner.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
+from planner.planning.infeasible import Infeasible, tables_infeasible
+from planner.planning.money import cost_at
+from planner.planning.version import planner_version
+from planner.program.optimum import cheapest
+from planner.program.problem import ChosenPool, Solution
+from planner.program.solver import Limits
+from planner.program.solver import version as highs_version
+from planner.scenario.records import Scenario
+from planner.scenario.sources import Origins
+
+SOURCE = "own table"
+
+
+def solve_tables(scenario: Scenario, catalog: Catalog | None, origins: Origins) -> Plan:
+    """The cheapest plan of two tables. Raises Infeasible, ScenarioError and SolverError as ``solve`` does."""
+    from planner.planning.solve import verified
+
+    tables = read_tables(scenario)
+    if tables.unserved:
+        raise Infeasible(f"no candidate serves {', '.join(tables.unserved)} (no row in {scenario.tables.capacities})", (), {})
+    limits = Limits(scenario.solver.gap, scenario.solver.time_limit, scenario.solver.seed)
+    solution = cheapest(tables.problem, limits)
+    if solution.status == "unknown":
+        raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
+    if not solution.found:
+        raise tables_infeasible(tables.problem, replace(limits, gap=0.0))
+    return verified(_plan(scenario, tables, solution, origins), catalog)
+
+
+def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins: Origins) -> Plan:
+    pools = sorted(solution.pools, key=lambda c: c.pool.column)
+    order = {c.pool.column: i for i, c in enumerate(pools)}
+    bought = tuple(_purchase(tables, c, solution.held[c.pool.column]) for c in pools)
+    cost = sum(p.usd_per_hour for p in bought)
+    return Plan(
+        planner_version=planner_version(),
+        catalog_hash="",
+        scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
+        status="optimal" if solution.status == "optimal" else "feasible",
+        gap=solution.gap,
+        bound_usd_per_hour=solution.bound,
+        objective="cost",
+        supply=f"own capacities and prices from {scenario.tables.capacities}",
+        cost=_cost(cost, tables),
+        gpus_used=sum(p.gpus_held - p.gpus_idle for p in bought),
+        gpus_held=sum(p.gpus_held for p in bought),
+        purchases=bought,
+        deployments=tuple(_deployment(scenario, tables, c, i) for i, c in enumerate(pools)),
+        workloads=tuple(_workload(w, tables, pools, order) for w in range(len(tables.classes))),
+        defaults=("prices and capacities as given: nothing is packed, pooled or discounted",),
+        warnings=tuple(f"class '{name}' has capacities but no demand" for name in tables.unused),
+        solver=SolverReport(
+            version=highs_version(),
+            candidates=len(tables.candidates),
+            candidates_after_pruning=len(tables.problem.columns),
+            variables=solution.variables,
+            constraints=solution.constraints,
+            locations=1,
+            locations_solved=1,
+        ),
+    )
+
+
+def _cost(usd_per_hour: float, tables: TableProblem) -> Cost:
+    return cost_at(usd_per_hour, [(d.rate, 0.0, 0.0) for d in tables.problem.demands], usd_per_hour)
+
+
+def _purchase(tables: TableProblem, c: ChosenPool, held: int) -> Purchase:
+    candidate = tables.candidates[c.pool.column]
+    return Purchase(
+        provider="own",
+        kind="own",
+        region="own",
+        instance_type=candidate.name,
+        basis="instance",
+        purchase="own",
+        gpu=candidate.gpu,
+        gpus_per_instance=candidate.gpus,
+        instances=held,
+        gpus_held=held * candidate.gpus,
+        gpus_idle=(held - c.total) * candidate.gpus,
+        usd_per_hour=held * candidate.usd_per_hour,
+        source=SOURCE,
+        as_of="",
+        dated_by="own",
+    )
+
+
+def _deployment(scenario: Scenario, tables: TableProblem, c: ChosenPool, i: int) -> Deployment:
+    candidate, k = tables.candidates[c.pool.column], scenario.policy.spare_replicas
+    busy = sum(x / c.pool.capacity[w] for w, x in c.traffic.items())
+    return Deployment(
+        model=candidate.name,
+        checkpoint=candidate.name,
+        mode="",
+        precision="",
+        engine="",
+        gpu=candidate.gpu,
+        tp=candidate.gpus,
+        pp=1,
+        replicas=c.total,
+        gpus=c.total * candidate.gpus,
+        max_num_seqs=0,
+        capacity_qps_per_replica=sum(c.traffic.values()) / busy,
+        qps=sum(c.traffic.values()),
+        slo_load=busy / (c.total - k),
+        slo_load_one_replica_lost=busy / (c.total - 1) if c.total > 1 else None,
+        usd_per_hour=c.total * candidate.usd_per_hour,
+        hosts=(HostedOn(purchase=i, replicas=c.total),),
+    )
+
+
+def _workload(w: int, tables: TableProblem, pools: list[ChosenPool], order: dict[int, int]) -> PlanWorkload:
+    rate = tables.problem.demands[w].rate
+    routes = [(order[c.pool.column], c.traffic[w]) for c in pools if w in c.traffic]
+    total = sum(x for _, x in routes)
+    return PlanWorkload(
+        name=tables.classes[w],
+        demand=PlanDemand(kind="qps", value=rate),
+        qps=rate,
+        concurrency=None,
+        routing=tuple(Route(deployment=i, share=x / total, qps=x / total * rate) for i, x in routes),
+    )
