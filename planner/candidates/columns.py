@@ -145,6 +145,7 @@ class Field:
     promise: Floats
     rate: Floats
     only: bool  # one workload in one pool: what is held follows from capacity, so a worse holder loses whatever its score
+    by_quality: bool  # some rule looks at scores; otherwise they only break ties, and only a single pool has ties worth breaking
 
 
 def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Field:
@@ -155,7 +156,7 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Fi
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = scenario.policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    return Field(survey.replicas.gpu[rows], gpus, bound, score, promise, rate, only)
+    return Field(survey.replicas.gpu[rows], gpus, bound, score, promise, rate, only, by_quality)
 
 
 def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
@@ -175,7 +176,7 @@ def _beaten(field: Field, hopes: Floats, reached: Floats, rows: Ints, by: Ints) 
         mine, theirs = rows[field.gpu[rows] == gpu], by[field.gpu[by] == gpu]
         a, b = hopes[mine] / field.gpus[mine, None], reached[theirs] / field.gpus[theirs, None]
         more = np.all(b[None] >= a[:, None] * (1 - 1e-12), axis=2) & (field.gpus[theirs][None] <= field.gpus[mine][:, None])
-        better = np.all(field.score[theirs][None] >= field.score[mine][:, None], axis=2)
+        better = np.all(field.score[theirs][None] >= field.score[mine][:, None], axis=2) | (not field.by_quality and not field.only)
         if field.only:
             better |= _held(field, reached, theirs)[None] < _held(field, hopes, mine)[:, None]
         strict = ~np.all(np.abs(b[None] - a[:, None]) <= 1e-12 * b[None], axis=2) | np.any(field.score[theirs][None] > field.score[mine][:, None], axis=2)
@@ -210,11 +211,14 @@ def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:
 
 
 def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
-    """All operating points; where one workload has one pool, the one that needs fewest replicas."""
-    if len(scenario.workload) > 1 or scenario.policy.pools_per_workload != 1 or not found:
+    """All operating points; for one workload only those that are best at some size of its pool."""
+    if len(scenario.workload) > 1 or not found:
         return found
     rate, load = scenario.workload[0].rate, scenario.policy.max_slo_load
-    return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
+    if scenario.policy.pools_per_workload == 1:
+        return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
+    best = [max(found, key=lambda p: pool_capacity(p.single[0], p.saturated[0], size)) for size in POOL_SIZES]
+    return list(dict.fromkeys(best))
 
 
 def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:

@@ -1,0 +1,1 @@
+"""The command line: one module per verb; parse, call, hand to report; no logic."""

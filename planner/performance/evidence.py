@@ -50,10 +50,7 @@ def _theirs(replicas: Replicas, names: tuple[str, ...], measured: Sequence[Measu
     gpus = {g.name: i for i, g in enumerate(replicas.gpus)}
     architectures = {name: i for i, name in enumerate(names)}
     precisions, engines = ({p: i for i, p in enumerate(PRECISIONS)}, {e: i for i, e in enumerate(ENGINES)})
-    rows = [
-        (gpus.get(m.gpu, -1), architectures.get(m.architecture, -1), precisions.get(m.precision, -1), engines.get(m.engine, -1), m.tp, 1)
-        for m in measured
-    ]
+    rows = [(gpus.get(m.gpu, -1), architectures.get(m.architecture, -1), precisions.get(m.precision, -1), engines.get(m.engine, -1), m.tp, 1) for m in measured]
     return np.array(rows, dtype=np.int64).reshape(len(rows), 6)
 
 

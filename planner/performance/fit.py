@@ -487,11 +487,12 @@ def main(arguments: Iterable[str] | None = None) -> int:
     root = Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(prog="python -m planner.performance.fit", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with curves.csv and, if there, reference_points.csv")
+    parser.add_argument("--reference", type=Path, help="reference_points.csv elsewhere")
     parser.add_argument("--models", type=Path, default=root / "models")
     parser.add_argument("--gpus", type=Path, default=root / "catalogs" / "gpus.csv")
     parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / "coefficients.json")
     asked = parser.parse_args(None if arguments is None else list(arguments))
-    files = [asked.data / name for name in ("curves.csv", "reference_points.csv") if (asked.data / name).exists()]
+    files = [path for path in (asked.data / "curves.csv", asked.reference or asked.data / "reference_points.csv") if path.exists()]
     if not files:
         parser.error(f"no curves.csv in {asked.data}")
     if len(files) == 1:

@@ -42,7 +42,7 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
-            cost = answer(market(points, here)).cost
+            cost = answer(market(points, here), tidy=False).cost
             costs.append(f"${cost:,.2f}/h at {floor:.3g}" if cost < float("inf") else f"no plan at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
@@ -136,7 +136,7 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     if scenario.policy.pools_per_workload == 1:
         for what, changed in (("two pools per workload", _policy(scenario, max_pools=2)), ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))):
             quick = changed.model_copy(update={"solver": changed.solver.model_copy(update={"gap": max(0.01, changed.solver.gap), "time_limit": 2.0})})
-            other = answer(market(points, quick), ceiling=plan.cost.usd_per_hour)
+            other = answer(market(points, quick), ceiling=plan.cost.usd_per_hour, tidy=False)
             saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
             if saved > 5e-4:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")

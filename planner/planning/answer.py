@@ -39,19 +39,20 @@ def limits_of(market: Market) -> Limits:
     return Limits(s.gap, s.time_limit, s.seed)
 
 
-def answer(market: Market, ceiling: float = inf) -> Answer:
+def answer(market: Market, ceiling: float = inf, tidy: bool = True) -> Answer:
     """The cheapest solution of a market.
 
     With one location allowed each is a program of its own: they are solved in the order of a cost bound, until the bound
-    of the rest exceeds the best found. ceiling: cost above which nothing is of interest.
+    of the rest exceeds the best found. ceiling: cost above which nothing is of interest. tidy: break ties.
     """
     problem = market.problem
     if problem.rules.max_locations != 1:
-        return Answer(market, cheapest(problem, limits_of(market)) if problem.columns else Solution("infeasible"), len(_locations(problem)), 1)
-    return _one_location(market, ceiling)
+        solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
+        return Answer(market, solution, len(_locations(problem)), 1)
+    return _one_location(market, ceiling, tidy)
 
 
-def _one_location(market: Market, ceiling: float) -> Answer:
+def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
     problem, limits = market.problem, limits_of(market)
     deadline = time.monotonic() + limits.time_limit_s
     parts = sections(problem)
@@ -77,7 +78,7 @@ def _one_location(market: Market, ceiling: float) -> Answer:
             unproven = min(unproven, found.bound)
         if found.found and found.cost < (best.cost if best.found else inf) - 1e-9:
             best, best_part = found, part
-    if best_part is not None and best.status == "optimal":
+    if tidy and best_part is not None and best.status == "optimal":
         best = replace(cheapest(best_part.problem, replace(limits, time_limit_s=max(1.0, deadline - time.monotonic()))), bound=best.bound)
     if best_part is None or not best.found:
         status = "unknown" if unproven < inf else "infeasible"
@@ -162,12 +163,26 @@ def _fractional_cost(problem: Problem, w: int) -> float:
 
 
 def _without_hopeless(section: Section, ceiling: float) -> Section:
-    """Where one workload has one pool: without the columns whose own bound exceeds the ceiling."""
+    """For one workload: without the columns that no plan below the ceiling can use."""
     problem = section.problem
-    if len(problem.demands) > 1 or problem.rules.pools_per_workload != 1 or ceiling == inf:
+    if len(problem.demands) > 1 or ceiling == inf:
         return section
-    keep = [i for i, c in enumerate(problem.columns) if _least_cost(problem, c, 0) <= ceiling * (1 + 1e-9)]
+    top = ceiling * (1 + 1e-9)
+    if problem.rules.pools_per_workload == 1:
+        keep = [i for i, c in enumerate(problem.columns) if _least_cost(problem, c, 0) <= top]
+    else:
+        # A pool wastes at least what its one replica costs more than its traffic would at the best rate of any column.
+        rate, per_unit = problem.demands[0].rate, [_least_cost(problem, c, 0) / problem.demands[0].rate for c in problem.columns]
+        spare = top - rate * min(per_unit)
+        keep = [i for i, c in enumerate(problem.columns) if _replica_waste(problem, c, min(per_unit)) <= spare]
     return Section(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
+
+
+def _replica_waste(problem: Problem, column: Column, usd_per_unit: float) -> float:
+    """What one replica costs beyond the value of all it can carry."""
+    per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
+    most = max(t.capacity for t in column.tiers[0]) * problem.rules.max_slo_load
+    return column.gpus * per_gpu - most * usd_per_unit
 
 
 def _mapped(solution: Solution, section: Section) -> Solution:

@@ -1,0 +1,75 @@
+"""Checks that each deployment can exist: a published checkpoint the user allows, on kernels that run it, cut as engines can cut it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from planner.catalog.catalog import Served
+from planner.catalog.records import Gpu
+from planner.check.case import Built, Case
+from planner.check.findings import Finding, Notes, same
+from planner.plan import Deployment
+from planner.scenario.records import Scenario, Workload
+
+
+def candidate(case: Case) -> Finding:
+    """Checkpoint, mode, precision, kernels, TP, context, output factor and the user's own choices."""
+    notes = Notes("candidate")
+    for i, why in case.unknown:
+        notes.add(case.where(i), why)
+    for i, (d, built) in enumerate(zip(case.plan.deployments, case.built, strict=True)):
+        if built is None:
+            continue
+        where = case.where(i)
+        _published(notes, d, built, where)
+        _runs(notes, d, built.served, built.gpu, where)
+        _admitted(notes, d, built.served, case.scenario, where)
+        for w in built.serves:
+            _serves(notes, d, built, w, case.scenario.workload[w], where)
+    return notes.finding(f"candidates: {len(case.built)} deployments of published checkpoints on GPUs and engines that run them")
+
+
+def _published(notes: Notes, d: Deployment, built: Built, where: str) -> None:
+    card, checkpoint = built.served.card, built.served.checkpoint
+    notes.require(d.model == card.name, where, f"states model {d.model}, the checkpoint is of {card.name}")
+    notes.require(d.precision == checkpoint.precision, where, f"states precision {d.precision}, published in {checkpoint.precision}")
+
+
+def _runs(notes: Notes, d: Deployment, served: Served, gpu: Gpu, where: str) -> None:
+    """Kernels for the precision, and heads, KV heads and FP8 blocks that divide by TP."""
+    a, checkpoint = served.card.architecture, served.checkpoint
+    notes.require(checkpoint.precision in gpu.precisions, where, f"no kernels for {checkpoint.precision}")
+    notes.require(d.engine in gpu.engines, where, f"{d.engine} does not run on it")
+    notes.require(a.attention_heads % d.tp == 0, where, f"{a.attention_heads} heads do not split over TP{d.tp}")
+    heads = a.kv_heads if a.attention == "gqa" else 1
+    notes.require(heads % d.tp == 0 or d.tp % heads == 0, where, f"{heads} KV heads do not split over TP{d.tp}")
+    for size in (a.intermediate_size, a.expert_intermediate_size) if checkpoint.fp8_block else ():
+        notes.require(size % (d.tp * checkpoint.fp8_block) == 0, where, f"{size} rows do not split into whole blocks of {checkpoint.fp8_block} over TP{d.tp}")
+
+
+def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, where: str) -> None:
+    policy = scenario.policy
+    notes.require(not policy.engines or d.engine in policy.engines, where, f"engine {d.engine} was not asked for")
+    notes.require(not policy.precisions or served.checkpoint.precision in policy.precisions, where, f"precision {d.precision} was not asked for")
+    notes.require(not _named(served, policy.exclude_models), where, "the model is excluded")
+
+
+def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workload, where: str) -> None:
+    """May this workload meet it: named by the user, sourced output factor, context."""
+    served = built.served
+    notes.require(not workload.models or _named(served, workload.models), where, f"{workload.name} did not ask for this model")
+    if w not in built.fits:
+        notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
+        return
+    factor = built.fits[w].factor
+    longest = served.checkpoint.max_context or served.card.architecture.max_context
+    needed = workload.input_tokens + workload.output_tokens * factor
+    notes.require(needed <= longest, where, f"{workload.name} needs {needed:,.0f} tokens of context, it has {longest:,}")
+    right = max(built.fits[v].factor for v in built.serves if v in built.fits)
+    notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
+
+
+def _named(served: Served, names: Iterable[str]) -> bool:
+    """Whether it is one of these models, families or checkpoints."""
+    ours = {served.card.name.lower(), served.card.family.lower(), served.checkpoint.id.lower()}
+    return any(name.lower() in ours for name in names)

@@ -1,0 +1,130 @@
+"""Checks memory and capacity: each replica type fits, and carries its traffic at the replicas there really are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.check.case import Built, Case, mixture_factor
+from planner.check.findings import Finding, Notes, at_most, same
+from planner.performance.capacity import pooled_qps
+from planner.performance.step import MAX_SEQUENCES
+from planner.plan import Deployment
+
+STATED = 1e-4  # relative: stated capacities may come from another, equal way of adding up
+
+
+def memory(case: Case) -> Finding:
+    """Weights, activations and reserve leave room for at least one whole request, and the breakdown says so."""
+    notes, said = Notes("memory"), []
+    for i, (d, built) in enumerate(zip(case.plan.deployments, case.built, strict=True)):
+        if built is None or not built.fits:
+            continue
+        where = case.where(i)
+        for w in built.serves:
+            if w in built.fits:
+                _room(notes, built, w, where)
+        most = max(f.slots for f in built.fits.values())
+        notes.require(d.max_num_seqs <= min(most, MAX_SEQUENCES), where, f"max_num_seqs {d.max_num_seqs}, but {most} requests find room")
+        _breakdown(notes, d, built, where)
+        said.append(f"{most} slots")
+    return notes.finding(f"memory: fits within {case.scenario.policy.gpu_memory_utilization:g} of each GPU ({', '.join(said)})")
+
+
+def _room(notes: Notes, built: Built, w: int, where: str) -> None:
+    m = built.fits[w].memory
+    fixed = float(m.weights[0] + m.activations[0] + m.reserve[0])
+    notes.require(at_most(fixed, float(m.limit[0])), where, f"weights, activations and reserve take {fixed:.1f} GiB of {float(m.limit[0]):.1f}")
+    notes.require(built.fits[w].slots >= 1, where, f"no room for one request of {built.fits[w].workload.name}")
+
+
+def _breakdown(notes: Notes, d: Deployment, built: Built, where: str) -> None:
+    if d.memory_gib is None:
+        return
+    m = next(built.fits[w] for w in (*built.serves, *built.fits) if w in built.fits).memory
+    s = d.memory_gib
+    right = {"weights": m.weights, "activations": m.activations, "reserve": m.reserve, "limit": m.limit}
+    for name, value in right.items():
+        notes.agree(getattr(s, name), float(value[0]), where, f"{name} (GiB)", STATED)
+    notes.agree(s.total, s.weights + s.kv_cache + s.activations + s.reserve, where, "a total (GiB)", STATED)
+    notes.require(at_most(s.total, s.limit), where, f"takes {s.total:.2f} GiB of {s.limit:.2f}")
+
+
+def capacity(case: Case) -> Finding:
+    """Σ_w traffic/capacity ≤ max_slo_load × (replicas − spare), at the capacity of that many replicas."""
+    notes, said = Notes("capacity"), []
+    for i, built in enumerate(case.built):
+        if built is None:
+            continue
+        here = case.in_service(i)
+        loads = [_load(case, i, w) for w in built.serves]
+        load = sum(loads) / here if here > 0 else float("inf")
+        carries = sum(case.flow(w, i) for w in built.serves)
+        sustains = carries / load if load > 0 else 0.0
+        most = case.scenario.policy.max_slo_load
+        text = f"carries {carries:.6g} {_unit(case, built)}, sustains {sustains * most:.6g} on {here} replicas (SLO load {load:.4f} of {most:g})"
+        notes.require(at_most(load, most), case.where(i), text)
+        _stated(notes, case, i, built)
+        _evidence(notes, case, i, built)
+        said.append(f"{case.plan.deployments[i].checkpoint} {load:.4f}")
+    policy = case.scenario.policy
+    gone = f" with {policy.spare_replicas} replicas gone" if policy.spare_replicas else ""
+    return notes.finding(f"capacity: SLO load {', '.join(said)}, at most {policy.max_slo_load:g}{gone}")
+
+
+def _load(case: Case, i: int, w: int) -> float:
+    """Replicas' worth of work; infinite where the workload cannot be served within its limits."""
+    able = case.capacity(i, w)
+    return case.flow(w, i) / able if able > 0 else float("inf")
+
+
+def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
+    """Stated capacity and SLO load are those of the replicas in service, or of a smaller pool (which claims less)."""
+    d, where, here = case.plan.deployments[i], case.where(i), case.in_service(i)
+    if here < 1 or not all(w in built.fits for w in built.serves):
+        return
+    options = may_state(case, i, built)
+    if not any(same(d.capacity_qps_per_replica, qps, STATED) for qps, _ in options):
+        notes.add(where, f"states a capacity of {d.capacity_qps_per_replica:.6g} req/s per replica, should be {options[-1][0]:.6g}")
+        return
+    loads = [load for qps, load in options if same(d.capacity_qps_per_replica, qps, STATED)]
+    notes.require(any(same(d.slo_load, load, STATED) for load in loads), where, f"states SLO load {d.slo_load:.6g}, should be {loads[-1]:.6g}")
+    if d.slo_load_one_replica_lost is not None:
+        right = d.slo_load * here / max(d.replicas - 1, 1e-9)
+        notes.agree(d.slo_load_one_replica_lost, right, where, "SLO load with a replica lost", STATED)
+    if len(built.serves) == 1 and d.capacity_in_flight_per_replica is not None:
+        unit = built.fits[built.serves[0]].qps_per_unit
+        notes.agree(d.capacity_in_flight_per_replica, d.capacity_qps_per_replica / unit, where, "a capacity in flight", STATED)
+
+
+def may_state(case: Case, i: int, built: Built) -> list[tuple[float, float]]:
+    """(capacity in req/s per replica, SLO load) that may be stated; the real one last."""
+    here = case.in_service(i)
+    real = {w: case.capacity(i, w) for w in built.serves}
+    ways = []
+    if len(built.serves) == 1:
+        w, = built.serves
+        fit = built.fits[w]
+        ways = [{w: fit.single * mixture_factor(case.scenario)}, {w: fit.single}]
+        if case.scenario.policy.router != "random":
+            ways += [{w: float(pooled_qps(np.array(fit.single), np.array(fit.saturated), n))} for n in range(2, min(here, 8) + 1)]
+    ways.append(real)
+    return [_stated_way(case, i, built, way, here) for way in ways if all(v > 0 for v in way.values())] or [(0.0, float("inf"))]
+
+
+def _stated_way(case: Case, i: int, built: Built, way: dict[int, float], here: int) -> tuple[float, float]:
+    rate = min(v * built.fits[w].qps_per_unit for w, v in way.items())
+    return rate, sum(case.flow(w, i) / v for w, v in way.items()) / here
+
+
+def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:
+    e, where = case.plan.deployments[i].evidence, case.where(i)
+    if e is None:
+        return
+    notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
+    notes.agree(e.step_time_factor, built.step_factor, where, "a step time factor of", STATED)
+    notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
+
+
+def _unit(case: Case, built: Built) -> str:
+    kinds = {case.scenario.workload[w].qps is not None for w in built.serves}
+    return "req/s" if kinds == {True} else "in flight" if kinds == {False} else "req/s and in flight"

@@ -1,0 +1,71 @@
+"""Checks that a plan answers the question asked: its workloads are the scenario's, and all their traffic is routed."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from planner.check.case import Case
+from planner.check.findings import Finding, Notes, same
+from planner.plan import Plan, PlanWorkload
+from planner.scenario.records import Scenario, Workload
+
+
+def structure(plan: Plan, scenario: Scenario) -> Finding:
+    """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
+    notes = Notes("structure")
+    names, asked = [w.name for w in plan.workloads], [w.name for w in scenario.workload]
+    notes.require(names == asked, "workloads", f"are {names}, the scenario asks {asked}")
+    for w in plan.workloads:
+        for r in w.routing:
+            notes.require(0 <= r.deployment < len(plan.deployments), w.name, f"routes to deployment {r.deployment}, which is not there")
+            notes.require(r.share >= 0 and isfinite(r.share), w.name, f"routes a share of {r.share:g}")
+        routed = [r.deployment for r in w.routing]
+        notes.require(len(set(routed)) == len(routed), w.name, "routes to one deployment twice")
+    for i, d in enumerate(plan.deployments):
+        for h in d.hosts:
+            notes.require(0 <= h.purchase < len(plan.purchases), f"deployment {i}", f"stands on purchase {h.purchase}, which is not there")
+            notes.require(h.replicas >= 1, f"deployment {i}", f"has {h.replicas} replicas on purchase {h.purchase}")
+    for i, p in enumerate(plan.purchases):
+        notes.require(p.instances >= 1 and p.gpus_per_instance >= 1, f"purchase {i}", f"holds {p.instances} instances of {p.gpus_per_instance} GPUs")
+    counts = f"{len(plan.workloads)} workloads, {len(plan.deployments)} deployments and {len(plan.purchases)} purchases"
+    return notes.finding(f"structure: {counts} refer to each other")
+
+
+def demand(case: Case) -> Finding:
+    """Shares of each workload add up to 1, and rates to its demand (λ*/N* of the deployment turns flow in flight into a rate)."""
+    notes = Notes("demand")
+    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
+        _restated(notes, got, asked)
+        notes.agree(sum(r.share for r in got.routing), 1.0, got.name, "shares that add up to")
+        total = 0.0
+        for r in got.routing:
+            built = case.built[r.deployment]
+            unit = built.fits[w].qps_per_unit if built and w in built.fits else (1.0 if asked.qps is not None else None)
+            right = r.qps if unit is None else r.share * asked.rate * unit
+            notes.agree(r.qps, right, f"{got.name} on {case.where(r.deployment)}", "requests/s")
+            total += right
+        notes.agree(got.qps, total if asked.qps is None else asked.qps, got.name, "requests/s")
+    for i, d in enumerate(case.plan.deployments):
+        routed = sum(r.qps for w in case.plan.workloads for r in w.routing if r.deployment == i)
+        notes.agree(d.qps, routed, case.where(i), "requests/s")
+        notes.require(routed > 0, case.where(i), "serves nobody")
+    return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
+
+
+def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
+    """What a plan repeats of the question must be what was asked."""
+    kind = "qps" if asked.qps is not None else "concurrency"
+    notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
+    notes.agree(got.demand.value, asked.rate, got.name, f"a demand ({kind}) of")
+    lengths = ((got.input_tokens, asked.input_tokens, "input tokens"), (got.output_tokens, asked.output_tokens, "output tokens"))
+    for stated, right, what in lengths:
+        notes.require(stated is None or same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")
+    stated_slo = {f"{limit.metric} p{limit.percentile:g}": limit.limit_ms for limit in got.slo}
+    right_slo = {f"{m} p{float(p):g}": s * 1e3 for (m, _, p), s in ((name.rpartition("_p"), s) for name, s in asked.slo.items())}
+    agree = stated_slo.keys() == right_slo.keys() and all(same(stated_slo[k], right_slo[k]) for k in right_slo)
+    notes.require(agree, got.name, f"states the SLO {stated_slo} ms, asked {right_slo} ms")
+    notes.require(got.min_quality == asked.min_quality, got.name, f"states a quality floor of {got.min_quality}, asked {asked.min_quality}")
+
+
+def _unit(w: PlanWorkload) -> str:
+    return "req/s" if w.demand.kind == "qps" else "in flight"

@@ -1,0 +1,90 @@
+"""Checks the SLO at the predicted service: each limit holds at its percentile at the load each replica really gets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.check.capacity import may_state
+from planner.check.case import Case, Fit
+from planner.check.findings import Finding, Notes, at_most, same
+from planner.performance.capacity import Limit, Service, service
+from planner.performance.queue import chain, state, tail
+from planner.plan import PlanWorkload
+
+PROBABILITY = 1e-4  # relative: of requests beyond a limit
+STATED = 1e-3  # relative: of stated latencies
+PERCENTILES = {50.0: "p50", 90.0: "p90", 95.0: "p95", 99.0: "p99"}
+
+
+def slo(case: Case) -> Finding:
+    """Every limit, on every deployment a workload does not share (where it does, the mixture factor of capacity stands for it)."""
+    notes, said = Notes("slo"), []
+    for w, got in enumerate(case.plan.workloads):
+        serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := _fit(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
+        alone = [(i, fit) for i, fit in serving if len(case.built[i].serves) == 1]  # type: ignore[union-attr]  # it has a fit
+        for i, fit in alone:
+            for limit, name in zip(fit.limits, fit.workload.slo, strict=True):
+                beyond, allowed = _beyond(case, i, w, fit, limit), 1 - limit.percentile / 100
+                text = f"{got.name} misses {name} {limit.limit_s:g} s for {beyond:.3%} of requests, {allowed:.3%} may"
+                notes.require(at_most(beyond, allowed, PROBABILITY), case.where(i), text)
+                said.append(f"{got.name} {name} missed by {beyond:.3%}")
+        _stated(notes, case, w, got, serving, len(alone) == len(serving))
+    return notes.finding("SLO: " + (", ".join(said) or "no workload has a deployment of its own; see capacity"))
+
+
+def _fit(case: Case, index: int, w: int) -> Fit | None:
+    built = case.built[index]
+    fit = built.fits.get(w) if built else None
+    return fit if fit and fit.single > 0 else None
+
+
+def _load_of_one(case: Case, index: int, w: int, fit: Fit, replicas: int) -> float:
+    """The rate at which one replica by itself would serve as one of the pool does: pooling relieves each replica."""
+    rate = case.flow(w, index) * fit.qps_per_unit / replicas
+    return rate * min(1.0, fit.single / case.capacity(index, w))
+
+
+def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
+    """Share of requests beyond a limit, with the spare replicas gone."""
+    queue = chain(fit.curves, fit.mix, np.array([fit.max_num_seqs], dtype=np.int64))
+    rate = _load_of_one(case, index, w, fit, case.in_service(index))
+    load = np.clip(rate / queue.rate, 1e-9, 1 - 1e-9)
+    return float(tail(limit.metric, queue, state(queue, load), limit.limit_s, limit.share)[0, 0])
+
+
+def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]], alone: bool) -> None:
+    """Stated latencies are the slowest deployment's, and meet the limits at the percentiles they are stated for."""
+    if got.predicted is None or not serving:
+        return
+    found = [_predicted(case, i, w, fit) for i, fit in serving]
+    for metric in ("ttft", "tpot", "e2e"):
+        stated = getattr(got.predicted, f"{metric}_ms")
+        for name in ("mean", "p50", "p90", "p95", "p99"):
+            right = max(float(getattr(s, f"{metric}_s")[name][0]) for s in found) * 1e3
+            value = getattr(stated, name)
+            notes.require(same(value, right, STATED), got.name, f"states {metric.upper()} {name} {value:.6g} ms, should be {right:.6g}")
+    for limit in got.slo if alone else ():
+        name = PERCENTILES.get(limit.percentile, "")
+        value = getattr(getattr(got.predicted, f"{limit.metric}_ms"), name, 0.0) if name else 0.0
+        notes.require(at_most(value, limit.limit_ms, PROBABILITY), got.name, f"{limit.metric.upper()} {name} is {value:.6g} ms, limit {limit.limit_ms:g}")
+
+
+def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
+    """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them."""
+    built, d = case.built[index], case.plan.deployments[index]
+    assert built is not None
+    able = _stated_capacity(case, index, w, fit)
+    load = sum(case.flow(v, index) / _stated_capacity(case, index, v, built.fits[v]) for v in built.serves if v in built.fits)
+    rate = load * able / d.replicas * fit.qps_per_unit
+    seqs = np.array([fit.max_num_seqs], dtype=np.int64)
+    return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), 1 - 1 / fit.factor)
+
+
+def _stated_capacity(case: Case, index: int, w: int, fit: Fit) -> float:
+    """Flow per replica that latencies are stated for: a smaller pool's where that is the stated capacity, else the real one."""
+    built = case.built[index]
+    if built and len(built.serves) == 1:
+        stated = case.plan.deployments[index].capacity_qps_per_replica
+        if any(same(stated, qps) for qps, _ in may_state(case, index, built)):
+            return stated / fit.qps_per_unit
+    return max(case.capacity(index, w), 1e-12)

@@ -1,0 +1,113 @@
+"""Checks what is bought and how it is run: offers of the catalogue that supply admits, quotas, budget and limits of policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from planner.catalog.records import Offer
+from planner.check.case import Case
+from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most, same_money
+from planner.plan import Plan, Purchase
+from planner.scenario.records import Scenario, Supply
+
+
+def offer_of(case: Case, purchase: Purchase) -> Offer | None:
+    """The catalogue's offer behind a purchase."""
+    key = (purchase.provider, purchase.region, purchase.instance_type, purchase.gpu, purchase.purchase)
+    return next((o for o in case.catalog.offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase) == key), None)
+
+
+def offers(case: Case) -> Finding:
+    """Every purchase is an offer of the catalogue at its price, and one that the scenario admits."""
+    notes = Notes("offers")
+    for i, p in enumerate(case.plan.purchases):
+        where = f"purchase {i} ({p.provider} {p.region} {p.instance_type})"
+        offer = offer_of(case, p)
+        if offer is None:
+            notes.add(where, "is not in the catalogue")
+            continue
+        shape = (p.kind, p.basis, p.gpus_per_instance)
+        right = (offer.kind, offer.basis, offer.gpus_per_instance)
+        notes.require(shape == right, where, f"states {shape}, the catalogue has {right}")
+        price = offer.usd_per_hour * p.instances
+        notes.require(same_money(p.usd_per_hour, price), where, f"states ${p.usd_per_hour:.4f}/h, {p.instances} x ${offer.usd_per_hour:.4f} is ${price:.4f}")
+        why = _not_admitted(offer, case.scenario.supply)
+        notes.require(not why, where, why)
+        notes.require((p.source, p.as_of) == (offer.source, offer.as_of.isoformat()), where, "states a source or date other than the catalogue's")
+    return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
+
+
+def _not_admitted(offer: Offer, supply: Supply) -> str:
+    """Why the scenario does not admit an offer, or ""."""
+    wanted = (
+        (offer.kind, supply.kinds, "kind"),
+        (offer.purchase, supply.purchase, "purchase"),
+        (offer.provider, supply.providers, "provider"),
+        (offer.region, supply.regions, "region"),
+        (offer.geography, supply.geographies, "geography"),
+        (offer.gpu, supply.gpus, "GPU"),
+    )
+    for value, allowed, what in wanted:
+        if allowed and not _among(value, allowed):
+            return f"{what} {value} was not asked for"
+    excluded = ((offer.provider, supply.exclude_providers), (offer.gpu, supply.exclude_gpus))
+    return next((f"{value} is excluded" for value, names in excluded if _among(value, names)), "")
+
+
+def _among(value: str, names: Iterable[str]) -> bool:
+    return value.lower() in {n.lower() for n in names}
+
+
+def quotas(case: Case) -> Finding:
+    """GPUs held within quotas and max_gpus, cost within the budget."""
+    notes, supply, policy = Notes("limits"), case.scenario.supply, case.scenario.policy
+    held: dict[str, int] = {}
+    for p in case.plan.purchases:
+        held[p.gpu.lower()] = held.get(p.gpu.lower(), 0) + p.instances * p.gpus_per_instance
+    total = sum(held.values())
+    for gpu, most in supply.quota.items():
+        notes.require(held.get(gpu.lower(), 0) <= most, gpu, f"holds {held.get(gpu.lower(), 0)} GPUs, the quota is {most}")
+    notes.require(supply.max_gpus is None or total <= supply.max_gpus, "max_gpus", f"holds {total} GPUs, at most {supply.max_gpus}")
+    cost = sum(o.usd_per_hour * p.instances for p in case.plan.purchases if (o := offer_of(case, p)))
+    budget = policy.budget
+    notes.require(budget is None or cost <= budget * (1 + RELATIVE) + CENT / 2, "budget", f"costs ${cost:.2f}/h, the budget is ${budget or 0:.2f}/h")
+    asked = [f"{g} {held.get(g.lower(), 0)} of {n}" for g, n in supply.quota.items()]
+    asked += [f"{total} of {supply.max_gpus} GPUs"] if supply.max_gpus is not None else []
+    asked += [f"${cost:.2f} of ${budget:.2f}/h"] if budget is not None else []
+    return notes.finding("limits: " + (", ".join(asked) or f"no quota, cap or budget ({total} GPUs held)"))
+
+
+def policy(case: Case) -> Finding:
+    """Models, GPU types, locations, pools and checkpoints per workload."""
+    notes, plan, rules = Notes("policy"), case.plan, case.scenario.policy
+    counts = (
+        ("max_models", len({d.model for d in plan.deployments}), rules.max_models, "models"),
+        ("max_gpu_types", len({d.gpu for d in plan.deployments}), rules.max_gpu_types, "GPU types"),
+        ("max_locations", len({(p.provider, p.region) for p in plan.purchases}), rules.max_locations, "locations"),
+    )
+    for name, count, most, what in counts:
+        notes.require(most is None or count <= most, name, f"uses {count} {what}, at most {most}")
+    pools = rules.pools_per_workload
+    for w in plan.workloads:
+        serving = [r.deployment for r in w.routing if r.share > 0]
+        notes.require(pools is None or len(serving) <= pools, w.name, f"is served by {len(serving)} deployments, at most {pools}")
+        checkpoints = {(plan.deployments[i].checkpoint, plan.deployments[i].mode) for i in serving}
+        notes.require(rules.mix or len(checkpoints) == 1, w.name, f"is served by {len(checkpoints)} checkpoints without --mix")
+    return notes.finding("policy: " + ", ".join(f"{count} {what}" for _, count, _, what in counts) + f", at most {pools or 'any number of'} pools per workload")
+
+
+def solver(case: Case) -> Finding:
+    """Bound, gap and status."""
+    return bound(case.plan, case.scenario)
+
+
+def bound(plan: Plan, scenario: Scenario) -> Finding:
+    """The bound is no more than the cost, and gap and status say how far apart they are."""
+    notes = Notes("bound")
+    cost, least = plan.cost.usd_per_hour, plan.bound_usd_per_hour
+    notes.require(at_most(least, cost), "bound", f"${least:.4f}/h is above the cost of ${cost:.4f}/h")
+    right = (cost - least) / cost if cost > 0 else 0.0
+    notes.require(abs(plan.gap - right) <= RELATIVE, "gap", f"states {plan.gap:.3g}, should be {right:.3g}")
+    asked = scenario.solver.gap
+    notes.require(plan.status != "optimal" or right <= asked + RELATIVE, "status", f"optimal with a gap of {right:.3g}, asked {asked:g}")
+    return notes.finding(f"bound: ${least:.2f}/h, gap {max(right, 0.0):.2%}, {plan.status}")

@@ -1,0 +1,67 @@
+"""`plan catalog` lists what the planner knows, and its doctor says what is missing, stale or in conflict."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+
+app = typer.Typer(help="List models, GPUs, prices and quality; look for gaps.", rich_markup_mode=None, no_args_is_help=True)
+Filter = Annotated[str, typer.Argument(help="only rows that contain this", metavar="[FILTER]", show_default=False)]
+
+
+@app.command()
+def models(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """Model cards and their checkpoints."""
+    _list("models", text, form, output, catalog)
+
+
+@app.command()
+def gpus(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """GPUs with their peaks."""
+    _list("gpus", text, form, output, catalog)
+
+
+@app.command()
+def prices(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """Offers, cheapest per GPU first."""
+    _list("prices", text, form, output, catalog)
+
+
+@app.command()
+def quality(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """Benchmark scores by checkpoint and mode."""
+    _list("quality", text, form, output, catalog)
+
+
+@app.command()
+def doctor(form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """Gaps, stale prices (over 90 days) and conflicts in the catalogue."""
+    from datetime import date
+
+    from planner.catalog.doctor import examine
+    from planner.catalog.load import load_catalog
+    from planner.report.lists import findings_grid
+
+    known_format(form)
+    check_writable(output)
+    _print("Catalogue doctor", findings_grid(examine(load_catalog(catalog or ()), date.today())), form, output)
+
+
+def _list(what: str, text: str, form: str, output: str | None, folders: list[str] | None) -> None:
+    from planner.catalog.load import load_catalog
+    from planner.report.lists import catalog_grid
+
+    known_format(form)
+    check_writable(output)
+    _print(what.capitalize(), catalog_grid(load_catalog(folders or ()), what, text), form, output)
+
+
+def _print(title: str, grid: object, form: str, output: str | None) -> None:
+    from planner.report.lists import grid_text
+    from planner.report.sections import Grid
+
+    assert isinstance(grid, Grid)
+    deliver(grid_text(title, grid, form), output)

@@ -1,0 +1,25 @@
+"""`plan check` re-derives a saved plan from scenario and catalogue, without the program."""
+
+from __future__ import annotations
+
+import typer
+
+from planner.cli.options import CatalogOption
+from planner.cli.show import PlanFile, read_plan
+
+
+def check(path: PlanFile, catalog: CatalogOption = None) -> None:
+    """Check a saved plan independently: exit 0 if it holds, 1 if anything is breached."""
+    from planner.catalog.load import load_catalog
+    from planner.check.check import check_plan
+
+    plan = read_plan(path)
+    folders = catalog if catalog is not None else plan.scenario.get("catalog", [])
+    report = check_plan(plan, load_catalog(folders))
+    for line in report.checks:
+        typer.echo(f"ok      {line}")
+    for breach in report.breaches:
+        typer.echo(f"BREACH  {breach.name}: {breach.where}: {breach.what}")
+    typer.echo("the plan holds" if report.ok else f"{len(report.breaches)} breaches")
+    if not report.ok:
+        raise typer.Exit(1)

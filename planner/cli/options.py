@@ -1,0 +1,78 @@
+"""Options shared by the verbs, and the scenario's own options generated from its fields."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planner.errors import PlannerError, did_you_mean
+from planner.scenario.fields import askables
+
+FORMATS = ("table", "json", "csv", "markdown")
+
+FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False)]
+OutputOption = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE")]
+CatalogOption = Annotated[list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")]
+SHORTHANDS = {
+    "ttft": "longest time to first token, such as 2s (none: no limit)",
+    "tpot": "longest time per output token after the first, such as 50ms (none: no limit)",
+    "e2e": "longest time for a whole request, such as 30s",
+    "percentile": "percentile of requests at which --ttft, --tpot and --e2e hold (95)",
+}
+
+
+def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command all scenario options; it receives the values given as one dict ``asked``."""
+    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "asked"]
+    generated = [_parameter(a.parameter, a.flag.name, a.flag.help, a.flag.metavar, a.is_switch, a.is_many) for a in askables()]
+    generated += [_parameter(n, f"--{n}", text, "TIME" if n != "percentile" else "P", False, False) for n, text in SHORTHANDS.items()]
+    names = [p.name for p in generated]
+
+    def command(**values: Any) -> None:
+        asked = {n: values.pop(n) for n in names}
+        function(asked={n: v for n, v in asked.items() if v not in (None, False, [], ())}, **values)
+
+    parameters = [*own, *generated]
+    command.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    return command
+
+
+def _parameter(name: str, flag: str, text: str, metavar: str, is_switch: bool, is_many: bool) -> inspect.Parameter:
+    kind: Any = bool if is_switch else (list[str] | None if is_many else str | None)
+    option = typer.Option(flag, help=text, show_default=False) if is_switch else typer.Option(flag, help=text, metavar=metavar, show_default=False)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False if is_switch else None, annotation=Annotated[kind, option])
+
+
+def known_format(form: str, allowed: tuple[str, ...] = FORMATS) -> str:
+    """The format, checked. Raises PlannerError."""
+    if form not in allowed:
+        raise PlannerError(f"unknown format '{form}'", "--format", did_you_mean(form, allowed) or f"one of {', '.join(allowed)}")
+    return form
+
+
+def deliver(text: str, output: str | None) -> None:
+    """Result to the terminal or, whole, to a file."""
+    from planner.report.formats import write_whole
+
+    if output in (None, "-"):
+        typer.echo(text, nl=False)
+    else:
+        write_whole(Path(str(output)), text)
+
+
+def check_writable(output: str | None) -> None:
+    """Refuses an unwritable output before any work. Raises PlannerError."""
+    if output in (None, "-"):
+        return
+    path = Path(str(output))
+    if path.is_dir():
+        raise PlannerError("is a folder, not a file", str(path), "choose another path with -o")
+    if not (path.parent if str(path.parent) else Path()).is_dir():
+        raise PlannerError("the folder does not exist", str(path.parent), "make it, or choose another path with -o")

@@ -1,0 +1,197 @@
+"""What a reviewer reads of a plan, as plain sections: lines of text and tables of strings, no formatting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isinf
+
+from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of strings; columns named in ``right`` hold numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with its lines, then its table."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    grid: Grid | None = None
+    is_caution: bool = False
+
+
+def plan_sections(plan: Plan) -> list[Section]:
+    """The whole plan, decision first."""
+    sections = [_decision(plan), _purchases(plan), _deployments(plan)]
+    if any(w.predicted for w in plan.workloads):
+        sections += [_service(plan), _trust(plan), _headroom(plan)]
+    else:
+        sections.append(_routing(plan))
+    sections += [_alternatives(plan)] if plan.alternatives or plan.api else []
+    sections += [Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []
+    sections += [Section("Start one replica", tuple(d.serve_command for d in plan.deployments if d.serve_command))] if any(d.serve_command for d in plan.deployments) else []
+    sections += [Section("Defaults used", (("; ".join(plan.defaults) + "."),))] if plan.defaults else []
+    return sections
+
+
+def money(value: float | None, digits: int = 2) -> str:
+    """$1,234.50; a dash for nothing."""
+    return "-" if value is None else f"${value:,.{digits}f}"
+
+
+def unit_money(value: float | None) -> str:
+    """Money of small amounts, to three significant digits."""
+    return "-" if value is None else (f"${value:,.2f}" if value >= 1 else f"${value:.3g}")
+
+
+def decision(plan: Plan) -> str:
+    """The one line a reviewer needs."""
+    parts = []
+    for d in plan.deployments:
+        shape = f"TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "")
+        parts.append(f"{d.replicas} {_plural('replica', d.replicas)} x {shape} of {d.checkpoint} on {d.gpu}")
+    c = plan.cost
+    unit = f", {unit_money(c.usd_per_million_output_tokens)} per million output tokens" if c.usd_per_million_output_tokens else ""
+    return f"{plan.gpus_held} {_plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used = {' + '.join(parts)}: {money(c.usd_per_hour)}/h, {money(c.usd_per_year, 0)}/year{unit}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _decision(plan: Plan) -> Section:
+    proof = "proven optimal" if plan.status == "optimal" else f"not proven optimal: the best possible is {money(plan.bound_usd_per_hour)}/h or more"
+    stock = "" if "quota" in plan.scenario.get("supply", {}) and plan.scenario["supply"]["quota"] else "; no quota assumed"
+    first = f"{plan.supply[0].upper()}{plan.supply[1:]}{stock}; {proof} (gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates)."
+    binding = (f"Bound by {'; '.join(plan.binding)}.",) if plan.binding else ()
+    return Section("Plan", (first, decision(plan), *binding))
+
+
+def _purchases(plan: Plan) -> Section:
+    rows = tuple(
+        (
+            f"{p.instances} x {p.instance_type}",
+            f"{p.provider} {p.region}".replace(" any", ""),
+            f"{p.gpus_held} x {p.gpu}",
+            str(p.gpus_idle),
+            money(p.usd_per_hour / p.instances, 3),
+            money(p.usd_per_hour),
+            f"{p.purchase.replace('_', '-')}, {p.as_of}" if p.as_of else p.source,
+        )
+        for p in plan.purchases
+    )
+    rows += (("total", "", f"{plan.gpus_held} GPUs", str(plan.gpus_held - plan.gpus_used), "", money(plan.cost.usd_per_hour), f"{money(plan.cost.usd_per_month, 0)}/month"),)
+    return Section("What to buy", grid=Grid(("buy", "where", "GPUs", "idle", "$/h each", "$/h", "price"), rows, ("idle", "$/h each", "$/h")))
+
+
+def _deployments(plan: Plan) -> Section:
+    rows = tuple(_deployment_row(i, d) for i, d in enumerate(plan.deployments))
+    header = ("#", "checkpoint", "engine", "GPUs", "max_num_seqs", "req/s", "capacity", "in flight", "SLO load", "1 lost", "$/h")
+    return Section("Deployments", grid=Grid(header, rows, header[4:]))
+
+
+def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
+    shape = f"{d.gpus} = {d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}"
+    flight = f"{d.in_flight_per_replica * d.replicas:,.0f} = {d.replicas} x {d.in_flight_per_replica:,.0f}" if d.in_flight_per_replica is not None else "-"
+    lost = "down" if d.slo_load_one_replica_lost is None or isinf(d.slo_load_one_replica_lost) else f"{d.slo_load_one_replica_lost:.2f}"
+    name = d.checkpoint + (" (thinking)" if d.mode == "thinking" else "")
+    each = f"{d.capacity_qps_per_replica * d.replicas:,.4g} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
+    seqs = str(d.max_num_seqs) if d.max_num_seqs else "-"
+    return (str(i), name, d.engine or "-", shape, seqs, f"{d.qps:,.4g}", each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
+
+
+def _service(plan: Plan) -> Section:
+    rows: list[tuple[str, ...]] = []
+    for w in plan.workloads:
+        rows += _service_rows(w)
+    header = ("workload", "metric", "limit", "predicted", "p50", "p95", "p99")
+    return Section("Predicted service", grid=Grid(header, tuple(rows), header[2:]))
+
+
+def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
+    if w.predicted is None:
+        return []
+    load = f"{w.name}: {w.qps:,.4g} req/s" + (f", {w.concurrency:,.0f} in flight" if w.concurrency is not None else "")
+    rows = []
+    for metric in ("ttft", "tpot", "e2e"):
+        d = getattr(w.predicted, f"{metric}_ms")
+        limits = [s for s in w.slo if s.metric == metric]
+        limit = ", ".join(f"p{s.percentile:g} {_ms(s.limit_ms)}" for s in limits) or "-"
+        known = [_ms(getattr(d, f"p{s.percentile:g}")) if hasattr(d, f"p{s.percentile:g}") else "held" for s in limits]
+        rows.append((load if metric == "ttft" else "", metric.upper(), limit, ", ".join(known) or "-", _ms(d.p50), _ms(d.p95), _ms(d.p99)))
+    return rows
+
+
+def _ms(value: float) -> str:
+    return f"{value / 1e3:.2f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def _trust(plan: Plan) -> Section:
+    """Quality with its margin, and how the performance is known."""
+    rows = tuple((str(i), *_quality_cells(d), *_evidence_cells(d)) for i, d in enumerate(plan.deployments))
+    return Section("How sure", grid=Grid(("#", "quality", "margin", "kind", "tier", "error", "nearest measurement", "memory of one GPU"), rows, ("margin",)))
+
+
+def _quality_cells(d: Deployment) -> tuple[str, str, str]:
+    q = d.quality
+    if q is None:
+        return ("no score", "-", "-")
+    kind = ("derived, " if q.derived else "") + ("self-reported" if q.self_reported else "independent")
+    return (f"{q.benchmark} {q.score:.4f}", "-" if q.margin is None else f"{q.margin:+.4f}", f"{kind}, {q.as_of}")
+
+
+def _evidence_cells(d: Deployment) -> tuple[str, str, str]:
+    e, m = d.evidence, d.memory_gib
+    if e is None or m is None:
+        return ("-", "-", "-")
+    error = f"step x{e.step_time_factor:.2f} for {e.confidence:.0%}"
+    memory = f"{m.weights:.1f} weights + {m.kv_cache:.1f} KV + {m.activations + m.reserve:.1f} other = {m.total:.1f} GiB"
+    return (e.tier, error, f"{e.source.split(': ')[0]}, {e.as_of}", memory)  # type: ignore[return-value]
+
+
+def _headroom(plan: Plan) -> Section:
+    total, rows = 1.0, []
+    for h in plan.headroom:
+        total *= h.factor
+        rows.append((h.step, f"x{h.factor:.2f}", f"x{total:.2f}", h.note))
+    return Section("Headroom", grid=Grid(("step", "factor", "so far", "note"), tuple(rows), ("factor", "so far")))
+
+
+def _routing(plan: Plan) -> Section:
+    rows = tuple((w.name, f"{w.qps:,.4g}", ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads)
+    return Section("Routing", grid=Grid(("class", "req/s", "served by"), rows, ("req/s",)))
+
+
+def _alternatives(plan: Plan) -> Section:
+    chosen = ("this plan", "", money(plan.cost.usd_per_hour), "", "chosen")
+    rows = (chosen, *(_alternative_row(a) for a in plan.alternatives), *(_api_row(a, plan) for a in plan.api))
+    notes = tuple(f"{n[0].upper()}{n[1:]}." for n in plan.notes)
+    return Section("Alternatives", notes, Grid(("instead", "what", "$/h", "more", "why not"), rows, ("$/h", "more")))
+
+
+def _alternative_row(a: Alternative) -> tuple[str, ...]:
+    if not a.feasible or a.cost is None:
+        return (a.difference, "-", "-", "-", a.why)
+    what = " + ".join(brief(d) for d in a.deployments)
+    where = ", ".join(dict.fromkeys(p.provider for p in a.purchases))
+    return (a.difference, f"{what}, {where}", money(a.cost.usd_per_hour), f"{a.premium:+.0%}" if a.premium is not None else "-", a.why)
+
+
+def brief(d: Brief) -> str:
+    """A deployment in a few words."""
+    return f"{d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}, {d.checkpoint.split('/')[-1]}"
+
+
+def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:
+    what = "hosted API, same model" if a.same_model else "hosted API, any model above the floor"
+    price = f"{unit_money(a.usd_per_million_input)} in, {unit_money(a.usd_per_million_output)} out per million tokens ({a.as_of})"
+    more = a.usd_per_hour / sum(w.qps for w in plan.workloads if w.name == a.workload) * sum(w.qps for w in plan.workloads) / plan.cost.usd_per_hour - 1
+    return (f"{what}" + (f" ({a.workload})" if len(plan.workloads) > 1 else ""), f"{a.model} at {a.provider}", money(a.usd_per_hour), f"{more:+.0%}" if len(plan.workloads) == 1 else "-", price)

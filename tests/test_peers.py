@@ -1,0 +1,50 @@
+"""The peers' shared problems, read from tables, give the peers' optimal costs: Mélange, AIBrix's profiles, llm-inferno."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from peer_problems import PeerProblem, aibrix, example, inferno, of_row, recorded, results
+
+from planner.candidates.tables import read_tables
+from planner.program.optimum import cheapest
+from planner.program.problem import Solution
+from planner.program.solver import Limits
+
+
+def solved(problem: PeerProblem, folder: Path, single: bool) -> Solution:
+    found = cheapest(read_tables(problem.scenario(folder, single)).problem, Limits(gap=0))
+    assert found.status == "optimal" and found.gap < 1e-9
+    return found
+
+
+@pytest.mark.parametrize(("single", "cost", "held"), [(True, 6.70, [3, 1]), (False, 4.68, [1, 1])])
+def test_melange_example(tmp_path: Path, single: bool, cost: float, held: list[int]) -> None:
+    found = solved(example(), tmp_path, single)
+    assert found.cost == pytest.approx(cost, rel=1e-6)
+    assert [found.held.get(o, 0) for o in range(2)] == held
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["whole", "split"])
+@pytest.mark.parametrize("row", results(), ids=lambda r: f"{r['problem']}-{r['rate_rps']}-{r['slice_factor']}")
+def test_recorded_answers(tmp_path: Path, row: dict[str, str], single: bool) -> None:
+    assert solved(of_row(row), tmp_path, single).cost == pytest.approx(recorded(row, single), rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "load"), [("aibrix_e2e10_p99_doc", 0.769), ("aibrix_e2e5_p99_uniform_feasible", 0.582), ("aibrix_e2e5_p99_doc", 0.745)])
+def test_the_three_recorded_costs_of_1_30_are_not_optimal(name: str, load: float) -> None:
+    problem = aibrix(name, 4.0, 8)
+    rates = problem.rates["simulator-llama2-7b-a100"]
+    assert problem.candidates["simulator-llama2-7b-a100"][2] == 1.0
+    assert sum(qps / rates[k] for k, qps in problem.demand.items()) == pytest.approx(load, abs=1e-3)
+
+
+@pytest.mark.parametrize(("single", "cents"), [(True, 41_857.75), (False, 37_929.0)])
+def test_inferno_servers_under_caps(tmp_path: Path, single: bool, cents: float) -> None:
+    problem = inferno()
+    found = solved(problem, tmp_path, single)
+    assert found.cost == pytest.approx(cents, rel=1e-6)
+    offers = read_tables(problem.scenario(tmp_path, single)).problem.offers
+    for gpu, cap in problem.quota.items():
+        assert sum(offers[o].gpus * n for o, n in found.held.items() if offers[o].gpu == gpu) <= cap

@@ -1,0 +1,227 @@
+"""Capacity of one replica: against a simulation of the scheduler and the exact chain, and what must be monotone.
+
+The simulator is written for these tests alone and shares no code with the queue formulas.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from planner.performance.capacity import Limit, capacity, pooled_qps, service
+from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.queue import chain, gamma_tail, normal_tail, skewed_tail, state
+from planner.performance.step import GRID, StepCurves
+
+BASE, SLOPE, TOKEN = 6.5e-3, 0.1e-3, 27e-6  # like an 8B model on an H100
+Floats = NDArray[np.float64]
+
+
+def line(base: float = BASE, slope: float = SLOPE, token: float = TOKEN, overhead: float = 0.0) -> StepCurves:
+    """One replica whose step grows linearly with the sequences."""
+    step = (base + slope * GRID)[None]
+    return StepCurves(GRID, step, np.array([token]), np.array([overhead]), np.zeros_like(step))
+
+
+def seqs(count: int) -> NDArray[np.int64]:
+    return np.array([count])
+
+
+def simulate(rate: float, mix: LengthMix, slots: int, count: int = 15_000, seed: int = 1, token: float = TOKEN) -> tuple[Floats, Floats, Floats]:
+    """(TTFT, TPOT, E2E) of a replica that decodes all running requests and prefills waiting prompts, 8192 tokens per step."""
+    rng = np.random.default_rng(seed)
+    arrival = np.cumsum(rng.exponential(1 / rate, count))
+    prompt, answer = rng.choice(mix.input_tokens, count), np.maximum(np.round(rng.choice(mix.output_tokens, count)), 1).astype(int)
+    first, finish, left = np.zeros(count), np.zeros(count), prompt.copy()
+    now, step, head, arrived = 0.0, 0, 0, 0
+    running: list[tuple[int, int]] = []
+    while head < count or running:
+        if not running and arrival[head] > now:
+            now = arrival[head]
+        while arrived < count and arrival[arrived] <= now:
+            arrived += 1
+        done, tokens, budget = [], 0.0, 8192.0 - len(running)
+        while head < arrived and len(running) + len(done) < slots and budget > 0:
+            part = min(left[head], budget)
+            left[head], budget, tokens = left[head] - part, budget - part, tokens + part
+            if left[head] > 1e-9:
+                break
+            done.append(head)
+            head += 1
+        length = BASE + SLOPE * len(running)
+        steps = 1
+        if not tokens:  # nothing but decoding until the next event
+            steps = running[0][0] - step
+            if arrived < count and head == arrived:
+                steps = min(steps, max(1, int(np.ceil((arrival[arrived] - now) / length))))
+        now, step = now + steps * length + token * tokens, step + steps
+        while running and running[0][0] <= step:
+            finish[heapq.heappop(running)[1]] = now
+        for i in done:
+            first[i] = finish[i] = now
+            if answer[i] > 1:
+                heapq.heappush(running, (step + int(answer[i]) - 1, i))
+    steady = slice(count // 10, count * 9 // 10)
+    return (first - arrival)[steady], ((finish - first) / np.maximum(answer - 1, 1))[steady], (finish - arrival)[steady]
+
+
+CASES = [  # input, output, CV, slots, TTFT limit, TPOT limit, percentile, largest optimism
+    (512, 256, 1.0, 256, 0.5, 0.03, 99, 0.03),
+    (512, 256, 1.0, 256, 0.5, 0.05, 95, 0.03),
+    (200, 200, 1.0, 256, 0.5, 0.05, 95, 0.03),
+    (512, 256, 1.0, 64, 0.5, 0.05, 99, 0.05),
+    (1000, 300, 1.0, 256, 1.0, 0.05, 95, 0.03),
+    (4000, 300, 0.5, 256, 0.5, 0.08, 95, 0.08),
+    (4000, 300, 1.0, 256, 2.0, 0.05, 99, 0.10),
+    (2000, 50, 0.3, 256, 2.0, 0.05, 95, 0.05),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_capacity_against_simulation(case: tuple[float, ...]) -> None:
+    inputs, outputs, cv, slots, ttft, tpot, percentile, optimism = case
+    mix = lognormal_mix(inputs, outputs, 0.8 * cv, cv)
+    limits = [Limit("ttft", ttft, percentile), Limit("tpot", tpot, percentile)]
+    found = capacity(line(), mix, limits, seqs(int(slots))).qps[0]
+
+    def holds(rate: float) -> bool:
+        waits, tokens, _ = simulate(rate, mix, int(slots))
+        return bool(np.quantile(waits, percentile / 100) <= ttft and np.quantile(tokens, percentile / 100) <= tpot)
+
+    assert holds(found * (1 - optimism)), "the formula promises more than the simulation keeps"
+    assert not holds(found * 1.12), "the formula gives away more than a tenth"
+
+
+def test_predicted_percentiles_against_simulation() -> None:
+    for inputs, outputs, cv in ((512, 256, 1.0), (4000, 300, 0.5), (2000, 50, 0.5)):
+        mix = lognormal_mix(inputs, outputs, 0.8 * cv, cv)
+        rate = np.array([0.7 * capacity(line(), mix, [], seqs(256)).qps[0]])
+        predicted = service(line(), mix, rate, seqs(256))
+        seen = dict(zip(("ttft_s", "tpot_s", "e2e_s"), simulate(float(rate[0]), mix, 256, 30_000), strict=True))
+        for metric, values in seen.items():
+            for name, share in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95)):
+                assert getattr(predicted, metric)[name][0] == pytest.approx(np.quantile(values, share), rel=0.25), (inputs, metric, name)
+            assert getattr(predicted, metric)["mean"][0] == pytest.approx(values.mean(), rel=0.1)
+
+
+def test_grid_agrees_with_the_chain_on_every_integer() -> None:
+    every = np.arange(1.0, 1025.0)
+    mix, limits = lognormal_mix(1000, 300, 0.8, 1.0), [Limit("tpot", 0.05, 95), Limit("ttft", 1.0, 95)]
+    step = (BASE + SLOPE * every)[None]
+    full = StepCurves(every, step, np.array([TOKEN]), np.zeros(1), np.zeros_like(step))
+    for slots in (8, 50, 100, 300, 1024):
+        exact = capacity(full, mix, limits, seqs(slots)).qps[0]
+        assert capacity(line(), mix, limits, seqs(slots)).qps[0] == pytest.approx(exact, rel=0.015)
+
+
+def test_occupancy_against_the_chain_written_out() -> None:
+    mix, slots, load = lognormal_mix(512, 256, 0, 0), 32, 0.8
+    queue = chain(line(), mix, seqs(slots))
+    lam = load * float(queue.rate[0, 0])
+    n = np.arange(1, 4000)
+    tpot = BASE + SLOPE * n + TOKEN * 512 / 256 * n
+    rate = n / (TOKEN * 512 + tpot * 256.5)
+    rate[slots:] = rate[slots - 1]
+    weight = np.concatenate(([1.0], np.cumprod(lam / rate)))
+    share = weight / weight.sum()
+    now = state(queue, np.array([[load]]))
+    assert now.full[0, 0] == pytest.approx(share[slots:].sum(), rel=0.03)
+    assert now.in_flight[0, 0] == pytest.approx(np.minimum(np.arange(len(share)), slots) @ share, rel=0.01)
+
+
+limit_lists = st.lists(
+    st.builds(
+        lambda m, x, p: Limit(m, x * {"ttft": 1.0, "tpot": 0.03, "e2e": 10.0}[m], p),
+        st.sampled_from(["ttft", "tpot", "e2e"]),
+        st.floats(0.2, 5),
+        st.floats(50, 99.9),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(limit_lists, st.floats(0.3, 1), st.floats(0, 1), st.integers(1, 1024), st.sampled_from([(500, 200), (8000, 100), (100, 3000)]))
+@settings(max_examples=60, deadline=None)
+def test_tighter_limits_and_slower_curves_never_raise_capacity(limits: list[Limit], tighter: float, up: float, slots: int, lengths: tuple[int, int]) -> None:
+    mix = lognormal_mix(*lengths, 0.6, 0.8)
+    found = capacity(line(), mix, limits, seqs(slots))
+    first = limits[0]
+    for stricter in (
+        [Limit(first.metric, first.limit_s * tighter, first.percentile), *limits[1:]],
+        [Limit(first.metric, first.limit_s, first.percentile + up * (99.9 - first.percentile)), *limits[1:]],
+        [*limits, Limit("tpot", 0.02, 90)],
+    ):
+        assert capacity(line(), mix, stricter, seqs(slots)).qps[0] <= found.qps[0] + 1e-12
+    slower = capacity(line().scaled(np.array([1 + up])), mix, limits, seqs(slots))
+    assert slower.qps[0] <= found.qps[0] * 1.001 + 2 * found.qps_saturated[0] / 4096
+    assert found.qps_saturated[0] >= found.qps[0]
+    assert found.in_flight[0] == pytest.approx(found.qps[0] * found.e2e_s[0])
+
+
+@given(limit_lists, st.floats(0.1, 1), st.integers(1, 1024), st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_service_within_capacity_meets_the_limits(limits: list[Limit], share: float, slots: int, count: int) -> None:
+    mix = lognormal_mix(1000, 300, 0.8, 1.0)
+    wanted = [Limit(x.metric, x.limit_s, p) for x, p in zip(limits, (50, 90, 95), strict=False)]
+    found = capacity(line(), mix, wanted, seqs(slots))
+    if found.qps[0] == 0:
+        return
+    pooled = pooled_qps(found.qps, found.qps_saturated, count)
+    predicted = service(line(), mix, share * pooled, seqs(slots), found.qps / pooled)
+    for limit in wanted:
+        assert getattr(predicted, f"{limit.metric}_s")[f"p{limit.percentile:g}"][0] <= limit.limit_s * (1 + 1e-6)
+
+
+def test_pools_gain_and_the_gain_ends_at_eight() -> None:
+    one, saturated = np.array([1.0, 2.0]), np.array([2.0, 2.0])
+    gains = [pooled_qps(one, saturated, r) for r in (1, 2, 4, 8, 16)]
+    assert gains[0].tolist() == one.tolist()
+    assert all((b >= a).all() for a, b in zip(gains, gains[1:], strict=False))
+    assert gains[3].tolist() == gains[4].tolist()
+    assert pooled_qps(one, saturated, np.array([1, 4])).tolist() == [1.0, 2.0]
+
+
+def test_what_cannot_serve_is_zero_and_nothing_else() -> None:
+    mix = lognormal_mix(1000, 300, 0.5, 0.5)
+    assert capacity(line(), mix, [Limit("tpot", 0.001, 95)], seqs(256)).qps[0] == 0
+    assert capacity(line(), mix, [Limit("ttft", 0.01, 95)], seqs(256)).qps[0] == 0
+    none = capacity(line(), mix, [], seqs(0))
+    assert (none.qps[0], none.qps_saturated[0], none.in_flight[0], none.e2e_s[0]) == (0, 0, 0, 0)
+    assert len(capacity(line().take(np.zeros(0, dtype=int)), mix, [], np.zeros(0, dtype=np.int64)).qps) == 0
+
+
+def test_a_limit_must_make_sense() -> None:
+    for wrong in (("ttft", 0.0, 95), ("ttft", 1.0, 49), ("ttft", 1.0, 100), ("speed", 1.0, 95), ("ttft", float("nan"), 95)):
+        with pytest.raises(ValueError, match="not a limit"):
+            Limit(*wrong)  # type: ignore[arg-type]
+
+
+def test_tails_against_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    z = np.linspace(-4, 5, 50)
+    assert np.allclose(normal_tail(z), stats.norm.sf(z), atol=2e-7)
+    assert np.allclose(skewed_tail(z, np.full(50, 0.8)), stats.pearson3.sf(z, 0.8), atol=5e-3)
+    t = np.linspace(0.01, 6, 50)
+    assert np.allclose(gamma_tail(t, np.ones(50), np.full(50, 0.5)), stats.gamma.sf(t, 2, scale=0.5), atol=5e-3)
+
+
+def test_five_thousand_rows_take_a_moment() -> None:
+    rng = np.random.default_rng(3)
+    rows = 5000
+    step = rng.uniform(4e-3, 2e-2, rows)[:, None] + rng.uniform(3e-5, 3e-4, rows)[:, None] * GRID
+    curves = StepCurves(GRID, step, rng.uniform(1e-5, 8e-5, rows), np.full(rows, 0.01), np.zeros_like(step))
+    mix, limits = lognormal_mix(1000, 300, 0.8, 1.0), [Limit("ttft", 2.0, 95), Limit("tpot", 0.05, 95)]
+    best = np.inf
+    for _ in range(3):
+        start = time.process_time()
+        found = capacity(curves, mix, limits, rng.integers(1, 1025, rows))
+        best = min(best, time.process_time() - start)
+    assert (found.qps > 0).mean() > 0.5
+    assert best < 1.0  # about 0.13 s on one core of 2025; the margin is for slow machines

@@ -1,0 +1,120 @@
+"""The fit of the coefficients: finds what made the data, is deterministic, and what it stored keeps its promises.
+
+Runs on the shipped curves alone; the errors checked are those stored with the shipped coefficients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from planner.catalog.cards import read_card
+from planner.catalog.files import read_csv
+from planner.catalog.records import Gpu
+from planner.performance import fit as fitting
+from planner.performance.coefficients import EFFICIENCIES, TIERS
+
+ROOT = Path(__file__).parents[1]
+STORED = json.loads((ROOT / "catalogs" / "coefficients.json").read_text())
+
+
+@lru_cache
+def measured() -> tuple[fitting.Rows, Counter[str]]:
+    cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
+    refused: Counter[str] = Counter()
+    rows = fitting.read_rows([ROOT / "catalogs" / "curves.csv"], cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), refused)
+    return rows, refused
+
+
+@lru_cache
+def fitted() -> np.ndarray:
+    return fitting.fit(measured()[0])
+
+
+def test_the_shipped_curves_are_read_almost_whole() -> None:
+    rows, refused = measured()
+    lines = sum(1 for _ in (ROOT / "catalogs" / "curves.csv").open()) - 1
+    assert len(rows) + sum(refused.values()) == lines
+    assert len(rows) > 0.9 * lines
+    assert (rows.decoding >= 1).all() and (rows.decoding <= rows.concurrency + 1).all()
+
+
+def test_fit_is_deterministic_and_close_to_what_is_shipped() -> None:
+    rows, _ = measured()
+    assert np.array_equal(fitted(), fitting.fit(rows))
+    _, tpot = fitting.predict(fitted(), rows)
+    assert fitting.summary(rows.tpot_s / tpot)["median"] < 0.13
+    value = dict(zip(fitting.LAYOUT.names, np.exp(fitted()), strict=True))
+    for name in ("weights", "experts", "kv"):
+        assert value[name] == pytest.approx(STORED["values"][name], rel=0.2)
+
+
+def test_fit_finds_the_coefficients_that_made_the_data() -> None:
+    rows, _ = measured()
+    truth = fitted() + np.where(np.isin(fitting.LAYOUT.names, ("layer_s", "weights", "decode_flops")), -0.3, 0.0)
+    ttft, tpot = fitting.predict(truth, rows)
+    again = fitting.fit(replace(rows, tpot_s=tpot, ttft_s=ttft))
+    found = fitting.predict(again, rows)
+    assert fitting.summary(found[1] / tpot)["median"] < 0.02
+    assert fitting.summary(found[0] / ttft)["median"] < 0.05
+
+
+def test_efficiencies_stay_within_the_hardware() -> None:
+    assert all(0 < STORED["values"][name] <= 1 for name in EFFICIENCIES)
+    assert all(0 < v <= 1 for v in STORED["precisions"].values())
+    assert STORED["vendors"]["AMD"] * STORED["generations"]["cdna3"] > 1.4  # measured on MI300X and MI325X
+
+
+def test_held_out_errors_meet_the_bars() -> None:
+    errors = STORED["errors"]
+    assert errors["leave_model_out"]["tpot"]["median"] <= 0.15
+    assert errors["leave_model_out"]["tpot"]["mean"] <= 0.20
+    assert errors["leave_model_out"]["ttft_closed_loop"]["median"] <= 0.36
+    assert errors["leave_gpu_out"]["tpot"]["median"] <= 0.14
+    assert errors["leave_gpu_out"]["tpot"]["mean"] <= 0.19
+    assert errors["leave_configuration_out"]["tpot_corrected"]["median"] <= 0.10
+
+
+def test_quantiles_rise_with_confidence_and_measurements_help() -> None:
+    tables = STORED["step_quantiles"]
+    assert set(tables) == {*TIERS, "corrected"}
+    for table in tables.values():
+        values = [table[k] for k in sorted(table, key=float)]
+        assert values == sorted(values)
+    assert tables["corrected"]["0.8"] < tables["measured"]["0.8"] < tables["transferred"]["0.8"]
+
+
+def test_unusable_rows_are_refused_by_reason() -> None:
+    row = {"source": "inferencex_db_via_aic", "load_type": "closed_loop", "mode": "agg", "spec_decode": "none", "concurrency": "4", "tp": "4", "engine": "vllm"}
+    row |= {"ttft_ms_mean": "100", "tpot_ms_mean": "10", "notes": "", "dp_attn": "1"}
+    assert fitting._refusal(row) == ""
+    for key, value, reason in (
+        ("mode", "disagg", "disaggregated"),
+        ("spec_decode", "mtp", "speculative decoding"),
+        ("notes", "AMBIGUOUS: two values", "flagged AMBIGUOUS"),
+        ("notes", "INCONSISTENT: x", "flagged INCONSISTENT"),
+        ("dp_attn", "8", "attention data parallel"),
+        ("tp", "72", "TP above 8"),
+        ("concurrency", "", "no concurrency or latency"),
+        ("source", "someone", "another kind of source"),
+        ("engine", "atom", "engine not planned"),
+    ):
+        assert fitting._refusal(row | {key: value}) == reason
+
+
+def test_corrections_shrink_towards_nothing() -> None:
+    rows, _ = measured()
+    slow = replace(rows, tpot_s=fitting.predict(fitted(), rows)[1] * 1.5)
+    found = fitting.corrections(slow, fitted())
+    assert all(1 < factor < 1.5 for factor, _ in found.values())
+    many = max(found.values(), key=lambda f: f[1])
+    few = min(found.values(), key=lambda f: f[1])
+    assert many[0] > few[0]
