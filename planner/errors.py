@@ -39,9 +39,9 @@ class SolverError(PlannerError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """"did you mean 'X'?" for the closest known word, or "" when nothing is close (case is ignored)."""
-    by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    if not close:
-        close = [k for k in by_lower if word.lower() in k][:1]
+    """"did you mean 'X'?" for a known word that begins alike, else the closest one, or "" (case is ignored)."""
+    by_lower = {k.lower(): k for k in sorted(known)}
+    close = [k for k in by_lower if k.startswith(word.lower())] if len(word) > 1 else []
+    close = close or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    close = close or [k for k in by_lower if len(word) > 1 and word.lower() in k]
     return f"did you mean '{by_lower[close[0]]}'?" if close else ""

@@ -6,6 +6,7 @@ Expected numbers are worked out here from the architecture, never read back from
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,7 @@ def test_confidence_only_ever_slows() -> None:
     found = coefficients()
     tiers = np.arange(4)
     factors = [found.step_factor(tiers, c) for c in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)]
-    assert all((b >= a).all() for a, b in zip(factors, factors[1:], strict=False))
+    assert all((b >= a).all() for a, b in pairwise(factors))
     assert (factors[3] > 1).all()
 
 

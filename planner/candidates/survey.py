@@ -153,6 +153,9 @@ def _enumerate(
 ) -> tuple[Replicas, Ints]:
     """All valid replica types that fit in memory, and the shape of each; what is left out is counted by reason."""
     gpus = tuple(catalog.gpus.values())
+    if not shapes:
+        none = np.zeros(0, dtype=np.int64)
+        return Replicas((), gpus, *(none for _ in range(6))), none
     axes = np.meshgrid(np.arange(len(shapes)), np.arange(len(gpus)), np.arange(len(ENGINES)), np.array(TP_SIZES), indexing="ij")
     s, g, e, tp = (a.ravel() for a in axes)
 
@@ -163,14 +166,14 @@ def _enumerate(
             excluded[reason] += lost
         s, g, e, tp = s[keep], g[keep], e[keep], tp[keep]
 
-    kernels = np.array([[[sh.precision in gpu.precisions and name in gpu.engines for name in ENGINES] for gpu in gpus] for sh in shapes] or np.zeros((0, 1, 1)), dtype=bool)
+    kernels = np.array([[[sh.precision in gpu.precisions and name in gpu.engines for name in ENGINES] for gpu in gpus] for sh in shapes], dtype=bool)
     drop(_engine_asked(scenario)[e], "engine not asked for")
-    drop(kernels[s, g, e] if len(s) else np.zeros(0, dtype=bool), "no kernels for the precision")
+    drop(kernels[s, g, e], "no kernels for the precision")
     widest = np.array([max((o.max_tp for o in offers if o.gpu == gpu.name), default=0) for gpu in gpus])
     drop(widest[g] > 0, "GPU not on offer")
     drop(tp <= widest[g], "no node that wide")
-    splits = np.array([[_splits(sh, t) for t in TP_SIZES] for sh in shapes] or np.zeros((0, 1)), dtype=bool)
-    drop(splits[s, np.log2(tp).astype(int)] if len(s) else np.zeros(0, dtype=bool), "does not split by TP")
+    splits = np.array([[_splits(sh, t) for t in TP_SIZES] for sh in shapes], dtype=bool)
+    drop(splits[s, np.log2(tp).astype(int)], "does not split by TP")
     cards = list(dict.fromkeys(id(sh.card) for sh in shapes))
     table = tuple({id(sh.card): sh.card.architecture for sh in shapes}.values())
     architecture = np.array([cards.index(id(sh.card)) for sh in shapes], dtype=np.int64)

@@ -50,6 +50,7 @@ class Shapes:
     link: Floats  # bytes/s
     layers: Floats
     moe_layers: Floats
+    sparse_layers: Floats  # attention layers that first select the tokens to attend to
     hidden: Floats
     tp: Floats
     pp: Floats
@@ -79,6 +80,7 @@ def shapes(replicas: Replicas) -> Shapes:
         link=g(lambda x: x.link_gb_s) * GIGA,
         layers=a(lambda x: x.layers),
         moe_layers=a(lambda x: x.moe_layers),
+        sparse_layers=a(lambda x: x.full_attention_layers if x.sparse_context else 0),
         hidden=a(lambda x: x.hidden_size),
         tp=tp,
         pp=pp,

@@ -104,7 +104,8 @@ def _all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> 
 
 
 def _layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
-    return shape.layers[:, None] * e["layer_s"] + shape.moe_layers[:, None] * e["moe_layer_s"]
+    moe, sparse = shape.moe_layers[:, None] * e["moe_layer_s"], shape.sparse_layers[:, None] * e["sparse_layer_s"]
+    return shape.layers[:, None] * e["layer_s"] + moe + sparse
 
 
 def _soft_max(a: Floats, b: Floats) -> Floats:

@@ -19,7 +19,7 @@ from planner.program.solver import Limits
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 
-BISECTIONS = 7
+BISECTIONS = 9
 WIDEST = 64.0  # latency limits are widened up to this many times
 
 
@@ -90,7 +90,7 @@ def _smallest_changes(points: Points, scenario: Scenario, workloads: Iterable[in
     """One line for each demand that would do alone."""
     found: list[str] = []
     if base is not None and base.problem.columns:
-        found += _relaxed_rules(base)
+        found += _relaxed_rules(base) + _less_traffic(points, scenario)
     for w in workloads:
         found += _lower_floor(points, scenario, w)
         found += _wider_limits(points, scenario, w)
@@ -126,13 +126,24 @@ def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
     if rules.quota and (slack := least("quota")):
         more = {k.split(":", 1)[1]: v for k, v in slack.items()}
         found.append("a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()))
-    if rules.budget is not None or rules.max_gpus is not None or rules.quota:
-        slack = least("demand")
-        if slack and slack["demand"] < 1 - 1e-9:
-            share = 1 - slack["demand"]
-            served = ", ".join(f"{d.rate * share:.4g} for {d.name}" for d in places[0].demands[:4])
-            found.append(f"less traffic: {served} ({share:.0%})")
     return found
+
+
+def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
+    """The largest share of the demand that can be served, to about a percent."""
+
+    def cost(share: float) -> float:
+        scaled = tuple(w.model_copy(update={"qps" if w.qps is not None else "concurrency": w.rate * share}) for w in scenario.workload)
+        changed = scenario.model_copy(update={"workload": scaled})
+        surveyed = replace(points.survey, scenario=changed)
+        return answer(market(Points(surveyed), changed), tidy=False).cost
+
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) < inf else (low, middle)
+    served = ", ".join(f"{w.rate * low:.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "") for w in scenario.workload)
+    return [f"{served} ({low:.0%} of the traffic)"] if low else []
 
 
 def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:

@@ -19,7 +19,7 @@ STALE_DAYS = 90
 def supply_line(scenario: Scenario) -> str:
     """What the plan was allowed to buy, in words."""
     s = scenario.supply
-    kinds = " and ".join(f"{k}s" for k in s.kinds)
+    kinds = " and ".join(k if k.endswith("s") else f"{k}s" for k in s.kinds)
     parts = [f"{', '.join(s.purchase).replace('_', '-')} prices of {', '.join(s.providers) or kinds}"]
     parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
     parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []

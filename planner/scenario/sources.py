@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from planner.catalog.files import read_text, toml_line
 from planner.errors import ScenarioError, did_you_mean
 from planner.scenario.fields import askables, by_path
 from planner.scenario.records import METRICS, Scenario
-from planner.scenario.units import parse_pairs
+from planner.scenario.units import parse_duration_s, parse_pairs
 
 Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default
 
@@ -84,12 +85,23 @@ def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
     given = {m: flags.pop(m, None) for m in METRICS}
     for metric, limit in given.items():
         if limit is not None:
+            _check_limit(metric, str(limit), str(percentile or "95"))
             limits[f"{metric}_p{percentile or 95}"] = limit
     if percentile is not None and not any(given.values()):
         limits = {**{f"{m}_p{percentile}": d for m, d in (("ttft", "2s"), ("tpot", "50ms"))}, **limits}
     if limits:
         flags["slo"] = limits
     return flags
+
+
+def _check_limit(metric: str, limit: str, percentile: str) -> None:
+    """Names the flag that was typed, which the table of limits would not."""
+    try:
+        parse_duration_s(limit if limit != "none" else "1s")
+    except ValueError as error:
+        raise ScenarioError(f"'{limit}' {error}", f"--{metric}") from None
+    if not re.fullmatch(r"\d{2}(\.\d+)?", percentile) or not 50 <= float(percentile) <= 99.9:
+        raise ScenarioError(f"'{percentile}' is not a percentile from 50 to 99.9", "--percentile")
 
 
 def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[str, Any]) -> None:
