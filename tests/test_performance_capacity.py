@@ -47,7 +47,8 @@ def simulate(rate: float, mix: LengthMix, slots: int, count: int = 15_000, seed:
             now = arrival[head]
         while arrived < count and arrival[arrived] <= now:
             arrived += 1
-        done, tokens, budget = [], 0.0, 8192.0 - len(running)
+        done: list[int] = []
+        tokens, budget = 0.0, 8192.0 - len(running)
         while head < arrived and len(running) + len(done) < slots and budget > 0:
             part = min(left[head], budget)
             left[head], budget, tokens = left[head] - part, budget - part, tokens + part
@@ -194,7 +195,7 @@ def test_what_cannot_serve_is_zero_and_nothing_else() -> None:
 def test_a_limit_must_make_sense() -> None:
     for wrong in (("ttft", 0.0, 95), ("ttft", 1.0, 49), ("ttft", 1.0, 100), ("speed", 1.0, 95), ("ttft", float("nan"), 95)):
         with pytest.raises(ValueError, match="not a limit"):
-            Limit(*wrong)  # type: ignore[arg-type]
+            Limit(*wrong)
 
 
 def test_tails_against_scipy() -> None:

@@ -7,7 +7,7 @@ in every workload, with no lower quality. An upper bound on a's capacity is enou
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -22,7 +22,8 @@ from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
 
 POOL_SIZES = (1, 2, 4, 8)  # pooling gains nothing beyond eight replicas
-ROUNDS = (2, 4, 16, 10**9)  # rows per GPU type whose capacity is computed at once
+ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
+NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -55,9 +56,9 @@ def market(points: Points, scenario: Scenario) -> Market:
     kept, lost = _worth_having(points, scenario, rows, scores)
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
-    columns = tuple(_column(survey, scenario, offers, c, scores) for c in candidates)
+    columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
     demands = tuple(Demand(w.name, w.rate, w.mean_quality) for w in scenario.workload)
-    useful = [i for i, c in enumerate(columns) if c.tiers and c.offers]
+    useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario))
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost)
 
@@ -136,9 +137,9 @@ def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats
 
 @dataclass(frozen=True)
 class Field:
-    """What dominance looks at, per row: GPU type, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand."""
+    """What dominance looks at, per row: group, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand."""
 
-    gpu: Ints
+    group: Ints  # GPU type, and model where models are limited: dominance holds within
     gpus: Floats
     bound: Floats
     score: Floats
@@ -154,26 +155,32 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Fi
     gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
     rate = np.array([w.rate for w in scenario.workload])
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
-    by_quality = scenario.policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload)
+    by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    return Field(survey.replicas.gpu[rows], gpus, bound, score, promise, rate, only, by_quality)
+    return Field(_groups(survey, scenario, rows), gpus, bound, score, promise, rate, only, by_quality)
+
+
+def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
+    """Within what dominance holds: one GPU type, and one model where the number of models is limited."""
+    limited = scenario.policy.max_models is not None
+    return survey.replicas.gpu[rows] * len(survey.shapes) + (survey.replicas.architecture[rows] if limited else 0)
 
 
 def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
     """The ``size`` open rows of each GPU type with the highest bound per GPU."""
     rows = np.flatnonzero(open_)
     rows = rows[np.argsort(-field.promise[rows], kind="stable")]
-    order = np.argsort(field.gpu[rows], kind="stable")
-    gpu = field.gpu[rows][order]
-    rank = np.arange(len(rows)) - np.searchsorted(gpu, gpu)
+    order = np.argsort(field.group[rows], kind="stable")
+    group = field.group[rows][order]
+    rank = np.arange(len(rows)) - np.searchsorted(group, group)
     return np.sort(rows[order][rank < size])
 
 
 def _beaten(field: Field, hopes: Floats, reached: Floats, rows: Ints, by: Ints) -> Ints:
     """Those of ``rows`` whose hopes (bound or capacity) some row in ``by`` of the same GPU type makes pointless."""
     lost = []
-    for gpu in np.unique(field.gpu[by]) if len(by) else ():
-        mine, theirs = rows[field.gpu[rows] == gpu], by[field.gpu[by] == gpu]
+    for group in np.unique(field.group[by]) if len(by) else ():
+        mine, theirs = rows[field.group[rows] == group], by[field.group[by] == group]
         a, b = hopes[mine] / field.gpus[mine, None], reached[theirs] / field.gpus[theirs, None]
         more = np.all(b[None] >= a[:, None] * (1 - 1e-12), axis=2) & (field.gpus[theirs][None] <= field.gpus[mine][:, None])
         better = np.all(field.score[theirs][None] >= field.score[mine][:, None], axis=2) | (not field.by_quality and not field.only)
@@ -213,12 +220,45 @@ def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:
 def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
     """All operating points; for one workload only those that are best at some size of its pool."""
     if len(scenario.workload) > 1 or not found:
-        return found
+        return _distinct(found)
     rate, load = scenario.workload[0].rate, scenario.policy.max_slo_load
     if scenario.policy.pools_per_workload == 1:
         return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
     best = [max(found, key=lambda p: pool_capacity(p.single[0], p.saturated[0], size)) for size in POOL_SIZES]
     return list(dict.fromkeys(best))
+
+
+def _distinct(found: list[Point]) -> list[Point]:
+    """Points that differ from every earlier one by more than NEAR_EQUAL in some workload."""
+    kept: list[Point] = []
+    for p in found:
+        if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip(q.single, p.single)) for q in kept):
+            kept.append(p)
+    return kept
+
+
+def _without_pointless_tiers(columns: tuple[Column, ...], scenario: Scenario) -> tuple[Column, ...]:
+    """Columns without the pools that serve one workload alone on no fewer GPUs than another column of the GPU type does.
+
+    Only where each workload has one pool, of known size, and nothing but cost tells pools apart.
+    """
+    policy = scenario.policy
+    if policy.pools_per_workload != 1 or policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload):
+        return columns
+    if len(scenario.workload) == 1:
+        return columns
+    best: dict[tuple[str, int, int], tuple[int, int]] = {}
+    for i, c in enumerate(columns):
+        for w, tiers in c.tiers.items():
+            held = c.gpus * (tiers[0].replicas + policy.spare_replicas)
+            key = (c.gpu, w, c.gpus)
+            best[key] = min(best.get(key, (held, i)), (held, i))
+
+    def beaten(i: int, c: Column, w: int) -> bool:
+        mine = (c.gpus * (c.tiers[w][0].replicas + policy.spare_replicas), i)
+        return any(best[c.gpu, w, g] < mine for g in (1, 2, 4, 8, 16, 32) if g <= c.gpus and (c.gpu, w, g) in best)
+
+    return tuple(replace(c, tiers={w: t for w, t in c.tiers.items() if not beaten(i, c, w)}) for i, c in enumerate(columns))
 
 
 def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:

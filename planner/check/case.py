@@ -79,6 +79,11 @@ class Case:
         """Traffic of a workload on a deployment in the workload's own unit."""
         return sum(r.share for r in self.plan.workloads[w].routing if r.deployment == index) * self.scenario.workload[w].rate
 
+    def qps(self, w: int, index: int) -> float:
+        """The same traffic in requests/s: λ*/N* of the deployment turns requests in flight into a rate."""
+        built = self.built[index]
+        return self.flow(w, index) * (built.fits[w].qps_per_unit if built and w in built.fits else 1.0)
+
     def capacity(self, index: int, w: int) -> float:
         """Flow per replica that the limits allow: pooled at the real count alone, single times the mixture factor shared."""
         built = self.built[index]

@@ -64,8 +64,8 @@ def _per_gpu(case: Case, purchase: int) -> float:
 def _traffic(case: Case) -> Units:
     """Requests, answer tokens and all tokens of the user per hour; what a model writes in reasoning is none of them."""
     requests = output = total = 0.0
-    for got, asked in zip(case.plan.workloads, case.scenario.workload, strict=True):
-        hourly = sum(r.qps for r in got.routing) * 3600
+    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
+        hourly = sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) * 3600
         requests += hourly
         output += hourly * asked.output_tokens
         total += hourly * (asked.input_tokens + asked.output_tokens)

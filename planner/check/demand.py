@@ -37,17 +37,14 @@ def demand(case: Case) -> Finding:
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
         _restated(notes, got, asked)
         notes.agree(sum(r.share for r in got.routing), 1.0, got.name, "shares that add up to")
-        total = 0.0
-        for r in got.routing:
-            built = case.built[r.deployment]
-            unit = built.fits[w].qps_per_unit if built and w in built.fits else (1.0 if asked.qps is not None else None)
-            right = r.qps if unit is None else r.share * asked.rate * unit
-            notes.agree(r.qps, right, f"{got.name} on {case.where(r.deployment)}", "requests/s")
-            total += right
-        notes.agree(got.qps, total if asked.qps is None else asked.qps, got.name, "requests/s")
+        known = all(case.built[r.deployment] for r in got.routing)
+        for r in got.routing if known else ():
+            notes.agree(r.qps, case.qps(w, r.deployment), f"{got.name} on {case.where(r.deployment)}", "requests/s")
+        total = sum(case.qps(w, r.deployment) for r in got.routing)
+        notes.require(not known or same(got.qps, asked.qps or total), got.name, f"states {got.qps:.8g} requests/s, should be {asked.qps or total:.8g}")
     for i, d in enumerate(case.plan.deployments):
-        routed = sum(r.qps for w in case.plan.workloads for r in w.routing if r.deployment == i)
-        notes.agree(d.qps, routed, case.where(i), "requests/s")
+        routed = sum(case.qps(w, i) for w in range(len(case.plan.workloads)))
+        notes.require(case.built[i] is None or same(d.qps, routed), case.where(i), f"states {d.qps:.8g} requests/s, should be {routed:.8g}")
         notes.require(routed > 0, case.where(i), "serves nobody")
     return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
 
@@ -57,6 +54,7 @@ def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     kind = "qps" if asked.qps is not None else "concurrency"
     notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
     notes.agree(got.demand.value, asked.rate, got.name, f"a demand ({kind}) of")
+    notes.require(asked.concurrency is None or got.concurrency == asked.concurrency, got.name, f"states {got.concurrency} in flight, asked {asked.concurrency}")
     lengths = ((got.input_tokens, asked.input_tokens, "input tokens"), (got.output_tokens, asked.output_tokens, "output tokens"))
     for stated, right, what in lengths:
         notes.require(stated is None or same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 RELATIVE = 1e-6
 CENT = 0.01
@@ -67,15 +68,15 @@ class Notes:
 
 
 def same(a: float, b: float, relative: float = RELATIVE) -> bool:
-    """Equal within a relative tolerance; NaN equals nothing."""
-    return abs(a - b) <= relative * max(abs(a), abs(b), 1e-9)
+    """Equal within a relative tolerance; NaN and infinity equal nothing."""
+    return isfinite(a) and isfinite(b) and abs(a - b) <= relative * max(abs(a), abs(b), 1e-9)
 
 
 def same_money(a: float, b: float) -> bool:
-    """Equal to the cent."""
-    return abs(a - b) <= CENT / 2 + RELATIVE * abs(b)
+    """Equal to the cent; NaN and infinity equal nothing."""
+    return isfinite(a) and isfinite(b) and abs(a - b) <= CENT / 2 + RELATIVE * abs(b)
 
 
 def at_most(a: float, b: float, relative: float = RELATIVE) -> bool:
-    """a <= b within a relative tolerance; false for NaN."""
-    return a <= b + relative * max(abs(b), 1e-9)
+    """a <= b within a relative tolerance; false for NaN and for a limit that is none."""
+    return isfinite(b) and a <= b + relative * max(abs(b), 1e-9)

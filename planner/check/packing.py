@@ -88,12 +88,12 @@ def _place_whole(notes: Notes, offer: Offer, instances: int, guests: list[Guest]
             notes.add(g.where, f"{g.gpus} GPUs do not fill whole instances of {where}")
             continue
         for n in range(g.replicas):
-            if not _settle(taken, g.gpus, size):
+            if not settle(taken, g.gpus, size):
                 notes.add(where, f"no room for replica {n + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs, {instances} instances of {size} held")
                 break
 
 
-def _settle(taken: list[int], gpus: int, size: int) -> bool:
+def settle(taken: list[int], gpus: int, size: int) -> bool:
     """Places one replica, if there is room."""
     if gpus > size:
         empty = [i for i, t in enumerate(taken) if t == 0][: gpus // size]

@@ -15,11 +15,12 @@ def quality(case: Case) -> Finding:
     for i in range(len(case.built)):
         _stated(notes, case, i)
     said = []
-    for got, asked in zip(case.plan.workloads, case.scenario.workload, strict=True):
-        scores = {r.deployment: _score(case, r.deployment, asked) for r in got.routing if r.share > 0}
+    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
+        scores = {r.deployment: _score(case, r.deployment, asked) for r in got.routing if r.share > 0 and case.built[r.deployment]}
         for i, score in scores.items():
             _floor(notes, asked, score, case.where(i))
-        _means(notes, got, asked, scores)
+        if all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
+            _means(notes, got, asked, [(score, case.qps(w, i)) for i, score in scores.items()])
         if asked.min_quality is not None:
             said.append(f"{got.name} floor {asked.min_quality:g}, least served {min((s.score for s in scores.values() if s), default=0.0):g}")
         if asked.mean_quality is not None:
@@ -40,9 +41,8 @@ def _floor(notes: Notes, asked: Workload, score: Quality | None, where: str) -> 
         notes.require(score.score >= floor - RELATIVE, where, f"{asked.name} asks {floor:g} {asked.quality_metric}, it scores {score.score:g}")
 
 
-def _means(notes: Notes, got: PlanWorkload, asked: Workload, scores: dict[int, Quality | None]) -> None:
-    """The least and the mean score over requests, as stated and as asked."""
-    known = [(scores[r.deployment], r.qps) for r in got.routing if r.share > 0]
+def _means(notes: Notes, got: PlanWorkload, asked: Workload, known: list[tuple[Quality | None, float]]) -> None:
+    """The least and the mean score over requests/s, as stated and as asked."""
     values = [(q.score, rate) for q, rate in known if q is not None]
     if len(values) < len(known) or not values:
         notes.require(asked.mean_quality is None, got.name, "a mean quality is asked, and not every deployment has a score")

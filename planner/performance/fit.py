@@ -66,6 +66,7 @@ ENGINE_EFFECTS = ("request_s",)
 # Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
 CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
 PRIOR_SD, EFFECT_SD = 1.0, 0.5
+REQUEST_SD = 0.3  # per engine; a closed loop cannot tell a request's own overhead from its start-up burst
 # Kernels sustain about this share of a peak at best. The measurements alone would allow 0.9 (prompts hide behind reading
 # weights), with no gain on held-out models; the lower bound keeps prefill-heavy capacity on the safe side.
 PREFILL_LIMIT = 0.7
@@ -124,8 +125,8 @@ def layout() -> Layout:
     effects = [f"{name}@{engine}" for name in (*ENGINE_EFFECTS, "burst", "start_steps") for engine in ENGINES]
     for name in (*effects, "vendor@AMD", "vendor@cdna3", "read@int4", "request_s@harness"):
         names.append(name)
-        start.append(0.0)
-        spread.append(EFFECT_SD)
+        start.append(np.log(1.3) if name.startswith("vendor@") else 0.0)  # so that a fit without AMD rows stays careful with AMD
+        spread.append(REQUEST_SD if name.startswith("request_s@") and name != "request_s@harness" else EFFECT_SD)
         high.append(np.inf)
     bound = np.array(high)
     return Layout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
@@ -357,14 +358,18 @@ class HeldOut:
     corrected: Floats  # TPOT with the measured correction; nan unless another configuration of the group, with this TP, was left in
 
 
-def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats) -> HeldOut:
-    """Cross-validation by folds. A row whose vendor is measured in its own fold only is no test of anything but the vendor: nan."""
+def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats, also: NDArray[np.str_] | None = None) -> HeldOut:
+    """Cross-validation by folds; with ``also``, rows that share either label are left out of the fit.
+
+    A row whose vendor is measured in its own fold only would test nothing but the vendor, so it stays nan.
+    """
     tpot, ttft, corrected = (np.full(len(rows), np.nan) for _ in range(3))
     amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
     sisters = np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
-    for fold in sorted(set(folds.tolist())):
-        left = folds != fold
-        tested = np.flatnonzero(~left & (np.isin(amd, amd[left])))
+    second = folds if also is None else also
+    for fold, other in sorted(set(zip(folds.tolist(), second.tolist(), strict=True))):
+        left = (folds != fold) & (second != other)
+        tested = np.flatnonzero((folds == fold) & (second == other) & np.isin(amd, amd[left]))
         if not len(tested):
             continue
         train, test = rows.take(np.flatnonzero(left)), rows.take(tested)
@@ -443,9 +448,9 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     rows = read_rows(files, cards, gpus, refused)
     log(f"{len(rows)} rows of {len(set(rows.configuration.tolist()))} configurations fitted; refused: {dict(refused.most_common())}")
     whole = fit(rows)
-    near = np.array([f"{m}|{g}" for m, g in zip(rows.model, rows.gpu, strict=True)])
-    splits = {"configuration": _folds(rows.configuration), "group": rows.group, "model_and_gpu": near, "model": rows.model, "gpu": rows.gpu}
+    splits = {"configuration": _folds(rows.configuration), "group": rows.group, "model": rows.model, "gpu": rows.gpu}
     tests = {name: held_out(rows, folds, whole) for name, folds in splits.items()}
+    tests["model_and_gpu"] = held_out(rows, rows.model, whole, rows.gpu)
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     found = to_coefficients(whole, corrections(rows, whole), data, _errors(rows, whole, tests, refused))
     return replace(found, step_quantiles=_quantiles(rows, tests))
@@ -466,13 +471,7 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
 
 def _quantiles(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
     """Quantiles of each tier from the split that leaves out what the tier lacks; ``corrected`` is measured with its correction."""
-    both = np.concatenate((tests["model"].tpot, tests["gpu"].tpot)), np.concatenate((rows.configuration, rows.configuration))
-    tiers = (
-        step_quantiles(tests["configuration"].tpot, rows.configuration),
-        step_quantiles(tests["group"].tpot, rows.configuration),
-        step_quantiles(tests["model"].tpot, rows.configuration),
-        step_quantiles(*both),
-    )
+    tiers = [step_quantiles(tests[name].tpot, rows.configuration) for name in ("configuration", "group", "model", "model_and_gpu")]
     return {**dict(zip(TIERS, tiers, strict=True)), "corrected": step_quantiles(tests["configuration"].corrected, rows.configuration)}
 
 

@@ -14,6 +14,7 @@ from planner.scenario.records import Scenario
 
 MOST = 6
 STEP = 0.01  # of quality
+COMPARISON_GAP, COMPARISON_TIME_S = 0.005, 3.0  # alternatives need no proof to the last cent
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,17 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
-            cost = answer(market(points, here), tidy=False).cost
+            cost = answer(market(points, _quick(here)), tidy=False).cost
             costs.append(f"${cost:,.2f}/h at {floor:.3g}" if cost < float("inf") else f"no plan at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
     return tuple(notes)
+
+
+def _quick(scenario: Scenario) -> Scenario:
+    """The scenario with a gap and a time limit fit for a comparison."""
+    solver = scenario.solver
+    return scenario.model_copy(update={"solver": solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(COMPARISON_TIME_S, solver.time_limit)})})
 
 
 def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
@@ -83,7 +90,7 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
 
 
 def _alternative(variant: Variant, points: Points, plan: Plan) -> Alternative:
-    found = answer(market(points, variant.scenario))
+    found = answer(market(points, _quick(variant.scenario)))
     if not found.found:
         return Alternative(difference=variant.difference, feasible=False, why="no plan meets all demands this way")
     bought, _ = purchases(found)
@@ -135,8 +142,7 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     scenario, notes = found.market.scenario, []
     if scenario.policy.pools_per_workload == 1:
         for what, changed in (("two pools per workload", _policy(scenario, max_pools=2)), ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))):
-            quick = changed.model_copy(update={"solver": changed.solver.model_copy(update={"gap": max(0.01, changed.solver.gap), "time_limit": 2.0})})
-            other = answer(market(points, quick), ceiling=plan.cost.usd_per_hour, tidy=False)
+            other = answer(market(points, _quick(changed)), ceiling=plan.cost.usd_per_hour, tidy=False)
             saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
             if saved > 5e-4:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")

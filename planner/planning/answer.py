@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner.candidates.columns import Market
-from planner.program.optimum import cheapest
+from planner.program.optimum import cheapest, tidied
 from planner.program.problem import ChosenPool, Column, Problem, Solution
 from planner.program.solver import Limits
 
@@ -66,7 +69,7 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
         if left <= 0:
             unproven = min(unproven, bounds[i])
             continue
-        part = _without_hopeless(parts[i], top)
+        part = _capped(_without_hopeless(parts[i], top), top)
         if not part.problem.columns:
             continue
         found = cheapest(part.problem, replace(limits, time_limit_s=left), tidy=False)
@@ -79,7 +82,7 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
         if found.found and found.cost < (best.cost if best.found else inf) - 1e-9:
             best, best_part = found, part
     if tidy and best_part is not None and best.status == "optimal":
-        best = replace(cheapest(best_part.problem, replace(limits, time_limit_s=max(1.0, deadline - time.monotonic()))), bound=best.bound)
+        best = tidied(best_part.problem, best, limits)
     if best_part is None or not best.found:
         status = "unknown" if unproven < inf else "infeasible"
         return Answer(market, Solution(status, variables=variables, constraints=constraints), len(parts), solved)
@@ -132,10 +135,9 @@ def _part(problem: Problem, offers: list[int]) -> Section:
 
 def _lower_bound(problem: Problem) -> float:
     """Cost that no plan of this problem is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column."""
-    cheapest_per_workload = [min((_least_cost(problem, c, w) for c in problem.columns), default=inf) for w in range(len(problem.demands))]
-    if problem.rules.pools_per_workload == 1 and len(problem.demands) > 1 and inf not in cheapest_per_workload:
-        return max(max(cheapest_per_workload), sum(_fractional_cost(problem, w) for w in range(len(problem.demands))))
-    return sum(cheapest_per_workload)
+    if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
+        return min((_least_cost(problem, c, 0) for c in problem.columns), default=inf)
+    return sum(_fractional_cost(problem, w) for w in range(len(problem.demands)))
 
 
 def _least_cost(problem: Problem, column: Column, w: int) -> float:
@@ -143,7 +145,7 @@ def _least_cost(problem: Problem, column: Column, w: int) -> float:
     if w not in column.tiers:
         return inf
     rules, rate = problem.rules, problem.demands[w].rate
-    per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
+    per_gpu = _usd_per_gpu(problem, column)
     best = max(t.capacity for t in column.tiers[w])
     replicas = rate / (best * rules.max_slo_load)
     if rules.pools_per_workload == 1 and len(problem.demands) == 1:
@@ -152,20 +154,36 @@ def _least_cost(problem: Problem, column: Column, w: int) -> float:
 
 
 def _fractional_cost(problem: Problem, w: int) -> float:
-    """As _least_cost, for traffic that may be split and share pools."""
-    loads = []
+    """As _least_cost, for traffic that may be split and share pools; under a mean quality the cheapest blend of two columns."""
+    demand, costs, surplus = problem.demands[w], [], []
     for c in problem.columns:
         capacities = [t.capacity for t in c.tiers.get(w, ())] + ([c.shared[w]] if w in c.shared else [])
         if capacities:
-            per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in c.offers)
-            loads.append(problem.demands[w].rate / (max(capacities) * problem.rules.max_slo_load) * c.gpus * per_gpu)
-    return min(loads, default=inf)
+            costs.append(demand.rate / (max(capacities) * problem.rules.max_slo_load) * c.gpus * _usd_per_gpu(problem, c))
+            surplus.append((c.quality.get(w, 0.0) - (demand.mean_quality or 0.0)) * c.weight.get(w, 1.0))
+    return _cheapest_blend(np.array(costs), np.array(surplus))
+
+
+def _cheapest_blend(cost: NDArray[np.float64], surplus: NDArray[np.float64]) -> float:
+    """Least cost of a mix whose surplus of quality is not negative: one column, or two that balance."""
+    good, poor = surplus >= 0, surplus < 0
+    if not good.any():
+        return inf
+    best = float(cost[good].min())
+    if poor.any():
+        share = -surplus[poor][None] / (surplus[good][:, None] - surplus[poor][None])
+        best = min(best, float((share * cost[good][:, None] + (1 - share) * cost[poor][None]).min()))
+    return best
+
+
+def _usd_per_gpu(problem: Problem, column: Column) -> float:
+    return min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
 
 
 def _without_hopeless(section: Section, ceiling: float) -> Section:
     """For one workload: without the columns that no plan below the ceiling can use."""
     problem = section.problem
-    if len(problem.demands) > 1 or ceiling == inf:
+    if len(problem.demands) > 1 or ceiling == inf or problem.demands[0].mean_quality is not None:
         return section
     top = ceiling * (1 + 1e-9)
     if problem.rules.pools_per_workload == 1:
@@ -178,9 +196,18 @@ def _without_hopeless(section: Section, ceiling: float) -> Section:
     return Section(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
 
 
+def _capped(section: Section, ceiling: float) -> Section:
+    """The section with the best cost so far as its budget: a location that cannot beat it is soon known to be infeasible."""
+    if ceiling == inf:
+        return section
+    rules = section.problem.rules
+    budget = min(ceiling, rules.budget if rules.budget is not None else inf)
+    return replace(section, problem=replace(section.problem, rules=replace(rules, budget=budget)))
+
+
 def _replica_waste(problem: Problem, column: Column, usd_per_unit: float) -> float:
     """What one replica costs beyond the value of all it can carry."""
-    per_gpu = min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
+    per_gpu = _usd_per_gpu(problem, column)
     most = max(t.capacity for t in column.tiers[0]) * problem.rules.max_slo_load
     return column.gpus * per_gpu - most * usd_per_unit
 

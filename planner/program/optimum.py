@@ -10,25 +10,37 @@ from planner.program.objective import polish
 from planner.program.problem import ChosenPool, Problem, Solution
 from planner.program.solver import Limits, Outcome, optimise
 
+POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than the answer
 EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
 
 def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
     """The cheapest plan of a problem, ties broken (``tidy``) towards fewest pools, fewest GPUs, highest quality."""
     built = build(problem)
-    outcome = optimise(built.program, limits)
-    solution = _solution(built, outcome)
-    if not (tidy and solution.found and outcome.status == "optimal" and len(built.program.y)):
+    solution = _solution(built, optimise(built.program, limits))
+    return tidied(problem, solution, limits) if tidy and built.program.counted else solution
+
+
+def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:
+    """The tidiest plan of the same cost on the same offers; the solution itself where none is found soon."""
+    if solution.status != "optimal":
         return solution
+    better = _tidiest(problem, solution, limits)
+    if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:
+        return solution
+    return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, held=better.held)
+
+
+def _tidiest(problem: Problem, solution: Solution, limits: Limits) -> Solution:
+    here = [(i, tuple(o for o in c.offers if o in solution.held)) for i, c in enumerate(problem.columns)]
+    kept = [(i, offers) for i, offers in here if offers]
+    smaller = replace(problem, columns=tuple(replace(problem.columns[i], offers=offers) for i, offers in kept))
+    built = build(smaller)
     built.program.pool_columns = [pool.column for pool in built.pools]
-    polish(built.program, problem, solution.cost)
-    better = optimise(built.program, replace(limits, gap=0.0))
-    if better.status not in ("optimal", "feasible"):
-        return solution
-    tidied = _solution(built, better)
-    if tidied.cost > solution.cost * (1 + 1e-7) + 1e-7:
-        return solution
-    return replace(tidied, status=solution.status, bound=min(solution.bound, tidied.cost), gap=solution.gap, variables=solution.variables, constraints=solution.constraints)
+    polish(built.program, smaller, solution.cost)
+    found = _solution(built, optimise(built.program, replace(limits, gap=0.0, nodes=POLISH_NODES)))
+    whole = tuple(replace(c, pool=replace(c.pool, column=kept[c.pool.column][0])) for c in found.pools)
+    return replace(found, pools=whole)
 
 
 def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:

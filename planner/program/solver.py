@@ -29,6 +29,7 @@ class Limits:
     gap: float = 0.001
     time_limit_s: float = 30.0
     seed: int = 0
+    nodes: int | None = None  # search at most so many: unlike time, the same on every machine
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def optimise(m: Any, limits: Limits) -> Outcome:
         ("mip_feasibility_tolerance", 1e-7),
     ):
         highs.setOptionValue(name, value)
+    if limits.nodes is not None:
+        highs.setOptionValue("mip_max_nodes", limits.nodes)
     with _interruptible(highs):
         highs.run()
     return _read(highs, variables, rows)

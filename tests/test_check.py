@@ -1,0 +1,266 @@
+"""The independent check agrees with good plans, and every family of it catches a plan with one number changed."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner import Scenario, load_catalog, solve
+from planner.check.check import Report, check_plan
+from planner.check.packing import settle
+from planner.plan import Plan
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "one": {"workload": [{"qps": 20, "min_quality": 0.6}]},
+    "in flight": {"workload": [{"concurrency": 300, "min_quality": 0.6}]},
+    "instances": {"workload": [{"qps": 30, "min_quality": 0.8}], "supply": {"kinds": ["hyperscaler"]}},
+    "pools": {"workload": [{"qps": 150, "min_quality": 0.7}], "policy": {"max_pools": 3}},
+    "spare": {"workload": [{"qps": 60, "min_quality": 0.7}], "policy": {"spare_replicas": 2, "max_slo_load": 0.8}},
+    "random": {"workload": [{"qps": 60, "min_quality": 0.7}], "policy": {"router": "random"}},
+    "thinking": {"workload": [{"qps": 2, "models": ["Qwen/Qwen3-4B-Thinking-2507"], "slo": {"e2e_p95": "300s", "ttft_p95": "200s"}, "output_factor": 8}]},
+    "shared": {"workload": [{"name": f"tenant {i}", "qps": 1, "min_quality": 0.6, "output_tokens": 100 * (i + 1)} for i in range(3)]},
+    "two": {
+        "workload": [
+            {"name": "chat", "qps": 30, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"]},
+            {"name": "code", "qps": 10, "models": ["Qwen/Qwen3-30B-A3B-Instruct-2507-FP8"], "input_tokens": 3000, "slo": {"ttft_p99": "3s"}},
+        ]
+    },
+}
+
+
+@cache
+def planned(question: str) -> Plan:
+    return solve(Scenario.model_validate(QUESTIONS[question]), load_catalog(), compare=False)
+
+
+def check(plan: Plan) -> Report:
+    return check_plan(plan, load_catalog())
+
+
+def families(plan: Plan) -> set[str]:
+    return {b.name for b in check(plan).breaches}
+
+
+def changed(plan: Any, *path: str | int, to: Any) -> Any:
+    """A copy with one value deep inside changed: ``to``, or what ``to`` makes of the old value."""
+    if not path:
+        return to(plan) if callable(to) else to
+    key, *rest = path
+    if isinstance(key, int):
+        return (*plan[:key], changed(plan[key], *rest, to=to), *plan[key + 1 :])
+    if isinstance(plan, dict):
+        return {**plan, key: changed(plan.get(key), *rest, to=to)}
+    return plan.model_copy(update={key: changed(getattr(plan, key), *rest, to=to)})
+
+
+def more(value: float) -> float:
+    return value * 1.1
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_agrees_with_good_plans(question: str) -> None:
+    report = check(planned(question))
+    assert report.breaches == ()
+    assert report.ok and len(report.checks) == 14
+
+
+def test_reads_a_plan_back_from_json() -> None:
+    assert check(Plan.model_validate_json(planned("one").to_json())).ok
+
+
+ONE_NUMBER: list[tuple[str, str, tuple[str | int, ...], Any]] = [
+    ("demand", "one", ("workloads", 0, "qps"), more),
+    ("demand", "one", ("workloads", 0, "routing", 0, "qps"), more),
+    ("demand", "one", ("workloads", 0, "demand", "value"), more),
+    ("demand", "one", ("workloads", 0, "slo", 0, "limit_ms"), more),
+    ("demand", "in flight", ("workloads", 0, "routing", 0, "qps"), more),
+    ("demand", "in flight", ("workloads", 0, "concurrency"), more),
+    ("demand", "two", ("deployments", 0, "qps"), more),
+    ("candidate", "one", ("deployments", 0, "precision"), lambda v: "fp8" if v == "bf16" else "bf16"),
+    ("candidate", "one", ("deployments", 0, "checkpoint"), "nobody/nothing"),
+    ("candidate", "one", ("deployments", 0, "model"), "another"),
+    ("candidate", "thinking", ("deployments", 0, "output_factor"), more),
+    ("memory", "one", ("deployments", 0, "memory_gib", "weights"), more),
+    ("memory", "one", ("deployments", 0, "memory_gib", "total"), more),
+    ("capacity", "one", ("deployments", 0, "capacity_qps_per_replica"), more),
+    ("capacity", "one", ("deployments", 0, "slo_load"), more),
+    ("capacity", "one", ("deployments", 0, "evidence", "step_time_factor"), more),
+    ("capacity", "one", ("deployments", 0, "evidence", "tier"), "imagined"),
+    ("capacity", "one", ("scenario", "policy", "max_slo_load"), 0.2),
+    ("capacity", "in flight", ("deployments", 0, "capacity_in_flight_per_replica"), more),
+    ("slo", "one", ("workloads", 0, "predicted", "ttft_ms", "p95"), more),
+    ("slo", "two", ("workloads", 1, "predicted", "e2e_ms", "mean"), more),
+    ("quality", "one", ("deployments", 0, "quality", "score"), more),
+    ("quality", "one", ("deployments", 0, "quality", "margin"), more),
+    ("quality", "one", ("deployments", 0, "quality", "self_reported"), lambda v: not v),
+    ("quality", "one", ("workloads", 0, "mean_quality_served"), more),
+    ("quality", "one", ("scenario", "workload", 0, "mean_quality"), 0.99),
+    ("offers", "one", ("purchases", 0, "usd_per_hour"), more),
+    ("offers", "one", ("purchases", 0, "region"), "nowhere"),
+    ("offers", "one", ("purchases", 0, "as_of"), "1999-01-01"),
+    ("offers", "one", ("scenario", "supply", "kinds"), ["serverless"]),
+    ("offers", "one", ("scenario", "supply", "geographies"), ["nowhere"]),
+    ("packing", "one", ("purchases", 0, "gpus_idle"), 1),
+    ("packing", "one", ("gpus_used",), 99),
+    ("packing", "instances", ("purchases", 0, "gpus_held"), 99),
+    ("limits", "one", ("scenario", "policy", "budget"), "0.5/h"),
+    ("limits", "instances", ("scenario", "supply", "max_gpus"), 1),
+    ("policy", "two", ("scenario", "policy", "max_models"), 1),
+    ("cost", "one", ("cost", "usd_per_month"), more),
+    ("cost", "one", ("cost", "usd_per_million_output_tokens"), more),
+    ("cost", "one", ("cost", "usd_per_thousand_requests"), more),
+    ("cost", "in flight", ("cost", "usd_per_million_total_tokens"), more),
+    ("cost", "instances", ("cost", "idle_usd_per_hour"), lambda v: v + 0.02),
+    ("cost", "one", ("deployments", 0, "usd_per_hour"), more),
+    ("bound", "one", ("gap",), 0.5),
+    ("bound", "one", ("bound_usd_per_hour",), more),
+    ("catalogue", "one", ("catalog_hash",), "0" * 16),
+    ("structure", "one", ("workloads", 0, "routing", 0, "deployment"), 7),
+    ("structure", "one", ("workloads", 0, "name"), "another"),
+    ("structure", "one", ("purchases", 0, "instances"), 0),
+    ("scenario", "one", ("scenario", "workload", 0, "qps"), -1),
+]
+
+
+@pytest.mark.parametrize(("family", "question", "path", "to"), ONE_NUMBER, ids=[f"{f} {'.'.join(map(str, p))}" for f, _, p, _ in ONE_NUMBER])
+def test_one_changed_number_is_caught_by_its_family(family: str, question: str, path: tuple[str | int, ...], to: Any) -> None:
+    plan = planned(question)
+    if path[0] == "scenario":  # a plan carries its scenario as JSON, with lists
+        plan = plan.model_copy(update={"scenario": {**plan.scenario, "workload": tuple(plan.scenario["workload"])}})
+    assert families(changed(plan, *path, to=to)) == {family}
+
+
+def test_a_quota_is_checked_for_its_gpu() -> None:
+    plan = planned("instances")
+    p = plan.purchases[0]
+    enough, short = ({p.gpu: plan.gpus_held}, {p.gpu.lower(): p.gpus_held - 1})
+    assert families(changed(plan, "scenario", "supply", "quota", to=enough)) == set()
+    assert families(changed(plan, "scenario", "supply", "quota", to=short)) == {"limits"}
+
+
+def test_names_are_those_of_the_catalogue() -> None:
+    plan = planned("one")
+    assert "candidate" in families(changed(plan, "deployments", 0, "gpu", to="no GPU"))
+    for name in (plan.deployments[0].model, plan.deployments[0].checkpoint.upper()):
+        assert families(changed(plan, "scenario", "policy", "exclude_models", to=[name])) == {"candidate"}
+
+
+def test_a_workload_on_too_many_deployments() -> None:
+    plan = planned("spare")
+    routes = tuple(plan.workloads[0].routing[0].model_copy(update={"deployment": i, "share": 0.5}) for i in (0, 1))
+    twice = plan.model_copy(update={"deployments": (*plan.deployments, changed(plan.deployments[0], "gpu", to="L4"))})
+    split = changed(twice, "workloads", 0, "routing", to=routes)
+    where = {b.where for b in check(changed(split, "scenario", "policy", "max_gpu_types", to=1)).breaches if b.name == "policy"}
+    assert where == {"requests", "max_gpu_types"}
+
+
+def test_traffic_that_is_not_routed_is_missed() -> None:
+    assert "demand" in families(changed(planned("one"), "workloads", 0, "routing", 0, "share", to=0.9))
+
+
+def test_more_sequences_than_find_room() -> None:
+    assert "memory" in families(changed(planned("one"), "deployments", 0, "max_num_seqs", to=100_000))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_never_passes(value: float) -> None:
+    latency = ("workloads", 0, "predicted", "tpot_ms", "p95")
+    for path in (("cost", "usd_per_hour"), ("deployments", 0, "slo_load"), latency, ("gap",), ("deployments", 0, "usd_per_hour")):
+        assert families(changed(planned("one"), *path, to=value))
+
+
+def test_a_replica_less_than_needed_breaks_capacity() -> None:
+    plan = planned("spare")
+    fewer = changed(plan, "scenario", "policy", "spare_replicas", to=3)
+    assert {b.name for b in check(fewer).breaches} >= {"capacity"}
+
+
+def test_a_tighter_limit_is_missed_at_the_predicted_service() -> None:
+    plan = planned("one")
+    limit = plan.workloads[0].predicted.tpot_ms.p50  # half of the requests are slower than that
+    asked = {**plan.scenario["workload"][0], "slo": {"ttft_p95": "2s", "tpot_p95": f"{limit}ms"}}
+    tighter = changed(changed(plan, "workloads", 0, "slo", 1, "limit_ms", to=limit), "scenario", "workload", to=[asked])
+    assert plan.workloads[0].slo[1].metric == "tpot"
+    assert families(tighter) >= {"capacity", "slo"}
+
+
+def test_replicas_without_instances_are_not_placed() -> None:
+    plan = planned("instances")
+    replicas = plan.deployments[0].replicas + 20
+    grown = changed(changed(plan, "deployments", 0, "replicas", to=replicas), "deployments", 0, "hosts", 0, "replicas", to=lambda n: n + 20)
+    found = [b for b in check(grown).breaches if b.name == "packing"]
+    assert any("no room for replica" in b.what or "are needed" in b.what for b in found)
+
+
+@given(st.sampled_from([1, 2, 4, 6, 8, 16]), st.integers(1, 4), st.lists(st.sampled_from([1, 2, 4, 8]), max_size=24))
+def test_placing_succeeds_exactly_where_the_packing_rows_hold(size: int, instances: int, replicas: list[int]) -> None:
+    replicas = sorted((g for g in replicas if g <= size), reverse=True)
+    taken = [0] * instances
+    placed = all(settle(taken, g, size) for g in replicas)
+    rows = all(sum(g // s for g in replicas if g >= s) <= size // s * instances for s in (1, 2, 4, 8) if s <= size)
+    assert placed == rows
+
+
+def test_a_replica_over_several_instances_takes_them_whole() -> None:
+    taken = [0, 0, 0]
+    assert settle(taken, 16, 8) and taken == [8, 8, 0]
+    assert not settle(taken, 16, 8) and settle(taken, 8, 8)
+
+
+CAPACITIES = """candidate,gpu,gpus,usd_per_hour,class,max_qps
+small,L4,1,0.8,chat,5
+small,L4,1,0.8,code,2
+large,H100,2,5.0,chat,40
+large,H100,2,5.0,code,22
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Plan:
+    (tmp_path / "capacities.csv").write_text(CAPACITIES)
+    (tmp_path / "demand.csv").write_text("class,qps\nchat,33\ncode,9\n")
+    tables = {"capacities": str(tmp_path / "capacities.csv"), "demand": str(tmp_path / "demand.csv")}
+    return solve(Scenario.model_validate({"tables": tables}), compare=False)
+
+
+OWN_NUMBER: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("demand", ("workloads", 0, "qps"), more),
+    ("capacity", ("deployments", 0, "slo_load"), more),
+    ("capacity", ("scenario", "policy", "max_slo_load"), 0.1),
+    ("packing", ("deployments", 0, "gpus"), 99),
+    ("limits", ("scenario", "supply", "max_gpus"), 1),
+    ("limits", ("scenario", "policy", "budget"), "0.5/h"),
+    ("cost", ("cost", "usd_per_month"), more),
+    ("cost", ("deployments", 0, "usd_per_hour"), more),
+    ("bound", ("gap",), 0.5),
+    ("structure", ("deployments", 0, "checkpoint"), "nobody"),
+]
+
+
+@pytest.mark.parametrize(("family", "path", "to"), OWN_NUMBER, ids=[f"{f} {'.'.join(map(str, p))}" for f, p, _ in OWN_NUMBER])
+def test_plans_from_own_tables(own: Plan, family: str, path: tuple[str | int, ...], to: Any) -> None:
+    assert check_plan(own, None).breaches == ()
+    assert {b.name for b in check_plan(changed(own, *path, to=to), None).breaches} == {family}
+
+
+def test_own_tables_that_are_gone_are_said(own: Plan) -> None:
+    Path(own.scenario["tables"]["demand"]).unlink()
+    assert {b.name for b in check_plan(own, None).breaches} == {"tables"}
+
+
+def test_own_tables_that_changed_since_are_noticed(own: Plan) -> None:
+    Path(own.scenario["tables"]["demand"]).write_text("class,qps\nchat,99\ncode,9\n")
+    assert {b.name for b in check_plan(own, None).breaches} >= {"demand", "capacity"}
+
+
+def test_uses_nothing_that_made_the_plan() -> None:
+    for file in Path(check_plan.__code__.co_filename).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            assert not any(n.startswith(("planner.candidates", "planner.program", "planner.planning")) for n in names), f"{file.name}: {names}"
