@@ -43,17 +43,21 @@ def optimum(problem: Problem, most_cases: int = 60_000) -> float:
         n = tuple(int(count) for count in cases[i])
         if least[i] >= best:
             break
-        if carries(problem, ways, n):
-            best = min(best, placement.cost(_replicas(problem, ways, n)))
+        cost = placement.cost(_replicas(problem, ways, n))
+        if cost < best and carries(problem, ways, n):
+            best = cost
     return best
 
 
 def _promising(problem: Problem, ways: Sequence[Deployment], cases: np.ndarray) -> np.ndarray:
-    """The cases that could carry each workload if it were the only one."""
+    """The cases that could carry each workload if it were the only one, with no more GPUs in use than may be held."""
     in_service = np.maximum(cases - problem.rules.spare_replicas, 0) * problem.rules.max_slo_load
     keep = np.ones(len(cases), dtype=bool)
     for w, demand in enumerate(problem.demands):
         keep &= in_service @ np.array([d.rates.get(w, 0.0) for d in ways]) >= demand.rate * (1 - TOLERANCE)
+    columns = [problem.columns[d.column] for d in ways]
+    for gpu, most in [*problem.rules.quota.items(), *([(None, problem.rules.max_gpus)] if problem.rules.max_gpus is not None else [])]:
+        keep &= cases @ np.array([c.gpus if gpu in (None, c.gpu) else 0 for c in columns]) <= most
     return cases[keep]
 
 
@@ -140,6 +144,8 @@ class Placement:
     def _cost(self, replicas: Replicas) -> float:
         offers = self.problem.offers
         most = [sum(-(-g // offers[o].gpus) for g, hosts in replicas if o in hosts) for o in range(len(offers))]
+        if np.prod([m + 1.0 for m in most]) > 5_000:
+            raise TooLarge
         held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*(range(m + 1) for m in most)))
         return next((cost for cost, n in held if self._permitted(n, cost) and fits(offers, replicas, n)), inf)
 

@@ -154,11 +154,16 @@ def test_a_workload_that_nothing_serves_is_infeasible() -> None:
     assert solve(problem([5, 1], [column("a", {0: 5})], [offer(1, 1)])).status == "infeasible"
 
 
+def test_nothing_to_serve_with_is_infeasible() -> None:
+    assert solve(problem([5], [column("a", {})], [offer(1, 1)])).status == "infeasible"
+    assert solve(problem([5], [], [])).status == "infeasible"
+
+
 def test_ties_go_to_fewer_pools_then_fewer_gpus_then_quality() -> None:
     offers = [offer(1, 2), offer(2, 2, "B"), offer(1, 2, "C")]
     columns = [
         column("a", {0: 5}, (0,), quality={0: 0.5}),
-        column("b", {0: 5}, (1,), 1, "B", quality={0: 0.9}),
+        column("b", {0: 5}, (1,), 2, "B", quality={0: 0.9}),
         column("c", {0: 5}, (2,), 1, "C", quality={0: 0.6}),
     ]
     found = solve(problem([10], columns, offers, pools_per_workload=2, mix=True))
@@ -340,7 +345,8 @@ def small(draw: st.DrawFn) -> Problem:
         shared = {w: r * 0.75 for w, r in rates.items()} if len(rates) > 1 and draw(st.booleans()) else {}
         quality = {w: draw(st.integers(0, 10)) / 10 for w in rates}
         hosts = tuple(o for o, x in enumerate(offers) if x.gpu == gpu)
-        columns.append(column(f"c{c}", rates, hosts, draw(st.sampled_from([1, 2, 4, 8])), gpu, shared, quality=quality, checkpoint=f"k{c % 2}"))
+        columns.append(column(f"c{c}", rates, hosts, draw(sizes), gpu, shared, quality=quality, checkpoint=f"k{c % 2}"))
+    assume(any(c.tiers for c in columns))
     rules = Rules(
         max_slo_load=draw(st.sampled_from([1.0, 0.7])),
         spare_replicas=draw(st.integers(0, 1)),

@@ -17,7 +17,7 @@ from planner.candidates.eligibility import Eligible, eligibility
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Architecture, Card, Gpu, Offer
 from planner.performance.coefficients import Coefficients, load_coefficients
-from planner.performance.evidence import Evidence, evidence
+from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
@@ -72,6 +72,11 @@ class Survey:
     physics: tuple[Physics, ...]  # one per workload
     excluded: Counter[str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the rows of ``replicas.architectures``."""
+        return tuple(dict.fromkeys(s.card.name for s in self.shapes))
+
     def eligible_on(self, row: int) -> list[int]:
         """Indices of the eligible checkpoints that a row stands for."""
         return [int(i) for i in np.flatnonzero(self.shape_of == self.shape[row])]
@@ -88,7 +93,7 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
     names = tuple(dict.fromkeys(s.card.name for s in shapes))
     found = evidence(replicas, names, catalog.measured)
-    factor = coefficients.step_factor(found.tier, scenario.policy.confidence)
+    factor = step_shift(found, replicas, names, coefficients, scenario.policy.confidence)
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
     physics = tuple(
         _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, coefficients, factor, scenario)
@@ -102,8 +107,14 @@ def curves_of(survey: Survey, w: int, rows: Ints, confidence: float | None = Non
     unique, back = np.unique(rows, return_inverse=True)
     part = survey.replicas.take(unique).compact()
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
-    factor = survey.step_factor[unique] if confidence is None else survey.coefficients.step_factor(survey.evidence.tier[unique], confidence)
+    factor = survey.step_factor[unique] if confidence is None else _shift_at(survey, unique, confidence)
     return step_curves(part, mix, survey.coefficients).scaled(factor).take(back)
+
+
+def _shift_at(survey: Survey, rows: Ints, confidence: float) -> Floats:
+    """Step factors of rows at another confidence."""
+    found = Evidence(survey.evidence.tier[rows], survey.evidence.nearest[rows])
+    return step_shift(found, survey.replicas.take(rows), survey.names, survey.coefficients, confidence)
 
 
 def length_mix(workload: Workload, factor: float) -> LengthMix:

@@ -14,7 +14,7 @@ from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import Gpu
 from planner.performance.capacity import Capacity, Limit, capacity, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
-from planner.performance.evidence import evidence
+from planner.performance.evidence import evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
@@ -129,7 +129,7 @@ def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
     for name, seconds in workload.slo.items():
         metric, _, percentile = name.rpartition("_p")
         if metric == "ttft" and factor > 1:
-            found.append(Limit("e2e", seconds, float(percentile), 1 - 1 / factor))
+            found.append(Limit("e2e", seconds, float(percentile), (factor - 1) / factor))
         else:
             found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # the scenario knows no other metric
     return tuple(found)
@@ -172,7 +172,7 @@ def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
 def _step_factor(replica: Replicas, served: Served, catalog: Catalog, coefficients: Coefficients, confidence: float) -> tuple[int, Floats]:
     """Evidence tier, and the factor on the step curve at the scenario's confidence."""
     found = evidence(replica, (served.card.name,), catalog.measured)
-    return int(found.tier[0]), coefficients.step_factor(found.tier, confidence)
+    return int(found.tier[0]), step_shift(found, replica, (served.card.name,), coefficients, confidence)
 
 
 def _fit(

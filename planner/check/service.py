@@ -77,7 +77,7 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     load = sum(case.flow(v, index) / _stated_capacity(case, index, v, built.fits[v]) for v in built.serves if v in built.fits)
     rate = load * able / d.replicas * fit.qps_per_unit
     seqs = np.array([fit.max_num_seqs], dtype=np.int64)
-    return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), 1 - 1 / fit.factor)
+    return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), (fit.factor - 1) / fit.factor)
 
 
 def _stated_capacity(case: Case, index: int, w: int, fit: Fit) -> float:
