@@ -144,7 +144,7 @@ class Placement:
     def _cost(self, replicas: Replicas) -> float:
         offers = self.problem.offers
         most = [sum(-(-g // offers[o].gpus) for g, hosts in replicas if o in hosts) for o in range(len(offers))]
-        if np.prod([m + 1.0 for m in most]) > 5_000:
+        if np.prod([m + 1.0 for m in most]) > 2_000:
             raise TooLarge
         held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*(range(m + 1) for m in most)))
         return next((cost for cost, n in held if self._permitted(n, cost) and fits(offers, replicas, n)), inf)

@@ -159,16 +159,13 @@ def test_nothing_to_serve_with_is_infeasible() -> None:
     assert solve(problem([5], [], [])).status == "infeasible"
 
 
-def test_ties_go_to_fewer_pools_then_fewer_gpus_then_quality() -> None:
-    offers = [offer(1, 2), offer(2, 2, "B"), offer(1, 2, "C")]
-    columns = [
-        column("a", {0: 5}, (0,), quality={0: 0.5}),
-        column("b", {0: 5}, (1,), 2, "B", quality={0: 0.9}),
-        column("c", {0: 5}, (2,), 1, "C", quality={0: 0.6}),
-    ]
-    found = solve(problem([10], columns, offers, pools_per_workload=2, mix=True))
-    assert found.held == {2: 2}  # 2 × $2 in any way: one pool, of one GPU each, and of those the better
-    assert found.cost == pytest.approx(4)
+def test_ties_on_the_same_offers_go_to_fewer_pools_then_higher_quality() -> None:
+    # 2 × $2 whether two of a, two of b or one of each.
+    columns = [column("a", {0: 5}, quality={0: 0.5}), column("b", {0: 5}, quality={0: 0.6}), column("c", {0: 5}, quality={0: 0.4})]
+    for order in itertools.permutations(columns):
+        found = solve(problem([10], list(order), [offer(1, 2)], pools_per_workload=2, mix=True))
+        assert found.cost == pytest.approx(4)
+        assert [(order[p.pool.column].name, p.replicas) for p in found.pools] == [("b", {0: 2})]
 
 
 @pytest.mark.parametrize(
@@ -334,9 +331,8 @@ whole_numbers = st.integers(1, 20).map(float)
 def small(draw: st.DrawFn) -> Problem:
     """Whole-number rates and prices, so that ties and exact fits are common."""
     gpus = draw(st.lists(st.sampled_from("ABC"), min_size=1, max_size=2, unique=True))
-    offers = [
-        offer(draw(st.sampled_from([1, 2, 4, 8])), draw(whole_numbers), g, draw(st.sampled_from("xy"))) for g in gpus for _ in range(draw(st.integers(1, 2)))
-    ]
+    sizes, places = st.sampled_from([1, 2, 4, 8]), st.sampled_from("xy")
+    offers = [offer(draw(sizes), draw(whole_numbers), g, draw(places)) for g in gpus for _ in range(draw(st.integers(1, 2)))]
     workloads = draw(st.integers(1, 2))
     columns = []
     for c in range(draw(st.integers(1, 4))):

@@ -23,13 +23,25 @@ class Variant:
 
     difference: str
     scenario: Scenario
-    narrower: bool = True  # admits less than the scenario: its cost cannot be lower
+    why: str = ""  # where price and throughput do not tell
 
 
 def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
     """Up to six plans that differ in structure, and notes on what looser rules would save."""
-    options = tuple(_alternative(v, points, plan) for v in _variants(found.market.scenario, plan)[:MOST])
-    return options, _savings(found, points, plan)
+    options = [_alternative(v, points, plan) for v in _variants(found.market.scenario, plan)[:MOST]]
+    return _merged(options), _savings(found, points, plan)
+
+
+def _merged(options: list[Alternative]) -> tuple[Alternative, ...]:
+    """Questions that have one answer become one alternative."""
+    kept: list[Alternative] = []
+    for option in options:
+        twin = next((k for k in kept if option.feasible and (k.deployments, k.purchases) == (option.deployments, option.purchases)), None)
+        if twin is None:
+            kept.append(option)
+        else:
+            kept[kept.index(twin)] = twin.model_copy(update={"difference": f"{twin.difference}; {option.difference}"})
+    return tuple(kept)
 
 
 def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
@@ -75,7 +87,9 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     found: list[Variant] = []
     if any(k != "hyperscaler" for k in s.kinds) and any(b.kind != "hyperscaler" for b in plan.purchases):
         found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
-    found.append(Variant("one more spare replica" if p.spare_replicas else "one spare replica", _policy(scenario, spare_replicas=p.spare_replicas + 1)))
+    spare = p.spare_replicas + 1
+    survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"
+    found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", _policy(scenario, spare_replicas=spare), survives))
     models = tuple(sorted({d.model for d in plan.deployments}))
     gpus = tuple(sorted({d.gpu for d in plan.deployments}))
     providers = tuple(sorted({b.provider for b in plan.purchases}))
@@ -102,7 +116,7 @@ def _alternative(variant: Variant, points: Points, plan: Plan) -> Alternative:
         feasible=True,
         cost=cost,
         premium=found.cost / plan.cost.usd_per_hour - 1,
-        why=_why(found, chosen, plan),
+        why=variant.why or _why(found, chosen, plan),
         deployments=tuple(_brief(c, points) for c in chosen),
         purchases=tuple(bought),
     )
@@ -127,14 +141,15 @@ def _brief(c: Chosen, points: Points) -> Brief:
 
 
 def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
-    """Price and throughput per GPU against the plan's, and GPUs that stand idle in whole instances."""
+    """Where it is worse than the plan: price per GPU, throughput per GPU, GPUs that stand idle in whole instances."""
     used = sum(found.market.problem.columns[c.pool.pool.column].gpus * c.pool.total for c in chosen)
     held = sum(found.market.problem.offers[o].gpus * n for o, n in found.solution.held.items())
-    qps = sum(c.qps(w) for c in chosen for w in c.pool.traffic)
-    ours = sum(w.qps for w in plan.workloads)
-    text = f"${found.cost / held:.2f} per GPU-hour against ${plan.cost.usd_per_hour / plan.gpus_held:.2f}, {qps / used:.3g} req/s per GPU against {ours / plan.gpus_used:.3g}"
-    idle = held - used
-    return text + (f"; {idle} of {held} GPUs idle in whole instances" if idle else "")
+    price, ours = found.cost / held, plan.cost.usd_per_hour / plan.gpus_held
+    rate, our_rate = sum(c.qps(w) for c in chosen for w in c.pool.traffic) / used, sum(w.qps for w in plan.workloads) / plan.gpus_used
+    parts = [] if abs(price / ours - 1) < 0.01 else [f"${price:.2f} per GPU-hour against ${ours:.2f}"]
+    parts += [] if abs(rate / our_rate - 1) < 0.01 else [f"{rate:.3g} req/s per GPU against {our_rate:.3g}"]
+    parts += [f"{held - used} of {held} GPUs idle in whole instances"] if held > used else []
+    return "; ".join(parts) or "as cheap as the plan"
 
 
 def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
@@ -147,5 +162,5 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
             if saved > 5e-4:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")
             else:
-                notes.append(f"{what} would save {'nothing' if other.solution.status != 'unknown' else 'nothing found in 2 s'}")
+                notes.append(f"{what} would save nothing" + (f" that {COMPARISON_TIME_S:g} s of search find" if other.solution.status == "unknown" else ""))
     return tuple(notes)

@@ -100,29 +100,40 @@ def warnings(survey: Survey, chosen: Sequence[Chosen], deployments: Sequence[Dep
     """What may make the plan wrong."""
     found: list[str] = []
     for c, d in zip(chosen, deployments, strict=True):
-        found += _quality_warnings(d) + _evidence_warnings(survey, c, d)
+        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, c, d)
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
         if d.slo_load_one_replica_lost is None:
             found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
-            found.append(f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.2f}: the SLO is missed (--spare-replicas 1)")
+            found.append(f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)")
     found += _price_warnings(survey, deployments, bought)
     for api in apis:
         if api.same_model and api.usd_per_hour > 3 * cost:
             found.append(f"the plan costs {api.usd_per_hour / cost:.1f} times less than the cheapest API of {api.model}; APIs carry margin and idle time, but check the predicted throughput before buying")
+    found += [
+        f"{a.workload}: the hosted API of {a.model} at {a.provider} costs ${a.usd_per_hour:,.2f}/h, less than renting: at this rate the API is the honest answer"
+        for a in apis
+        if len(survey.scenario.workload) == 1 and a.usd_per_hour < cost
+    ]
     return tuple(dict.fromkeys(found))
 
 
-def _quality_warnings(d: Deployment) -> list[str]:
+def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     q, found = d.quality, []
     if q is None:
         return []
     if q.self_reported:
         found.append(f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is self-reported")
-    if q.derived:
-        found.append(f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured")
+    recovery = survey.catalog.recoveries.get(c.eligible.served.checkpoint.scheme)
+    if q.derived and recovery:
+        lowest = q.score / recovery.factor * recovery.lowest
+        below = ", below the floor" if q.margin is not None and lowest < q.score - q.margin else ""
+        found.append(
+            f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured; "
+            f"at the worst of {recovery.pairs} published {recovery.scheme} pairs it would be {lowest:.4g}{below}"
+        )
     return found
 
 
