@@ -270,10 +270,11 @@ def test_equals_enumeration(part: int) -> None:
 
 
 def tiny() -> Problem:
-    """Two workloads, two candidates of which one may be shared and pools from two replicas, two instance sizes at two locations."""
+    """Two workloads, three candidates of which one may be shared and pools from two replicas, three instance sizes, two locations."""
     columns = (
         Column("a", "m", "k", "A", 1, {0: (Tier(1, 4.0), Tier(2, 5.0))}, {0: 3.0, 1: 2.0}, (0, 1), {0: 0.8, 1: 0.7}),
         Column("b", "n", "l", "B", 4, {0: (Tier(1, 20.0),)}, {}, (2,), {0: 0.5}, {0: 2.0}),
+        Column("c", "m", "k", "A", 2, {1: (Tier(1, 6.0),)}, {}, (1,), {1: 0.7}),
     )
     offers = (offer(1, 2.0, location="x"), offer(4, 7.0, location="x"), offer(8, 20.0, "B", "y"))
     rules = Rules(0.9, 1, 2, False, 1, 1, 1, 16, 100.0, {"A": 8})
@@ -317,7 +318,7 @@ def test_size_of_the_program() -> None:
     """A changed number of rows or columns is a changed formulation."""
     m = build(tiny()).program
     assert {v.name: len(v) for v in m.component_objects(pyomo.environ.Var)} == {
-        **{"x": 5, "n": 7, "I": 3, "y": 4, "z": 2, "v": 3, "slack": 0},
+        **{"x": 6, "n": 8, "I": 3, "y": 5, "z": 2, "v": 3, "slack": 0},
         **{"used_model": 2, "used_gpu_type": 2, "used_location": 2},
     }
 

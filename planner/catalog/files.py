@@ -92,22 +92,19 @@ def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of:
 
 def toml_line(text: str, loc: Loc) -> int:
     """The line (1-based) where a key path stands in TOML text; the nearest enclosing table when the key is absent."""
-    lines = text.splitlines()
-    start, table = 0, [str(p) for p in loc if not isinstance(p, int)]
-    index = next((p for p in loc if isinstance(p, int)), None)
-    if index is not None and len(loc) >= 2:
-        name = re.escape(str(loc[0]))
-        heads = [i for i, s in enumerate(lines) if re.match(rf"\s*\[\[\s*{name}\s*\]\]", s)]
-        start = heads[index] if index < len(heads) else 0
-    elif len(table) > 1:
-        name = re.escape(table[0])
-        start = next((i for i, s in enumerate(lines) if re.match(rf"\s*\[\s*{name}\s*\]", s)), 0)
-    key = re.escape(table[-1]) if table else ""
-    for i in range(start, len(lines)):
-        if i > start and len(loc) > 1 and re.match(r"\s*\[", lines[i]):
-            break
-        if re.match(rf"\s*\"?{key}\"?\s*=", lines[i]):
-            return i + 1
+    lines, names = text.splitlines(), [str(p) for p in loc if not isinstance(p, int)]
+    if not names:
+        return 1
+    heads = [i for i, s in enumerate(lines) if re.match(rf"\s*\[\[?\s*\"?{re.escape(names[0])}\"?\s*\]", s)]
+    index = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else 0
+    start = heads[index] if index < len(heads) else 0
+    inner = names[1:] if heads else names
+    for key in reversed(inner):  # the innermost key that begins a line; inline tables hide theirs
+        for i in range(start, len(lines)):
+            if i > start and heads and re.match(r"\s*\[", lines[i]):
+                break
+            if re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", lines[i]):
+                return i + 1
     return start + 1
 
 

@@ -177,7 +177,7 @@ def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
     for name, limit in workload.slo.items():
 
         def works(factor: float, name: str = name, limit: float = limit) -> bool:
-            return _cost(scenario, points, w, slo={**{k: format_duration(v) for k, v in scenario.workload[w].slo.items()}, name: format_duration(limit * factor)}) < inf
+            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: format_duration(limit * factor)}) < inf
 
         if not works(WIDEST):
             continue

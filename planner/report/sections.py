@@ -69,7 +69,8 @@ def _plural(word: str, count: int) -> str:
 
 def _decision(plan: Plan) -> Section:
     proof = "proven optimal" if plan.status == "optimal" else f"not proven optimal: the best possible is {money(plan.bound_usd_per_hour)}/h or more"
-    stock = "" if "quota" in plan.scenario.get("supply", {}) and plan.scenario["supply"]["quota"] else "; no quota assumed"
+    is_own, has_quota = not any(w.predicted for w in plan.workloads), bool(plan.scenario.get("supply", {}).get("quota"))
+    stock = "" if is_own or has_quota else "; no quota assumed"
     first = f"{plan.supply[0].upper()}{plan.supply[1:]}{stock}; {proof} (gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates)."
     binding = (f"Bound by {'; '.join(plan.binding)}.",) if plan.binding else ()
     return Section("Plan", (first, decision(plan), *binding))
@@ -79,7 +80,7 @@ def _purchases(plan: Plan) -> Section:
     rows = tuple(
         (
             f"{p.instances} x {p.instance_type}",
-            f"{p.provider} {p.region}".replace(" any", ""),
+            " ".join(dict.fromkeys(w for w in (p.provider, p.region) if w != "any")),
             f"{p.gpus_held} x {p.gpu}",
             str(p.gpus_idle),
             money(p.usd_per_hour / p.instances, 3),
@@ -94,7 +95,7 @@ def _purchases(plan: Plan) -> Section:
 
 def _deployments(plan: Plan) -> Section:
     rows = tuple(_deployment_row(i, d) for i, d in enumerate(plan.deployments))
-    header = ("#", "checkpoint", "engine", "GPUs", "max_num_seqs", "req/s", "capacity", "in flight", "SLO load", "1 lost", "$/h")
+    header = ("#", "checkpoint", "engine", "GPUs", "req/s", "capacity", "in flight", "SLO load", "1 lost", "$/h")
     return Section("Deployments", grid=Grid(header, rows, header[4:]))
 
 
@@ -102,10 +103,15 @@ def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
     shape = f"{d.gpus} = {d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}"
     flight = f"{d.in_flight_per_replica * d.replicas:,.0f} = {d.replicas} x {d.in_flight_per_replica:,.0f}" if d.in_flight_per_replica is not None else "-"
     lost = "down" if d.slo_load_one_replica_lost is None or isinf(d.slo_load_one_replica_lost) else f"{d.slo_load_one_replica_lost:.2f}"
-    name = d.checkpoint + (" (thinking)" if d.mode == "thinking" else "")
+    name = short(d.checkpoint) + (" (thinking)" if d.mode == "thinking" else "")
     each = f"{d.capacity_qps_per_replica * d.replicas:,.4g} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
-    seqs = str(d.max_num_seqs) if d.max_num_seqs else "-"
-    return (str(i), name, d.engine or "-", shape, seqs, f"{d.qps:,.4g}", each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
+    engine = f"{d.engine}, {d.max_num_seqs} seqs" if d.engine else "-"
+    return (str(i), name, engine, shape, f"{d.qps:,.4g}", each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
+
+
+def short(checkpoint: str) -> str:
+    """A checkpoint's name without its publisher."""
+    return checkpoint.split("/")[-1]
 
 
 def _service(plan: Plan) -> Section:
@@ -137,7 +143,7 @@ def _ms(value: float) -> str:
 def _trust(plan: Plan) -> Section:
     """Quality with its margin, and how the performance is known."""
     rows = tuple((str(i), *_quality_cells(d), *_evidence_cells(d)) for i, d in enumerate(plan.deployments))
-    return Section("How sure", grid=Grid(("#", "quality", "margin", "kind", "tier", "error", "nearest measurement", "memory of one GPU"), rows, ("margin",)))
+    return Section("How sure", grid=Grid(("#", "quality", "margin", "kind", "tier", "error", "nearest measurement", "one GPU's memory"), rows, ("margin",)))
 
 
 def _quality_cells(d: Deployment) -> tuple[str, str, str]:
@@ -148,21 +154,26 @@ def _quality_cells(d: Deployment) -> tuple[str, str, str]:
     return (f"{q.benchmark} {q.score:.4f}", "-" if q.margin is None else f"{q.margin:+.4f}", f"{kind}, {q.as_of}")
 
 
-def _evidence_cells(d: Deployment) -> tuple[str, str, str]:
+def _evidence_cells(d: Deployment) -> tuple[str, str, str, str]:
     e, m = d.evidence, d.memory_gib
     if e is None or m is None:
-        return ("-", "-", "-")
+        return ("-", "-", "-", "-")
     error = f"step x{e.step_time_factor:.2f} for {e.confidence:.0%}"
-    memory = f"{m.weights:.1f} weights + {m.kv_cache:.1f} KV + {m.activations + m.reserve:.1f} other = {m.total:.1f} GiB"
-    return (e.tier, error, f"{e.source.split(': ')[0]}, {e.as_of}", memory)  # type: ignore[return-value]
+    memory = f"{m.weights:.0f} weights + {m.kv_cache:.0f} KV + {m.activations + m.reserve:.0f} other of {m.limit:.0f} GiB"
+    return (e.tier, error, f"{e.source.split(': ')[0]}, {e.as_of}", memory)
 
 
 def _headroom(plan: Plan) -> Section:
-    total, rows = 1.0, []
+    """The steps that add something; the others in one line."""
+    total, rows, idle = 1.0, [], []
     for h in plan.headroom:
         total *= h.factor
-        rows.append((h.step, f"x{h.factor:.2f}", f"x{total:.2f}", h.note))
-    return Section("Headroom", grid=Grid(("step", "factor", "so far", "note"), tuple(rows), ("factor", "so far")))
+        if h.factor > 1.0005:
+            rows.append((h.step, f"x{h.factor:.2f}", f"x{total:.2f}", h.note))
+        else:
+            idle.append(h.step)
+    line = f"From mean demand to what is held: x{total:.2f}. Nothing is added for {', '.join(idle[1:])}." if idle else ""
+    return Section("Headroom", (line,) if line else (), Grid(("step", "factor", "so far", "note"), tuple(rows), ("factor", "so far")) if rows else None)
 
 
 def _routing(plan: Plan) -> Section:
@@ -187,7 +198,7 @@ def _alternative_row(a: Alternative) -> tuple[str, ...]:
 
 def brief(d: Brief) -> str:
     """A deployment in a few words."""
-    return f"{d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}, {d.checkpoint.split('/')[-1]}"
+    return f"{d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}, {short(d.checkpoint)}"
 
 
 def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from planner.catalog.records import Engine, Kind, Precision, Purchase
-from planner.scenario.units import format_duration, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
+from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Flag:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s), PlainSerializer(format_duration, when_used="always")]
-UsdPerHour = Annotated[float, BeforeValidator(parse_usd_per_hour), PlainSerializer(lambda v: f"{v:.12g}/h", when_used="always")]
+UsdPerHour = Annotated[float, BeforeValidator(parse_usd_per_hour), PlainSerializer(lambda v: f"{exact(v)}/h", when_used="always")]
 Quality = Annotated[float, BeforeValidator(parse_share)]
 Rate = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
@@ -33,6 +34,11 @@ METRICS = ("ttft", "tpot", "e2e")
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
 # Spread of prompt and answer lengths in the Azure 2023 conversation trace (19,366 requests): standard deviation / mean.
 DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV = 0.96, 0.77
+
+
+def problem(what: str, *at: str | int) -> PydanticCustomError:
+    """A validation error of several fields, to be shown at one of them (a path from where it is raised)."""
+    return PydanticCustomError("misplaced", "{what}", {"what": what, "at": at})
 
 
 class Part(BaseModel):
@@ -70,7 +76,7 @@ class Workload(Part):
         for name in slo:
             match = re.fullmatch(r"([a-z0-9]+)_p(\d{2}(?:\.\d+)?)", str(name))
             if not match or match.group(1) not in METRICS or not 50 <= float(match.group(2)) <= 99.9:
-                raise ValueError(f"slo has '{name}'; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95")
+                raise problem(f"'{name}' is no limit; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95", "slo")
         given = {name.split("_")[0] for name in slo}
         if given != {"e2e"}:  # who limits E2E alone does not stream; every other SLO gets both streaming limits
             slo = {**{k: format_duration(v) for k, v in DEFAULT_SLO.items() if k.split("_")[0] not in given}, **slo}
@@ -78,9 +84,19 @@ class Workload(Part):
 
     @model_validator(mode="after")
     def _one_demand(self) -> Workload:
-        if (self.qps is None) == (self.concurrency is None):
+        if self.qps is not None and self.concurrency is not None:
+            raise problem(f"workload '{self.name}' has both qps and concurrency; give one", "concurrency")
+        if self.qps is None and self.concurrency is None:
             raise ValueError(f"workload '{self.name}' needs either qps or concurrency")
         return self
+
+    @field_serializer("slo")
+    def _whole_slo(self, slo: dict[str, float]) -> dict[str, str]:
+        """Limits as text; what is left without a limit says so, for the defaults would come back on reading."""
+        texts = {k: format_duration(v) for k, v in slo.items()}
+        limited = {k.split("_")[0] for k in slo}
+        absent = {} if limited == {"e2e"} else {k: "none" for k in DEFAULT_SLO if k.split("_")[0] not in limited}
+        return texts | absent
 
     @property
     def rate(self) -> float:
@@ -99,8 +115,8 @@ class Supply(Part):
     geographies: Annotated[tuple[str, ...], Many, Flag("--geography", "buy only in this part of the world: us, eu, other", "NAME")] = ()
     gpus: Annotated[tuple[str, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
     exclude_gpus: Annotated[tuple[str, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
-    quota: Annotated[dict[str, Annotated[int, Field(ge=0)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")] = {}
-    max_gpus: Annotated[int | None, Field(ge=1), Flag("--max-gpus", "most GPUs held in all", "N")] = None
+    quota: Annotated[dict[str, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")] = {}
+    max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
 
 
 class Policy(Part):
@@ -164,8 +180,9 @@ class Scenario(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
         names = [w.name for w in self.workload]
-        if len(set(names)) < len(names):
-            raise ValueError(f"workload '{next(n for n in names if names.count(n) > 1)}' stands twice")
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise problem(f"workload '{name}' stands twice; give each a name of its own", "workload", i, "name")
         if not self.workload and not self.tables.capacities:
             raise ValueError("no demand: give qps or concurrency")
         if bool(self.tables.capacities) != bool(self.tables.demand):

@@ -72,22 +72,23 @@ def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> N
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for a in askables():
-        if a.variable in environment:
-            text = environment[a.variable]
-            found[a.parameter] = text.split(",") if a.is_many else (text.lower() in ("1", "true", "yes") if a.is_switch else text)
+        text = environment.get(a.variable, "")  # an empty variable is an unset one
+        if text:
+            found[a.parameter] = _pairs(text.split(","), a.variable) if a.path[-1] == "slo" else text.split(",") if a.is_many else text
     return found
 
 
 def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
     """--ttft 2s --percentile 95 is --slo ttft_p95=2s."""
     percentile = flags.pop("percentile", None)
-    limits = dict(parse_pairs(flags.get("slo") or ()))
+    limits = _pairs(flags.get("slo") or (), "--slo")
     given = {m: flags.pop(m, None) for m in METRICS}
     for metric, limit in given.items():
         if limit is not None:
             _check_limit(metric, str(limit), str(percentile or "95"))
             limits[f"{metric}_p{percentile or 95}"] = limit
     if percentile is not None and not any(given.values()):
+        _check_percentile(str(percentile))
         limits = {**{f"{m}_p{percentile}": d for m, d in (("ttft", "2s"), ("tpot", "50ms"))}, **limits}
     if limits:
         flags["slo"] = limits
@@ -100,12 +101,26 @@ def _check_limit(metric: str, limit: str, percentile: str) -> None:
         parse_duration_s(limit if limit != "none" else "1s")
     except ValueError as error:
         raise ScenarioError(f"'{limit}' {error}", f"--{metric}") from None
+    _check_percentile(percentile)
+
+
+def _pairs(texts: Any, where: str) -> dict[str, Any]:
+    """NAME=VALUE texts as a mapping. Raises ScenarioError."""
+    try:
+        return dict(parse_pairs(texts))
+    except ValueError as error:
+        raise ScenarioError(str(error), where, "such as ttft_p99=2s") from None
+
+
+def _check_percentile(percentile: str) -> None:
     if not re.fullmatch(r"\d{2}(\.\d+)?", percentile) or not 50 <= float(percentile) <= 99.9:
         raise ScenarioError(f"'{percentile}' is not a percentile from 50 to 99.9", "--percentile")
 
 
 def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[str, Any]) -> None:
     known = {a.parameter: a for a in askables()}
+    if values.get("qps") and values.get("concurrency"):
+        raise ScenarioError("give either qps or concurrency, not both", "--concurrency" if origin == "flag" else "PLANNER_CONCURRENCY")
     for parameter, value in values.items():
         askable = known.get(parameter)
         if askable is None:
@@ -131,20 +146,25 @@ def _without(limits: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 def _place(raw: dict[str, Any], path: tuple[str, ...], flag: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The table a value goes to, made if absent."""
     if path[0] == "workload":
-        workloads = raw.setdefault("workload", [{}])
-        if not isinstance(workloads, list) or len(workloads) != 1:
+        workloads = raw.get("workload") or [{}]
+        if not isinstance(workloads, list) or not isinstance(workloads[0], dict):
+            raise ScenarioError("the file's workload is not a list of tables", flag, "write [[workload]]")
+        if len(workloads) > 1:
             raise ScenarioError("which workload? the file has several", flag, "change the file, or give flags for supply and policy only")
+        raw["workload"] = workloads
         return workloads[0], ("workload", "0")
     where = raw
     for key in path[:-1]:
         where = where.setdefault(key, {})
+        if not isinstance(where, dict):
+            raise ScenarioError(f"the file's {key} is not a table", flag, f"write [{key}]")
     return where, path[:-1]
 
 
 def _describe(error: ValidationError, origins: Origins, file: Path | None, text: str) -> ScenarioError:
     """The first problem as one line, at the flag, variable or file line that caused it."""
     first = error.errors()[0]
-    loc = tuple(p for p in first["loc"] if p not in ("[key]",))
+    loc = tuple(p for p in (*first["loc"], *first.get("ctx", {}).get("at", ())) if p not in ("[key]",))
     names = tuple(str(p) for p in loc if not isinstance(p, int))
     askable = by_path(names) or by_path(names[:2]) or by_path(names[:1])
     origin = next((o for k, o in origins.items() if ".".join(str(p) for p in loc).startswith(k)), "file" if file else "")
@@ -157,16 +177,18 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
         where = f"{file}:{toml_line(text, loc) if loc else 1}"
     name = names[-1] if names else ""
     if first["type"] == "extra_forbidden":
-        siblings = [a.path[-1] for a in askables() if a.path[:-1] == names[:-1]] or list(Scenario.model_fields)
+        siblings = [a.path[-1] for a in askables() if len(names) > 1 and a.path[:-1] == names[:-1]] or list(Scenario.model_fields)
         return ScenarioError(f"unknown key '{name}'", where, did_you_mean(name, siblings))
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     value = first.get("input")
-    shown = f"{value!r} " if not isinstance(value, (dict, list)) else ""
+    shown = f"{value!r} " if isinstance(value, (str, int, float)) else ""
+    if first["type"] == "tuple_type" and names == ("workload",):
+        return ScenarioError("workload is not a list of tables", where, "write [[workload]]")
     if first["type"] in ("literal_error",) and isinstance(value, str):
         options = [o.strip("' ") for o in str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(",")]
         hint = did_you_mean(value, options) or f"one of {', '.join(options)}"
         return ScenarioError(f"unknown value '{value}'", where, hint)
-    return ScenarioError(f"{shown}{message[0].lower() + message[1:] if not shown else message[0].lower() + message[1:]}", where, _demand_hint(message))
+    return ScenarioError(f"{shown}{message[0].lower()}{message[1:]}", where, _demand_hint(message))
 
 
 def _demand_hint(message: str) -> str:

@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 HOURS_PER_MONTH = 730.0  # 8,760 h a year / 12
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+MOST_SECONDS, MOST_USD_PER_HOUR = 3.6e6, 1e9  # beyond these it is a slip of the pen
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_PER_SECOND = {"us": 1e6, "ms": 1e3}  # divided by, which is exact where multiplying by 0.001 is not
 _HOURS = {"h": 1.0, "hour": 1.0, "day": 24.0, "month": HOURS_PER_MONTH, "mo": HOURS_PER_MONTH, "year": 12 * HOURS_PER_MONTH}
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 
@@ -20,18 +22,29 @@ def parse_duration_s(value: Any) -> float:
     number, unit = float(match.group(1)), match.group(2).replace("µ", "u")
     if not unit:
         raise ValueError(f"needs a unit: {text}ms or {text}s")
-    if unit not in _SECONDS:
-        raise ValueError(f"has no known unit; use {', '.join(_SECONDS)}")
+    if unit not in _SECONDS and unit not in _PER_SECOND:
+        raise ValueError(f"has no known unit; use {', '.join((*_PER_SECOND, *_SECONDS))}")
     if number <= 0:
         raise ValueError("must be more than zero")
-    return number * _SECONDS[unit]
+    seconds = number / _PER_SECOND[unit] if unit in _PER_SECOND else number * _SECONDS[unit]
+    if not 1e-6 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"must lie between 1us and {MOST_SECONDS / 3600:g}h")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
     """The shortest exact text of a duration: 2s, 50ms; read back by parse_duration_s."""
     if seconds >= 1 or seconds == 0:
-        return f"{seconds:.12g}s"
-    return f"{seconds * 1e3:.12g}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.12g}us"
+        return f"{exact(seconds)}s"
+    unit = "ms" if seconds >= 1e-3 else "us"
+    text = f"{seconds * _PER_SECOND[unit]:.12g}"
+    return f"{text}{unit}" if float(text) / _PER_SECOND[unit] == seconds else f"{exact(seconds)}s"
+
+
+def exact(number: float) -> str:
+    """A number as short text that reads back as the same number."""
+    text = f"{number:.12g}"
+    return text if float(text) == number else repr(number)
 
 
 def parse_usd_per_hour(value: Any) -> float:
@@ -45,8 +58,8 @@ def parse_usd_per_hour(value: Any) -> float:
     if match.group(3).lower() not in _HOURS:
         raise ValueError(f"has no known period; use {', '.join(_HOURS)}")
     amount = float(match.group(1)) * _SCALE[match.group(2).lower()]
-    if amount <= 0:
-        raise ValueError("must be more than zero")
+    if not 0 < amount / _HOURS[match.group(3).lower()] <= MOST_USD_PER_HOUR:
+        raise ValueError(f"must be more than zero, and at most {MOST_USD_PER_HOUR:g}/h")
     return amount / _HOURS[match.group(3).lower()]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from planner.errors import ScenarioError
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario
-from planner.scenario.units import format_duration
+from planner.scenario.units import exact, format_duration
 
 
 def to_flags(scenario: Scenario) -> list[str]:
@@ -18,7 +18,7 @@ def to_flags(scenario: Scenario) -> list[str]:
     for a in askables():
         value: Any = scenario
         for key in a.path:
-            value = getattr(value, key)
+            value = value.model_dump(mode="json")["slo"] if key == "slo" else getattr(value, key)
             if key == "workload":
                 if not value:
                     break
@@ -34,8 +34,8 @@ def to_toml(scenario: Scenario) -> str:
     import tomli_w
 
     data = scenario.model_dump(mode="json", exclude_defaults=True)
-    for workload in data.get("workload", []):
-        workload.setdefault("slo", {})
+    for workload, whole in zip(data.get("workload", []), scenario.workload, strict=True):
+        workload["slo"] = whole.model_dump(mode="json")["slo"]
     return tomli_w.dumps(data)
 
 
@@ -43,13 +43,13 @@ def _flag(name: str, field: str, value: Any) -> list[str]:
     if value is True:
         return [name]
     if isinstance(value, dict):
-        texts = [f"{k}={format_duration(v) if field == 'slo' else v}" for k, v in value.items()]
+        texts = [f"{k}={v}" for k, v in value.items()]
     elif isinstance(value, tuple):
         texts = [str(v) for v in value]
     elif field == "budget":
-        texts = [f"{value:.12g}/h"]
+        texts = [f"{exact(value)}/h"]
     elif field == "time_limit":
         texts = [format_duration(value)]
     else:
-        texts = [f"{value:.12g}" if isinstance(value, float) else str(value)]
+        texts = [exact(value) if isinstance(value, float) else str(value)]
     return [word for text in texts for word in (name, text)]
