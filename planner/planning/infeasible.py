@@ -17,7 +17,7 @@ from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Rules
 from planner.program.solver import Limits
 from planner.scenario.records import Scenario
-from planner.scenario.units import format_duration
+from planner.scenario.units import MOST_SECONDS, format_duration
 
 BISECTIONS = 9
 WIDEST = 64.0  # latency limits are widened up to this many times
@@ -177,7 +177,7 @@ def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
     for name, limit in workload.slo.items():
 
         def works(factor: float, name: str = name, limit: float = limit) -> bool:
-            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: format_duration(limit * factor)}) < inf
+            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: format_duration(min(limit * factor, MOST_SECONDS))}) < inf
 
         if not works(WIDEST):
             continue

@@ -1,0 +1,82 @@
+"""Every command shown in README and docs runs; shown output is the real output; the table of flags is complete.
+
+UPDATE_DOCS=1 writes the real output and the table into the pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planner.scenario.fields import askables
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:<!-- output: (?P<sections>[^>]*?) -->\n)?```console\n(?P<body>.*?)```", re.DOTALL)
+UPDATE = bool(os.environ.get("UPDATE_DOCS"))
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command, comments=True)
+    assert words[0] == "plan", command
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    return subprocess.run([sys.executable, "-m", "planner", *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def blocks(page: Path) -> list[re.Match[str]]:
+    return list(BLOCK.finditer(page.read_text()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_shown_runs(page: Path, folder: Path) -> None:
+    for block in blocks(page):
+        for line in block["body"].splitlines():
+            if not line.startswith("$ "):
+                continue
+            done = run(line[2:], folder)
+            expected = int(m.group(1)) if (m := re.search(r"# exit (\d)", line)) else 0
+            assert done.returncode == expected, f"{line}\n{done.stderr}"
+
+
+def cut(output: str, sections: list[str]) -> str:
+    parts = output.rstrip("\n").split("\n\n")
+    return "\n\n".join(p for p in parts if p.splitlines()[0] in sections)
+
+
+def test_output_shown_in_the_readme_is_real(folder: Path) -> None:
+    page = ROOT / "README.md"
+    text = page.read_text()
+    shown = [b for b in blocks(page) if b["sections"]]
+    assert shown
+    for block in shown:
+        command = block["body"].splitlines()[0]
+        done = run(command[2:], folder)
+        real = f"{command}\n{cut(done.stdout, [s.strip() for s in block['sections'].split(',')])}\n"
+        if UPDATE:
+            page.write_text(text.replace(block["body"], real))
+        else:
+            assert block["body"] == real
+
+
+def test_the_table_of_flags_is_complete() -> None:
+    page = ROOT / "docs" / "scenario.md"
+    rows = [f"| `{a.flag.name}` | `{a.variable}` | `{'.'.join(a.path)}` | {a.flag.help} |" for a in askables()]
+    table = "\n".join(["| flag | environment | TOML | meaning |", "|---|---|---|---|", *rows])
+    text = page.read_text()
+    if UPDATE:
+        page.write_text(re.sub(r"<!-- flags -->\n.*?(?=\n## )", f"<!-- flags -->\n\n{table}\n", text, flags=re.DOTALL))
+    else:
+        assert table in text
