@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 class Part(BaseModel):
     """A frozen part of a plan."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Cost(Part):

@@ -34,8 +34,12 @@ class PeerProblem:
             csv.writer(f).writerows([("class", "qps"), *self.demand.items()])
 
     def scenario(self, folder: Path, single: bool) -> Scenario:
-        """The question over both tables, written to a folder."""
+        """The question over both tables, which it writes to a folder."""
         self.write(folder)
+        return self.question(folder, single)
+
+    def question(self, folder: Path, single: bool) -> Scenario:
+        """The question over the two tables in a folder."""
         tables = Tables(capacities=str(folder / "capacities.csv"), demand=str(folder / "demand.csv"), single_candidate_per_class=single)
         return Scenario(tables=tables, supply=Supply(quota=self.quota), policy=Policy())
 

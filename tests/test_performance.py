@@ -18,7 +18,7 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import GIB, Architecture, Gpu, MeasuredConfiguration
 from planner.errors import CatalogError
-from planner.performance.coefficients import Coefficients, load_coefficients
+from planner.performance.coefficients import UNSEEN, Coefficients, generation_of, load_coefficients
 from planner.performance.evidence import TIERS, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
@@ -237,10 +237,48 @@ def test_tiers_from_near_to_far() -> None:
 
 def test_confidence_only_ever_slows() -> None:
     found = coefficients()
-    tiers = np.arange(4)
+    tiers = np.arange(len(TIERS) + 1)  # the last is an unseen generation
     factors = [found.step_factor(tiers, c) for c in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)]
     assert all((b >= a).all() for a, b in pairwise(factors))
     assert (factors[3] > 1).all()
+
+
+def test_thinner_evidence_never_costs_less() -> None:
+    found = coefficients()
+    for confidence in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99):
+        factors = found.step_factor(np.arange(len(TIERS) + 1), confidence)
+        assert (np.diff(factors) >= 0).all()
+        assert factors[-1] >= found.quantile(UNSEEN, confidence) >= found.quantile("corrected", confidence)
+    factors = found.step_factor(np.arange(len(TIERS) + 1), 0.8)
+    assert factors[-1] > 1.1 * factors[-2]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+def test_an_unseen_generation_is_never_better_known_than_a_seen_one(confidence: float) -> None:
+    replicas, found = everything(), coefficients()
+    unseen = found.unseen(replicas)
+    assert unseen.any() and not unseen.all()
+    none = step_shift(evidence(replicas, CARDS, []), replicas, CARDS, found, confidence)
+    assert none[unseen].min() >= none[~unseen].max()
+    table = [measured(c, p, g.name, e, tp) for c in CARDS for p in PRECISIONS for g in gpus() for e in ENGINES for tp in (1, 2, 4, 8)]
+    known = evidence(replicas, CARDS, table)  # evidence that came after the fit moved no curve, so it makes no generation known
+    assert known.tier.max() <= 1
+    after = step_shift(known, replicas, CARDS, found, confidence)
+    assert after[unseen].min() >= after[~unseen].max()
+    assert (after[unseen] == none[unseen]).all()
+
+
+def test_only_generations_with_measured_gpus_count_as_seen() -> None:
+    found = coefficients()
+    shipped = {m.gpu for m in read_csv(ROOT / "catalogs" / "evidence.csv", MeasuredConfiguration)}
+    assert {generation_of(g, 8) for g in gpus() if g.name in shipped} == set(found.generations_tested)
+    for gpu, tp, expected in (
+        *((name, 8, False) for name in shipped),
+        *((name, tp, True) for name in ("A30", "A100-SXM-80GB", "L40S", "RTX-6000-Ada", "MI300X", "Gaudi3") for tp in (1, 4)),
+        ("H100-PCIe-80GB", 1, False),
+        ("H100-PCIe-80GB", 2, True),  # all-reduces over PCIe were never measured
+    ):
+        assert found.unseen(replica("llama-3.1-8b", gpu, tp=tp)).tolist() == [expected], (gpu, tp)
 
 
 def test_measured_rows_are_pulled_to_their_measurements() -> None:

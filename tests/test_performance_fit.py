@@ -20,7 +20,7 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
 from planner.performance import fit as fitting
-from planner.performance.coefficients import EFFICIENCIES, TIERS
+from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN
 
 ROOT = Path(__file__).parents[1]
 STORED = json.loads((ROOT / "catalogs" / "coefficients.json").read_text())
@@ -85,11 +85,35 @@ def test_held_out_errors_meet_the_bars() -> None:
 
 def test_quantiles_rise_with_confidence_and_measurements_help() -> None:
     tables = STORED["step_quantiles"]
-    assert set(tables) == {*TIERS, "corrected"}
+    assert set(tables) == {*TIERS, UNSEEN, "corrected"}
     for table in tables.values():
         values = [table[k] for k in sorted(table, key=float)]
         assert values == sorted(values)
     assert tables["corrected"]["0.8"] < tables["measured"]["0.8"] < tables["transferred"]["0.8"]
+
+
+def test_an_unseen_generation_is_taken_to_be_as_bad_as_the_worst_left_out() -> None:
+    errors, tables = STORED["errors"], STORED["step_quantiles"]
+    left_out = errors["leave_generation_out"]["step_quantiles_by_generation"]
+    assert set(left_out) == {"hopper", "blackwell", "cdna3", "cdna4"}
+    for q, value in tables[UNSEEN].items():
+        assert value >= max(table[q] for table in left_out.values())
+        assert value >= errors["leave_generation_out"]["step_quantiles_pooled"][q]
+    assert errors["leave_generation_out"]["tpot"]["median"] <= 0.16
+
+
+def test_a_generation_left_out_takes_no_part_in_its_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = measured()
+    trained: list[set[str]] = []
+
+    def instead(train: fitting.Rows, start: object) -> np.ndarray:
+        trained.append(set(train.generation.tolist()))
+        return fitted()
+
+    monkeypatch.setattr(fitting, "fit", instead)
+    fitting.held_out(rows, rows.generation, fitted())
+    generations = set(rows.generation.tolist())
+    assert sorted(map(sorted, trained)) == sorted(sorted(generations - {g}) for g in generations)
 
 
 def test_unusable_rows_are_refused_by_reason() -> None:

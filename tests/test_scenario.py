@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.errors import ScenarioError
+from planner.errors import PlannerError, ScenarioError
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Question, ask
@@ -388,8 +388,6 @@ def test_a_flag_into_a_misshapen_file(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
-    from planner.errors import PlannerError
-
     with pytest.raises(PlannerError, match="cannot read the file: No such file"):
         ask({}, {}, tmp_path / "absent.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")

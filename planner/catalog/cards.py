@@ -39,7 +39,7 @@ def _problems(card: Card) -> list[tuple[str, tuple[str | int, ...]]]:
                 continue
             variant = card.checkpoint[ids.index(row.checkpoint)].variant
             if variant == "base" or variant not in (row.mode, "hybrid"):
-                found.append((f"a {variant} checkpoint does not answer in mode '{row.mode}'", (table, i, "mode")))
+                found.append((f"a checkpoint of variant '{variant}' does not answer in mode '{row.mode}'", (table, i, "mode")))
             key = (row.checkpoint, row.mode, getattr(row, "benchmark", ""))
             if key in seen:
                 found.append((f"a second row for {', '.join(k for k in key if k)}", (table, i, "checkpoint")))

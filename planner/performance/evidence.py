@@ -71,10 +71,13 @@ def step_shift(found: Evidence, replicas: Replicas, architecture_names: tuple[st
 
     Where this architecture, precision, GPU and engine were measured, the curve is first pulled to the measurements by their
     mean residual. The quantile of the tier follows; for measured configurations it is that of the corrected prediction.
+    A GPU of a generation never tested takes the quantile of such generations whatever its tier, unless it was pulled: evidence
+    that is not in the fit did not move the curve.
     """
-    factor = coefficients.step_factor(found.tier, confidence)
     pulled = _corrections(replicas, architecture_names, coefficients)
     near = (found.tier <= 1) & (pulled > 0)
+    unseen = coefficients.unseen(replicas) & ~near
+    factor = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), confidence)
     quantile = np.where(near & (found.tier == 0), coefficients.quantile("corrected", confidence), factor)
     return np.where(near, pulled, 1.0) * quantile
 

@@ -25,7 +25,7 @@ from scipy.optimize import least_squares
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
-from planner.performance.coefficients import EFFICIENCIES, TIERS, Coefficients
+from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN, Coefficients, generation_of
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
@@ -70,6 +70,7 @@ REQUEST_SD = 0.3  # per engine; a closed loop cannot tell a request's own overhe
 # Kernels sustain about this share of a peak at best. The measurements alone would allow 0.9 (prompts hide behind reading
 # weights), with no gain on held-out models; the lower bound keeps prefill-heavy capacity on the safe side.
 PREFILL_LIMIT = 0.7
+GENERATION_TESTS = ("generation", "model_and_generation")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Rows:
     harness: Ints  # 1 = NVIDIA's own runs, whose TTFT has another base
     model: NDArray[np.str_]
     gpu: NDArray[np.str_]
+    generation: NDArray[np.str_]
     group: NDArray[np.str_]  # model|precision|gpu|engine: what a measured correction belongs to
     configuration: NDArray[np.str_]
     weight: Floats
@@ -309,9 +311,10 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
     model, configuration = np.array([cards[a].name for a in replicas.architecture]), np.array([p.configuration for p in points])
     harness = integers(lambda p: int(p.source in NVIDIA_RUNS))
     gpu = np.array([gpus[g].name for g in replicas.gpu])
+    generation = np.array([generation_of(gpus[g], tp) for g, tp in zip(replicas.gpu.tolist(), replicas.tp.tolist(), strict=True)])
     group = np.array(["|".join((m, p.precision, p.gpu, p.engine)) for m, p in zip(model.tolist(), points, strict=True)])
     shape, weight = shapes(replicas), _weights(model, configuration)
-    return Rows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, group, configuration, weight)
+    return Rows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, generation, group, configuration, weight)
 
 
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:
@@ -438,6 +441,7 @@ def to_coefficients(x: Floats, found: Mapping[str, tuple[float, int]], data: Map
         data=data,
         errors=errors,
         step_quantiles={},
+        generations_tested=(),
         corrections=[{**dict(zip(names, group.split("|"), strict=True)), "factor": round(f, 4), "configurations": n} for group, (f, n) in found.items()],
     )
 
@@ -447,13 +451,17 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     refused: Counter[str] = Counter()
     rows = read_rows(files, cards, gpus, refused)
     log(f"{len(rows)} rows of {len(set(rows.configuration.tolist()))} configurations fitted; refused: {dict(refused.most_common())}")
+    if len(set(rows.generation.tolist())) < 2:
+        raise SystemExit("needs rows of two generations of GPUs, to test each without its own")
     whole = fit(rows)
-    splits = {"configuration": _folds(rows.configuration), "group": rows.group, "model": rows.model, "gpu": rows.gpu}
+    splits = {"configuration": _folds(rows.configuration), "group": rows.group, "model": rows.model, "gpu": rows.gpu, "generation": rows.generation}
     tests = {name: held_out(rows, folds, whole) for name, folds in splits.items()}
-    tests["model_and_gpu"] = held_out(rows, rows.model, whole, rows.gpu)
+    for name, other in (("gpu", rows.gpu), ("generation", rows.generation)):
+        tests[f"model_and_{name}"] = held_out(rows, rows.model, whole, other)
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     found = to_coefficients(whole, corrections(rows, whole), data, _errors(rows, whole, tests, refused))
-    return replace(found, step_quantiles=_quantiles(rows, tests))
+    tested = sorted(set(rows.generation[np.isfinite(tests["model_and_gpu"].tpot)].tolist()))
+    return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested)
 
 
 def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
@@ -465,6 +473,10 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
     errors["leave_configuration_out"]["tpot_corrected"] = summary(tests["configuration"].corrected)
     errors["leave_model_out"]["tpot_by_model"] = by_group(tests["model"].tpot, rows.model)
     errors["leave_gpu_out"]["tpot_by_gpu"] = by_group(tests["gpu"].tpot, rows.gpu)
+    for name in GENERATION_TESTS:
+        errors[f"leave_{name}_out"]["tpot_by_generation"] = by_group(tests[name].tpot, rows.generation)
+        errors[f"leave_{name}_out"]["step_quantiles_by_generation"] = _by_generation(rows, tests[name])
+        errors[f"leave_{name}_out"]["step_quantiles_pooled"] = step_quantiles(tests[name].tpot, rows.configuration)
     errors["refused"] = dict(refused)
     return errors
 
@@ -472,7 +484,24 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
 def _quantiles(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
     """Quantiles of each tier from the split that leaves out what the tier lacks; ``corrected`` is measured with its correction."""
     tiers = [step_quantiles(tests[name].tpot, rows.configuration) for name in ("configuration", "group", "model", "model_and_gpu")]
-    return {**dict(zip(TIERS, tiers, strict=True)), "corrected": step_quantiles(tests["configuration"].corrected, rows.configuration)}
+    corrected, unseen = step_quantiles(tests["configuration"].corrected, rows.configuration), _worst(rows, tests)
+    return {**dict(zip(TIERS, tiers, strict=True)), "corrected": corrected, UNSEEN: unseen}
+
+
+def _by_generation(rows: Rows, test: HeldOut) -> dict[str, dict[str, float]]:
+    """The quantiles of each generation that was tested."""
+    names = sorted(set(rows.generation[np.isfinite(test.tpot)].tolist()))
+    return {name: step_quantiles(test.tpot[rows.generation == name], rows.configuration[rows.generation == name]) for name in names}
+
+
+def _worst(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, float]:
+    """At each confidence the quantile of the worst generation left out.
+
+    Generations are few and each errs in its own way, so pooling their rows would show the scatter within generations and
+    hide that between them: the next one is worse than the worst of four with a chance of one in five.
+    """
+    tables = [table for name in GENERATION_TESTS for table in _by_generation(rows, tests[name]).values()]
+    return {q: max(table[q] for table in tables) for q in tables[0]}
 
 
 def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:

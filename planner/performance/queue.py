@@ -17,6 +17,7 @@ from planner.performance.step import CHUNK, StepCurves
 
 Rows = NDArray[np.float64]
 CHUNK_WAIT = 1.15
+QUANTILE_STEPS = 24  # bisection to 6e-8 of the bracket
 PROMPT_LOAD = 0.97  # prompts never take more than this share of the time in the formulas below (they have a pole at 1)
 
 
@@ -249,7 +250,7 @@ def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], uppe
     found = {}
     for share in shares:
         low, high = np.zeros_like(upper), upper.copy()
-        for _ in range(40):
+        for _ in range(QUANTILE_STEPS):
             middle = (low + high) / 2
             over = tail(metric, chain, s, middle, part) > 1 - share
             low, high = np.where(over, middle, low), np.where(over, high, middle)

@@ -89,7 +89,7 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
 def binding(scenario: Scenario, deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], cost: float, held: int, gpus: dict[str, int]) -> tuple[str, ...]:
     """The demands that hold the plan where it is."""
     found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
-    found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if gpus.get(g, 0) >= n]
+    found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if g in gpus and gpus[g] >= n]
     found += [f"max_gpus: {held}"] if scenario.supply.max_gpus is not None and held >= scenario.supply.max_gpus else []
     budget = scenario.policy.budget
     found += [f"budget: ${cost:,.2f} of ${budget:,.2f} an hour"] if budget is not None and cost > 0.98 * budget else []

@@ -44,7 +44,7 @@ def problem(what: str, *at: str | int) -> PydanticCustomError:
 class Part(BaseModel):
     """A frozen table of the scenario; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Workload(Part):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner.catalog.files import read_text, toml_line
+from planner.catalog.files import parse_toml, read_text, toml_line
 from planner.errors import ScenarioError, did_you_mean
 from planner.scenario.fields import askables, by_path
 from planner.scenario.records import METRICS, Scenario
@@ -50,11 +49,7 @@ def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] |
 
 def _read(file: Path) -> tuple[dict[str, Any], str]:
     text = read_text(file)
-    try:
-        return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
-        line = str(error).rsplit("at line ", 1)[-1].split(",")[0] if "at line" in str(error) else "end"
-        raise ScenarioError(f"not valid TOML: {str(error).split(' (at')[0]}", f"{file}:{line}") from None
+    return parse_toml(text, file), text
 
 
 def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> None:

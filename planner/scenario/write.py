@@ -31,12 +31,12 @@ def to_flags(scenario: Scenario) -> list[str]:
 
 def to_toml(scenario: Scenario) -> str:
     """The scenario file that asks this scenario; only what differs from the defaults."""
-    import tomli_w
+    import rtoml
 
-    data = scenario.model_dump(mode="json", exclude_defaults=True)
+    data = scenario.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     for workload, whole in zip(data.get("workload", []), scenario.workload, strict=True):
         workload["slo"] = whole.model_dump(mode="json")["slo"]
-    return tomli_w.dumps(data)
+    return rtoml.dumps(data)
 
 
 def _flag(name: str, field: str, value: Any) -> list[str]:
