@@ -175,12 +175,12 @@ def show_summary(found: dict[str, Any]) -> None:
 LLAMA = "Llama-3.1-8B: 20 req/s, 512 tokens in, 256 out, TTFT 2 s and TPOT 50 ms at p95"
 FLOOR = "200 req/s, 1000 tokens in, 300 out, quality at least 0.8 (ours: MMLU-Pro; chimeraforge: its own composite)"
 LACKS_CHIMERAFORGE = (
-    "its largest model has 8B parameters; one traffic class; a quality floor is held against the upper bound of a 20-item sample, so 0.635 passes a floor of 0.8; "
-    "latency limits are met by a point estimate; no proof of optimality; no instances, regions or quotas"
+    "its largest model has 8B parameters; one traffic class; a quality floor is held against the upper bound of a 20-item sample, "
+    "so 0.635 passes a floor of 0.8; latency limits are met by a point estimate; no proof of optimality; no instances, regions or quotas"
 )
 LACKS_LLM_D = (
-    "its commands need the network (plan) or a package that PyPI lacks (estimate), so its library was asked; it ranks rows by weighted scores: no floor on a named "
-    "benchmark, no mix, no quota, no proof; simulated benchmark rows at four pairs of lengths on two GPU types"
+    "its commands need the network (plan) or a package that PyPI lacks (estimate), so its library was asked; it ranks rows by weighted scores: "
+    "no floor on a named benchmark, no mix, no quota, no proof; simulated benchmark rows at four pairs of lengths on two GPU types"
 )
 
 
@@ -224,7 +224,8 @@ def ask_chimeraforge(home: Path, question: str, flags: list[str]) -> Reply:
     if not fleet or not fleet.get("units"):
         return Reply(question, CHIMERAFORGE, last_line(done), None, seconds, LACKS_CHIMERAFORGE)
     kind = next(g for g in fleet["per_gpu"] if g["gpu"] in fleet["units"])
-    text = f"{', '.join(f'{n} × {g}' for g, n in fleet['units'].items())} ({kind['quant']}, {kind['backend']}; quality {kind['quality']}; rates {fleet['provenance']['throughput']})"
+    how = f"{kind['quant']}, {kind['backend']}; quality {kind['quality']}; rates {fleet['provenance']['throughput']}"
+    text = f"{', '.join(f'{n} × {g}' for g, n in fleet['units'].items())} ({how})"
     return Reply(question, CHIMERAFORGE, text, fleet["monthly_cost_usd"] / 720, seconds, LACKS_CHIMERAFORGE)  # its month has 720 hours
 
 

@@ -88,7 +88,7 @@ def stages(folder: str) -> list[tuple[str, float]]:
 
 def synthetic(candidates: int, classes: int, seed: int = 0) -> object:
     """A random problem: GPUs of eight types, TP 1 to 8, capacities that grow with GPUs, prices per GPU."""
-    from planner.program.problem import Column, Demand, Problem, Purchasable, Rules
+    from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
 
     rng = random.Random(seed)
     price = [rng.uniform(0.5, 8) for _ in range(8)]
@@ -98,7 +98,8 @@ def synthetic(candidates: int, classes: int, seed: int = 0) -> object:
         g, tp = rng.randrange(8), rng.choice([1, 2, 4, 8])
         speed = {w: price[g] * tp ** rng.uniform(0.7, 1.05) * rng.uniform(0.5, 1.5) for w in range(classes) if rng.random() < 0.7}
         hosts = tuple(o for o, offer in enumerate(offers) if offer.gpu == f"gpu{g}" and offer.gpus >= tp)
-        columns.append(Column(f"c{i}", f"m{i % 40}", f"k{i % 90}", f"gpu{g}", tp, {}, speed, hosts))
+        alone = {w: (Tier(1, mu),) for w, mu in speed.items()} if len(speed) == 1 else {}
+        columns.append(Column(f"c{i}", f"m{i % 40}", f"k{i % 90}", f"gpu{g}", tp, alone, speed, hosts))
     demands = tuple(Demand(f"w{w}", rng.uniform(5, 200)) for w in range(classes))
     return Problem(demands, tuple(columns), offers, Rules(pools_per_workload=None, mix=True))
 

@@ -159,6 +159,13 @@ def test_nothing_to_serve_with_is_infeasible() -> None:
     assert solve(problem([5], [], [])).status == "infeasible"
 
 
+@pytest.mark.parametrize("rate", [1e-3, 1e-6, 1e-7, 1e-9])
+@pytest.mark.parametrize("rules", [{}, {"pools_per_workload": None, "mix": True}])
+def test_a_rate_below_the_solvers_tolerance_is_served(rate: float, rules: dict[str, Any]) -> None:
+    question = problem([rate, 5], [column("a", {0: 1}), column("b", {1: 5})], [offer(1, 1)], **rules)
+    assert cost(question) == pytest.approx(2)
+
+
 def test_ties_on_the_same_offers_go_to_fewer_pools_then_higher_quality() -> None:
     # 2 × $2 whether two of a, two of b or one of each.
     columns = [column("a", {0: 5}, quality={0: 0.5}), column("b", {0: 5}, quality={0: 0.6}), column("c", {0: 5}, quality={0: 0.4})]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +47,13 @@ class Market:
     excluded: Counter[str]
 
 
-def market(points: Points, scenario: Scenario) -> Market:
-    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed."""
+def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
+    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. ceiling: cost above which no plan matters."""
     survey = points.survey
     offers = cheapest_by_shape(allowed(survey.offers, scenario.supply))
     scores = _scores(survey, scenario)
     rows = _rows(survey, scenario, offers, scores)
-    kept, lost = _worth_having(points, scenario, rows, scores)
+    kept, lost = _worth_having(points, scenario, rows, scores, offers, ceiling)
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
@@ -110,29 +110,53 @@ def _rows(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], scores:
     return np.flatnonzero(keep & (survey.replicas.tp <= by_gpu[survey.replicas.gpu]) & room)
 
 
-def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats) -> tuple[list[int], Counter[str]]:
-    """Rows not dominated within their GPU type; capacities are computed in rounds, best bound first, until bounds settle the rest."""
-    field = _field(points.survey, scenario, rows, scores)
+def _worth_having(
+    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], ceiling: float
+) -> tuple[list[int], Counter[str]]:
+    """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
+
+    Where there is one workload and nothing but cost limits it, a row that no plan below the ceiling can use is settled too,
+    whatever its GPU type; what a row surely costs as the only pool lowers the ceiling.
+    """
+    field = _field(points.survey, scenario, rows, scores, offers)
     reached = np.zeros_like(field.bound)  # best capacity per workload, once computed
     open_, serves = field.bound.any(axis=1), np.zeros(len(rows), dtype=bool)
-    lost = Counter({"SLO": int((~open_).sum())})
+    lost: Counter[str] = Counter({"SLO": int((~open_).sum())})
     for size in ROUNDS:
         chosen = _most_promising(field, open_, size)
         if not len(chosen):
             break
         found = points.of(rows[chosen])
         for i in chosen.tolist():
-            if found[int(rows[i])]:
-                reached[i] = np.max([p.single for p in found[int(rows[i])]], axis=0) * (field.score[i] >= 0)
+            at = found[int(rows[i])]
+            if at:
+                reached[i] = np.max([p.single for p in at], axis=0) * (field.score[i] >= 0)
+            if at and field.price is not None:
+                ceiling = min(ceiling, _sure_cost(points.survey, scenario, offers, int(rows[i]), at))
         serves[chosen] = reached[chosen].any(axis=1)
         lost["SLO"] += int((~serves[chosen]).sum())
         open_[chosen] = False
         open_[_beaten(field, field.bound, reached, np.flatnonzero(open_), chosen[serves[chosen]])] = False
+        if field.price is not None:
+            dear = open_ & _too_dear(field, scenario, open_, np.where(serves[:, None], reached, field.bound * open_[:, None]), ceiling * (1 + 1e-9))
+            lost["dearer at best"] += int(dear.sum())
+            open_ &= ~dear
     kept = np.flatnonzero(serves)
     kept = kept[~np.isin(kept, _beaten(field, reached, reached, kept, kept))]
-    lost["dominated"] = len(rows) - lost["SLO"] - len(kept)
+    lost["dominated"] = len(rows) - lost["SLO"] - lost["dearer at best"] - len(kept)
     order = kept[np.argsort(-field.promise[kept], kind="stable")]
     return [int(r) for r in rows[order]], lost
+
+
+def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], row: int, points: list[Point]) -> float:
+    """Cost of serving the only workload with this row on its cheapest single offer: a plan that surely exists."""
+    r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].rate
+    gpu, tp, pp = r.gpus[int(r.gpu[row])].name, int(r.tp[row]), int(r.pp[row])
+    able = [p for p in points if p.single[0] > 0]
+    pooled = policy.router != "random"
+    replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
+    gpus = tp * pp * (replicas + policy.spare_replicas)
+    return min((ceil(gpus / o.gpus_per_instance) * o.usd_per_hour for o in offers if hosts(o, gpu, tp, pp)), default=inf) if replicas else inf
 
 
 @dataclass(frozen=True)
@@ -147,9 +171,10 @@ class Field:
     rate: Floats
     only: bool  # one workload in one pool: what is held follows from capacity, so a worse holder loses whatever its score
     by_quality: bool  # some rule looks at scores; otherwise they only break ties, and only a single pool has ties worth breaking
+    price: Floats | None  # $/h of one replica at the lowest price per GPU; None where cost is not all that limits, or scores count
 
 
-def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Field:
+def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...]) -> Field:
     score = _best_scores(survey, rows, scores)
     bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
     gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
@@ -157,7 +182,42 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats) -> Fi
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    return Field(_groups(survey, scenario, rows), gpus, bound, score, promise, rate, only, by_quality)
+    return Field(_groups(survey, scenario, rows), gpus, bound, score, promise, rate, only, by_quality, _replica_prices(survey, scenario, rows, gpus, offers) if len(rate) == 1 and not by_quality else None)
+
+
+def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats, offers: tuple[Offer, ...]) -> Floats | None:
+    """$/h of one replica at the lowest price per GPU; None under quotas, caps, budgets and limits on models and GPU types."""
+    supply, policy = scenario.supply, scenario.policy
+    if supply.quota or supply.max_gpus is not None or (policy.budget, policy.max_models, policy.max_gpu_types) != (None, None, None):
+        return None
+    prices = {g.name: min((o.usd_per_hour / o.gpus_per_instance for o in offers if o.gpu == g.name), default=inf) for g in survey.replicas.gpus}
+    found: Floats = gpus * np.array([prices[g.name] for g in survey.replicas.gpus])[survey.replicas.gpu[rows]]
+    return found
+
+
+def _least_cost(field: Field, scenario: Scenario) -> Floats:
+    """$/h that no plan with a row as the only pool is below, at its capacity bound."""
+    assert field.price is not None
+    with np.errstate(divide="ignore"):
+        replicas = np.ceil(field.rate[0] / (scenario.policy.max_slo_load * field.bound[:, 0]) - 1e-9) + scenario.policy.spare_replicas
+    found: Floats = replicas * field.price
+    return found
+
+
+def _too_dear(field: Field, scenario: Scenario, open_: NDArray[np.bool_], hopes: Floats, ceiling: float) -> NDArray[np.bool_]:
+    """Rows that no plan below the ceiling uses. hopes: capacity where known, else its bound; 0 where settled.
+
+    Among several pools a replica wastes at least what it costs beyond its traffic at the best rate any row can hope for.
+    """
+    if field.only:
+        return _least_cost(field, scenario) > ceiling
+    assert field.price is not None
+    load = scenario.policy.max_slo_load
+    best = np.max(hopes[:, 0] / field.price) * load
+    if not best:
+        return open_
+    found: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > ceiling - field.rate[0] / best
+    return found
 
 
 def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
@@ -167,8 +227,13 @@ def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
 
 
 def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
-    """The ``size`` open rows of each GPU type with the highest bound per GPU."""
+    """The ``size`` open rows of each group with the highest bound per GPU; where cost decides, the cheapest at best."""
     rows = np.flatnonzero(open_)
+    if field.price is not None:
+        with np.errstate(divide="ignore"):
+            unit = field.price[rows] / field.bound[rows, 0]
+        whole = unit * np.maximum(field.rate[0], field.bound[rows, 0]) if field.only else unit
+        return np.sort(rows[np.argsort(whole, kind="stable")][: 4 * size])
     rows = rows[np.argsort(-field.promise[rows], kind="stable")]
     order = np.argsort(field.group[rows], kind="stable")
     group = field.group[rows][order]

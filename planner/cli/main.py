@@ -91,6 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(0) from None
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a verb: its help is the message
+            typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]
+            raise SystemExit(2) from None
         if hasattr(error, "format_message"):  # a usage error of the command-line library
             _fail(_usage(error), 2)
         if debug:

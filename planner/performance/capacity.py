@@ -178,6 +178,6 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     found = {}
     for metric, mean in means.items():
         of = "e2e" if metric == "ttft" and reasoning else metric
-        tails = quantiles(of, queue, now, list(SHARES.values()), longest, reasoning if of != metric else 1.0)
+        tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
     return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0])

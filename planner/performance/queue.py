@@ -17,7 +17,7 @@ from planner.performance.step import CHUNK, StepCurves
 
 Rows = NDArray[np.float64]
 CHUNK_WAIT = 1.15
-QUANTILE_STEPS = 24  # bisection to 6e-8 of the bracket
+QUANTILE_STEPS = 30  # bisection to 1e-9 of the bracket
 PROMPT_LOAD = 0.97  # prompts never take more than this share of the time in the formulas below (they have a pole at 1)
 
 
@@ -28,10 +28,11 @@ class Chain:
     mix: LengthMix
     n: Floats  # [1, G]
     tpot: Rows  # [P, G] with n sequences in flight, the share of other requests' prompts included
+    tpot_slope: Rows  # [P, G], its derivative at the grid points: interpolated, so that noise grows without jumps
     step: Rows  # [P, G]
-    log_weight: NDArray[np.float32]  # [P, G]: log of prod X(B)/X(k)
-    weight: NDArray[np.float32]  # [P, G]: integers up to B that each grid point stands for
-    powers: NDArray[np.float32]  # [G, 3]: 1, n, n^2
+    log_weight: Rows  # [P, G]: log of prod X(B)/X(k)
+    weight: Rows  # [P, G]: integers up to B that each grid point stands for
+    powers: Floats  # [G, 3]: 1, n, n^2
     slots: Rows  # B
     rate: Rows  # X(B), requests/s
     log_last: Rows  # log_weight at B
@@ -73,9 +74,8 @@ def chain(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Chain:
     log_weight[:, 1:] += np.cumsum(0.5 * (log_ratio[:, 1:] + log_ratio[:, :-1]) * width, axis=1)
     edges = np.concatenate(([0.5], (curves.n[1:] + curves.n[:-1]) / 2, [curves.n[-1] + 0.5]))
     weight = np.maximum(np.minimum(edges[1:], slots + 0.5) - edges[:-1], 0.0)
-    powers = np.stack((np.ones_like(curves.n), curves.n, curves.n**2), axis=1).astype(np.float32)
-    single = log_weight.astype(np.float32), weight.astype(np.float32), powers
-    return Chain(mix, n, tpot, curves.step_s, *single, slots, full, at(log_weight), at(tpot), c, h)
+    powers = np.stack((np.ones_like(curves.n), curves.n, curves.n**2), axis=1)
+    return Chain(mix, n, tpot, np.gradient(tpot, curves.n, axis=1), curves.step_s, log_weight, weight, powers, slots, full, at(log_weight), at(tpot), c, h)
 
 
 class Interpolation:
@@ -85,18 +85,11 @@ class Interpolation:
         x = at[:, 0]
         self.low = np.clip(np.searchsorted(grid, x, side="right") - 1, 0, len(grid) - 2)
         self.share = np.clip((x - grid[self.low]) / (grid[self.low + 1] - grid[self.low]), 0.0, 1.0)
-        self.width = grid[self.low + 1] - grid[self.low]
         self.rows = np.arange(len(x))
 
     def __call__(self, curve: Rows) -> Rows:
         low = curve[self.rows, self.low]
         found: Rows = (low + self.share * (curve[self.rows, self.low + 1] - low))[:, None]
-        return found
-
-    def slope(self, curve: Rows) -> Rows:
-        """Slope of the curve's piece there."""
-        rise = curve[self.rows, self.low + 1] - curve[self.rows, self.low]
-        found: Rows = (rise / self.width)[:, None]
         return found
 
 
@@ -108,9 +101,9 @@ def state(chain: Chain, load: Rows) -> State:
     tpot, step = at(chain.tpot), at(chain.step)
     c, mix = chain.per_token, chain.mix
     prompts = np.minimum(lam * c * mix.mean_input, PROMPT_LOAD)
-    sd_load = at.slope(chain.tpot) * np.sqrt(var)
+    sd_load = at(chain.tpot_slope) * np.sqrt(var)
     # n cannot exceed B, so TPOT has no tail beyond its value there.
-    sd_load = np.where(mean + 2 * np.sqrt(var) > chain.slots, np.minimum(sd_load, np.maximum(chain.tpot_full - tpot, 0.0) / 2), sd_load)
+    sd_load = np.minimum(sd_load, np.maximum(chain.tpot_full - tpot, 0.0) / 2)
     busy = np.clip(mean, 1.0, chain.slots)
     sd_prompts = c * np.sqrt(busy * mix.input_m2) / mix.mean_output / (1 - prompts)
     wait_mean, wait_var = _prompt_wait(chain, lam, prompts, step)
@@ -119,15 +112,14 @@ def state(chain: Chain, load: Rows) -> State:
 
 def _occupancy(chain: Chain, load: Rows) -> tuple[Rows, Rows, Rows]:
     """Mean and variance of the number in the replica (waiting ones count as B for TPOT, so as B here), probability of full slots."""
-    # Single precision is enough for shares of a distribution, and twice as fast.
-    exponent = np.log(load).astype(np.float32) * chain.n.astype(np.float32)
-    exponent += chain.log_weight
+    # Double precision: the variance is a small difference, and its rounding would make tails fall where load rises.
+    exponent = np.log(load) * chain.n + chain.log_weight
     top = np.maximum(exponent.max(axis=1, keepdims=True), 0.0)
     exponent -= top
     share = np.exp(exponent, out=exponent) * chain.weight
     last = np.exp(chain.slots * np.log(load) + chain.log_last - top)
     queue = last * load / (1 - load)
-    moments = (share @ chain.powers).astype(float)
+    moments = share @ chain.powers
     total = moments[:, :1] + np.exp(-top) + queue
     mean = (moments[:, 1:2] + queue * chain.slots) / total
     var = np.maximum((moments[:, 2:] + queue * chain.slots**2) / total - mean * mean, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from planner.candidates.columns import market
 from planner.candidates.points import Points
@@ -55,7 +56,8 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
-            cost = answer(market(points, _quick(here)), tidy=False).cost
+            ceiling = plan.cost.usd_per_hour if floor < workload.min_quality else inf  # a lower floor never costs more
+            cost = answer(market(points, _quick(here), ceiling), tidy=False).cost
             costs.append(f"${cost:,.2f}/h at {floor:.3g}" if cost < float("inf") else f"no plan at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
@@ -157,7 +159,7 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     scenario, notes = found.market.scenario, []
     if scenario.policy.pools_per_workload == 1:
         for what, changed in (("two pools per workload", _policy(scenario, max_pools=2)), ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))):
-            other = answer(market(points, _quick(changed)), ceiling=plan.cost.usd_per_hour, tidy=False)
+            other = answer(market(points, _quick(changed), plan.cost.usd_per_hour), ceiling=plan.cost.usd_per_hour, tidy=False)
             saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
             if saved > 5e-4:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")
