@@ -39,7 +39,7 @@ class SolverError(PlannerError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """"did you mean 'X'?" for a known word that begins alike, else the closest one, or "" (case is ignored)."""
+    """ "did you mean 'X'?" for a known word that begins alike, else the closest one, or "" (case is ignored)."""
     by_lower = {k.lower(): k for k in sorted(known)}
     close = [k for k in by_lower if k.startswith(word.lower())] if len(word) > 1 else []
     close = close or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)

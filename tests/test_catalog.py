@@ -103,7 +103,13 @@ def test_a_checkpoint_stands_on_one_card(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize(
     ("name", "least", "most"),
-    [("Qwen3-235B-A22B", 21.5e9, 22.6e9), ("DeepSeek-V3", 36.5e9, 38e9), ("gpt-oss-120b", 5.1e9, 5.9e9), ("Qwen3-30B-A3B", 3.0e9, 3.6e9), ("Qwen3-8B", 8.1e9, 8.3e9)],
+    [
+        ("Qwen3-235B-A22B", 21.5e9, 22.6e9),
+        ("DeepSeek-V3", 36.5e9, 38e9),
+        ("gpt-oss-120b", 5.1e9, 5.9e9),
+        ("Qwen3-30B-A3B", 3.0e9, 3.6e9),
+        ("Qwen3-8B", 8.1e9, 8.3e9),
+    ],
 )
 def test_active_parameters_of_known_models(cards: dict[str, Card], name: str, least: float, most: float) -> None:
     assert least <= cards[name].architecture.active_parameters <= most
@@ -157,7 +163,10 @@ def test_gpus_have_their_peaks(catalog: Catalog) -> None:
 
 
 def test_peaks_are_without_sparsity(catalog: Catalog) -> None:
-    """A dense FP8 peak is at most twice the BF16 one (2.1: rounding in datasheets). FP4 reaches 6 times on B300 and 8 times on GeForce, whose FP8 counts FP32 accumulation."""
+    """A dense FP8 peak is at most twice the BF16 one (2.1: rounding in datasheets).
+
+    FP4 reaches 6 times on B300 and 8 times on GeForce, whose BF16 and FP8 count FP32 accumulation.
+    """
     for g in catalog.gpus.values():
         assert g.fp8_tflops is None or g.fp8_tflops <= 2.1 * g.bf16_tflops, g.name
         assert g.int8_tops is None or g.int8_tops <= 4.1 * g.bf16_tflops, g.name
@@ -207,7 +216,8 @@ def test_an_own_score_wins_over_a_derived_one(tmp_path: Path) -> None:
     card = folder / "models" / "small.toml"
     card.write_text(
         card.read_text()
-        + '\n[[quality]]\ncheckpoint = "example/small-8b-fp8"\nmode = "instruct"\nbenchmark = "mmlu-pro"\nscore = 0.55\nself_reported = true\nsource = "a test"\nas_of = 2026-01-01\n'
+        + '\n[[quality]]\ncheckpoint = "example/small-8b-fp8"\nmode = "instruct"\nbenchmark = "mmlu-pro"\n'
+        + 'score = 0.55\nself_reported = true\nsource = "a test"\nas_of = 2026-01-01\n'
     )
     tiny = load_catalog([folder], shipped=False)
     quality = tiny.quality(served(tiny, "example/small-8b-fp8"), "mmlu-pro")
@@ -304,16 +314,32 @@ def replaced(path: Path, old: str, new: str, count: int = 1) -> Path:
 CARD_ERRORS = {
     "malformed": ("layers = 32", "layers = = 32", "{file}:10: not valid TOML: Invalid value"),
     "misspelt required key": ("kv_heads = 8", "kv_head = 8", "{file}:16: unknown key 'architecture.kv_head' (did you mean 'kv_heads'?)"),
-    "misspelt key": ("head_dim = 128", "head_dim = 128\nslidng_layers = 3", "{file}:18: unknown key 'architecture.slidng_layers' (did you mean 'sliding_layers'?)"),
-    "unknown table": ('[[quality]]\ncheckpoint = "example/small-8b"', '[[qualty]]\ncheckpoint = "example/small-8b"', "{file}:39: unknown key 'qualty' (did you mean 'quality'?)"),
+    "misspelt key": (
+        "head_dim = 128",
+        "head_dim = 128\nslidng_layers = 3",
+        "{file}:18: unknown key 'architecture.slidng_layers' (did you mean 'sliding_layers'?)",
+    ),
+    "unknown table": (
+        '[[quality]]\ncheckpoint = "example/small-8b"',
+        '[[qualty]]\ncheckpoint = "example/small-8b"',
+        "{file}:39: unknown key 'qualty' (did you mean 'quality'?)",
+    ),
     "missing key": ("parameters = 8e9\n", "", "{file}:8: 'architecture.parameters' is missing"),
     "missing source": ('precision = "bf16"\nsource = "invented for the tests"\n', 'precision = "bf16"\n', "{file}:23: 'checkpoint.source' is missing"),
     "negative": ("layers = 32", "layers = -32", "{file}:10: 'architecture.layers': input should be greater than 0, got -32"),
     "infinite": ("parameters = 8e9", "parameters = inf", "{file}:14: 'architecture.parameters': input should be a finite number, got inf"),
     "score as percentage": ("score = 0.6", "score = 60", "{file}:43: 'quality.score': input should be less than or equal to 1, got 60"),
     "unknown precision": ('precision = "fp8"', 'precision = "fp7"', "{file}:33: 'checkpoint.precision': input should be 'bf16', 'fp8'"),
-    "wrong reference": ('quantised_from = "example/small-8b"', 'quantised_from = "example/smal-8b"', "{file}:34: quantised_from names no checkpoint of this card; did you mean 'example/small-8b'?"),
-    "score of nobody": ('[[quality]]\ncheckpoint = "example/small-8b"', '[[quality]]\ncheckpoint = "example/small-9b"', "{file}:40: 'example/small-9b' is no checkpoint of this card; did you mean"),
+    "wrong reference": (
+        'quantised_from = "example/small-8b"',
+        'quantised_from = "example/smal-8b"',
+        "{file}:34: quantised_from names no checkpoint of this card; did you mean 'example/small-8b'?",
+    ),
+    "score of nobody": (
+        '[[quality]]\ncheckpoint = "example/small-8b"',
+        '[[quality]]\ncheckpoint = "example/small-9b"',
+        "{file}:40: 'example/small-9b' is no checkpoint of this card; did you mean",
+    ),
     "wrong mode": ('mode = "instruct"', 'mode = "thinking"', "{file}:41: a checkpoint of variant 'instruct' does not answer in mode 'thinking'"),
     "no scheme": ('scheme = "fp8"\n', "", "{file}:31: a quantised checkpoint needs its scheme"),
     "checkpoint twice": ('id = "example/small-8b-fp8"', 'id = "example/small-8b"', "{file}:31: checkpoint 'example/small-8b' stands twice"),
@@ -355,7 +381,11 @@ PRICE_ERRORS = {
     "wider than the node": ("GPU-24,1,8,2,", "GPU-24,1,8,16,", ":4: max_tp 16 is more than the 8 GPUs of a node"),
     "unknown kind": (",neocloud,any,any,gpu-24", ",cloudy,any,any,gpu-24", ":4: 'kind': input should be 'hyperscaler', 'neocloud'"),
     "twice": (NEO, NEO + "\n" + NEO, ":5: repeats line 4"),
-    "too few cells": (",invented for the tests,none,\nneo,neocloud,any,any,gpu-80", ",none,\nneo,neocloud,any,any,gpu-80", ":4: 16 cells where the header has 17"),
+    "too few cells": (
+        ",invented for the tests,none,\nneo,neocloud,any,any,gpu-80",
+        ",none,\nneo,neocloud,any,any,gpu-80",
+        ":4: 16 cells where the header has 17",
+    ),
     "no date": ("0.5,2026-03-01", "0.5,March", ":4: 'as_of': input should be a valid date"),
     "unknown column": ("provider,kind", "provider,kinds", ":1: unknown column 'kinds' (did you mean 'kind'?)"),
     "missing column": ("provider,kind,", "kind,", ":1: column 'provider' is missing"),
@@ -384,7 +414,10 @@ def test_an_empty_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shipped", [True, False])
 def test_a_folder_that_holds_nothing(tmp_path: Path, shipped: bool) -> None:
-    assert refused(tmp_path, shipped) == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of gpus.csv, prices.csv, api_prices.csv, recovery.csv, evidence.csv)"
+    assert (
+        refused(tmp_path, shipped)
+        == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of gpus.csv, prices.csv, api_prices.csv, recovery.csv, evidence.csv)"
+    )
     assert refused(tmp_path / "absent", shipped) == f"{tmp_path / 'absent'}: no such folder"
 
 
@@ -426,7 +459,11 @@ def test_the_doctor_counts_days() -> None:
 def test_the_doctor_finds_gaps_and_conflicts(tmp_path: Path) -> None:
     folder = copy_of_tiny(tmp_path)
     replaced(folder / "prices.csv", "neo,neocloud,any,any,gpu-80,gpu,GPU-80", "neo,neocloud,any,any,gpu-80,gpu,GPU-99")
-    replaced(folder / "prices.csv", "c24.1,instance,GPU-24,1,1,1,on_demand,0.8", "c24.1,instance,GPU-24,1,1,1,on_demand,0.8,2026-03-01,row,x,none,\nother,hyperscaler,north,eu,c24.1,instance,GPU-24,1,1,1,on_demand,9")
+    replaced(
+        folder / "prices.csv",
+        "c24.1,instance,GPU-24,1,1,1,on_demand,0.8",
+        "c24.1,instance,GPU-24,1,1,1,on_demand,0.8,2026-03-01,row,x,none,\nother,hyperscaler,north,eu,c24.1,instance,GPU-24,1,1,1,on_demand,9",
+    )
     card = folder / "models" / "small.toml"
     card.write_text(card.read_text().split("[[quality]]")[0])
     replaced(folder / "api_prices.csv", "Large-60B,example/large-60b,large", "Large-60B,example/large-61b,large")

@@ -113,7 +113,8 @@ def test_json_is_the_contract(run: Run) -> None:
     assert ran.status == schema.status == 0
     jsonschema.validate(json.loads(ran.out), json.loads(schema.out))
     plan = Plan.model_validate_json(ran.out)
-    assert plan.scenario["origins"] == {"workload.0.qps": "flag", "workload.0.min_quality": "flag", "workload.0.models": "flag", "supply.gpus": "flag", "catalog": "flag"}
+    assert set(plan.scenario["origins"]) == {"workload.0.qps", "workload.0.min_quality", "workload.0.models", "supply.gpus", "catalog"}
+    assert set(plan.scenario["origins"].values()) == {"flag"}
 
 
 def test_csv_has_a_row_per_deployment(run: Run) -> None:
@@ -219,7 +220,9 @@ def test_schema_is_a_json_schema(run: Run) -> None:
 # ---- catalog
 
 
-@pytest.mark.parametrize(("what", "text", "column"), [("models", "Small-8B", "model"), ("gpus", "GPU-80", "GPU"), ("prices", "gpu-24", "GPU"), ("quality", "small-8b", "score")])
+@pytest.mark.parametrize(
+    ("what", "text", "column"), [("models", "Small-8B", "model"), ("gpus", "GPU-80", "GPU"), ("prices", "gpu-24", "GPU"), ("quality", "small-8b", "score")]
+)
 def test_catalog_lists(run: Run, what: str, text: str, column: str) -> None:
     for form in ("table", "markdown", "csv", "json"):
         ran = run("catalog", what, text, "--catalog", TINY, "--format", form)
@@ -341,21 +344,17 @@ def test_infeasible_is_one_line_and_exit_1(run: Run) -> None:
 
 
 def test_a_wide_gap_at_the_time_limit_is_exit_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import planner.planning.solve as module
-
     plan = Plan.model_validate_json(saved_text()).model_copy(update={"status": "feasible", "gap": 0.2})
-    monkeypatch.setattr(module, "solve", lambda *a, **k: plan)
+    monkeypatch.setattr("planner.planning.solve.solve", lambda *a, **k: plan)
     ran = run(*QUICK)
     assert ran.status == 3 and "not proven optimal" in ran.out and "gap 20.00%" in ran.out
 
 
 def test_an_unforeseen_error_is_one_line_and_exit_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import planner.planning.solve as module
-
     def broken(*a: object, **k: object) -> Plan:
         raise RuntimeError("out of\nluck")
 
-    monkeypatch.setattr(module, "solve", broken)
+    monkeypatch.setattr("planner.planning.solve.solve", broken)
     assert_refused(run(*QUICK), "error: internal error: RuntimeError: out of luck (please report it", status=4)
 
 

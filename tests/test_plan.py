@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Catalog, Infeasible, Plan, Scenario, load_catalog, solve
+from planner.candidates.columns import market
+from planner.candidates.offers import allowed
+from planner.candidates.points import Points
+from planner.candidates.survey import survey
 from planner.check.check import check_plan
 from planner.errors import CatalogError
+from planner.planning.answer import answer
 from planner.report.formats import formatted
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -50,7 +56,11 @@ def headline() -> Plan:
 
 def asked(supply: dict[str, Any] | None = None, policy: dict[str, Any] | None = None, **workload: Any) -> dict[str, Any]:
     """One workload for the tiny catalogue."""
-    return {"workload": [{"min_quality": 0.5, **({} if "concurrency" in workload else {"qps": 20}), **workload}], "supply": supply or {}, "policy": policy or {}}
+    return {
+        "workload": [{"min_quality": 0.5, **({} if "concurrency" in workload else {"qps": 20}), **workload}],
+        "supply": supply or {},
+        "policy": policy or {},
+    }
 
 
 # ---- the headline
@@ -156,7 +166,8 @@ def test_the_headline_adds_up() -> None:
 
 def test_every_purchase_names_a_price_of_the_catalogue() -> None:
     for p in headline().purchases:
-        offer = next(o for o in shipped().offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase) == (p.provider, p.region, p.instance_type, p.gpu, p.purchase))
+        key = (p.provider, p.region, p.instance_type, p.gpu, p.purchase)
+        offer = next(o for o in shipped().offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase) == key)
         assert p.usd_per_hour == pytest.approx(offer.usd_per_hour * p.instances)
         assert (p.source, p.as_of) == (offer.source, offer.as_of.isoformat())
 
@@ -300,12 +311,8 @@ def test_at_most_one_gpu_type() -> None:
     question = {"workload": TWO, "supply": {"quota": {"GPU-80": 6}}}
     free = solved(question, tiny())
     assert len({d.gpu for d in free.deployments}) == 2
-    one = None
-    try:
-        one = solved({**question, "policy": {"max_gpu_types": 1}}, tiny())
-    except Infeasible:
-        pass
-    assert one is None or (len({d.gpu for d in one.deployments}) == 1 and one.cost.usd_per_hour > free.cost.usd_per_hour)
+    one = solved({**question, "policy": {"max_gpu_types": 1}}, tiny())
+    assert len({d.gpu for d in one.deployments}) == 1 and one.cost.usd_per_hour > free.cost.usd_per_hour
 
 
 def test_at_most_two_locations() -> None:
@@ -315,6 +322,19 @@ def test_at_most_two_locations() -> None:
     assert len({(p.provider, p.region) for p in one.purchases}) == 1
     assert len({(p.provider, p.region) for p in two.purchases}) <= 2
     assert two.cost.usd_per_hour <= one.cost.usd_per_hour * (1 + 1e-3)
+
+
+def test_defaults_are_listed_and_what_was_given_is_not() -> None:
+    listed = " ".join(solved(asked(), tiny()).defaults)
+    for words in ("no spare replica", "one location", "confidence 0.8", "no quota assumed", "SLO TTFT p95 2s, TPOT p95 50ms", "lengths 1000 in / 300 out"):
+        assert words in listed
+    question = asked(
+        {"max_gpus": 900}, {"spare_replicas": 1, "confidence": 0.7, "max_locations": 2}, slo={"ttft_p95": "3s"}, input_tokens=500, output_tokens=90
+    )
+    listed = " ".join(solved(question, tiny()).defaults)
+    for words in ("spare", "location", "confidence", "no quota", "TTFT", "lengths 500"):
+        assert words not in listed
+    assert "SLO TPOT p95 50ms" in listed
 
 
 def test_supply_is_kept() -> None:
@@ -457,7 +477,7 @@ def test_names_are_found_without_regard_to_case() -> None:
 
 # ---- properties, at gap 0. Values come from small sets, so that most solves are shared between examples.
 
-QPS = st.sampled_from([3, 12, 25, 40, 75])
+QPS = st.sampled_from([3, 12, 40, 75])
 FLOOR = st.sampled_from([0.5, 0.597, 0.7])
 TTFT = st.sampled_from(["150ms", "400ms", "2s"])
 TPOT = st.sampled_from(["15ms", "30ms", "50ms"])
@@ -480,7 +500,7 @@ def limits(ttft: str, tpot: str, percentile: str = "95") -> dict[str, str]:
 
 
 def never_falls(costs: list[float]) -> None:
-    for before, after in zip(costs, costs[1:]):
+    for before, after in pairwise(costs):
         assert after >= before * (1 - 1e-6), costs
 
 
@@ -506,25 +526,25 @@ def test_cost_never_falls_as_ttft_tightens(qps: float, floor: float, _order: lis
     never_falls([cost(qps=qps, min_quality=floor, slo=limits(t, "50ms")) for t in ("2s", "400ms", "150ms")])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_falls_as_tpot_tightens(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, slo=limits("2s", t)) for t in ("50ms", "30ms", "15ms")])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_falls_as_e2e_tightens(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, slo={"e2e_p95": t}) for t in ("60s", "20s", "8s")])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_falls_as_the_percentile_rises(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, slo=limits("400ms", "50ms", p)) for p in ("50", "90", "99")])
 
 
-@examples(15)
+@examples(6)
 @given(QPS, FLOOR)
 def test_cost_never_falls_with_spare_replicas_or_confidence_or_less_load(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, policy={"spare_replicas": k}) for k in (0, 1, 2)])
@@ -532,34 +552,42 @@ def test_cost_never_falls_with_spare_replicas_or_confidence_or_less_load(qps: fl
     never_falls([cost(qps=qps, min_quality=floor, policy={"confidence": c}) for c in (0.5, 0.8, 0.95)])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_rises_with_a_quota(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, supply={"quota": {"GPU-80": n}}) for n in (64, 8, 2, 0)])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_rises_with_more_gpus_allowed(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, supply={"max_gpus": n}) for n in (200, 12, 4)])
 
 
-@examples(15)
+@examples(10)
 @given(QPS, FLOOR)
 def test_a_budget_changes_nothing_until_it_forbids(qps: float, floor: float) -> None:
     free = cost(qps=qps, min_quality=floor)
     assert cost(qps=qps, min_quality=floor, policy={"budget": f"{free * 1.01}/h"}) == pytest.approx(free, rel=1e-6)
-    assert cost(qps=qps, min_quality=floor, policy={"budget": f"{free * 0.99}/h"}) == inf
+    cheaper = Scenario.model_validate(asked(qps=qps, min_quality=floor, policy={"budget": f"{free * 0.99}/h"}))
+    points = Points(survey(cheaper, tiny(), allowed(tiny().offers, cheaper.supply)))
+    assert not answer(market(points, cheaper)).found  # not by solve, which would take its time to explain
 
 
-@examples(15)
+@examples(8)
+@given(QPS, FLOOR)
+def test_cost_never_rises_with_more_pools(qps: float, floor: float) -> None:
+    never_falls([cost(qps=qps, min_quality=floor, policy=p) for p in ({"mix": True}, {"max_pools": 2}, {})])
+
+
+@examples(10)
 @given(QPS, FLOOR)
 def test_cost_never_rises_with_more_locations_or_kinds(qps: float, floor: float) -> None:
     never_falls([cost(qps=qps, min_quality=floor, policy={"max_locations": n}) for n in (2, 1)])
     never_falls([cost(qps=qps, min_quality=floor, supply={"kinds": k}) for k in (["hyperscaler", "neocloud"], ["hyperscaler"])])
 
 
-@examples(20)
+@examples(10)
 @given(QPS, FLOOR, st.sampled_from([0.1, 3.0, 40.0]))
 def test_scaling_all_prices_scales_the_cost(qps: float, floor: float, factor: float) -> None:
     dearer = replace(tiny(), offers=tuple(o.model_copy(update={"usd_per_hour": o.usd_per_hour * factor}) for o in tiny().offers))
@@ -567,7 +595,7 @@ def test_scaling_all_prices_scales_the_cost(qps: float, floor: float, factor: fl
     assert solve(scenario, dearer, compare=False).cost.usd_per_hour == pytest.approx(factor * cost(qps=qps, min_quality=floor), rel=1e-6)
 
 
-@examples(20)
+@examples(10)
 @given(QPS, FLOOR)
 def test_removing_what_is_not_used_changes_nothing(qps: float, floor: float) -> None:
     scenario = Scenario.model_validate({**asked(qps=qps, min_quality=floor), "solver": {"gap": 0}})

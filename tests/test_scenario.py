@@ -159,11 +159,18 @@ def test_a_written_number_reads_back_the_same(number: float) -> None:
 
 # ---- flags -> TOML -> flags
 
-NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC0123456789-_./ '\"\\#=[]é", min_size=1, max_size=12).map(str.strip).filter(bool).filter(lambda s: not s.startswith("-"))
+NAMES = (
+    st.text("abcdefghijklmnopqrstuvwxyzABC0123456789-_./ '\"\\#=[]é", min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(bool)
+    .filter(lambda s: not s.startswith("-"))
+)
 SECONDS = st.floats(1e-4, 1e5).map(format_duration)
 SHARE = st.floats(0, 1)
 MANY = st.lists(NAMES, max_size=3).map(tuple)
-LIMITS = st.dictionaries(st.sampled_from([f"{m}_p{p}" for m in ("ttft", "tpot", "e2e") for p in ("50", "95", "99", "99.9")]), SECONDS | st.just("none"), max_size=4)
+LIMITS = st.dictionaries(
+    st.sampled_from([f"{m}_p{p}" for m in ("ttft", "tpot", "e2e") for p in ("50", "95", "99", "99.9")]), SECONDS | st.just("none"), max_size=4
+)
 
 
 def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -359,7 +366,11 @@ BAD_FILES = {
     "two of one name": (TWO.format("a", 2), 6, "workload 'a' stands twice; give each a name of its own"),
     "both demands": (WORKLOAD + "concurrency = 5\n", 3, "workload 'requests' has both qps and concurrency; give one"),
     "limit without unit": (WORKLOAD + "slo = { ttft_p95 = 500 }\n", 3, "500 needs a unit: 500ms or 500s"),
-    "unknown limit": (WORKLOAD + 'slo = { tft_p95 = "1s" }\n', 3, "'tft_p95' is no limit; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95"),
+    "unknown limit": (
+        WORKLOAD + 'slo = { tft_p95 = "1s" }\n',
+        3,
+        "'tft_p95' is no limit; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95",
+    ),
     "unknown kind": (WORKLOAD + '[supply]\nkinds = ["neoclouds"]\n', 4, "unknown value 'neoclouds' (did you mean 'neocloud'?)"),
     "budget without period": (WORKLOAD + "[policy]\nbudget = 50\n", 4, "50 needs a period: 50/h or 50/month"),
     "negative quota": (WORKLOAD + '[supply]\nquota = { "H100" = -4 }\n', 4, "-4 must be greater than or equal to 0"),

@@ -52,7 +52,7 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     survey = points.survey
     offers = cheapest_by_shape(allowed(survey.offers, scenario.supply))
     scores = _scores(survey, scenario)
-    rows = _rows(survey, scenario, offers, scores)
+    rows = _rows(survey, offers, scores)
     kept, lost = _worth_having(points, scenario, rows, scores, offers, ceiling)
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
@@ -99,7 +99,7 @@ def _scores(survey: Survey, scenario: Scenario) -> Floats:
     return found
 
 
-def _rows(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], scores: Floats) -> Ints:
+def _rows(survey: Survey, offers: tuple[Offer, ...], scores: Floats) -> Ints:
     """Rows that some allowed checkpoint uses, some offer hosts and that have room for a request."""
     served = np.zeros(len(survey.shapes) + 1, dtype=bool)
     served[survey.shape_of[(scores >= 0).any(axis=1)]] = True
@@ -110,9 +110,7 @@ def _rows(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], scores:
     return np.flatnonzero(keep & (survey.replicas.tp <= by_gpu[survey.replicas.gpu]) & room)
 
 
-def _worth_having(
-    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], ceiling: float
-) -> tuple[list[int], Counter[str]]:
+def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], ceiling: float) -> tuple[list[int], Counter[str]]:
     """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
 
     Where there is one workload and nothing but cost limits it, a row that no plan below the ceiling can use is settled too,
@@ -120,7 +118,7 @@ def _worth_having(
     """
     field = _field(points.survey, scenario, rows, scores, offers)
     reached = np.zeros_like(field.bound)  # best capacity per workload, once computed
-    open_, serves = field.bound.any(axis=1), np.zeros(len(rows), dtype=bool)
+    open_, serves = np.any(field.bound > 0, axis=1), np.zeros(len(rows), dtype=bool)
     lost: Counter[str] = Counter({"SLO": int((~open_).sum())})
     for size in ROUNDS:
         chosen = _most_promising(field, open_, size)
@@ -182,7 +180,17 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    return Field(_groups(survey, scenario, rows), gpus, bound, score, promise, rate, only, by_quality, _replica_prices(survey, scenario, rows, gpus, offers) if len(rate) == 1 and not by_quality else None)
+    return Field(
+        _groups(survey, scenario, rows),
+        gpus,
+        bound,
+        score,
+        promise,
+        rate,
+        only,
+        by_quality,
+        _replica_prices(survey, scenario, rows, gpus, offers) if len(rate) == 1 and not by_quality else None,
+    )
 
 
 def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats, offers: tuple[Offer, ...]) -> Floats | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from planner.catalog.catalog import Catalog, Quality, Served
 from planner.scenario.records import Scenario, Workload
 
-
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
 
 

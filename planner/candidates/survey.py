@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 from planner.candidates.eligibility import Eligible, eligibility
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Architecture, Card, Gpu, Offer
+from planner.performance.capacity import Limit, saturation_bound
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.capacity import Limit, saturation_bound
 from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import Scenario, Workload
 
-TP_SIZES = (1, 2, 4, 8)
-PP_SIZES = (2, 4)  # only for what no single node can hold
-COARSE = 2.0 ** np.arange(11)  # sequences at which capacity is bounded before any is computed
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+TP_SIZES = (1, 2, 4, 8)
+PP_SIZES = (2, 4)  # only for what no single node can hold
+COARSE: Floats = np.exp2(np.arange(11, dtype=float))  # sequences at which capacity is bounded before any is computed
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,15 @@ def _enumerate(
     more, parents = _pipelines(one_node, s, fits, scenario)
     excluded["memory"] += int(heads[s[~fits]].sum())
     whole = np.concatenate((np.flatnonzero(fits), parents))
-    replicas = _replicas(table, gpus, architecture, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more)))
+    replicas = _replicas(
+        table, gpus, architecture, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more))
+    )
     return replicas, s[whole]
 
 
-def _replicas(table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], architecture: Ints, precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints) -> Replicas:
+def _replicas(
+    table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], architecture: Ints, precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints
+) -> Replicas:
     return Replicas(table, gpus, architecture[s], g, precision[s], e, tp, pp)
 
 
@@ -235,7 +240,10 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
     for pp in PP_SIZES:
         if len(rows):
             longer = one_node.take(rows)
-            ok = _fits(Replicas(longer.architectures, longer.gpus, longer.architecture, longer.gpu, longer.precision, longer.engine, longer.tp, longer.tp * 0 + pp), scenario)
+            ok = _fits(
+                Replicas(longer.architectures, longer.gpus, longer.architecture, longer.gpu, longer.precision, longer.engine, longer.tp, longer.tp * 0 + pp),
+                scenario,
+            )
             chosen += rows[ok].tolist()
             chosen_pp += [pp] * int(ok.sum())
     return np.array(chosen_pp, dtype=np.int64), np.array(chosen, dtype=np.int64)

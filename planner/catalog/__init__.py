@@ -1,0 +1,1 @@
+"""Facts about models, GPUs, prices and measurements: typed records, loaders, and where each fact comes from."""

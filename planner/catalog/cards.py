@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from planner.catalog.files import read_text, read_toml, toml_line
-from planner.catalog.records import Card
+from planner.catalog.records import Card, OutputFactor, Score
 from planner.errors import CatalogError, did_you_mean
 
 
@@ -31,7 +31,8 @@ def _problems(card: Card) -> list[tuple[str, tuple[str | int, ...]]]:
             found.append((f"quantised_from names no checkpoint of this card; {hint}", ("checkpoint", i, "quantised_from")))
         if checkpoint.quantised_from and not checkpoint.scheme:
             found.append(("a quantised checkpoint needs its scheme", ("checkpoint", i, "id")))
-    for table, rows in (("quality", card.quality), ("output_factor", card.output_factor)):
+    tables: tuple[tuple[str, tuple[Score | OutputFactor, ...]], ...] = (("quality", card.quality), ("output_factor", card.output_factor))
+    for table, rows in tables:
         seen: set[tuple[str, ...]] = set()
         for i, row in enumerate(rows):
             if row.checkpoint not in ids:

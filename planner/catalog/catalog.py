@@ -63,7 +63,8 @@ class Catalog:
         recovery = self.recoveries.get(checkpoint.scheme)
         if base is None or recovery is None:
             return None
-        source = f"{base.source}; times {checkpoint.scheme} recovery {recovery.factor:g} ({recovery.pairs} published pairs, {recovery.lowest:g}-{recovery.highest:g})"
+        pairs = f"{recovery.pairs} published pairs, {recovery.lowest:g}-{recovery.highest:g}"
+        source = f"{base.source}; times {checkpoint.scheme} recovery {recovery.factor:g} ({pairs})"
         return Quality(benchmark, round(base.score * recovery.factor, 5), base.self_reported, True, source, base.as_of, base.note)
 
 

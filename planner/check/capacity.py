@@ -102,7 +102,7 @@ def may_state(case: Case, i: int, built: Built) -> list[tuple[float, float]]:
     real = {w: case.capacity(i, w) for w in built.serves}
     ways = []
     if len(built.serves) == 1:
-        w, = built.serves
+        (w,) = built.serves
         fit = built.fits[w]
         ways = [{w: fit.single * mixture_factor(case.scenario)}, {w: fit.single}]
         if case.scenario.policy.router != "random":

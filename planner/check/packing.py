@@ -55,9 +55,7 @@ def _counts(notes: Notes, d: Deployment, where: str) -> None:
 
 def _guests(case: Case, purchase: int) -> list[Guest]:
     """Who stands on a purchase, largest replica first."""
-    found = [
-        Guest(case.where(i), d.gpu, d.tp, d.pp, h.replicas) for i, d in enumerate(case.plan.deployments) for h in d.hosts if h.purchase == purchase
-    ]
+    found = [Guest(case.where(i), d.gpu, d.tp, d.pp, h.replicas) for i, d in enumerate(case.plan.deployments) for h in d.hosts if h.purchase == purchase]
     return sorted(found, key=lambda g: -g.gpus)
 
 

@@ -29,7 +29,7 @@ def plan(
     no_alternatives: Annotated[bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False)] = False,
     save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False)] = False,  # noqa: ARG001 - main reads it
     version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
 ) -> None:
     """The cheapest LLM deployment that meets demand, quality floor and latency limits, proven optimal.

@@ -16,7 +16,9 @@ FORMATS = ("table", "json", "csv", "markdown")
 
 FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False)]
 OutputOption = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE")]
-CatalogOption = Annotated[list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")]
+CatalogOption = Annotated[
+    list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")
+]
 SHORTHANDS = {
     "ttft": "longest time to first token, such as 2s (none: no limit)",
     "tpot": "longest time per output token after the first, such as 50ms (none: no limit)",

@@ -10,9 +10,7 @@ from planner.scenario.records import Workload
 FP8_KV = ("fp8", "nvfp4")  # precisions whose KV cache the memory fit counts at one byte
 
 
-def serve_command(
-    engine: str, checkpoint: str, precision: str, tp: int, pp: int, max_num_seqs: int, max_context: int, gpu_memory_utilization: float
-) -> str:
+def serve_command(engine: str, checkpoint: str, precision: str, tp: int, pp: int, max_num_seqs: int, max_context: int, gpu_memory_utilization: float) -> str:
     """One replica's start command. vLLM flags as of 0.33, SGLang 0.5.23, TensorRT-LLM 1.x."""
     fp8_kv = precision in FP8_KV
     if engine == "vllm":

@@ -67,7 +67,9 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
 def _quick(scenario: Scenario) -> Scenario:
     """The scenario with a gap and a time limit fit for a comparison."""
     solver = scenario.solver
-    return scenario.model_copy(update={"solver": solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(COMPARISON_TIME_S, solver.time_limit)})})
+    return scenario.model_copy(
+        update={"solver": solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(COMPARISON_TIME_S, solver.time_limit)})}
+    )
 
 
 def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
@@ -158,7 +160,10 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     """What two pools per workload and free mixing would save; "" where the scenario has them already."""
     scenario, notes = found.market.scenario, []
     if scenario.policy.pools_per_workload == 1:
-        for what, changed in (("two pools per workload", _policy(scenario, max_pools=2)), ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))):
+        for what, changed in (
+            ("two pools per workload", _policy(scenario, max_pools=2)),
+            ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True)),
+        ):
             other = answer(market(points, _quick(changed), plan.cost.usd_per_hour), ceiling=plan.cost.usd_per_hour, tidy=False)
             saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
             if saved > 5e-4:

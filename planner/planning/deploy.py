@@ -14,7 +14,7 @@ from planner.catalog.records import Offer
 from planner.emit.engine import context_to_serve, serve_command
 from planner.performance.capacity import Capacity, capacity, service
 from planner.performance.evidence import TIERS
-from planner.performance.replicas import ENGINES
+from planner.performance.replicas import ENGINES, Floats
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -160,7 +160,11 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
     confidence = survey.scenario.policy.confidence
     now, median = row_capacity(chosen, survey, w, confidence), row_capacity(chosen, survey, w, 0.5)
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
-    source = f"{measured.architecture} {measured.precision} on {measured.gpu}, {measured.engine} TP{measured.tp}: {measured.source}" if measured else "fitted physics only"
+    source = (
+        f"{measured.architecture} {measured.precision} on {measured.gpu}, {measured.engine} TP{measured.tp}: {measured.source}"
+        if measured
+        else "fitted physics only"
+    )
     return PlanEvidence(
         tier=tier,
         source=source,
@@ -211,7 +215,7 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), e2e_ms=_ms(found.e2e_s))
 
 
-def _ms(values: dict[str, np.ndarray]) -> Distribution:  # type: ignore[type-arg]
+def _ms(values: dict[str, Floats]) -> Distribution:
     return Distribution(**{name: float(v[0]) * 1e3 for name, v in values.items()})
 
 
@@ -227,6 +231,3 @@ def slowest(many: Sequence[Predicted]) -> Predicted:
 def mixture_of(chosen: Chosen, answer: Answer) -> float:
     """The mixture factor in force on a deployment."""
     return mixture_factor(answer.market.scenario) if chosen.pool.pool.is_shared else 1.0
-
-
-

@@ -51,23 +51,31 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
     """Why no candidate serves a workload: quality, data, memory, offers or SLO."""
     workload, everyone = scenario.workload[w], points.survey.eligible
-    reasons = Counter(e.why[w] for e in everyone if e.why[w])
-    able = [e for e in everyone if not e.why[w]]
     name = f"workload '{workload.name}': " if len(scenario.workload) > 1 else ""
+    able = [e for e in everyone if not e.why[w]]
     if not able:
-        scores = [(q.score, e.name) for e in everyone if (q := e.quality[w]) is not None and e.why[w] in ("quality", "no output factor")]
-        if reasons["quality"] and scores and workload.min_quality is not None:
-            best, who = max(scores)
-            unknown = f"; {reasons['no score']} checkpoints have no {workload.quality_metric} score, which is no data rather than a no" if reasons["no score"] else ""
-            lacking = f"; {reasons['no output factor']} reasoning checkpoints lack an output factor (--output-factor)" if reasons["no output factor"] else ""
-            return f"{name}no checkpoint that may serve reaches {workload.quality_metric} {workload.min_quality:g}; the best is {who} with {best:.4g}{unknown}{lacking}"
-        main = ", ".join(f"{n} {why}" for why, n in reasons.most_common())
-        return f"{name}no checkpoint may serve ({main})"
+        return name + _nobody_eligible(points, scenario, w)
+    good = f"{name}{len(able)} checkpoints are good enough, but none"
+    if not (points.survey.physics[w].slots > 0).any():
+        return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
     slo = ", ".join(f"{k.replace('_', ' ')} {format_duration(v)}" for k, v in workload.slo.items())
-    physics = points.survey.physics[w]
-    if not (physics.slots > 0).any():
-        return f"{name}{len(able)} checkpoints are good enough, but none has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
-    return f"{name}{len(able)} checkpoints are good enough, but none meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}"
+    return f"{good} meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}"
+
+
+def _nobody_eligible(points: Points, scenario: Scenario, w: int) -> str:
+    """No checkpoint may serve: too good a floor, or no data."""
+    workload, everyone = scenario.workload[w], points.survey.eligible
+    reasons = Counter(e.why[w] for e in everyone if e.why[w])
+    scores = [(q.score, e.name) for e in everyone if (q := e.quality[w]) is not None and e.why[w] in ("quality", "no output factor")]
+    if not (reasons["quality"] and scores and workload.min_quality is not None):
+        return f"no checkpoint may serve ({', '.join(f'{n} {why}' for why, n in reasons.most_common())})"
+    best, who = max(scores)
+    text = f"no checkpoint that may serve reaches {workload.quality_metric} {workload.min_quality:g}; the best is {who} with {best:.4g}"
+    if reasons["no score"]:
+        text += f"; {reasons['no score']} checkpoints have no {workload.quality_metric} score, which is no data rather than a no"
+    if reasons["no output factor"]:
+        text += f"; {reasons['no output factor']} reasoning checkpoints lack an output factor (--output-factor)"
+    return text
 
 
 def _main(excluded: Counter[str]) -> str:
@@ -77,7 +85,10 @@ def _main(excluded: Counter[str]) -> str:
 def _demands(scenario: Scenario) -> str:
     """The demands in force, in words."""
     p, s = scenario.policy, scenario.supply
-    words = [f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}" + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "") for w in scenario.workload]
+    words = [
+        f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}" + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "")
+        for w in scenario.workload
+    ]
     words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]
     words += [f"quota {g}={n}" for g, n in s.quota.items()]
     words += [f"at most {s.max_gpus} GPUs"] if s.max_gpus is not None else []
@@ -142,7 +153,10 @@ def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(middle) < inf else (low, middle)
-    served = ", ".join(f"{w.rate * low:.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "") for w in scenario.workload)
+    served = ", ".join(
+        f"{w.rate * low:.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
+        for w in scenario.workload
+    )
     return [f"{served} ({low:.0%} of the traffic)"] if low else []
 
 

@@ -48,9 +48,9 @@ def hosted_apis(catalog: Catalog, deployments: Sequence[Deployment], workloads: 
         same = _cheapest(catalog, workload, got.qps, {_original(catalog, main.checkpoint): (main.mode, main.output_factor)})
         anyone = _cheapest(catalog, workload, got.qps, _good_enough(catalog, workload))
         if same:
-            found.append(_hosted(same, workload, got.qps, True))
+            found.append(_hosted(same, workload, True))
         if anyone and (not same or anyone[0].checkpoint != same[0].checkpoint):
-            found.append(_hosted(anyone, workload, got.qps, False))
+            found.append(_hosted(anyone, workload, False))
     return tuple(found)
 
 
@@ -72,14 +72,16 @@ def _good_enough(catalog: Catalog, workload: Workload) -> dict[str, tuple[str, f
 
 
 def _cheapest(catalog: Catalog, workload: Workload, qps: float, checkpoints: dict[str, tuple[str, float]]) -> tuple[ApiPrice, float] | None:
-    options = [(api_cost(a, workload, qps, checkpoints[a.checkpoint][1]), a.provider, i) for i, a in enumerate(catalog.api_prices) if a.checkpoint in checkpoints]
+    options = [
+        (api_cost(a, workload, qps, checkpoints[a.checkpoint][1]), a.provider, i) for i, a in enumerate(catalog.api_prices) if a.checkpoint in checkpoints
+    ]
     if not options:
         return None
     cost, _, i = min(options)
     return catalog.api_prices[i], cost
 
 
-def _hosted(found: tuple[ApiPrice, float], workload: Workload, qps: float, same: bool) -> HostedApi:
+def _hosted(found: tuple[ApiPrice, float], workload: Workload, same: bool) -> HostedApi:
     price, cost = found
     return HostedApi(
         workload=workload.name,

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from planner.candidates.survey import Survey
-from planner.plan import Deployment, HeadroomStep, HostedApi, PlanWorkload, Purchase
+from planner.plan import Deployment, HeadroomStep, HostedApi, Purchase
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
+from planner.scenario.fields import by_path
 from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV, DEFAULT_SLO, Scenario
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
 
 STALE_DAYS = 90
+SUSPECT = 3.0  # a plan this many times below the API's price needs a second look
 
 
 def supply_line(scenario: Scenario) -> str:
@@ -31,7 +33,8 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     found: list[str] = []
 
     def unset(path: str) -> bool:
-        return not any(key == path or path.startswith(f"{key}.") for key in origins)
+        """Nobody gave it, as far as is known, and it has the default's value."""
+        return not any(key == path or path.startswith(f"{key}.") for key in origins) and _is_default(scenario, path)
 
     for i, w in enumerate(scenario.workload):
         prefix = f"{w.name}: " if len(scenario.workload) > 1 else ""
@@ -39,9 +42,8 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
         if unset(f"workload.{i}.input_cv") and unset(f"workload.{i}.output_cv"):
             found.append(f"{prefix}length spread of the Azure 2023 conversation trace (CV {DEFAULT_INPUT_CV:g} in, {DEFAULT_OUTPUT_CV:g} out)")
-        given = {k for k, v in w.slo.items() if DEFAULT_SLO.get(k) != v} if not unset(f"workload.{i}.slo") else set()
-        shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if k in DEFAULT_SLO and k not in given]
-        if shown and (unset(f"workload.{i}.slo") or len(shown) < len(w.slo)):
+        shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
+        if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
             found.append(f"{prefix}SLO {', '.join(shown)}")
         if w.min_quality is None and w.mean_quality is None:
             found.append(f"{prefix}no quality floor")
@@ -59,6 +61,15 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     found += [f"router {p.router.replace('_', '-')}"] if unset("policy.router") else []
     found += [f"engines may use {p.gpu_memory_utilization:g} of GPU memory"] if unset("policy.gpu_memory_utilization") else []
     return tuple(found)
+
+
+def _is_default(scenario: Scenario, path: str) -> bool:
+    """Whether the value at a path ("workload.0.qps") is its field's default."""
+    keys, value = path.split("."), scenario
+    for key in keys:
+        value = value[int(key)] if key.isdigit() else getattr(value, key)  # type: ignore[index]
+    field = by_path(tuple(k for k in keys if not k.isdigit()))
+    return field is not None and bool(value == field.default)
 
 
 def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Deployment], used: int, held: int) -> tuple[HeadroomStep, ...]:
@@ -86,7 +97,7 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
     return tuple(steps)
 
 
-def binding(scenario: Scenario, deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], cost: float, held: int, gpus: dict[str, int]) -> tuple[str, ...]:
+def binding(scenario: Scenario, deployments: Sequence[Deployment], cost: float, held: int, gpus: dict[str, int]) -> tuple[str, ...]:
     """The demands that hold the plan where it is."""
     found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
     found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if g in gpus and gpus[g] >= n]
@@ -96,27 +107,24 @@ def binding(scenario: Scenario, deployments: Sequence[Deployment], workloads: Se
     return tuple(found)
 
 
-def warnings(survey: Survey, chosen: Sequence[Chosen], deployments: Sequence[Deployment], bought: Sequence[Purchase], apis: Sequence[HostedApi], cost: float) -> tuple[str, ...]:
+def warnings(
+    survey: Survey, chosen: Sequence[Chosen], deployments: Sequence[Deployment], bought: Sequence[Purchase], apis: Sequence[HostedApi], cost: float
+) -> tuple[str, ...]:
     """What may make the plan wrong."""
     found: list[str] = []
     for c, d in zip(chosen, deployments, strict=True):
-        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, c, d)
+        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, d)
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
         if d.slo_load_one_replica_lost is None:
             found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
-            found.append(f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)")
+            found.append(
+                f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)"
+            )
     found += _price_warnings(survey, deployments, bought)
-    for api in apis:
-        if api.same_model and api.usd_per_hour > 3 * cost:
-            found.append(f"the plan costs {api.usd_per_hour / cost:.1f} times less than the cheapest API of {api.model}; APIs carry margin and idle time, but check the predicted throughput before buying")
-    found += [
-        f"{a.workload}: the hosted API of {a.model} at {a.provider} costs ${a.usd_per_hour:,.2f}/h, less than renting: at this rate the API is the honest answer"
-        for a in apis
-        if len(survey.scenario.workload) == 1 and a.usd_per_hour < cost
-    ]
+    found += _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(found))
 
 
@@ -137,7 +145,7 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     return found
 
 
-def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
+def _evidence_warnings(survey: Survey, d: Deployment) -> list[str]:
     if d.evidence is None or d.evidence.tier in ("measured", "anchored"):
         return []
     measured_models = {m.architecture for m in survey.catalog.measured}
@@ -149,6 +157,23 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
         return [f"no measured neighbour: {d.gpu} has no measured curve at all{accuracy}; measure before buying"]
     where = "on another GPU only" if d.model in measured_models else "on no GPU"
     return [f"no measured neighbour: {d.model} was measured {where}, {d.gpu} with other models{accuracy}; measure before buying"]
+
+
+def _api_warnings(survey: Survey, apis: Sequence[HostedApi], cost: float) -> list[str]:
+    """A plan far below the API's price is suspect; one above it is a poor deal. Only where one workload makes them comparable."""
+    if len(survey.scenario.workload) > 1:
+        return []
+    found = [
+        f"the plan costs {a.usd_per_hour / cost:.1f} times less than the cheapest API of {a.model}: APIs carry margin and idle time, "
+        "but check the predicted throughput before buying"
+        for a in apis
+        if a.same_model and a.usd_per_hour > SUSPECT * cost
+    ]
+    return found + [
+        f"the hosted API of {a.model} at {a.provider} costs ${a.usd_per_hour:,.2f}/h, less than renting: at this rate the API is the honest answer"
+        for a in apis
+        if a.usd_per_hour < cost
+    ]
 
 
 def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: Sequence[Purchase]) -> list[str]:

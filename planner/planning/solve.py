@@ -32,11 +32,11 @@ def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool =
     Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
     for unusable input, SolverError when no plan was found in time or a plan fails its check.
     """
-    catalog = catalog or load_catalog(scenario.catalog)
     if scenario.tables.capacities:
         from planner.planning.tables import solve_tables
 
-        return solve_tables(scenario, catalog, origins or {})
+        return solve_tables(scenario, origins or {})
+    catalog = catalog or load_catalog(scenario.catalog)
     scenario = with_known_names(scenario, catalog)
     points = Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
     found = answer(market(points, scenario))
@@ -50,7 +50,7 @@ def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool =
     return verified(plan, catalog)
 
 
-def verified(plan: Plan, catalog: Catalog) -> Plan:
+def verified(plan: Plan, catalog: Catalog | None) -> Plan:
     """The plan, if the independent check agrees. Raises SolverError otherwise."""
     from planner.check.check import check_plan
 
@@ -101,7 +101,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         headroom=remarks.headroom(found, chosen, deployments, used, held),
         defaults=remarks.defaults(scenario, origins),
         api=apis,
-        binding=remarks.binding(scenario, deployments, workloads, cost.usd_per_hour, held, dict(by_gpu)),
+        binding=remarks.binding(scenario, deployments, cost.usd_per_hour, held, dict(by_gpu)),
         warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.candidates.tables import TableProblem, read_tables
-from planner.catalog.catalog import Catalog
 from planner.errors import SolverError
 from planner.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.planning.infeasible import Infeasible, tables_infeasible
@@ -21,7 +20,7 @@ from planner.scenario.sources import Origins
 SOURCE = "own table"
 
 
-def solve_tables(scenario: Scenario, catalog: Catalog | None, origins: Origins) -> Plan:
+def solve_tables(scenario: Scenario, origins: Origins) -> Plan:
     """The cheapest plan of two tables. Raises Infeasible, ScenarioError and SolverError as ``solve`` does."""
     from planner.planning.solve import verified
 
@@ -34,7 +33,7 @@ def solve_tables(scenario: Scenario, catalog: Catalog | None, origins: Origins) 
         raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
     if not solution.found:
         raise tables_infeasible(tables.problem, replace(limits, gap=0.0))
-    return verified(_plan(scenario, tables, solution, origins), catalog)
+    return verified(_plan(scenario, tables, solution, origins), None)
 
 
 def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins: Origins) -> Plan:

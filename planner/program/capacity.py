@@ -9,15 +9,17 @@ from pyomo.core.util import quicksum
 
 from planner.program.problem import Pool, Problem
 
+LEAST_LOAD = 1e-6  # replicas per workload: a load below the solver's tolerance (1e-7) would be served by none
+
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_w x[w,p]/μ[p,w] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
+    """Σ_w λ[w]/μ[p,w]·x[w,p] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
     Σ_o n[p,o] ≥ (r[p] + k)·y[p] where capacity μ[p,w] needs at least r[p] replicas in service.
     """
     u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
 
     def carried(m: Any, p: int) -> Any:
-        load = quicksum(m.x[w, p] * (1 / pools[p].capacity[w]) for w in pools[p].workloads)
+        load = quicksum(m.x[w, p] * max(problem.demands[w].rate / pools[p].capacity[w], LEAST_LOAD) for w in pools[p].workloads)
         spare = k * m.y[p] if k else 0
         return load <= u * (quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])) - spare)
 

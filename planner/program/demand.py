@@ -12,13 +12,12 @@ from planner.program.variables import slack
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_p x[w,p] = λ[w] for every workload w (λ[w]·(1 − slack) where demand is relaxed)."""
+    """Σ_p x[w,p] = 1 for every workload w (1 − slack where demand is relaxed)."""
 
     def rule(m: Any, w: int) -> Any:
-        rate = problem.demands[w].rate
         flows = m.flow_by_workload.get(w, [])
         if not flows:
             return Constraint.Infeasible
-        return quicksum(m.x[k] for k in flows) + rate * slack(m, "demand") == rate
+        return quicksum(m.x[k] for k in flows) + slack(m, "demand") == 1
 
     m.demand = Constraint(range(len(problem.demands)), rule=rule)

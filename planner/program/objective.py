@@ -26,10 +26,7 @@ def polish(m: Any, problem: Problem, cost: float) -> None:
     m.fixed_cost = Constraint(expr=quicksum(offers[o].usd_per_hour * m.I[o] for o in m.offer_keys) <= cost * (1 + 1e-9) + 1e-9)
     most_gpus = cost / min(offers[o].usd_per_hour / offers[o].gpus for o in m.offer_keys) + 1
     gpus = quicksum(offers[o].gpus * m.I[o] for o in m.offer_keys)
-    lack = quicksum(
-        (1 - problem.columns[_column(m, p)].quality.get(w, 0.0)) * m.x[w, p] * (0.5 / problem.demands[w].rate / len(problem.demands))
-        for w, p in m.flow_keys
-    )
+    lack = quicksum((1 - problem.columns[_column(m, p)].quality.get(w, 0.0)) * m.x[w, p] * (0.5 / len(problem.demands)) for w, p in m.flow_keys)
     m.objective.set_value(most_gpus * quicksum(m.y.values()) + gpus + lack)
 
 

@@ -10,6 +10,7 @@ from planner.program.objective import polish
 from planner.program.problem import ChosenPool, Problem, Solution
 from planner.program.solver import Limits, Outcome, optimise
 
+POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
 POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than the answer
 EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
@@ -22,7 +23,7 @@ def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
 
 
 def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:
-    """The tidiest plan of the same cost on the same offers; the solution itself where none is found soon."""
+    """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
     if solution.status != "optimal":
         return solution
     better = _tidiest(problem, solution, limits)
@@ -32,7 +33,8 @@ def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:
 
 
 def _tidiest(problem: Problem, solution: Solution, limits: Limits) -> Solution:
-    here = [(i, tuple(o for o in c.offers if o in solution.held)) for i, c in enumerate(problem.columns)]
+    small = sum(len(c.tiers) + len(c.shared) for c in problem.columns) <= POLISH_WHOLE
+    here = [(i, tuple(o for o in c.offers if small or o in solution.held)) for i, c in enumerate(problem.columns)]
     kept = [(i, offers) for i, offers in here if offers]
     smaller = replace(problem, columns=tuple(replace(problem.columns[i], offers=offers) for i, offers in kept))
     built = build(smaller)
@@ -51,21 +53,22 @@ def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
 
 def _solution(built: Built, outcome: Outcome) -> Solution:
     """Plain records of the incumbent, integers rounded, unused pools dropped, cost counted anew."""
-    size = {"variables": outcome.variables, "constraints": outcome.constraints}
     if outcome.status not in ("optimal", "feasible"):
-        return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, **size)
+        return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, variables=outcome.variables, constraints=outcome.constraints)
     m, problem = built.program, built.problem
     chosen = tuple(c for p in range(len(built.pools)) if (c := _chosen(built, p)).traffic)
     held = {o: count for o in m.offer_keys if (count := round(_value(m.I[o])))}
     cost = sum(problem.offers[o].usd_per_hour * count for o, count in held.items())
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
     bound = min(outcome.bound, cost) if not slack else outcome.bound
-    return Solution(outcome.status, cost, bound, max(0.0, (cost - bound) / cost) if cost else 0.0, chosen, held, slack, **size)
+    gap = max(0.0, (cost - bound) / cost) if cost else 0.0
+    return Solution(outcome.status, cost, bound, gap, chosen, held, slack, outcome.variables, outcome.constraints)
 
 
 def _chosen(built: Built, p: int) -> ChosenPool:
     m, pool = built.program, built.pools[p]
-    traffic = {w: x for w in pool.workloads if (x := _value(m.x[w, p])) > EPSILON * built.problem.demands[w].rate}
+    shares = {w: x for w in pool.workloads if (x := _value(m.x[w, p])) > EPSILON}
+    traffic = {w: x * built.problem.demands[w].rate for w, x in shares.items()}
     replicas = {o: count for o in built.problem.columns[pool.column].offers if (count := round(_value(m.n[p, o])))}
     return ChosenPool(pool, replicas, traffic)
 

@@ -110,7 +110,8 @@ def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
     kinds = highspy.HighsModelStatus
     has_incumbent = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     size = {"variables": len(variables), "constraints": rows}
-    if status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
+    nothing_serves = status == kinds.kModelEmpty and rows > 0  # rows without variables: demand that no column meets
+    if nothing_serves or status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
         return Outcome("infeasible", float("inf"), float("inf"), 0.0, **size)
     if not has_incumbent:
         name = "unknown" if status in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit) else ""

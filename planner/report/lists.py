@@ -61,7 +61,18 @@ def _gpus(catalog: Catalog) -> Grid:
 
     def row(g: Gpu) -> tuple[str, ...]:
         peaks = (peak(g.bf16_tflops), peak(g.fp8_tflops), peak(g.fp4_tflops), peak(g.int8_tops))
-        return (g.name, g.vendor, g.generation, f"{g.memory_gib:.2f}", peak(g.bandwidth_gb_s), *peaks, peak(g.link_gb_s), peak(g.tdp_w), " ".join(g.precisions), g.source)
+        return (
+            g.name,
+            g.vendor,
+            g.generation,
+            f"{g.memory_gib:.2f}",
+            peak(g.bandwidth_gb_s),
+            *peaks,
+            peak(g.link_gb_s),
+            peak(g.tdp_w),
+            " ".join(g.precisions),
+            g.source,
+        )
 
     header = ("GPU", "vendor", "generation", "GiB", "GB/s", "BF16", "FP8", "FP4", "INT8", "link GB/s", "W", "precisions", "source")
     return Grid(header, tuple(row(g) for g in catalog.gpus.values()), ("GiB", "GB/s", "BF16", "FP8", "FP4", "INT8", "link GB/s", "W"))

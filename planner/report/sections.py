@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 
@@ -37,7 +36,11 @@ def plan_sections(plan: Plan) -> list[Section]:
         sections.append(_routing(plan))
     sections += [_alternatives(plan)] if plan.alternatives or plan.api else []
     sections += [Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []
-    sections += [Section("Start one replica", tuple(d.serve_command for d in plan.deployments if d.serve_command))] if any(d.serve_command for d in plan.deployments) else []
+    sections += (
+        [Section("Start one replica", tuple(d.serve_command for d in plan.deployments if d.serve_command))]
+        if any(d.serve_command for d in plan.deployments)
+        else []
+    )
     sections += [Section("Defaults used", (("; ".join(plan.defaults) + "."),))] if plan.defaults else []
     return sections
 
@@ -60,7 +63,8 @@ def decision(plan: Plan) -> str:
         parts.append(f"{d.replicas} {_plural('replica', d.replicas)} x {shape} of {d.checkpoint} on {d.gpu}")
     c = plan.cost
     unit = f", {unit_money(c.usd_per_million_output_tokens)} per million output tokens" if c.usd_per_million_output_tokens else ""
-    return f"{plan.gpus_held} {_plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used = {' + '.join(parts)}: {money(c.usd_per_hour)}/h, {money(c.usd_per_year, 0)}/year{unit}"
+    gpus = f"{plan.gpus_held} {_plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used"
+    return f"{gpus} = {' + '.join(parts)}: {money(c.usd_per_hour)}/h, {money(c.usd_per_year, 0)}/year{unit}"
 
 
 def _plural(word: str, count: int) -> str:
@@ -89,7 +93,17 @@ def _purchases(plan: Plan) -> Section:
         )
         for p in plan.purchases
     )
-    rows += (("total", "", f"{plan.gpus_held} GPUs", str(plan.gpus_held - plan.gpus_used), "", money(plan.cost.usd_per_hour), f"{money(plan.cost.usd_per_month, 0)}/month"),)
+    rows += (
+        (
+            "total",
+            "",
+            f"{plan.gpus_held} GPUs",
+            str(plan.gpus_held - plan.gpus_used),
+            "",
+            money(plan.cost.usd_per_hour),
+            f"{money(plan.cost.usd_per_month, 0)}/month",
+        ),
+    )
     return Section("What to buy", grid=Grid(("buy", "where", "GPUs", "idle", "$/h each", "$/h", "price"), rows, ("idle", "$/h each", "$/h")))
 
 
@@ -111,7 +125,7 @@ def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
 
 def short(checkpoint: str) -> str:
     """A checkpoint's name without its publisher."""
-    return checkpoint.split("/")[-1]
+    return checkpoint.rsplit("/", maxsplit=1)[-1]
 
 
 def _service(plan: Plan) -> Section:
@@ -126,7 +140,7 @@ def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
     if w.predicted is None:
         return []
     load = f"{w.name}: {w.qps:,.4g} req/s" + (f", {w.concurrency:,.0f} in flight" if w.concurrency is not None else "")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for metric in ("ttft", "tpot", "e2e"):
         d = getattr(w.predicted, f"{metric}_ms")
         limits = [s for s in w.slo if s.metric == metric]
@@ -177,7 +191,9 @@ def _headroom(plan: Plan) -> Section:
 
 
 def _routing(plan: Plan) -> Section:
-    rows = tuple((w.name, f"{w.qps:,.4g}", ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads)
+    rows = tuple(
+        (w.name, f"{w.qps:,.4g}", ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads
+    )
     return Section("Routing", grid=Grid(("class", "req/s", "served by"), rows, ("req/s",)))
 
 
@@ -205,4 +221,10 @@ def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:
     what = "hosted API, same model" if a.same_model else "hosted API, any model above the floor"
     price = f"{unit_money(a.usd_per_million_input)} in, {unit_money(a.usd_per_million_output)} out per million tokens ({a.as_of})"
     more = a.usd_per_hour / sum(w.qps for w in plan.workloads if w.name == a.workload) * sum(w.qps for w in plan.workloads) / plan.cost.usd_per_hour - 1
-    return (f"{what}" + (f" ({a.workload})" if len(plan.workloads) > 1 else ""), f"{a.model} at {a.provider}", money(a.usd_per_hour), f"{more:+.0%}" if len(plan.workloads) == 1 else "-", price)
+    return (
+        f"{what}" + (f" ({a.workload})" if len(plan.workloads) > 1 else ""),
+        f"{a.model} at {a.provider}",
+        money(a.usd_per_hour),
+        f"{more:+.0%}" if len(plan.workloads) == 1 else "-",
+        price,
+    )

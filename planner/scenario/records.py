@@ -61,7 +61,9 @@ class Workload(Part):
     input_cv: Annotated[Variation, Flag("--isl-cv", "spread of prompt lengths, standard deviation / mean", "X")] = DEFAULT_INPUT_CV
     output_cv: Annotated[Variation, Flag("--osl-cv", "spread of answer lengths, standard deviation / mean", "X")] = DEFAULT_OUTPUT_CV
     slo: Annotated[dict[str, Seconds], BeforeValidator(parse_pairs), Flag("--slo", "one latency limit, such as ttft_p99=2s", "LIMIT")] = {}
-    output_factor: Annotated[float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")] = None
+    output_factor: Annotated[
+        float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
+    ] = None
     models: Annotated[tuple[str, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
 
     @model_validator(mode="before")
@@ -107,7 +109,10 @@ class Workload(Part):
 class Supply(Part):
     """What may be bought."""
 
-    kinds: Annotated[tuple[Kind, ...], Many, Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless", "KIND")] = ("hyperscaler", "neocloud")
+    kinds: Annotated[tuple[Kind, ...], Many, Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless", "KIND")] = (
+        "hyperscaler",
+        "neocloud",
+    )
     purchase: Annotated[tuple[Purchase, ...], Many, Flag("--purchase", "on_demand or spot", "WAY")] = ("on_demand",)
     providers: Annotated[tuple[str, ...], Many, Flag("--provider", "buy only from this provider", "NAME")] = ()
     exclude_providers: Annotated[tuple[str, ...], Many, Flag("--exclude-provider", "never buy from this provider", "NAME")] = ()
@@ -115,7 +120,9 @@ class Supply(Part):
     geographies: Annotated[tuple[str, ...], Many, Flag("--geography", "buy only in this part of the world: us, eu, other", "NAME")] = ()
     gpus: Annotated[tuple[str, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
     exclude_gpus: Annotated[tuple[str, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
-    quota: Annotated[dict[str, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")] = {}
+    quota: Annotated[
+        dict[str, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
+    ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
 
 
