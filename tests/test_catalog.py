@@ -312,7 +312,7 @@ def replaced(path: Path, old: str, new: str, count: int = 1) -> Path:
 
 
 CARD_ERRORS = {
-    "malformed": ("layers = 32", "layers = = 32", "{file}:10: not valid TOML: Invalid value"),
+    "malformed": ("layers = 32", "layers = = 32", "{file}:10: not valid TOML: "),
     "misspelt required key": ("kv_heads = 8", "kv_head = 8", "{file}:16: unknown key 'architecture.kv_head' (did you mean 'kv_heads'?)"),
     "misspelt key": (
         "head_dim = 128",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import numpy as np
+
 from planner.candidates.survey import Survey
 from planner.plan import Deployment, HeadroomStep, HostedApi, Purchase
 from planner.planning.answer import Answer
@@ -113,7 +115,7 @@ def warnings(
     """What may make the plan wrong."""
     found: list[str] = []
     for c, d in zip(chosen, deployments, strict=True):
-        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, d)
+        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, c, d)
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
@@ -145,18 +147,21 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     return found
 
 
-def _evidence_warnings(survey: Survey, d: Deployment) -> list[str]:
+def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
+    """Says what was never measured, and how far off such predictions are when what was measured is left out of the fit."""
     if d.evidence is None or d.evidence.tier in ("measured", "anchored"):
         return []
-    measured_models = {m.architecture for m in survey.catalog.measured}
-    error = survey.coefficients.errors
-    name = "leave_model_out" if d.evidence.tier == "transferred" else "leave_model_and_gpu_out"
-    median = error.get(name, {}).get("tpot", {}).get("median")
-    accuracy = f"; on models and GPUs left out of the fit TPOT is {median:.0%} off in the median" if median else ""
+    unseen = bool(survey.coefficients.unseen(survey.replicas.take(np.array([c.row])))[0])
     if d.evidence.tier == "modelled":
-        return [f"no measured neighbour: {d.gpu} has no measured curve at all{accuracy}; measure before buying"]
-    where = "on another GPU only" if d.model in measured_models else "on no GPU"
-    return [f"no measured neighbour: {d.model} was measured {where}, {d.gpu} with other models{accuracy}; measure before buying"]
+        nearest = f"{d.gpu} has no measured curve" + (", nor has its generation in this use" if unseen else "")
+        fold = "leave_model_and_generation_out" if unseen else "leave_model_and_gpu_out"
+    else:
+        elsewhere = "on another GPU only" if d.model in {m.architecture for m in survey.catalog.measured} else "on no GPU"
+        nearest = f"{d.model} was measured {elsewhere}, {d.gpu} with other models"
+        fold = "leave_model_out"
+    median = survey.coefficients.errors.get(fold, {}).get("tpot", {}).get("median")
+    accuracy = f"; where the like was left out of the fit, TPOT was {median:.0%} off in the median" if median else ""
+    return [f"no measured neighbour: {nearest}{accuracy}. Measure before buying"]
 
 
 def _api_warnings(survey: Survey, apis: Sequence[HostedApi], cost: float) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from planner.catalog.files import parse_toml, read_text, toml_line
-from planner.errors import ScenarioError, did_you_mean
+from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.scenario.fields import askables, by_path
 from planner.scenario.records import METRICS, Scenario
 from planner.scenario.units import parse_duration_s, parse_pairs
@@ -48,8 +48,11 @@ def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] |
 
 
 def _read(file: Path) -> tuple[dict[str, Any], str]:
-    text = read_text(file)
-    return parse_toml(text, file), text
+    try:
+        text = read_text(file)
+        return parse_toml(text, file), text
+    except CatalogError as error:
+        raise ScenarioError(error.what, error.where, error.hint) from None
 
 
 def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> None:
