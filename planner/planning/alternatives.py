@@ -15,6 +15,7 @@ from planner.scenario.records import Scenario
 
 MOST = 6
 STEP = 0.01  # of quality
+WORTH_SAYING = 5e-4  # of the cost: less is no saving
 COMPARISON_GAP, COMPARISON_TIME_S = 0.005, 3.0  # alternatives need no proof to the last cent
 
 
@@ -164,9 +165,10 @@ def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
             ("two pools per workload", _policy(scenario, max_pools=2)),
             ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True)),
         ):
-            other = answer(market(points, _quick(changed), plan.cost.usd_per_hour), ceiling=plan.cost.usd_per_hour, tidy=False)
+            ceiling = plan.cost.usd_per_hour * (1 - WORTH_SAYING)
+            other = answer(market(points, _quick(changed), ceiling), ceiling, tidy=False)
             saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
-            if saved > 5e-4:
+            if saved >= WORTH_SAYING:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")
             else:
                 notes.append(f"{what} would save nothing" + (f" that {COMPARISON_TIME_S:g} s of search find" if other.solution.status == "unknown" else ""))

@@ -137,7 +137,9 @@ def _lower_bound(problem: Problem) -> float:
     """Cost that no plan of this problem is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column."""
     if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
         return min((_least_cost(problem, c, 0) for c in problem.columns), default=inf)
-    return sum(_fractional_cost(problem, w) for w in range(len(problem.demands)))
+    replica = min((c.gpus * _usd_per_gpu(problem, c) for c in problem.columns), default=inf)  # the cheapest there is
+    spare = problem.rules.spare_replicas
+    return max((1 + spare) * replica, spare * replica + sum(_fractional_cost(problem, w) for w in range(len(problem.demands))))
 
 
 def _least_cost(problem: Problem, column: Column, w: int) -> float:
