@@ -56,37 +56,36 @@ def answer(market: Market, ceiling: float = inf, tidy: bool = True) -> Answer:
 
 
 def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
+    """Each location solved on its own, most promising bound first, under the cost of the best so far."""
     problem, limits = market.problem, limits_of(market)
     deadline = time.monotonic() + limits.time_limit_s
     parts = sections(problem)
-    bounds = [_lower_bound(part.problem) for part in parts]
-    best, best_part, solved, unproven, variables, constraints = Solution("infeasible"), None, 0, inf, 0, 0
-    for i in sorted((i for i, b in enumerate(bounds) if b < inf), key=lambda i: bounds[i]):
-        top = min(ceiling, best.cost if best.found else inf)
-        if bounds[i] > top * (1 + 1e-9):
+    queue = sorted((bound, i) for i, part in enumerate(parts) if (bound := _lower_bound(part.problem)) < inf)
+    best, best_part, unproven, stopped, sizes = Solution("infeasible"), None, inf, False, []
+    for bound, i in queue:
+        top = min(ceiling, best.cost)
+        if bound > top * (1 + 1e-9):
             break
         left = deadline - time.monotonic()
-        if left <= 0:
-            unproven = min(unproven, bounds[i])
-            continue
+        if left <= 0 or stopped:
+            unproven = min(unproven, bound)  # of all that follow, too
+            break
         part = _capped(_without_hopeless(parts[i], top), top)
         if not part.problem.columns:
             continue
         found = cheapest(part.problem, replace(limits, time_limit_s=left), tidy=False)
-        solved += 1
-        variables, constraints = variables + found.variables, constraints + found.constraints
-        if found.status in ("feasible", "unknown"):
-            unproven = min(unproven, max(found.bound, bounds[i]))
-        elif found.status == "optimal":
-            unproven = min(unproven, found.bound)
-        if found.found and found.cost < (best.cost if best.found else inf) - 1e-9:
+        stopped = found.interrupted
+        sizes.append((found.variables, found.constraints))
+        if found.status != "infeasible":
+            unproven = min(unproven, found.bound if found.status == "optimal" else max(found.bound, bound))
+        if found.found and found.cost < best.cost - 1e-9:
             best, best_part = found, part
-    if tidy and best_part is not None and best.status == "optimal":
-        best = tidied(best_part.problem, best, limits)
-    if best_part is None or not best.found:
+    variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
+    if best_part is None:
         status = "unknown" if unproven < inf else "infeasible"
-        return Answer(market, Solution(status, variables=variables, constraints=constraints), len(parts), solved)
-    return Answer(market, _proven(_mapped(best, best_part), unproven, limits, variables, constraints), len(parts), solved)
+        return Answer(market, Solution(status, variables=variables, constraints=constraints, interrupted=stopped), len(parts), len(sizes))
+    best = tidied(best_part.problem, best, limits) if tidy else best
+    return Answer(market, _proven(_mapped(best, best_part), unproven, limits, variables, constraints), len(parts), len(sizes))
 
 
 def _proven(best: Solution, bound: float, limits: Limits, variables: int, constraints: int) -> Solution:

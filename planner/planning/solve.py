@@ -45,7 +45,7 @@ def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool =
             raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
         raise explain(points, scenario, found)
     plan = assemble(found, points.survey, origins or {})
-    if compare:
+    if compare and not found.solution.interrupted:  # who interrupts wants the answer now
         plan = plan.model_copy(update=_comparison(found, points, plan))
     return verified(plan, catalog)
 

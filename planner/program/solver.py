@@ -42,6 +42,7 @@ class Outcome:
     gap: float
     variables: int
     constraints: int
+    interrupted: bool = False  # stopped by the user
 
 
 def optimise(m: Any, limits: Limits) -> Outcome:
@@ -109,21 +110,21 @@ def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
     status, info = highs.getModelStatus(), highs.getInfo()
     kinds = highspy.HighsModelStatus
     has_incumbent = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-    size = {"variables": len(variables), "constraints": rows}
+    stopped = status == kinds.kInterrupt
     nothing_serves = status == kinds.kModelEmpty and rows > 0  # rows without variables: demand that no column meets
     if nothing_serves or status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
-        return Outcome("infeasible", float("inf"), float("inf"), 0.0, **size)
+        return Outcome("infeasible", float("inf"), float("inf"), 0.0, len(variables), rows)
     if not has_incumbent:
         name = "unknown" if status in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit) else ""
         if not name:
             raise SolverError(f"HiGHS stopped with status '{highs.modelStatusToString(status)}'", hint="please report this with the scenario")
-        return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), **size)
+        return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), len(variables), rows, stopped)
     for variable, x in zip(variables, highs.getSolution().col_value, strict=True):
         variable.set_value(x, skip_validation=True)
     optimal = status == kinds.kOptimal
     gap = max(0.0, float(info.mip_gap)) if info.mip_node_count >= 0 else 0.0
     bound = float(info.mip_dual_bound) if info.mip_node_count >= 0 else float(info.objective_function_value)
-    return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, **size)
+    return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, len(variables), rows, stopped)
 
 
 @contextmanager
