@@ -140,10 +140,23 @@ def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats
             lost["dearer at best"] += int(dear.sum())
             open_ &= ~dear
     kept = np.flatnonzero(serves)
-    kept = kept[~np.isin(kept, _beaten(field, reached, reached, kept, kept))]
+    pooled = _pooled(points.of(rows[kept]), rows, kept, field)
+    kept = kept[~np.isin(kept, _beaten(field, pooled, pooled, kept, kept))]
     lost["dominated"] = len(rows) - lost["SLO"] - lost["dearer at best"] - len(kept)
     order = kept[np.argsort(-field.promise[kept], kind="stable")]
     return [int(r) for r in rows[order]], lost
+
+
+def _pooled(found: dict[int, list[Point]], rows: Ints, kept: Ints, field: Field) -> Floats:
+    """[row, pool size x workload]: best capacity per replica. A row that is better alone may be worse in a large pool."""
+    sizes = len(POOL_SIZES)
+    best = np.zeros((len(rows), sizes * field.score.shape[1]))
+    for i in kept.tolist():
+        at = found[int(rows[i])]
+        single, saturated = np.array([p.single for p in at]), np.array([p.saturated for p in at])
+        by_size = [pooled_qps(single, saturated, n).max(axis=0) * (field.score[i] >= 0) for n in POOL_SIZES]
+        best[i] = np.concatenate(by_size)
+    return best
 
 
 def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], row: int, points: list[Point]) -> float:
@@ -317,6 +330,8 @@ def _without_pointless_tiers(columns: tuple[Column, ...], scenario: Scenario) ->
     """
     policy = scenario.policy
     if policy.pools_per_workload != 1 or policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload):
+        return columns
+    if policy.router == "random":  # no pooling: the one tier says nothing about how many replicas are needed
         return columns
     if len(scenario.workload) == 1:
         return columns

@@ -42,10 +42,15 @@ def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 
 
 def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
-    """Whether a replica fits: its TP group inside one node, and whole instances where it spans several."""
+    """Whether a replica fits: its TP group inside one node, and whole instances where it spans several.
+
+    Hosts of marketplaces and serverless workers share no network, so nothing spans them.
+    """
     if offer.gpu != gpu or tp > offer.max_tp:
         return False
     gpus = tp * pp
+    if gpus > offer.gpus_per_node and offer.kind in ("marketplace", "serverless"):
+        return False
     if offer.basis == "gpu":
         return gpus <= offer.gpus_per_node or pp > 1
     return gpus <= offer.gpus_per_instance or (pp > 1 and gpus % offer.gpus_per_instance == 0 and tp <= offer.gpus_per_instance)

@@ -187,6 +187,8 @@ def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: S
     for i, p in enumerate(bought):
         if p.as_of < (newest - timedelta(days=STALE_DAYS)).isoformat():
             found.append(f"price of {p.provider} {p.instance_type} is of {p.as_of}, over {STALE_DAYS} days older than the newest in the catalogue")
+        if p.purchase == "spot":
+            found.append(f"spot capacity of {p.provider} {p.instance_type} can be reclaimed at any time; the plan assumes that it stays")
         if p.dated_by == "snapshot":
             found.append(f"price of {p.provider} {p.instance_type} is undated at its source; {p.as_of} is the snapshot's date")
         spread = [d for d in deployments if d.tp > 1 and any(h.purchase == i for h in d.hosts)]

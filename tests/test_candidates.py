@@ -1,0 +1,130 @@
+"""Pruning never changes the optimum: the program over every operating point of every replica type costs the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner import Catalog, Scenario, load_catalog
+from planner.candidates import columns
+from planner.candidates.eligibility import eligibility
+from planner.candidates.offers import allowed
+from planner.candidates.points import Points
+from planner.candidates.survey import survey
+from planner.planning.answer import answer
+
+TINY = Path(__file__).parent / "data" / "tiny"
+
+
+@cache
+def tiny() -> Catalog:
+    return load_catalog([TINY], shipped=False)
+
+
+@cache
+def shipped() -> Catalog:
+    return load_catalog()
+
+
+def points_of(scenario: Scenario, catalog: Catalog) -> Points:
+    return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
+
+
+def everything(points: Points, _scenario: Scenario, rows: Any, scores: Any, *_: Any) -> tuple[list[int], Counter[str]]:
+    """In place of pruning: every row that serves some workload."""
+    found = points.of(rows)
+    return [int(r) for r in rows if any(max(p.single) > 0 for p in found[int(r)])], Counter()
+
+
+def cost(question: dict[str, Any], catalog: Catalog, pruned: bool) -> float:
+    scenario = Scenario.model_validate({**question, "solver": {"gap": 0, "time_limit": "60s"}})
+    with pytest.MonkeyPatch.context() as patch:
+        if not pruned:
+            patch.setattr(columns, "_worth_having", everything)
+            patch.setattr(columns, "_points_for", lambda found, _scenario: columns._distinct(found))
+            patch.setattr(columns, "_without_pointless_tiers", lambda made, _scenario: made)
+        found = answer(columns.market(points_of(scenario, catalog), scenario), tidy=False)
+    assert found.solution.status in ("optimal", "infeasible")
+    return found.cost
+
+
+WORKLOAD = st.fixed_dictionaries(
+    {"qps": st.sampled_from([2, 15, 33, 70])},
+    optional={
+        "min_quality": st.sampled_from([0.5, 0.597, 0.7]),
+        "slo": st.sampled_from([{"e2e_p95": "30s"}, {"ttft_p99": "1s", "tpot_p90": "30ms"}]),
+        "output_tokens": st.sampled_from([60, 800]),
+    },
+)
+POLICY = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_pools": st.integers(1, 2),
+        "mix": st.just(True),
+        "spare_replicas": st.just(1),
+        "max_slo_load": st.just(0.8),
+        "max_models": st.just(1),
+        "router": st.just("random"),
+        "max_gpu_types": st.just(1),
+        "max_locations": st.just(2),
+    },
+)
+SUPPLY = st.fixed_dictionaries({}, optional={"quota": st.sampled_from([{"GPU-80": 3}, {"GPU-24": 8, "GPU-80": 8}]), "max_gpus": st.sampled_from([12, 40])})
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, SUPPLY)
+def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], supply: dict[str, Any]) -> None:
+    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": policy, "supply": supply}
+    assert cost(question, tiny(), pruned=True) == pytest.approx(cost(question, tiny(), pruned=False), rel=2e-6)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(st.sampled_from([5, 40]), st.sampled_from([0.65, 0.75]))
+def test_pruning_keeps_the_optimum_of_the_shipped_catalogue(qps: float, floor: float) -> None:
+    question = {"workload": [{"qps": qps, "min_quality": floor}], "supply": {"gpus": ["H100-SXM-80GB", "L40S"], "providers": ["verda", "runpod"]}}
+    assert cost(question, shipped(), pruned=True) == pytest.approx(cost(question, shipped(), pruned=False), rel=2e-6)
+
+
+# ---- who may serve
+
+
+def reasons(**workload: Any) -> Counter[str]:
+    scenario = Scenario.model_validate({"workload": [{"qps": 1, **workload}]})
+    return Counter(e.why[0] for e in eligibility(scenario, tiny()))
+
+
+def test_every_exclusion_has_its_reason() -> None:
+    assert reasons() == {"": 3, "no output factor": 1}
+    assert reasons(output_factor=4) == {"": 4}
+    assert reasons(min_quality=0.7) == {"": 1, "quality": 2, "no output factor": 1}
+    assert reasons(min_quality=0.594) == {"": 3, "no output factor": 1}  # the derived score of the FP8 checkpoint, exactly
+    assert reasons(models=["example/small-8b"]) == {"": 1, "not asked for": 3}
+    assert reasons(input_tokens=40_000) == {"": 1, "context": 2, "no output factor": 1}
+    assert reasons(input_tokens=100_000, output_tokens=20_000, output_factor=2) == {"": 1, "context": 3}
+    assert reasons(quality_metric="gpqa", min_quality=0.1) == {"no score": 4}
+
+
+def test_only_what_kernels_memory_and_shapes_allow_is_surveyed() -> None:
+    scenario = Scenario.model_validate({"workload": [{"qps": 1}]})
+    found = points_of(scenario, shipped()).survey
+    r = found.replicas
+    for row in range(0, len(r), 7):
+        gpu, shape = r.gpus[int(r.gpu[row])], found.shapes[int(found.shape[row])]
+        a, tp = shape.card.architecture, int(r.tp[row])
+        assert shape.precision in gpu.precisions
+        assert a.attention_heads % tp == 0
+        assert tp <= max(o.max_tp for o in found.offers if o.gpu == gpu.name)
+        if shape.fp8_block and a.expert_intermediate_size:
+            assert a.expert_intermediate_size % (tp * shape.fp8_block) == 0
+        assert not found.physics[0].slots[row] or found.physics[0].memory.weights[row] < gpu.memory_gib
+    assert np.all(found.step_factor > 0)
+    for reason in ("memory", "no kernels for the precision", "does not split by TP", "no node that wide", "GPU not on offer"):
+        assert found.excluded[reason] > 0, reason
