@@ -1,5 +1,6 @@
 # Two targets do everything on a machine with Python 3.11+ and make: `make plan` (ARGS="…" are its flags) and `make test`.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+# The first Python that runs and is new enough; a name on the PATH alone may be a stub of a version manager.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 ARGS ?= --qps 200 --min-quality 0.8
 DONE := $(VENV)/.installed
@@ -20,7 +21,7 @@ lint: $(DEV_DONE)
 	$(VENV)/bin/mypy
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "needs Python 3.11 or newer; name one with PYTHON=…"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on the PATH, or named with PYTHON=…"; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
 $(DONE): $(VENV)/bin/python pyproject.toml constraints.txt
