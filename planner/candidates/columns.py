@@ -21,7 +21,7 @@ from planner.performance.capacity import pooled_qps
 from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
 
-POOL_SIZES = (1, 2, 4, 8)  # pooling gains nothing beyond eight replicas
+POOL_SIZES = tuple(range(1, 9))  # pooling gains nothing beyond eight replicas
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
 NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
 Ints = NDArray[np.int64]
@@ -117,7 +117,8 @@ def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats
     whatever its GPU type; what a row surely costs as the only pool lowers the ceiling.
     """
     field = _field(points.survey, scenario, rows, scores, offers)
-    reached = np.zeros_like(field.bound)  # best capacity per workload, once computed
+    reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
+    hopes = field.bound.copy()  # capacity per replica that no pool exceeds: the bound, then that of a large pool; 0 where none is served
     open_, serves = np.any(field.bound > 0, axis=1), np.zeros(len(rows), dtype=bool)
     lost: Counter[str] = Counter({"SLO": int((~open_).sum())})
     for size in ROUNDS:
@@ -129,14 +130,16 @@ def _worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats
             at = found[int(rows[i])]
             if at:
                 reached[i] = np.max([p.single for p in at], axis=0) * (field.score[i] >= 0)
+                hopes[i] = np.max([pooled_qps(np.array(p.single), np.array(p.saturated), POOL_SIZES[-1]) for p in at], axis=0) * (field.score[i] >= 0)
             if at and field.price is not None:
                 ceiling = min(ceiling, _sure_cost(points.survey, scenario, offers, int(rows[i]), at))
         serves[chosen] = reached[chosen].any(axis=1)
+        hopes[chosen[~serves[chosen]]] = 0.0
         lost["SLO"] += int((~serves[chosen]).sum())
         open_[chosen] = False
         open_[_beaten(field, field.bound, reached, np.flatnonzero(open_), chosen[serves[chosen]])] = False
         if field.price is not None:
-            dear = open_ & _too_dear(field, scenario, open_, np.where(serves[:, None], reached, field.bound * open_[:, None]), ceiling * (1 + 1e-9))
+            dear = open_ & _too_dear(field, scenario, hopes, ceiling * (1 + 1e-9))
             lost["dearer at best"] += int(dear.sum())
             open_ &= ~dear
     kept = np.flatnonzero(serves)
@@ -166,8 +169,15 @@ def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], ro
     able = [p for p in points if p.single[0] > 0]
     pooled = policy.router != "random"
     replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
-    gpus = tp * pp * (replicas + policy.spare_replicas)
-    return min((ceil(gpus / o.gpus_per_instance) * o.usd_per_hour for o in offers if hosts(o, gpu, tp, pp)), default=inf) if replicas else inf
+    held = replicas + policy.spare_replicas
+    return min((_instances(o, tp * pp, held) * o.usd_per_hour for o in offers if hosts(o, gpu, tp, pp)), default=inf) if replicas else inf
+
+
+def _instances(offer: Offer, gpus: int, replicas: int) -> int:
+    """Instances that so many replicas of one size take."""
+    if offer.basis == "gpu" or gpus > offer.gpus_per_instance:
+        return replicas * ceil(gpus / offer.gpus_per_instance)
+    return ceil(replicas / (offer.gpus_per_instance // gpus))
 
 
 @dataclass(frozen=True)
@@ -225,8 +235,8 @@ def _least_cost(field: Field, scenario: Scenario) -> Floats:
     return found
 
 
-def _too_dear(field: Field, scenario: Scenario, open_: NDArray[np.bool_], hopes: Floats, ceiling: float) -> NDArray[np.bool_]:
-    """Rows that no plan below the ceiling uses. hopes: capacity where known, else its bound; 0 where settled.
+def _too_dear(field: Field, scenario: Scenario, hopes: Floats, ceiling: float) -> NDArray[np.bool_]:
+    """Rows that no plan below the ceiling uses. hopes: capacity per replica that no pool of the row exceeds.
 
     Among several pools a replica wastes at least what it costs beyond its traffic at the best rate any row can hope for.
     """
@@ -236,7 +246,7 @@ def _too_dear(field: Field, scenario: Scenario, open_: NDArray[np.bool_], hopes:
     load = scenario.policy.max_slo_load
     best = np.max(hopes[:, 0] / field.price) * load
     if not best:
-        return open_
+        return np.ones(len(hopes), dtype=bool)
     found: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > ceiling - field.rate[0] / best
     return found
 
@@ -318,7 +328,7 @@ def _distinct(found: list[Point]) -> list[Point]:
     """Points that differ from every earlier one by more than NEAR_EQUAL in some workload."""
     kept: list[Point] = []
     for p in found:
-        if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip(q.single, p.single)) for q in kept):
+        if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip((*q.single, *q.saturated), (*p.single, *p.saturated))) for q in kept):
             kept.append(p)
     return kept
 
@@ -388,7 +398,8 @@ def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple
     if scenario.policy.pools_per_workload == 1:
         needed = replicas_needed(single, saturated, scenario.workload[w].rate, scenario.policy.max_slo_load)
         return (Tier(needed, pool_capacity(single, saturated, needed)),)
-    sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES]
+    needed = replicas_needed(single, saturated, scenario.workload[w].rate, scenario.policy.max_slo_load)  # for all of its traffic
+    sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES if n <= needed]
     return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9))
 
 

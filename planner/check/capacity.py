@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from planner.check.case import Built, Case, mixture_factor
-from planner.check.findings import Finding, Notes, at_most, same
-from planner.performance.capacity import pooled_qps
+from planner.check.case import Built, Case
+from planner.check.findings import Finding, Notes, at_most
 from planner.performance.step import MAX_SEQUENCES
 from planner.plan import Deployment
 
@@ -78,42 +75,21 @@ def _load(case: Case, i: int, w: int) -> float:
 
 
 def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
-    """Stated capacity and SLO load are those of the replicas in service, or of a smaller pool (which claims less)."""
+    """Stated capacity and SLO load are those of the replicas in service; of several workloads, the capacity of their mix."""
     d, where, here = case.plan.deployments[i], case.where(i), case.in_service(i)
     if here < 1 or not all(w in built.fits for w in built.serves):
         return
-    options = may_state(case, i, built)
-    if not any(same(d.capacity_qps_per_replica, qps, STATED) for qps, _ in options):
-        notes.add(where, f"states a capacity of {d.capacity_qps_per_replica:.6g} req/s per replica, should be {options[-1][0]:.6g}")
+    load = sum(_load(case, i, w) for w in built.serves) / here
+    rate = sum(case.flow(w, i) * built.fits[w].qps_per_unit for w in built.serves)
+    if not 0 < load < float("inf"):
         return
-    loads = [load for qps, load in options if same(d.capacity_qps_per_replica, qps, STATED)]
-    notes.require(any(same(d.slo_load, load, STATED) for load in loads), where, f"states SLO load {d.slo_load:.6g}, should be {loads[-1]:.6g}")
+    notes.agree(d.capacity_qps_per_replica, rate / load / here, where, "a capacity (req/s per replica) of", STATED)
+    notes.agree(d.slo_load, load, where, "SLO load", STATED)
     if d.slo_load_one_replica_lost is not None:
-        right = d.slo_load * here / max(d.replicas - 1, 1e-9)
-        notes.agree(d.slo_load_one_replica_lost, right, where, "SLO load with a replica lost", STATED)
+        notes.agree(d.slo_load_one_replica_lost, d.slo_load * here / max(d.replicas - 1, 1e-9), where, "SLO load with a replica lost", STATED)
     if len(built.serves) == 1 and d.capacity_in_flight_per_replica is not None:
         unit = built.fits[built.serves[0]].qps_per_unit
         notes.agree(d.capacity_in_flight_per_replica, d.capacity_qps_per_replica / unit, where, "a capacity in flight", STATED)
-
-
-def may_state(case: Case, i: int, built: Built) -> list[tuple[float, float]]:
-    """(capacity in req/s per replica, SLO load) that may be stated; the real one last."""
-    here = case.in_service(i)
-    real = {w: case.capacity(i, w) for w in built.serves}
-    ways = []
-    if len(built.serves) == 1:
-        (w,) = built.serves
-        fit = built.fits[w]
-        ways = [{w: fit.single * mixture_factor(case.scenario)}, {w: fit.single}]
-        if case.scenario.policy.router != "random":
-            ways += [{w: float(pooled_qps(np.array(fit.single), np.array(fit.saturated), n))} for n in range(2, min(here, 8) + 1)]
-    ways.append(real)
-    return [_stated_way(case, i, built, way, here) for way in ways if all(v > 0 for v in way.values())] or [(0.0, float("inf"))]
-
-
-def _stated_way(case: Case, i: int, built: Built, way: dict[int, float], here: int) -> tuple[float, float]:
-    rate = min(v * built.fits[w].qps_per_unit for w, v in way.items())
-    return rate, sum(case.flow(w, i) / v for w, v in way.items()) / here
 
 
 def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.check.capacity import may_state
 from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
 from planner.performance.capacity import Limit, Service, service
@@ -73,18 +72,8 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them."""
     built, d = case.built[index], case.plan.deployments[index]
     assert built is not None
-    able = _stated_capacity(case, index, w, fit)
-    load = sum(case.flow(v, index) / _stated_capacity(case, index, v, built.fits[v]) for v in built.serves if v in built.fits)
+    able = max(case.capacity(index, w), 1e-12)
+    load = sum(case.flow(v, index) / max(case.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)
     rate = load * able / d.replicas * fit.qps_per_unit
     seqs = np.array([fit.max_num_seqs], dtype=np.int64)
     return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), (fit.factor - 1) / fit.factor)
-
-
-def _stated_capacity(case: Case, index: int, w: int, fit: Fit) -> float:
-    """Flow per replica that latencies are stated for: a smaller pool's where that is the stated capacity, else the real one."""
-    built = case.built[index]
-    if built and len(built.serves) == 1:
-        stated = case.plan.deployments[index].capacity_qps_per_replica
-        if any(same(stated, qps) for qps, _ in may_state(case, index, built)):
-            return stated / fit.qps_per_unit
-    return max(case.capacity(index, w), 1e-12)

@@ -40,6 +40,7 @@ class Coefficients:
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
     corrections: Sequence[Mapping[str, Any]] = ()  # architecture, precision, gpu, engine, factor: mean residual of what was measured
+    path: Path | None = None  # of the file it was read from; residuals.json stands beside it
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
         """Each coefficient as a column [P, 1], engine effects applied and efficiencies bounded by the hardware."""
@@ -96,7 +97,7 @@ def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients)})
+        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients) if field.name != "path"}, path=path)
     except OSError as error:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
     except (ValueError, KeyError, TypeError) as error:

@@ -530,7 +530,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
     for split, error in found.errors.items():
         print(f"{split}: {error.get('tpot_corrected') or error.get('tpot') or error}", file=sys.stderr)
-    asked.output.write_text(json.dumps(vars(found), indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    asked.output.write_text(json.dumps({k: v for k, v in vars(found).items() if k != "path"}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
     return 0
 
 

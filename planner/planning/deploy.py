@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.candidates.columns import Candidate, mixture_factor
+from planner.candidates.columns import Candidate, mixture_factor, pool_capacity
 from planner.candidates.eligibility import Eligible
 from planner.candidates.survey import Survey, curves_of, limits
 from planner.catalog.records import Offer
@@ -18,7 +18,7 @@ from planner.performance.replicas import ENGINES, Floats
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
-from planner.scenario.records import Workload
+from planner.scenario.records import Scenario, Workload
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     w = served[0]
     memory = survey.physics[w].memory
     cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * tp * pp * n for o, n in chosen.pool.replicas.items())
-    load = slo_load(chosen, total - scenario.policy.spare_replicas)
+    in_service = total - scenario.policy.spare_replicas
+    load = slo_load(chosen, scenario, in_service)
     qps = sum(chosen.qps(v) for v in served)
-    capacities = [chosen.pool.pool.capacity[v] * point.qps_per_unit[v] for v in served]
     context = checkpoint.max_context or card.architecture.max_context
     factor = max(survey.physics[v].factor[row] for v in served)
     engine = ENGINES[int(r.engine[row])]
@@ -104,12 +104,12 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         replicas=total,
         gpus=gpus,
         max_num_seqs=point.max_num_seqs,
-        capacity_qps_per_replica=min(capacities),
-        capacity_in_flight_per_replica=chosen.pool.pool.capacity[w] if scenario.workload[w].qps is None else None,
+        capacity_qps_per_replica=qps / (load * in_service),
+        capacity_in_flight_per_replica=capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].qps is None and len(served) == 1 else None,
         qps=qps,
         in_flight_per_replica=None,
         slo_load=load,
-        slo_load_one_replica_lost=slo_load(chosen, total - 1) if total > 1 else None,
+        slo_load_one_replica_lost=load * in_service / (total - 1) if total > 1 else None,
         usd_per_hour=cost,
         hosts=tuple(HostedOn(purchase=place[o], replicas=n) for o, n in sorted(chosen.pool.replicas.items())),
         serve_command=serve_command(
@@ -137,11 +137,19 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     )
 
 
-def slo_load(chosen: Chosen, in_service: int) -> float:
+def slo_load(chosen: Chosen, scenario: Scenario, in_service: int) -> float:
     """Traffic over capacity of the replicas in service."""
-    if in_service < 1:
-        return float("inf")
-    return sum(x / chosen.pool.pool.capacity[w] for w, x in chosen.pool.traffic.items()) / in_service
+    return sum(x / capacity_of(chosen, scenario, w, in_service) for w, x in chosen.pool.traffic.items()) / in_service
+
+
+def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int) -> float:
+    """Flow of one workload per replica at the real number in service; where several share, alone times the mixture factor."""
+    point = chosen.candidate.point
+    if len(chosen.pool.traffic) > 1:
+        return point.single[w] * mixture_factor(scenario)
+    if scenario.policy.router == "random":
+        return point.single[w]
+    return pool_capacity(point.single[w], point.saturated[w], in_service)
 
 
 def _quality(eligible: Eligible, w: int, workload: Workload) -> PlanQuality | None:
@@ -205,13 +213,13 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     scenario, rows = survey.scenario, np.array([chosen.row])
     physics, point = survey.physics[w], chosen.candidate.point
     factor = float(physics.factor[chosen.row])
-    total = chosen.pool.total
-    single = point.single[w] * point.qps_per_unit[w]
-    capacity_here = chosen.pool.pool.capacity[w] * point.qps_per_unit[w]
-    rate = slo_load(chosen, total) * capacity_here
-    pooling = min(1.0, single / capacity_here)
+    in_service = chosen.pool.total - scenario.policy.spare_replicas
+    able = capacity_of(chosen, scenario, w, in_service)
+    load = slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total  # today all replicas are up
+    rate = np.array([load * able * point.qps_per_unit[w]])
     seqs = np.minimum(np.array([point.max_num_seqs]), physics.slots[rows])
-    found = service(curves_of(survey, w, rows, scenario.policy.confidence), physics.mixes[factor], np.array([rate]), seqs, pooling, (factor - 1) / factor)
+    curves = curves_of(survey, w, rows, scenario.policy.confidence)
+    found = service(curves, physics.mixes[factor], rate, seqs, min(1.0, point.single[w] / able), (factor - 1) / factor)
     return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), e2e_ms=_ms(found.e2e_s))
 
 
@@ -230,4 +238,4 @@ def slowest(many: Sequence[Predicted]) -> Predicted:
 
 def mixture_of(chosen: Chosen, answer: Answer) -> float:
     """The mixture factor in force on a deployment."""
-    return mixture_factor(answer.market.scenario) if chosen.pool.pool.is_shared else 1.0
+    return mixture_factor(answer.market.scenario) if len(chosen.pool.traffic) > 1 else 1.0

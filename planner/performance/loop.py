@@ -1,0 +1,153 @@
+"""A closed loop of N requests on each replica type, as benchmarks run it: mean TTFT and TPOT from the step-time physics.
+
+Start-up bursts and the wait for KV room belong to such loops only; nothing here enters the capacity that plans use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.performance.coefficients import Coefficients
+from planner.performance.lengths import LengthMix
+from planner.performance.memory import memory_fit
+from planner.performance.physics import Shapes, shapes
+from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
+from planner.performance.step import CHUNK, decode_step, prefill_step
+
+# Sequences decoding at which curves are worked out: straight lines between them keep what rises rising.
+LOOP_GRID: Floats = np.array([1.0, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096])
+LENGTH_RATIO = {"inferencex": 0.9, "nvidia": 1.0, "exact": 1.0}  # mean over nominal lengths: InferenceX draws 0.8 to 1.0 x nominal
+
+
+@dataclass(frozen=True)
+class LoopTerms:
+    """Fitted terms of closed loops: start-up in steps, burst of prompts (both by engine), request overhead of NVIDIA's harness."""
+
+    start_steps: Mapping[str, float]  # engine -> steps
+    burst: Mapping[str, float]  # engine -> prompts waited for, per prompt ahead
+    burst_power: float
+    nvidia_request: float  # factor on the overhead per request
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What does not depend on the concurrency. [P] each; tokens are means."""
+
+    replicas: Replicas
+    shape: Shapes
+    kv_read: Floats  # bytes per sequence and step
+    context: Floats  # tokens a prompt token attends to
+    input_tokens: Floats
+    output_tokens: Floats
+    slots: Ints  # requests with room in the KV cache; 0 = does not fit
+
+
+@dataclass(frozen=True)
+class LoopCurves:
+    """Closed-loop means along the sequences decoding [P, G]; ``concurrency`` is what keeps so many decoding."""
+
+    decoding: Floats
+    concurrency: Floats
+    ttft_s: Floats
+    tpot_s: Floats
+
+
+def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utilization: float = 0.92) -> Loop:
+    """Shapes, KV room and attention of rows that each have their own lengths."""
+    shape, column = shapes(replicas), replicas.of_architecture
+    window, sparse = column(lambda a: a.sliding_window), column(lambda a: a.sparse_context or np.inf)
+    context = input_tokens + output_tokens / 2
+    read = shape.kv_heads_bytes * np.minimum(context, sparse) + shape.sliding_bytes * np.minimum(context, window) + 2 * shape.state_bytes
+    sliding = column(lambda a: a.sliding_layers / max(a.full_attention_layers + a.sliding_layers, 1))
+    attended = np.minimum(input_tokens / 2, sparse) * (1 - sliding) + np.minimum(input_tokens / 2, window) * sliding
+    whole = input_tokens + output_tokens
+    kept = (shape.kv_heads_bytes * whole + shape.sliding_bytes * np.minimum(whole, window) + shape.state_bytes) / shape.pp / 2**30
+    budget = memory_fit(replicas, LengthMix(np.ones(1), np.ones(1)), utilization).kv_budget_gib
+    slots = np.where(budget > 0, np.floor(np.maximum(budget, 0) / kept), 0).astype(np.int64)
+    return Loop(replicas, shape, read, attended, input_tokens, output_tokens, slots)
+
+
+def loop_columns(replicas: Replicas, coefficients: Coefficients, terms: LoopTerms, nvidia: bool = False) -> dict[str, Floats]:
+    """Every coefficient as a column [P, 1], the closed-loop terms and the vendor's factor among them."""
+    e = coefficients.rows(replicas)
+    e["vendor"] = coefficients.vendor_factor(replicas)
+    for name, table in (("start_steps", terms.start_steps), ("burst", terms.burst)):
+        e[name] = np.array([table[engine] for engine in ENGINES])[replicas.engine][:, None]
+    e["burst_power"] = np.full((len(replicas), 1), terms.burst_power)
+    if nvidia:
+        e["request_s"] = e["request_s"] * terms.nvidia_request
+    return e
+
+
+def loop_means(work: Loop, e: dict[str, Floats], decoding: Floats) -> tuple[Floats, Floats]:
+    """(TTFT, TPOT) [P, G] while ``decoding`` [P, G] sequences decode, without any wait for KV room.
+
+    TPOT = step + (B - 1)/o x prompt: each finished request is replaced by one prompt. TTFT = overhead + start-up steps + prompt x burst.
+    """
+    step = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"]
+    prompt = prompt_seconds(work, e)
+    others = np.maximum(decoding - 1, 0.0)
+    tpot = step + others / work.output_tokens[:, None] * prompt
+    ttft = e["request_s"] + e["start_steps"] * step + prompt * (1 + e["burst"] * others ** e["burst_power"])
+    return ttft, tpot
+
+
+def prompt_seconds(work: Loop, e: dict[str, Floats]) -> Floats:
+    """Seconds [P, 1] of one prompt, as part of chunks."""
+    return prefill_step(work.shape, e, work.context, CHUNK) / CHUNK * e["vendor"] * work.input_tokens[:, None]
+
+
+def loop_curves(work: Loop, e: dict[str, Floats]) -> LoopCurves:
+    """Curves up to as many sequences as have room. By Little's law N = B + B TTFT/(o TPOT), which rises with B."""
+    decoding = np.minimum(LOOP_GRID[None, :], np.maximum(work.slots, 1)[:, None])
+    ttft, tpot = loop_means(work, e, decoding)
+    concurrency = decoding * (1 + ttft / (work.output_tokens[:, None] * tpot))
+    concurrency = np.concatenate((np.ones((len(concurrency), 1)), concurrency[:, 1:]), axis=1)  # one request alone: N = 1, not 1 + waiting
+    return LoopCurves(decoding, np.maximum.accumulate(concurrency, axis=1), ttft, tpot)
+
+
+def at_concurrency(curves: LoopCurves, concurrency: Floats, output_tokens: Floats) -> tuple[Floats, Floats]:
+    """(TTFT, TPOT) [P] at these concurrencies. Beyond the last point all slots are taken: throughput stays, requests wait."""
+    last = curves.concurrency[:, -1]
+    at = np.clip(concurrency, 1.0, last)
+    ttft, tpot = straight(curves.concurrency, at, curves.ttft_s), straight(curves.concurrency, at, curves.tpot_s)
+    more = np.maximum(concurrency / last, 1.0)
+    return ttft + (more - 1) * (ttft + (output_tokens - 1) * tpot), tpot
+
+
+def straight(x: Floats, at: Floats, y: Floats) -> Floats:
+    """Linear interpolation along each row of ``x`` [P, G] at one abscissa per row [P]."""
+    low = np.clip((x <= at[:, None]).sum(axis=1) - 1, 0, x.shape[1] - 2)
+    rows = np.arange(len(x))
+    x0, x1 = x[rows, low], x[rows, low + 1]
+    share = np.clip((at - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0, 1.0)
+    found: Floats = y[rows, low] + share * (y[rows, low + 1] - y[rows, low])
+    return found
+
+
+def step_floor(work: Loop, sequences: Floats) -> Floats:
+    """Seconds [P, G] no decode step of so many sequences can beat: bytes over bandwidth, FLOPs over peak."""
+    s = work.shape
+    batch = np.maximum(sequences / s.pp[:, None], 1.0)
+    touched = -np.expm1(batch * np.log1p(-np.minimum(s.expert_share, 0.999999))[:, None])
+    read = s.dense_read[:, None] + s.expert_read[:, None] * touched + work.kv_read[:, None] * batch
+    flops = (s.dense_flops + s.expert_flops)[:, None] * batch
+    found: Floats = np.maximum(read / s.bandwidth[:, None], flops / s.peak[:, None])
+    return found
+
+
+def prompt_floor(work: Loop) -> Floats:
+    """Seconds [P] no prompt can beat: FLOPs over peak."""
+    s = work.shape
+    found: Floats = work.input_tokens * (s.dense_flops + s.expert_flops) / s.peak
+    return found
+
+
+def usable(work: Loop) -> NDArray[np.bool_]:
+    """Whether one request fits."""
+    found: NDArray[np.bool_] = work.slots >= 1
+    return found

@@ -1,0 +1,184 @@
+"""Predictions of closed loops: mean TTFT, TPOT and tokens/s with bands, and where the time of a decode step goes.
+
+Physics of ``loop``, corrected by the kriged residual, then made monotone in the load and kept within the limits of the hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.catalog.records import MeasuredConfiguration
+from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
+from planner.performance.evidence import Evidence, evidence
+from planner.performance.loop import (
+    LENGTH_RATIO, Loop, LoopCurves, at_concurrency, loop, loop_columns, loop_curves, prompt_floor, prompt_seconds, step_floor, straight, usable,
+)  # fmt: skip
+from planner.performance.replicas import Floats, Ints, Replicas
+from planner.performance.residual import LOADS, Features, Residual, Residuals, features, residuals_of
+from planner.performance.step import _all_reduce, _decode_flops, _layer_overhead, _weight_time
+
+TERMS = ("weights", "kv", "compute", "all_reduce", "overhead", "prefill")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Means of a closed loop [P]. Where ``fits`` is False the numbers are those of a single slot and mean nothing.
+
+    output_tps counts all GPUs of the replica. Each bound of a band is exceeded, on its side, with 1 - confidence.
+    """
+
+    ttft_ms: Floats
+    tpot_ms: Floats
+    output_tps: Floats
+    in_flight_decoding: Floats
+    ttft_low: Floats
+    ttft_high: Floats
+    tpot_low: Floats
+    tpot_high: Floats
+    tps_low: Floats
+    tps_high: Floats
+    tier: Ints  # index into TIERS
+    unseen: NDArray[np.bool_]  # GPU of a generation never tested: the band is that of such generations
+    nearest: Ints  # index into measured, -1 = none
+    fits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Milliseconds per decode step [P]; they add up to TPOT of the physics. ``bottleneck`` names the largest."""
+
+    weights: Floats
+    kv: Floats
+    compute: Floats
+    all_reduce: Floats
+    overhead: Floats
+    prefill: Floats  # interference: prompts that take the place of finished requests
+    bottleneck: NDArray[np.str_]
+
+
+def closed_loop(
+    replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats, names: Sequence[str], measured: Sequence[MeasuredConfiguration],
+    coefficients: Coefficients, confidence: float = 0.9, harness: str = "inferencex",
+) -> Prediction:  # fmt: skip
+    """Means of closed loops of ``concurrency`` requests with nominal lengths; ``names`` names the rows of ``replicas.architectures``.
+
+    harness: whose lengths and overheads: "inferencex" (0.9 x nominal on average), "nvidia", or "exact" (lengths as given).
+    """
+    found = evidence(replicas, tuple(names), measured)
+    residuals = residuals_of(coefficients)
+    work = _work(replicas, isl, osl, harness)
+    e = loop_columns(replicas, coefficients, residuals.terms, harness == "nvidia")
+    curves = corrected(work, loop_curves(work, e), residuals, features(replicas, names, work.input_tokens, work.output_tokens))
+    load = np.maximum(np.asarray(concurrency, dtype=float), 1.0)
+    ttft, tpot = at_concurrency(curves, load, work.output_tokens)
+    return _prediction(work, load, ttft, tpot, found, coefficients, residuals, confidence)
+
+
+def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str) -> Loop:
+    ratio = LENGTH_RATIO[harness]
+    return loop(replicas, np.maximum(np.asarray(isl) * ratio, 1.0), np.maximum(np.asarray(osl) * ratio, 1.0))
+
+
+def _prediction(
+    work: Loop, load: Floats, ttft: Floats, tpot: Floats, found: Evidence, coefficients: Coefficients, residuals: Residuals, confidence: float
+) -> Prediction:
+    output = work.output_tokens
+    tps = load * output / (ttft + tpot * (output - 1))
+    unseen = coefficients.unseen(work.replicas)
+    level = np.where(unseen, len(TIERS), found.tier)
+    bands = {}
+    for metric, value in (("ttft", ttft * 1000), ("tpot", tpot * 1000), ("tps", tps)):
+        table = residuals.quantiles.get(metric, {})
+        bands[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
+        bands[f"{metric}_high"] = value * _factor(table, confidence, level)
+    decoding = np.minimum(load, tps * tpot)
+    return Prediction(
+        ttft_ms=ttft * 1000, tpot_ms=tpot * 1000, output_tps=tps, in_flight_decoding=decoding, **bands,
+        tier=found.tier, unseen=unseen, nearest=found.nearest, fits=usable(work),
+    )  # fmt: skip
+
+
+def _factor(table: Mapping[str, Mapping[str, float]], share: float, level: Ints) -> Floats:
+    """Measured/predicted at a share, by level of evidence; never nearer to 1 for thinner evidence."""
+    if not table:
+        return np.ones(len(level))
+    values = []
+    for name in (*TIERS, UNSEEN):
+        shares = sorted((float(k), v) for k, v in table[name].items())
+        values.append(float(np.interp(share, [k for k, _ in shares], np.maximum.accumulate([v for _, v in shares]))))
+    worse = np.maximum if share >= 0.5 else np.minimum
+    factors: Floats = worse.accumulate(values)
+    return factors[level]
+
+
+def corrected(work: Loop, curves: LoopCurves, residuals: Residuals, asked: Features) -> LoopCurves:
+    """The curves times the kriged residual at each load, monotone and within physical limits."""
+    load = np.log2(np.maximum(curves.concurrency, 1.0))
+    tpot = curves.tpot_s * _correction(residuals.tpot, asked, load)
+    ttft = curves.ttft_s * _correction(residuals.ttft, asked, load)
+    room = np.maximum(work.slots, 1)[:, None].astype(float)
+    tpot = np.maximum(tpot, step_floor(work, np.minimum(curves.concurrency, room)))
+    ttft = np.maximum(ttft, prompt_floor(work)[:, None])
+    return monotone(LoopCurves(curves.decoding, curves.concurrency, ttft, tpot), work.output_tokens)
+
+
+def _correction(process: Residual | None, asked: Features, load: Floats) -> Floats:
+    """exp of the residual, straight between the loads at which it is known."""
+    if process is None:
+        return np.ones_like(load)
+    known = process.at_loads(asked)
+    at = np.clip(load / (LOADS[1] - LOADS[0]), 0, len(LOADS) - 1.000001)
+    low = at.astype(np.int64)
+    left, right = np.take_along_axis(known, low, axis=1), np.take_along_axis(known, low + 1, axis=1)
+    found: Floats = np.exp(left + (at - low) * (right - left))
+    return found
+
+
+def monotone(curves: LoopCurves, output_tokens: Floats) -> LoopCurves:
+    """TPOT never falls along the curve, and the time of a request never grows faster than the load, so tokens/s never fall.
+
+    Both hold at the points of the curve, and on the straight lines between them.
+    """
+    ttft, tpot, load = curves.ttft_s.copy(), curves.tpot_s.copy(), curves.concurrency
+    others = output_tokens - 1
+    for j in range(1, load.shape[1]):
+        growth = load[:, j] / load[:, j - 1]
+        tpot[:, j] = np.clip(tpot[:, j], tpot[:, j - 1], tpot[:, j - 1] * growth)
+        whole = growth * (ttft[:, j - 1] + others * tpot[:, j - 1])
+        ttft[:, j] = np.minimum(ttft[:, j], whole - others * tpot[:, j])
+    return LoopCurves(curves.decoding, load, ttft, tpot)
+
+
+def breakdown(replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats, coefficients: Coefficients, harness: str = "inferencex") -> Breakdown:
+    """Where a decode step of the physics goes at these loads. Weights and compute overlap: their smooth maximum is split by their cubes."""
+    work = _work(replicas, isl, osl, harness)
+    e = loop_columns(replicas, coefficients, residuals_of(coefficients).terms, harness == "nvidia")
+    curves = loop_curves(work, e)
+    load = np.maximum(np.asarray(concurrency, dtype=float), 1.0)
+    decoding = straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding)[:, None]
+    s = work.shape
+    batch = np.maximum(decoding / s.pp[:, None], 1.0)
+    weights, compute = _weight_time(s, e, batch), _decode_flops(s, e) * batch
+    both = np.cbrt(weights**3 + compute**3) / (weights**3 + compute**3)
+    prompts = np.maximum(decoding - 1, 0.0) / work.output_tokens[:, None] * prompt_seconds(work, e) / e["vendor"]
+    parts = {
+        "weights": both * weights**3,
+        "kv": (work.kv_read / s.bandwidth)[:, None] * batch / e["kv"],
+        "compute": both * compute**3,
+        "all_reduce": _all_reduce(s, e, batch),
+        "overhead": _layer_overhead(s, e) + e["step_s"] * s.pp[:, None] + e["sequence_s"] * batch,
+        "prefill": prompts,
+    }
+    milliseconds = {name: (value * e["vendor"] * 1000)[:, 0] for name, value in parts.items()}
+    largest = np.argmax(np.stack([milliseconds[name] for name in TERMS]), axis=0)
+    return Breakdown(**milliseconds, bottleneck=np.array(TERMS)[largest])
+
+
+def rows_of(prediction: Prediction) -> list[dict[str, object]]:
+    """One record per row, in order."""
+    columns = {f.name: getattr(prediction, f.name).tolist() for f in fields(Prediction)}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -1,0 +1,157 @@
+"""The kriged residual: how far measured TPOT and TTFT lie from the physics, carried to neighbours by a Gaussian process.
+
+Read from catalogs/residuals.json, which ``python -m planner.performance.krige`` writes. It holds features and weights, no measured values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.errors import CatalogError
+from planner.performance.coefficients import Coefficients
+from planner.performance.loop import LoopTerms
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+
+FILE = "residuals.json"
+# What two configurations may share; each has its own variance. See ``group_keys``.
+GROUPS = ("engine+generation", "engine+gpu", "model", "model+engine", "model+generation+engine+precision", "model+gpu+engine+precision")
+LOADS: Floats = np.arange(0, 14.5, 0.5)  # log2 concurrency at which corrections are worked out
+MOST = 0.7  # corrections beyond a factor of two are cut off
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Sum over GROUPS of variance, if shared, times one RBF in doublings of concurrency, input, output and TP."""
+
+    variance: Floats  # [groups]
+    load: float  # length scales, doublings
+    lengths: tuple[float, float, float]  # input, output, TP
+    noise: float
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the kernel sees of configurations [C]: group keys as text, and log2 of input, output and TP."""
+
+    keys: tuple[tuple[str, ...], ...]  # [groups][C]
+    logs: Floats  # [C, 3]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A trained process for one of TPOT and TTFT: weights of the configurations at every load of LOADS."""
+
+    kernel: Kernel
+    trained: Features
+    weights: Floats  # [C, loads]
+
+    def at_loads(self, asked: Features) -> Floats:
+        """log(measured/physics) [P, loads], cut at ``MOST``."""
+        shared = [_shared(a, t) for a, t in zip(asked.keys, self.trained.keys, strict=True)]
+        found = np.zeros((len(asked.logs), len(LOADS)))
+        for start in range(0, len(found), BLOCK):
+            rows = slice(start, start + BLOCK)
+            near = kernel_rows(self.kernel, [(mine[rows], theirs) for mine, theirs in shared], asked.logs[rows], self.trained.logs)
+            found[rows] = near @ self.weights
+        return np.clip(found, -MOST, MOST)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Everything of residuals.json that predictions need."""
+
+    terms: LoopTerms
+    tpot: Residual | None
+    ttft: Residual | None
+    quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]  # tpot, ttft, output_tps -> tier -> share -> measured/predicted, out of fold
+
+
+# Without the file: start values of the fit and no correction.
+PLAIN = Residuals(LoopTerms(dict.fromkeys(ENGINES, 5.0), dict.fromkeys(ENGINES, 0.05), 1.0, 1.0), None, None, {})
+
+
+def group_keys(model: str, generation: str, gpu: str, engine: str, precision: str) -> tuple[str, ...]:
+    """The keys of one configuration in the order of GROUPS."""
+    parts = ((engine, generation), (engine, gpu), (model,), (model, engine), (model, generation, engine, precision), (model, gpu, engine, precision))
+    return tuple("|".join(part) for part in parts)
+
+
+def features(replicas: Replicas, names: Sequence[str], input_tokens: Floats, output_tokens: Floats) -> Features:
+    """Features of replica types with their lengths; ``names`` names the rows of ``replicas.architectures``."""
+    rows = zip(replicas.architecture.tolist(), replicas.gpu.tolist(), replicas.engine.tolist(), replicas.precision.tolist(), strict=True)
+    keys = [_keys(names[a], replicas.gpus[g].generation, replicas.gpus[g].name, ENGINES[e], PRECISIONS[p]) for a, g, e, p in rows]
+    columns = tuple(zip(*keys, strict=True)) or tuple(() for _ in GROUPS)
+    logs = np.log2(np.stack((input_tokens, output_tokens, replicas.tp * replicas.pp.astype(float)), axis=1))
+    return Features(columns, logs)
+
+
+_keys = lru_cache(maxsize=100_000)(group_keys)
+
+
+def _shared(asked: Sequence[str], trained: Sequence[str]) -> tuple[Ints, Ints]:
+    """Keys as numbers that are equal where the texts are."""
+    index = {key: i for i, key in enumerate(dict.fromkeys(trained))}
+    return np.array([index.get(key, -1) for key in asked], dtype=np.int64), np.array([index[key] for key in trained], dtype=np.int64)
+
+
+def kernel_rows(kernel: Kernel, shared: Sequence[tuple[Ints, Ints]], asked: Floats, trained: Floats) -> Floats:
+    """The kernel [P, C] but for the load."""
+    total = np.zeros((len(asked), len(trained)))
+    for variance, (mine, theirs) in zip(kernel.variance, shared, strict=True):
+        total += variance * (mine[:, None] == theirs[None, :])
+    distance = np.zeros_like(total)
+    for column, length in enumerate(kernel.lengths):
+        distance += ((asked[:, column : column + 1] - trained[None, :, column]) / length) ** 2
+    found: Floats = total * np.exp(-0.5 * distance)
+    return found
+
+
+def load_kernel(kernel: Kernel, a: Floats, b: Floats) -> Floats:
+    """The part of the kernel that two loads (log2) share, [A, B]."""
+    found: Floats = np.exp(-0.5 * ((a[:, None] - b[None, :]) / kernel.load) ** 2)
+    return found
+
+
+def residual(kernel: Kernel, trained: Features, configuration: Ints, loads: Floats, alpha: Floats) -> Residual:
+    """A process from its points: the configuration of each, its load (log2) and its weight."""
+    weights = np.zeros((len(trained.logs), len(LOADS)))
+    np.add.at(weights, configuration, alpha[:, None] * load_kernel(kernel, loads, LOADS))
+    return Residual(kernel, trained, weights)
+
+
+def residuals_of(coefficients: Coefficients) -> Residuals:
+    """The residuals that stand beside the coefficients' file; plain ones where there are none."""
+    return _read(coefficients.path.with_name(FILE)) if coefficients.path else PLAIN
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> Residuals:
+    """Raises CatalogError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return from_record(raw)
+    except FileNotFoundError:
+        return PLAIN
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"not a file of residuals: {error}", str(path)) from None
+
+
+def from_record(raw: Mapping[str, Any]) -> Residuals:
+    """Residuals from the stored form."""
+    rows, points = raw["configurations"], np.array(raw["points"], dtype=float).reshape(len(raw["points"]), 4)
+    keys = [group_keys(model, generation, gpu, engine, precision) for model, precision, gpu, generation, engine, *_ in rows]
+    trained = Features(tuple(zip(*keys, strict=True)), np.log2(np.array([[isl, osl, tp] for *_, tp, isl, osl in rows], dtype=float)))
+    processes = {}
+    for column, metric in ((2, "tpot"), (3, "ttft")):
+        k = raw["kernels"][metric]
+        kernel = Kernel(np.array([k["sd"][g] for g in GROUPS]) ** 2, k["load"], (k["isl"], k["osl"], k["tp"]), k["noise"])
+        processes[metric] = residual(kernel, trained, points[:, 0].astype(np.int64), np.log2(points[:, 1]), points[:, column])
+    return Residuals(LoopTerms(**raw["terms"]), processes["tpot"], processes["ttft"], raw["quantiles"])

@@ -1,0 +1,172 @@
+"""The names that benchmark data use, in the catalogue's terms: which card, GPU, engine and precision a label means.
+
+Every alias stands in a table here, so that a row is never matched by guesswork alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.catalog.catalog import Catalog
+from planner.catalog.records import Card, Gpu
+from planner.errors import did_you_mean
+
+# Labels of public benchmark data that are no checkpoint's or card's name -> card. Base and re-named checkpoints share the architecture.
+MODELS = {
+    "meta-llama/llama-3.1-8b": "Llama-3.1-8B",
+    "meta-llama/meta-llama-3.1-8b": "Llama-3.1-8B",
+    "meta-llama/meta-llama-3.1-8b-instruct": "Llama-3.1-8B",
+    "meta-llama/llama-3.1-70b": "Llama-3.1-70B",
+    "meta-llama/meta-llama-3.1-70b": "Llama-3.1-70B",
+    "meta-llama/meta-llama-3.1-70b-instruct": "Llama-3.1-70B",
+    "meta-llama/llama-3.3-70b": "Llama-3.1-70B",
+    "meta-llama/llama-3.1-405b": "Llama-3.1-405B",
+    "meta-llama/meta-llama-3.1-405b": "Llama-3.1-405B",
+    "meta-llama/meta-llama-3.1-405b-instruct": "Llama-3.1-405B",
+    "meta-llama/llama-2-70b": "Llama-2-70B",
+    "meta-llama/llama-2-70b-hf": "Llama-2-70B",
+    "mistralai/mistral-7b-v0.1": "Mistral-7B",
+    "mistralai/mixtral-8x7b-v0.1": "Mixtral-8x7B",
+    "mistralai/mixtral-8x22b-v0.1": "Mixtral-8x22B",
+    "zhipuai/glm-5": "GLM-5",
+    "zhipuai/glm-4.5": "GLM-4.5",
+    "zhipuai/glm-4.5-air": "GLM-4.5-Air",
+    # Short labels of dashboards and MLPerf.
+    "dsr1": "DeepSeek-V3",
+    "deepseek-r1": "DeepSeek-V3",
+    "deepseek-r1-0528": "DeepSeek-V3",
+    "gptoss": "gpt-oss-120b",
+    "gptoss120b": "gpt-oss-120b",
+    "gpt-oss": "gpt-oss-120b",
+    "llama2-70b": "Llama-2-70B",
+    "llama3.1-8b": "Llama-3.1-8B",
+    "llama3.1-70b": "Llama-3.1-70B",
+    "llama3.3-70b": "Llama-3.1-70B",
+    "llama70b": "Llama-3.1-70B",
+    "llama3.1-405b": "Llama-3.1-405B",
+    "mixtral-8x7b": "Mixtral-8x7B",
+    "minimaxm2.5": "MiniMax-M2",
+    "kimik2.5": "Kimi-K2",
+    "qwen3.5": "Qwen3.5-397B-A17B",
+    "glm5": "GLM-5",
+}
+GPUS = {
+    "gb200-nvl72": "GB200",
+    "gb300-nvl72": "GB300",
+    "a100": "A100-SXM-80GB",
+    "a100-80gb": "A100-SXM-80GB",
+    "a100-sxm4-80gb": "A100-SXM-80GB",
+    "a100-pcie": "A100-PCIe-80GB",
+    "h100": "H100-SXM-80GB",
+    "h100-sxm": "H100-SXM-80GB",
+    "h100-pcie": "H100-PCIe-80GB",
+    "h100-nvl": "H100-NVL-94GB",
+    "h200": "H200-SXM-141GB",
+    "h200-sxm": "H200-SXM-141GB",
+    "h200-nvl": "H200-NVL-141GB",
+    "b200": "B200-SXM",
+    "b300": "B300-SXM",
+    "h20": "H20-96GB",
+}
+ENGINES = {
+    "vllm": "vllm",
+    "vllm-gaudi": "vllm",
+    "sglang": "sglang",
+    "trtllm": "trtllm",
+    "trt": "trtllm",
+    "trt-llm": "trtllm",
+    "tensorrt": "trtllm",
+    "tensorrt-llm": "trtllm",
+    "tensorrt_llm": "trtllm",
+}
+PRECISIONS = {
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "bf16",
+    "float16": "bf16",
+    "half": "bf16",
+    "fp8": "fp8",
+    "float8": "fp8",
+    "fp8_e4m3": "fp8",
+    "fp8_block": "fp8",
+    "int8": "int8",
+    "w8a8": "int8",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4",
+    "int4": "int4",
+    "w4a16": "int4",
+    "awq": "int4",
+    "gptq": "int4",
+}
+IN_LABEL = (("nvfp4", "nvfp4"), ("mxfp4", "mxfp4"), ("fp8", "fp8"), ("fp4", "nvfp4"), ("awq", "int4"), ("int4", "int4"), ("w4a16", "int4"), ("w8a8", "int8"))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Look-ups over one catalogue; all keys in lower case."""
+
+    cards: tuple[Card, ...]
+    gpus: tuple[Gpu, ...]
+    card_of: Mapping[str, int]  # card name, checkpoint id, or its unambiguous name without publisher
+    precision_of: Mapping[str, str]  # checkpoint id
+    gpu_of: Mapping[str, int]
+
+    def card(self, label: str) -> int | str:
+        """Index of the card a label means, or why there is none."""
+        word = label.lower()
+        for name in (word, MODELS.get(word, ""), _bare(word)):
+            if name.lower() in self.card_of:
+                return self.card_of[name.lower()]
+        return f"no model '{label}'" + _hint(label, [c.name for c in self.cards])
+
+    def gpu(self, label: str) -> int | str:
+        """Index of the GPU a label means, or why there is none."""
+        name = GPUS.get(label.lower(), label).lower()
+        return self.gpu_of[name] if name in self.gpu_of else f"no GPU '{label}'" + _hint(label, [g.name for g in self.gpus])
+
+    def precision(self, given: str, label: str, card: int, gpu: int) -> str:
+        """The precision in our terms, or "" where the word is unknown. Blank is the checkpoint's own; 'fp4' depends on checkpoint and GPU."""
+        published = {c.precision for c in self.cards[card].checkpoint}
+        if published == {"mxfp4"}:
+            return "mxfp4"  # gpt-oss exists in no other precision, whatever the row calls it
+        word = given.lower()
+        if word == "fp4":
+            return "mxfp4" if self.gpus[gpu].vendor == "AMD" else "nvfp4"
+        if word:
+            return PRECISIONS.get(word, "")
+        own = self.precision_of.get(label.lower())
+        return own or next((precision for part, precision in IN_LABEL if part in label.lower()), "bf16")
+
+
+def labels_of(catalog: Catalog) -> Labels:
+    """The look-ups of a catalogue."""
+    names: dict[str, int] = {}
+    bare: dict[str, set[int]] = {}
+    precision_of = {}
+    for i, card in enumerate(catalog.cards):
+        names[card.name.lower()] = i
+        for checkpoint in card.checkpoint:
+            names[checkpoint.id.lower()] = i
+            precision_of[checkpoint.id.lower()] = checkpoint.precision
+            bare.setdefault(_bare(checkpoint.id.lower()), set()).add(i)
+    unambiguous = {name: next(iter(cards)) for name, cards in bare.items() if len(cards) == 1}
+    gpus = tuple(catalog.gpus.values())
+    return Labels(catalog.cards, gpus, {**unambiguous, **names}, precision_of, {g.name.lower(): i for i, g in enumerate(gpus)})
+
+
+def engine_of(label: str) -> str:
+    """The engine a label means, or ""."""
+    return ENGINES.get(label.lower(), "")
+
+
+def _bare(label: str) -> str:
+    """A label without its publisher and the precision at its end: other publishers' quantised copies share the architecture."""
+    name = label.rsplit("/", maxsplit=1)[-1]
+    return re.sub(r"[-_](nvfp4|mxfp4|fp8|fp4|awq|bf16|quantized\.w8a8|quantized\.w4a16)([-_](dynamic|kv|v\d+))*$", "", name)
+
+
+def _hint(word: str, known: list[str]) -> str:
+    found = did_you_mean(word.rsplit("/", maxsplit=1)[-1], known)
+    return f" in the catalogue ({found})" if found else " in the catalogue"

@@ -1,0 +1,144 @@
+"""Reads files of measured serving points: one row per measurement, latencies in milliseconds, rates in tokens/s and requests/s.
+
+Only what is needed to predict a row must be there; a bad file is refused with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.catalog.files import read_text
+from planner.errors import CatalogError, did_you_mean
+
+NEEDED = ("model", "gpu", "engine", "isl", "osl")
+LATENCIES = tuple(f"{metric}_ms_{part}" for metric in ("ttft", "tpot", "e2e") for part in ("mean", "p50", "p90", "p95", "p99"))
+RATES = ("request_rate_achieved", "output_tps_total", "output_tps_per_gpu", "total_tps_per_gpu")
+OTHER_NAMES = {"ttft_ms": "ttft_ms_mean", "tpot_ms": "tpot_ms_mean", "e2e_ms": "e2e_ms_mean", "dp": "dp_attn", "output_tps": "output_tps_total"}
+WORDS = (
+    "source", "source_ref", "license", "date", "engine_version", "precision", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode",
+    "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
+)  # fmt: skip
+KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
+TRUE, FALSE = ("true", "yes"), ("", "false", "no")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured row. ``measured`` holds what the row gives of LATENCIES and RATES; 0 in ``dp`` = on, size not told."""
+
+    line: int
+    source: str
+    date: str
+    model: str
+    precision: str
+    gpu: str
+    engine: str
+    gpus: int | None
+    tp: int | None
+    pp: int
+    ep: int
+    dp: int
+    mode: str
+    spec_decode: str
+    isl: float
+    osl: float
+    workload: str
+    load: str  # closed_loop, open_loop…, burst…, static_batch; told from the other columns where blank
+    concurrency: float | None
+    request_rate: float | None  # infinite: all at once
+    measured: Mapping[str, float]
+    notes: str
+
+
+def read_points(path: Path) -> list[Point]:
+    """All rows of a file. Raises CatalogError with file and line."""
+    reader = csv.reader(read_text(path).splitlines())
+    header = next(reader, None)
+    if not header:
+        raise CatalogError("the file is empty", str(path), f"needs a header line with at least {', '.join(NEEDED)} and concurrency or request_rate")
+    columns = _columns(header, f"{path}:1")
+    points = []
+    for cells in reader:
+        if not any(c.strip() for c in cells):
+            continue
+        where = f"{path}:{reader.line_num}"
+        if len(cells) != len(columns):
+            raise CatalogError(f"{len(cells)} cells where the header has {len(columns)}", where)
+        points.append(_point(dict(zip(columns, (c.strip() for c in cells), strict=True)), reader.line_num, where))
+    if not points:
+        raise CatalogError("no rows below the header", str(path))
+    return points
+
+
+def _columns(header: Sequence[str], where: str) -> list[str]:
+    """Our names of the columns. Columns that mean nothing to us are passed over, misspelt ones are not."""
+    columns = [OTHER_NAMES.get(c.strip(), c.strip()) for c in header]
+    for name in columns:
+        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.85) if name not in KNOWN else []
+        if near:
+            raise CatalogError(f"unknown column '{name}'", where, f"did you mean '{near[0]}'?")
+    if len(set(columns)) < len(columns):
+        raise CatalogError(f"column '{next(c for c in columns if columns.count(c) > 1)}' stands twice", where)
+    missing = [n for n in NEEDED if n not in columns]
+    if not missing and not {"concurrency", "request_rate"} & set(columns):
+        missing = ["concurrency"]
+    if missing:
+        raise CatalogError(f"column '{missing[0]}' is missing", where, did_you_mean(missing[0], columns) or f"needs {', '.join(NEEDED)} and a load")
+    return columns
+
+
+def _point(row: Mapping[str, str], line: int, where: str) -> Point:
+    def number(name: str, least: float = 0.0) -> float | None:
+        return _number(row.get(name, ""), name, where, least)
+
+    def size(name: str) -> int | None:
+        value = number(name, 1.0)
+        if value is not None and value != int(value):
+            raise CatalogError(f"'{name}': not a whole number, got '{row[name]}'", where)
+        return None if value is None else int(value)
+
+    for name in NEEDED[:1]:
+        if not row[name]:
+            raise CatalogError(f"'{name}' is blank", where)
+    isl, osl = number("isl", 1.0), number("osl", 1.0)
+    if isl is None or osl is None:
+        raise CatalogError(f"'{'isl' if isl is None else 'osl'}' is blank", where)
+    rate, concurrency = _number(row.get("request_rate", ""), "request_rate", where, 0.0, endless=True), number("concurrency")
+    measured = {name: value for name in (*LATENCIES, *RATES) if (value := number(name)) is not None}
+    text = row.get
+    return Point(
+        line, text("source", ""), text("date", ""), row["model"], text("precision", ""), row["gpu"], row["engine"], size("gpus_total"), size("tp"),
+        size("pp") or 1, size("ep") or 1, _attention(text("dp_attn", ""), where), text("mode", ""), text("spec_decode", ""), isl, osl,
+        text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""),
+    )  # fmt: skip
+
+
+def _load(rate: float | None) -> str:
+    return "closed_loop" if rate is None else "burst" if math.isinf(rate) else "open_loop"
+
+
+def _number(text: str, name: str, where: str, least: float, endless: bool = False) -> float | None:
+    """The number in a cell, None when blank. Raises CatalogError."""
+    if text == "" or text.lower() == "nan":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise CatalogError(f"'{name}': not a number, got '{text}'", where) from None
+    if not value >= least or (math.isinf(value) and not endless):
+        raise CatalogError(f"'{name}': must be {'a number' if math.isinf(value) else f'at least {least:g}'}, got '{text}'", where)
+    return value
+
+
+def _attention(text: str, where: str) -> int:
+    """Attention data parallel: its size, 1 where it is off, 0 where it is on and its size is not told."""
+    if text.lower() in (*FALSE, "nan"):
+        return 1
+    if text.lower() in TRUE:
+        return 0
+    return int(_number(text, "dp_attn", where, 1.0) or 1)
