@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_OPTIONS = 4  # a hint names no more
+
 
 class PlannerError(Exception):
     """Base of all foreseen errors.
@@ -39,9 +41,10 @@ class SolverError(PlannerError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ "did you mean 'X'?" for a known word that begins alike, else the closest one, or "" (case is ignored)."""
+    """ "did you mean 'X'?" for known words that begin alike or contain it, else the closest one, or "" (case is ignored)."""
     by_lower = {k.lower(): k for k in sorted(known)}
     close = [k for k in by_lower if k.startswith(word.lower())] if len(word) > 1 else []
     close = close or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    close = close or [k for k in by_lower if len(word) > 1 and word.lower() in k]
-    return f"did you mean '{by_lower[close[0]]}'?" if close else ""
+    close = close or [k for k in by_lower if len(word) > 1 and (word.lower() in k or k in word.lower())]
+    options = [f"'{by_lower[k]}'" for k in close[:MOST_OPTIONS]]
+    return f"did you mean {' or '.join(options)}?" if options else ""

@@ -100,6 +100,7 @@ class Deployment(Part):
     model: str
     checkpoint: str
     mode: str
+    is_hybrid: bool = False  # answers in either mode; the plan assumes the one named
     precision: str
     engine: str
     gpu: str
@@ -122,6 +123,13 @@ class Deployment(Part):
     memory_gib: MemoryGib | None = None
     evidence: PlanEvidence | None = None
     binding_limit: str = ""
+
+    def flat(self) -> dict[str, Any]:
+        """One flat row; parts become columns such as quality_score."""
+        row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts"})
+        for name, part in (("quality", self.quality), ("memory_gib", self.memory_gib), ("evidence", self.evidence)):
+            row |= {f"{name}_{k}": v for k, v in part.model_dump().items()} if part else {}
+        return row
 
 
 class PlanDemand(Part):
@@ -281,16 +289,10 @@ class Plan(Part):
         """One row per deployment (pandas)."""
         import pandas as pd
 
-        flat = [{**d.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts"}), **_prefixed(d)} for d in self.deployments]
-        return pd.DataFrame(flat)
+        return pd.DataFrame([d.flat() for d in self.deployments])
 
     def _repr_html_(self) -> str:
         """The plan in a notebook."""
         from planner.report.notebook import to_html
 
         return to_html(self)
-
-
-def _prefixed(d: Deployment) -> dict[str, Any]:
-    parts = {"quality": d.quality, "memory_gib": d.memory_gib, "evidence": d.evidence}
-    return {f"{name}_{k}": v for name, part in parts.items() if part for k, v in part.model_dump().items()}

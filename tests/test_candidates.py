@@ -107,8 +107,9 @@ def test_every_exclusion_has_its_reason() -> None:
     assert reasons(min_quality=0.7) == {"": 1, "quality": 2, "no output factor": 1}
     assert reasons(min_quality=0.594) == {"": 3, "no output factor": 1}  # the derived score of the FP8 checkpoint, exactly
     assert reasons(models=["example/small-8b"]) == {"": 1, "not asked for": 3}
-    assert reasons(input_tokens=40_000) == {"": 1, "context": 2, "no output factor": 1}
-    assert reasons(input_tokens=100_000, output_tokens=20_000, output_factor=2) == {"": 1, "context": 3}
+    assert reasons(input_tokens=40_000) == {"context": 3, "no output factor": 1}  # the longest prompts of the mix do not fit
+    assert reasons(input_tokens=40_000, input_cv=0) == {"": 1, "context": 2, "no output factor": 1}
+    assert reasons(input_tokens=100_000, output_tokens=20_000, input_cv=0, output_cv=0, output_factor=2) == {"": 1, "context": 3}
     assert reasons(quality_metric="gpqa", min_quality=0.1) == {"no score": 4}
 
 
@@ -128,3 +129,16 @@ def test_only_what_kernels_memory_and_shapes_allow_is_surveyed() -> None:
     assert np.all(found.step_factor > 0)
     for reason in ("memory", "no kernels for the precision", "does not split by TP", "no node that wide", "GPU not on offer"):
         assert found.excluded[reason] > 0, reason
+
+
+@pytest.mark.parametrize("qps", [40.0, 96.9, 183.0, 258.6])
+def test_allowing_a_second_pool_never_costs_more(qps: float) -> None:
+    """Pools of every size have their own capacity, so a looser rule can only find cheaper plans."""
+    catalog = load_catalog()
+    supply = {"providers": ["verda", "runpod", "aws"]}
+    workload = [{"qps": qps, "min_quality": 0.6, "input_tokens": 4000, "output_tokens": 800, "slo": {"ttft_p95": "500ms", "tpot_p95": "20ms"}}]
+    costs = []
+    for policy in ({}, {"max_pools": 2}):
+        scenario = Scenario.model_validate({"workload": workload, "supply": supply, "policy": policy, "solver": {"gap": 1e-6}})
+        costs.append(solve(scenario, catalog, compare=False).cost.usd_per_hour)
+    assert costs[1] <= costs[0] * (1 + 2e-6)

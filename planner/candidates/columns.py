@@ -13,6 +13,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.candidates.eligibility import is_excluded
 from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
 from planner.candidates.points import Point, Points
 from planner.candidates.survey import Survey
@@ -85,16 +86,13 @@ def mixture_factor(scenario: Scenario) -> float:
 def _scores(survey: Survey, scenario: Scenario) -> Floats:
     """[eligible, workload]: the score where the checkpoint may serve, -1 where it may not."""
     found = np.full((len(survey.eligible), len(scenario.workload)), -1.0)
-    excluded = {n.lower() for n in scenario.policy.exclude_models}
     for i, e in enumerate(survey.eligible):
-        names = {e.served.card.name.lower(), e.served.card.family.lower(), e.served.checkpoint.id.lower()}
-        if survey.shape_of[i] < 0 or names & excluded:
+        if survey.shape_of[i] < 0 or is_excluded(e.served, scenario.policy.exclude_models):
             continue
         for w, workload in enumerate(scenario.workload):
             quality = e.quality[w]
             score = quality.score if quality else 0.0
-            asked = not workload.models or names & {n.lower() for n in workload.models}
-            if e.may_serve_at(w, workload.min_quality) and asked:
+            if e.may_serve_at(w, workload.min_quality):
                 found[i, w] = score
     return found
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
+from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.scenario.records import Scenario, Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
+
+
+def length_mix(workload: Workload, factor: float) -> LengthMix:
+    """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
+    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def _why(served: Served, scenario: Scenario, workload: Workload, quality: Qualit
     policy = scenario.policy
     if not _named(served, workload.models) or served.checkpoint.precision not in (policy.precisions or (served.checkpoint.precision,)):
         return "not asked for"
-    if policy.exclude_models and _named(served, policy.exclude_models):
+    if is_excluded(served, policy.exclude_models):
         return "not asked for"
     if quality is None and (workload.min_quality is not None or workload.mean_quality is not None):
         return "no score"
@@ -73,12 +79,35 @@ def _why(served: Served, scenario: Scenario, workload: Workload, quality: Qualit
         return "quality"
     if not factor:
         return "no output factor"
-    if workload.input_tokens + workload.output_tokens * factor > (served.checkpoint.max_context or served.card.architecture.max_context):
+    mix = length_mix(workload, factor)
+    if (mix.input_tokens + mix.output_tokens).max() > (served.checkpoint.max_context or served.card.architecture.max_context):
         return "context"
     return ""
 
 
 def _named(served: Served, names: tuple[str, ...]) -> bool:
-    """Whether it is one of the named models or checkpoints (all when none is named)."""
-    ours = (served.card.name.lower(), served.checkpoint.id.lower(), served.card.family.lower())
-    return not names or any(n.lower() in ours for n in names)
+    """Whether it is one of the models or checkpoints asked for (all when none is named).
+
+    A name that checkpoints begin with means these (Qwen3-32B is not Qwen3-VL-32B, which shares its card); else it is a card's or family's.
+    """
+    return not names or any(_answers_to(served, n.lower()) for n in names)
+
+
+def _answers_to(served: Served, name: str) -> bool:
+    identity = served.checkpoint.id.lower()
+    if name in (identity, served.card.family.lower()):
+        return True
+    if any(begins(c.id, name) for c in served.card.checkpoint):
+        return begins(identity, name)
+    return name == served.card.name.lower()
+
+
+def begins(identity: str, name: str) -> bool:
+    """Whether a checkpoint's own name begins with these words: Qwen3-8B-FP8 with Qwen3-8B, not with Qwen3-8."""
+    base = identity.lower().split("/")[-1]
+    return base.startswith(name.lower()) and not base[len(name) : len(name) + 1].isalnum()
+
+
+def is_excluded(served: Served, names: tuple[str, ...]) -> bool:
+    """Whether it is a checkpoint, card or family that must not serve."""
+    return not {n.lower() for n in names}.isdisjoint((served.checkpoint.id.lower(), served.card.name.lower(), served.card.family.lower()))

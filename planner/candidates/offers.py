@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from planner.candidates.eligibility import begins
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import known_name
 from planner.catalog.records import Offer
@@ -44,12 +45,12 @@ def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
     """Whether a replica fits: its TP group inside one node, and whole instances where it spans several.
 
-    Hosts of marketplaces and serverless workers share no network, so nothing spans them.
+    Only hyperscalers and neoclouds connect their nodes, so nothing spans the hosts of others.
     """
     if offer.gpu != gpu or tp > offer.max_tp:
         return False
     gpus = tp * pp
-    if gpus > offer.gpus_per_node and offer.kind in ("marketplace", "serverless"):
+    if gpus > offer.gpus_per_node and offer.kind not in ("hyperscaler", "neocloud"):
         return False
     if offer.basis == "gpu":
         return gpus <= offer.gpus_per_node or pp > 1
@@ -87,10 +88,17 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     workloads = tuple(
         w.model_copy(
             update={
-                "models": all_of(w.models, models, "model", "--model", "see plan catalog models"),
+                "models": tuple(_model(m, models, catalog) for m in w.models),
                 "quality_metric": known_name(w.quality_metric, benchmarks, "benchmark", "--quality-metric", f"one of {', '.join(sorted(benchmarks))}"),
             }
         )
         for w in scenario.workload
     )
     return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads})
+
+
+def _model(word: str, models: set[str], catalog: Catalog) -> str:
+    """A model asked for: any words that a checkpoint's name begins with will do. Raises CatalogError with did-you-mean."""
+    if any(begins(c.id, word) for card in catalog.cards for c in card.checkpoint):
+        return word
+    return known_name(word, models, "model", "--model", "see plan catalog models")

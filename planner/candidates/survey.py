@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.eligibility import Eligible, eligibility
+from planner.candidates.eligibility import Eligible, eligibility, length_mix
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Architecture, Card, Gpu, Offer
 from planner.performance.capacity import Limit, saturation_bound
@@ -116,11 +116,6 @@ def _shift_at(survey: Survey, rows: Ints, confidence: float) -> Floats:
     """Step factors of rows at another confidence."""
     found = Evidence(survey.evidence.tier[rows], survey.evidence.nearest[rows])
     return step_shift(found, survey.replicas.take(rows), survey.names, survey.coefficients, confidence)
-
-
-def length_mix(workload: Workload, factor: float) -> LengthMix:
-    """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
-    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:

@@ -35,7 +35,7 @@ DemandRow: type[Record] = create_model("DemandRow", __base__=Record, **_DEMAND)
 MOST_REPLICAS = 1e6
 # What of supply and policy means something without catalogues; any other setting is refused rather than ignored.
 SUPPLY = {"quota", "max_gpus"}
-POLICY = {"max_slo_load", "spare_replicas", "max_pools", "mix", "max_gpu_types", "max_locations", "budget"}
+POLICY = {"max_slo_load", "spare_replicas", "max_pools", "max_gpu_types", "budget"}
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _refuse_meaningless(scenario: Scenario) -> None:
     """Settings that only mean something with the catalogues."""
     if scenario.workload:
         raise ScenarioError("the demand stands in the table of classes", "--demand", "drop the workload, or the tables")
-    given = _set(scenario.supply, SUPPLY) + _set(scenario.policy, POLICY)
+    given = _set(scenario.supply, SUPPLY) + _set(scenario.policy, POLICY) + (["catalog"] if scenario.catalog else [])
     if given:
         hint = "drop it, or leave the candidates it excludes out of the table"
         raise ScenarioError(f"'{given[0]}' has no meaning with capacities of your own", "--capacities", hint)

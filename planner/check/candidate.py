@@ -57,13 +57,14 @@ def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, w
 def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workload, where: str) -> None:
     """May this workload meet it: named by the user, sourced output factor, context."""
     served = built.served
-    notes.require(not workload.models or _named(served, workload.models), where, f"{workload.name} did not ask for this model")
+    asked = not workload.models or _named(served, workload.models) or _begins(served, workload.models)
+    notes.require(asked, where, f"{workload.name} did not ask for this model")
     if w not in built.fits:
         notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
         return
-    factor = built.fits[w].factor
     longest = served.checkpoint.max_context or served.card.architecture.max_context
-    needed = workload.input_tokens + workload.output_tokens * factor
+    mix = built.fits[w].mix
+    needed = float((mix.input_tokens + mix.output_tokens).max())
     notes.require(needed <= longest, where, f"{workload.name} needs {needed:,.0f} tokens of context, it has {longest:,}")
     right = max(built.fits[v].factor for v in built.serves if v in built.fits)
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
@@ -73,3 +74,9 @@ def _named(served: Served, names: Iterable[str]) -> bool:
     """Whether it is one of these models, families or checkpoints."""
     ours = {served.card.name.lower(), served.card.family.lower(), served.checkpoint.id.lower()}
     return any(name.lower() in ours for name in names)
+
+
+def _begins(served: Served, names: Iterable[str]) -> bool:
+    """Whether the checkpoint's own name begins with one of these, whole words."""
+    own = served.checkpoint.id.lower().split("/")[-1]
+    return any(own.startswith(name.lower()) and not own[len(name) : len(name) + 1].isalnum() for name in names)

@@ -20,6 +20,6 @@ def check(path: PlanFile, catalog: CatalogOption = None) -> None:
         typer.echo(f"ok      {line}")
     for breach in report.breaches:
         typer.echo(f"BREACH  {breach.name}: {breach.where}: {breach.what}")
-    typer.echo("the plan holds" if report.ok else f"{len(report.breaches)} breaches")
+    typer.echo("the plan holds" if report.ok else f"{len(report.breaches)} breach{'' if len(report.breaches) == 1 else 'es'}")
     if not report.ok:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from math import inf
 
@@ -16,7 +17,8 @@ from planner.scenario.records import Scenario
 MOST = 6
 STEP = 0.01  # of quality
 WORTH_SAYING = 5e-4  # of the cost: less is no saving
-COMPARISON_GAP, COMPARISON_TIME_S = 0.005, 3.0  # alternatives need no proof to the last cent
+COMPARISON_GAP = 0.005  # alternatives need no proof to the last cent
+COMPARISON_TIME_S, COMPARISONS_TIME_S = 3.0, 8.0  # of each, and of all together
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Variant:
 
 def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
     """Up to six plans that differ in structure, and notes on what looser rules would save."""
-    options = [_alternative(v, points, plan) for v in _variants(found.market.scenario, plan)[:MOST]]
-    return _merged(options), _savings(found, points, plan)
+    budget = Budget(COMPARISONS_TIME_S)
+    options = [_alternative(v, points, plan, budget) for v in _variants(found.market.scenario, plan)[:MOST]]
+    return _merged(options), _savings(found, points, plan, budget)
 
 
 def _merged(options: list[Alternative]) -> tuple[Alternative, ...]:
@@ -58,19 +61,34 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
             ceiling = plan.cost.usd_per_hour if floor < workload.min_quality else inf  # a lower floor never costs more
-            cost = answer(market(points, _quick(here), ceiling), tidy=False).cost
-            costs.append(f"${cost:,.2f}/h at {floor:.3g}" if cost < float("inf") else f"no plan at {floor:.3g}")
+            other = answer(market(points, _quick(here, COMPARISON_TIME_S), ceiling), tidy=False)
+            costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other.found else f"{_nothing(other, COMPARISON_TIME_S)} at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
     return tuple(notes)
 
 
-def _quick(scenario: Scenario) -> Scenario:
+class Budget:
+    """Seconds left for comparisons: an answer must not wait long for what it is compared with."""
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+
+    def share(self) -> float:
+        """Seconds that the next comparison may take; 0 when the budget is used up."""
+        return max(0.0, min(COMPARISON_TIME_S, self.deadline - time.monotonic()))
+
+
+def _quick(scenario: Scenario, seconds: float) -> Scenario:
     """The scenario with a gap and a time limit fit for a comparison."""
     solver = scenario.solver
-    return scenario.model_copy(
-        update={"solver": solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(COMPARISON_TIME_S, solver.time_limit)})}
-    )
+    quick = solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(seconds, solver.time_limit)})
+    return scenario.model_copy(update={"solver": quick})
+
+
+def _nothing(other: Answer, seconds: float) -> str:
+    """That there is no plan, or that none was found in time: these are different answers."""
+    return "no plan" if other.solution.status == "infeasible" else f"no plan found in {seconds:.1g} s"
 
 
 def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
@@ -108,10 +126,14 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     return found
 
 
-def _alternative(variant: Variant, points: Points, plan: Plan) -> Alternative:
-    found = answer(market(points, _quick(variant.scenario)))
+def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -> Alternative:
+    seconds = budget.share()
+    if not seconds:
+        return Alternative(difference=variant.difference, feasible=False, why=f"not compared: the {COMPARISONS_TIME_S:g} s for comparisons were used up")
+    found = answer(market(points, _quick(variant.scenario, seconds)))
     if not found.found:
-        return Alternative(difference=variant.difference, feasible=False, why="no plan meets all demands this way")
+        why = "no plan meets all demands this way" if found.solution.status == "infeasible" else _nothing(found, seconds)
+        return Alternative(difference=variant.difference, feasible=False, why=why)
     bought, _ = purchases(found)
     chosen = chosen_pools(found, points.survey)
     traffic = [(w.qps, w.input_tokens or 0.0, w.output_tokens or 0.0) for w in plan.workloads]
@@ -157,19 +179,22 @@ def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
     return "; ".join(parts) or "as cheap as the plan"
 
 
-def _savings(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
-    """What two pools per workload and free mixing would save; "" where the scenario has them already."""
-    scenario, notes = found.market.scenario, []
-    if scenario.policy.pools_per_workload == 1:
-        for what, changed in (
-            ("two pools per workload", _policy(scenario, max_pools=2)),
-            ("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True)),
-        ):
-            ceiling = plan.cost.usd_per_hour * (1 - WORTH_SAYING)
-            other = answer(market(points, _quick(changed), ceiling), ceiling, tidy=False)
-            saved = 1 - other.cost / plan.cost.usd_per_hour if other.found else 0.0
-            if saved >= WORTH_SAYING:
-                notes.append(f"{what} would cost ${other.cost:,.2f}/h, {saved:.1%} less")
-            else:
-                notes.append(f"{what} would save nothing" + (f" that {COMPARISON_TIME_S:g} s of search find" if other.solution.status == "unknown" else ""))
+def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple[str, ...]:
+    """What looser rules on pools would save: two pools per workload, and free mixing (which can do all that two pools can)."""
+    scenario, ours = found.market.scenario, plan.cost.usd_per_hour
+    looser = [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
+    looser += [("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))] if not scenario.policy.mix else []
+    notes, best = [], inf
+    for what, changed in looser:
+        seconds, ceiling = budget.share(), ours * (1 - WORTH_SAYING)
+        if not seconds:
+            notes.append(f"what {what} would save was not searched: the time for comparisons was used up")
+            continue
+        other = answer(market(points, _quick(changed, seconds), ceiling), ceiling, tidy=False)
+        best = min(best, other.cost)
+        if best <= ceiling:
+            notes.append(f"{what} would cost ${best:,.2f}/h, {1 - best / ours:.1%} less")
+        else:
+            unsure = "" if other.solution.status in ("infeasible", "optimal") else f" that {seconds:.1g} s of search find"
+            notes.append(f"{what} would save nothing{unsure}")
     return tuple(notes)

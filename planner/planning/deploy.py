@@ -11,10 +11,11 @@ from planner.candidates.columns import Candidate, mixture_factor, pool_capacity
 from planner.candidates.eligibility import Eligible
 from planner.candidates.survey import Survey, curves_of, limits
 from planner.catalog.records import Offer
-from planner.emit.engine import context_to_serve, serve_command
+from planner.emit.engine import Memory, context_to_serve, serve_command
 from planner.performance.capacity import Capacity, capacity, service
 from planner.performance.evidence import TIERS
 from planner.performance.replicas import ENGINES, Floats
+from planner.performance.step import MAX_SEQUENCES
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -96,6 +97,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         model=card.name,
         checkpoint=checkpoint.id,
         mode=chosen.eligible.served.mode,
+        is_hybrid=checkpoint.variant == "hybrid",
         precision=checkpoint.precision,
         engine=engine,
         gpu=r.gpus[int(r.gpu[row])].name,
@@ -121,6 +123,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             point.max_num_seqs,
             context_to_serve([scenario.workload[v] for v in served], factor, context),
             scenario.policy.gpu_memory_utilization,
+            Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[row]), float(memory.kv_budget_gib[row])),
         ),
         output_factor=factor,
         quality=_quality(chosen.eligible, w, scenario.workload[w]),
@@ -200,7 +203,8 @@ def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     names = list(survey.scenario.workload[w].slo)
     gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(names))]
     if not gains or max(gains) < 1.002:
-        return "saturation" if chosen.candidate.point.max_num_seqs < survey.physics[w].slots[chosen.row] else "KV cache room"
+        seqs, slots = chosen.candidate.point.max_num_seqs, int(survey.physics[w].slots[chosen.row])
+        return "saturation" if seqs < slots else f"the engines' limit of {MAX_SEQUENCES} sequences" if slots >= MAX_SEQUENCES else "KV cache room"
     metric, percentile = names[int(np.argmax(gains))].split("_p")
     return f"{metric.upper()} p{percentile}"
 

@@ -20,7 +20,8 @@ from planner.scenario.records import Scenario
 from planner.scenario.units import MOST_SECONDS, format_duration
 
 BISECTIONS = 9
-WIDEST = 64.0  # latency limits are widened up to this many times
+WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
+LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
 
 
 class Infeasible(PlannerError):
@@ -33,7 +34,7 @@ class Infeasible(PlannerError):
         super().__init__(what, hint="")
 
     def __str__(self) -> str:
-        tail = f" Any one of these would do: {'; '.join(self.changes)}." if self.changes else " No single change of one demand would do."
+        tail = f" Any one of these would do: {'; '.join(self.changes)}." if self.changes else ""
         return f"infeasible: {self.what}.{tail}"
 
 
@@ -55,11 +56,15 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
     able = [e for e in everyone if not e.why[w]]
     if not able:
         return name + _nobody_eligible(points, scenario, w)
-    good = f"{name}{len(able)} checkpoints are good enough, but none"
+    good = f"{name}{len(able)} checkpoint{'s are' if len(able) > 1 else ' is'} good enough, but none"
+    if not points.survey.offers:
+        return f"{name}nothing is on offer: no price matches the supply asked for"
     if not (points.survey.physics[w].slots > 0).any():
         return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
     slo = ", ".join(f"{k.replace('_', ' ')} {format_duration(v)}" for k, v in workload.slo.items())
-    return f"{good} meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}"
+    thinks = all(e.served.mode == "thinking" for e in able)
+    note = "; they all reason first, and TTFT counts to the first token of the answer" if thinks else ""
+    return f"{good} meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}{note}"
 
 
 def _nobody_eligible(points: Points, scenario: Scenario, w: int) -> str:
@@ -149,15 +154,17 @@ def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
         surveyed = replace(points.survey, scenario=changed)
         return answer(market(Points(surveyed), changed), tidy=False).cost
 
-    low, high = 0.0, 1.0
+    low, high = LEAST_SHARE, 1.0
+    if cost(low) == inf:
+        return []
     for _ in range(BISECTIONS):
-        middle = (low + high) / 2
+        middle = (low * high) ** 0.5
         low, high = (middle, high) if cost(middle) < inf else (low, middle)
     served = ", ".join(
         f"{w.rate * low:.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
         for w in scenario.workload
     )
-    return [f"{served} ({low:.0%} of the traffic)"] if low else []
+    return [f"{served} ({low:.2g} of the traffic)"]
 
 
 def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:
@@ -190,16 +197,18 @@ def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
     found, workload = [], scenario.workload[w]
     for name, limit in workload.slo.items():
 
-        def works(factor: float, name: str = name, limit: float = limit) -> bool:
-            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: format_duration(min(limit * factor, MOST_SECONDS))}) < inf
+        def works(limited: str, name: str = name) -> bool:
+            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: limited}) < inf
 
-        if not works(WIDEST):
+        metric, percentile = name.split("_p")
+        widest = format_duration(min(limit * WIDEST, MOST_SECONDS))
+        if not works(widest):
+            found += [f"no limit on {metric.upper()} p{percentile} ({widest} is still too tight)"] if works("none") else []
             continue
         low, high = 1.0, WIDEST
         for _ in range(BISECTIONS):
             middle = (low * high) ** 0.5
-            low, high = (low, middle) if works(middle) else (middle, high)
-        metric, percentile = name.split("_p")
+            low, high = (low, middle) if works(format_duration(limit * middle)) else (middle, high)
         found.append(f"{metric.upper()} p{percentile} of {format_duration(float(f'{limit * high:.3g}'))} instead of {format_duration(limit)}")
     return found
 

@@ -62,12 +62,13 @@ def _original(catalog: Catalog, checkpoint: str) -> str:
 def _good_enough(catalog: Catalog, workload: Workload) -> dict[str, tuple[str, float]]:
     """Checkpoints that clear the workload's floor, with mode and output factor."""
     floor = max(workload.min_quality or 0.0, workload.mean_quality or 0.0)
+    if not floor or workload.models:  # no floor to clear, or no choice of model
+        return {}
     found: dict[str, tuple[str, float]] = {}
     for served in catalog.served:
         quality = catalog.quality(served, workload.quality_metric)
-        factor = served.output_factor or workload.output_factor
-        if factor and (floor == 0 or (quality is not None and quality.score >= floor)) and served.mode == "instruct":
-            found[served.checkpoint.id] = (served.mode, factor)
+        if quality is not None and quality.score >= floor and served.mode == "instruct":
+            found[served.checkpoint.id] = (served.mode, 1.0)
     return found
 
 

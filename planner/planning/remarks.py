@@ -119,6 +119,10 @@ def warnings(
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
+        if d.pp > 1:
+            found.append(f"{d.checkpoint} is split over {d.pp} pipeline stages, which was never measured; nodes are joined by the engine's own set-up")
+        if c.eligible.served.checkpoint.variant == "hybrid" and d.mode == "instruct":
+            found.append(f"{d.checkpoint} thinks by default: the plan assumes that clients or the server turn thinking off")
         if d.slo_load_one_replica_lost is None:
             found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
@@ -169,13 +173,14 @@ def _api_warnings(survey: Survey, apis: Sequence[HostedApi], cost: float) -> lis
     if len(survey.scenario.workload) > 1:
         return []
     found = [
-        f"the plan costs {a.usd_per_hour / cost:.1f} times less than the cheapest API of {a.model}: APIs carry margin and idle time, "
+        f"the plan costs {a.usd_per_hour / cost:.1f} times less than the cheapest API of {a.checkpoint}: APIs carry margin and idle time, "
         "but check the predicted throughput before buying"
         for a in apis
         if a.same_model and a.usd_per_hour > SUSPECT * cost
     ]
     return found + [
-        f"the hosted API of {a.model} at {a.provider} costs ${a.usd_per_hour:,.2f}/h, less than renting: at this rate the API is the honest answer"
+        f"the hosted API of {a.checkpoint} at {a.provider} costs ${a.usd_per_hour:,.2f}/h, less than renting: if its latency suits you "
+        "(it is not known here), the API is the honest answer at this rate"
         for a in apis
         if a.usd_per_hour < cost
     ]
@@ -191,7 +196,10 @@ def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: S
             found.append(f"spot capacity of {p.provider} {p.instance_type} can be reclaimed at any time; the plan assumes that it stays")
         if p.dated_by == "snapshot":
             found.append(f"price of {p.provider} {p.instance_type} is undated at its source; {p.as_of} is the snapshot's date")
-        spread = [d for d in deployments if d.tp > 1 and any(h.purchase == i for h in d.hosts)]
+        spread = [d for d in deployments if d.tp * d.pp > 1 and any(h.purchase == i for h in d.hosts)]
         if p.basis == "gpu" and spread:
-            found.append(f"{p.provider} sells {p.gpu} one by one; that {spread[0].tp} of one node can be rented together at this price is assumed")
+            gpus = spread[0].tp * spread[0].pp
+            found.append(f"{p.provider} sells {p.gpu} one by one; that {gpus} connected ones can be rented together at this price is assumed")
+        elif p.note and p.basis == "instance":
+            found.append(f"{p.provider} {p.instance_type}: {p.note}")
     return found

@@ -7,32 +7,21 @@ import tempfile
 from pathlib import Path
 
 from planner.errors import PlannerError
-from planner.plan import Deployment, Plan
+from planner.plan import Plan
 from planner.report.sections import plan_sections
-
-FORMATS = ("table", "json", "csv", "markdown")
-_NESTED = {"quality", "memory_gib", "evidence", "hosts"}
 
 
 def formatted(plan: Plan, form: str) -> str:
-    """The plan as text in one of FORMATS."""
+    """The plan as text: json, csv, markdown or table."""
     if form == "json":
         return plan.to_json()
     from planner.report import render
 
     if form == "csv":
-        rows = [_flat(d) for d in plan.deployments]
-        return render.csv_text(list(rows[0]), [list(r.values()) for r in rows])
+        rows = [d.flat() for d in plan.deployments]
+        return render.csv_text(list(rows[0]) if rows else [], [list(r.values()) for r in rows])
     sections = plan_sections(plan)
     return render.markdown(sections) if form == "markdown" else render.terminal(sections)
-
-
-def _flat(d: Deployment) -> dict[str, object]:
-    """One deployment as a flat row."""
-    row: dict[str, object] = d.model_dump(exclude=_NESTED)
-    for name, part in (("quality", d.quality), ("memory_gib", d.memory_gib), ("evidence", d.evidence)):
-        row |= {f"{name}_{k}": v for k, v in part.model_dump().items()} if part else {}
-    return row
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -117,7 +117,8 @@ def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
     shape = f"{d.gpus} = {d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}"
     flight = f"{d.in_flight_per_replica * d.replicas:,.0f} = {d.replicas} x {d.in_flight_per_replica:,.0f}" if d.in_flight_per_replica is not None else "-"
     lost = "down" if d.slo_load_one_replica_lost is None or isinf(d.slo_load_one_replica_lost) else f"{d.slo_load_one_replica_lost:.2f}"
-    name = short(d.checkpoint) + (" (thinking)" if d.mode == "thinking" else "")
+    mode = " (thinking)" if d.mode == "thinking" else " (no thinking)" if d.is_hybrid else ""
+    name = short(d.checkpoint) + mode
     each = f"{d.capacity_qps_per_replica * d.replicas:,.4g} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
     engine = f"{d.engine}, {d.max_num_seqs} seqs" if d.engine else "-"
     return (str(i), name, engine, shape, f"{d.qps:,.4g}", each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
@@ -223,7 +224,7 @@ def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:
     more = a.usd_per_hour / sum(w.qps for w in plan.workloads if w.name == a.workload) * sum(w.qps for w in plan.workloads) / plan.cost.usd_per_hour - 1
     return (
         f"{what}" + (f" ({a.workload})" if len(plan.workloads) > 1 else ""),
-        f"{a.model} at {a.provider}",
+        f"{short(a.checkpoint)} at {a.provider}",
         money(a.usd_per_hour),
         f"{more:+.0%}" if len(plan.workloads) == 1 else "-",
         price,

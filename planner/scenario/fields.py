@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 
 from planner.scenario.records import Flag, Scenario, Workload
 
+PREFIX = "PLANNER_"  # of environment variables
+
 
 @dataclass(frozen=True)
 class Askable:
@@ -26,7 +28,7 @@ class Askable:
     @property
     def variable(self) -> str:
         """Its environment variable, such as PLANNER_MIN_QUALITY."""
-        return "PLANNER_" + self.flag.name.removeprefix("--").replace("-", "_").upper()
+        return PREFIX + self.flag.name.removeprefix("--").replace("-", "_").upper()
 
     @property
     def parameter(self) -> str:

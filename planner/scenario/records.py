@@ -117,7 +117,7 @@ class Supply(Part):
     providers: Annotated[tuple[str, ...], Many, Flag("--provider", "buy only from this provider", "NAME")] = ()
     exclude_providers: Annotated[tuple[str, ...], Many, Flag("--exclude-provider", "never buy from this provider", "NAME")] = ()
     regions: Annotated[tuple[str, ...], Many, Flag("--region", "buy only in this region", "NAME")] = ()
-    geographies: Annotated[tuple[str, ...], Many, Flag("--geography", "buy only in this part of the world: us, eu, other", "NAME")] = ()
+    geographies: Annotated[tuple[str, ...], Many, Flag("--geography", "buy only in us, eu or other; leaves out offers that state no place", "NAME")] = ()
     gpus: Annotated[tuple[str, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
     exclude_gpus: Annotated[tuple[str, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
     quota: Annotated[

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from planner.catalog.files import parse_toml, read_text, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
-from planner.scenario.fields import askables, by_path
-from planner.scenario.records import METRICS, Scenario
-from planner.scenario.units import parse_duration_s, parse_pairs
+from planner.scenario.fields import PREFIX, askables, by_path
+from planner.scenario.records import DEFAULT_SLO, METRICS, Scenario
+from planner.scenario.units import format_duration, parse_duration_s, parse_pairs
 
 Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default
 
@@ -69,6 +69,10 @@ def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> N
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    variables = [a.variable for a in askables()]
+    for name in environment:
+        if name.startswith(PREFIX) and name not in variables:
+            raise ScenarioError(f"unknown environment variable '{name}'", hint=did_you_mean(name, variables))
     for a in askables():
         text = environment.get(a.variable, "")  # an empty variable is an unset one
         if text:
@@ -87,7 +91,7 @@ def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
             limits[f"{metric}_p{percentile or 95}"] = limit
     if percentile is not None and not any(given.values()):
         _check_percentile(str(percentile))
-        limits = {**{f"{m}_p{percentile}": d for m, d in (("ttft", "2s"), ("tpot", "50ms"))}, **limits}
+        limits = {**{f"{name.split('_')[0]}_p{percentile}": format_duration(value) for name, value in DEFAULT_SLO.items()}, **limits}
     if limits:
         flags["slo"] = limits
     return flags
