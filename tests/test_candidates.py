@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner import Catalog, Scenario, load_catalog
+from planner import Catalog, Scenario, load_catalog, solve
 from planner.candidates import columns
 from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
