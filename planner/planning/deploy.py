@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.candidates.columns import Candidate, mixture_factor, pool_capacity
+from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible
+from planner.candidates.pooling import pool_capacity
 from planner.candidates.survey import Survey, curves_of, limits
 from planner.catalog.records import Offer
 from planner.emit.engine import Memory, context_to_serve, serve_command
