@@ -19,7 +19,7 @@ from planner.program.solver import Limits
 from planner.scenario.records import Scenario
 from planner.scenario.units import MOST_SECONDS, format_duration
 
-BISECTIONS = 9
+BISECTIONS = 8
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
 LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
 
@@ -150,9 +150,7 @@ def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
 
     def cost(share: float) -> float:
         scaled = tuple(w.model_copy(update={"qps" if w.qps is not None else "concurrency": w.rate * share}) for w in scenario.workload)
-        changed = scenario.model_copy(update={"workload": scaled})
-        surveyed = replace(points.survey, scenario=changed)
-        return answer(market(Points(surveyed), changed), tidy=False).cost
+        return answer(market(points, scenario.model_copy(update={"workload": scaled})), tidy=False).cost  # capacities do not depend on rates
 
     low, high = LEAST_SHARE, 1.0
     if cost(low) == inf:
@@ -174,10 +172,12 @@ def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:
         return []
     scores = sorted({q.score for e in points.survey.eligible if (q := e.quality[w]) is not None and q.score < workload.min_quality}, reverse=True)
 
-    def cost(score: float) -> float:
-        return _cost(scenario, points, w, min_quality=score)
+    anyone = _surveyed(_with(scenario, w, min_quality=None), points)  # one survey serves every floor
 
-    best = _first(scores, lambda s: cost(s) < inf)
+    def works(score: float) -> bool:
+        return answer(market(anyone, _with(scenario, w, min_quality=score)), tidy=False).found
+
+    best = _first(scores, works)
     return [f"a quality floor of {best:.4g} instead of {workload.min_quality:g}"] if best is not None else []
 
 
@@ -213,10 +213,19 @@ def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
     return found
 
 
+def _with(scenario: Scenario, w: int, **change: object) -> Scenario:
+    """The scenario with one workload changed."""
+    changed = type(scenario.workload[w]).model_validate(scenario.workload[w].model_dump(mode="json") | change)
+    return scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
+
+
+def _surveyed(scenario: Scenario, points: Points) -> Points:
+    """The candidates of a changed scenario, over the same catalogue."""
+    catalog = points.survey.catalog
+    return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
+
+
 def _cost(scenario: Scenario, points: Points, w: int, **change: object) -> float:
     """Cost of the scenario with one workload changed (infinite if still infeasible)."""
-    data = scenario.workload[w].model_dump(mode="json") | change
-    changed = type(scenario.workload[w]).model_validate(data)
-    here = scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
-    catalog = points.survey.catalog
-    return answer(market(Points(survey(here, catalog, allowed(catalog.offers, here.supply))), here)).cost
+    changed = _with(scenario, w, **change)
+    return answer(market(_surveyed(changed, points), changed), tidy=False).cost
