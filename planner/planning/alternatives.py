@@ -108,7 +108,7 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     """The questions asked beside the main one, most useful first."""
     s, p = scenario.supply, scenario.policy
     found: list[Variant] = []
-    if any(k != "hyperscaler" for k in s.kinds) and any(b.kind != "hyperscaler" for b in plan.purchases):
+    if any(k != "hyperscaler" for k in s.kinds):
         found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
     spare = p.spare_replicas + 1
     survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"

@@ -31,8 +31,16 @@ def grid_text(title: str, grid: Grid, form: str) -> str:
 
     if form == "csv":
         return render.csv_text(grid.header, grid.rows)
-    section = Section(f"{title}: {len(grid.rows)}", grid=grid)
-    return render.markdown([section]) if form == "markdown" else render.terminal([section])
+    if form == "markdown":
+        return render.markdown([Section(f"{title}: {len(grid.rows)}", grid=grid)])
+    lines = ("sources: --format csv, json or markdown",) if "source" in grid.header else ()
+    return render.terminal([Section(f"{title}: {len(grid.rows)}", lines, _without(grid, "source"))])
+
+
+def _without(grid: Grid, name: str) -> Grid:
+    """The table without one column, which is too long for a terminal."""
+    keep = [i for i, n in enumerate(grid.header) if n != name]
+    return Grid(tuple(grid.header[i] for i in keep), tuple(tuple(row[i] for i in keep) for row in grid.rows), grid.right)
 
 
 def _models(catalog: Catalog) -> Grid:
