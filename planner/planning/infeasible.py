@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from math import ceil, inf
 
 from planner.candidates.columns import Market, market
@@ -21,6 +23,7 @@ from planner.scenario.units import MOST_SECONDS, format_duration
 
 BISECTIONS = 8
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
+SEARCH_TIME_S, SOLVE_TIME_S, SOLVE_GAP = 15.0, 1.0, 0.01  # an explanation must not take longer than the answer would have
 LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
 
 
@@ -41,6 +44,8 @@ class Infeasible(PlannerError):
 def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     """The error that says which demands conflict and what to change."""
     excluded = points.survey.excluded + found.market.excluded
+    solver = scenario.solver.model_copy(update={"time_limit": min(SOLVE_TIME_S, scenario.solver.time_limit), "gap": max(SOLVE_GAP, scenario.solver.gap)})
+    scenario = scenario.model_copy(update={"solver": solver})
     served = {w for c in found.market.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
     if hopeless:
@@ -103,13 +108,18 @@ def _demands(scenario: Scenario) -> str:
 
 
 def _smallest_changes(points: Points, scenario: Scenario, workloads: Iterable[int], base: Market | None = None) -> list[str]:
-    """One line for each demand that would do alone."""
-    found: list[str] = []
+    """One line for each demand that would do alone; the search is given up, and says so, when it takes too long."""
+    searches: list[Callable[[], list[str]]] = []
     if base is not None and base.problem.columns:
-        found += _relaxed_rules(base) + _less_traffic(points, scenario)
+        searches += [lambda: _relaxed_rules(base), lambda: _less_traffic(points, scenario)]
     for w in workloads:
-        found += _lower_floor(points, scenario, w)
-        found += _wider_limits(points, scenario, w)
+        searches += [partial(_lower_floor, points, scenario, w), partial(_wider_limits, points, scenario, w)]
+    found: list[str] = []
+    deadline = time.monotonic() + SEARCH_TIME_S
+    for search in searches:
+        if time.monotonic() > deadline:
+            return [*found, f"perhaps others (the search for changes was stopped after {SEARCH_TIME_S:g} s)"]
+        found += search()
     return found
 
 
@@ -129,19 +139,25 @@ def tables_infeasible(problem: Problem, limits: Limits) -> Infeasible:
 
 
 def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
+    """Budget, GPU cap and quotas, each relaxed by least; "perhaps less" where the least was not proven in time."""
     rules, found = places[0].rules if places else Rules(), []
 
-    def least(relax: str) -> Mapping[str, float] | None:
-        solutions = [s for problem in places if (s := least_relaxation(problem, relax, limits)).found]
-        return min((s.slack for s in solutions), key=lambda s: sum(s.values()), default=None)
+    def least(relax: str) -> tuple[Mapping[str, float], str] | None:
+        solutions = [s for problem in places if (s := least_relaxation(problem, relax, limits)).status != "infeasible"]
+        best = min((s for s in solutions if s.found), key=lambda s: sum(s.slack.values()), default=None)
+        unproven = any(s.status != "optimal" for s in solutions)
+        return (best.slack, ", perhaps less" if unproven else "") if best and best.slack else None
 
-    if rules.budget is not None and (slack := least("budget")):
-        found.append(f"a budget of ${rules.budget + slack['budget']:,.2f}/h (+${slack['budget']:,.2f})")
-    if rules.max_gpus is not None and (slack := least("max_gpus")):
-        found.append(f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)})")
-    if rules.quota and (slack := least("quota")):
+    if rules.budget is not None and (relaxed := least("budget")):
+        slack, unsure = relaxed
+        found.append(f"a budget of ${rules.budget + slack['budget']:,.2f}/h (+${slack['budget']:,.2f}{unsure})")
+    if rules.max_gpus is not None and (relaxed := least("max_gpus")):
+        slack, unsure = relaxed
+        found.append(f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})")
+    if rules.quota and (relaxed := least("quota")):
+        slack, unsure = relaxed
         more = {k.split(":", 1)[1]: v for k, v in slack.items()}
-        found.append("a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()))
+        found.append("a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()) + unsure)
     return found
 
 
