@@ -27,7 +27,7 @@ from planner.performance.residual import PLAIN, load_residuals, residuals_of
 
 ROOT = Path(__file__).parents[1]
 CATALOGS = ROOT / "catalogs"
-SWEEP = 20_000
+SWEEP = 100_000
 PER_GPU = {"bandwidth_gb_s", "memory_gib", "link_gb_s", "bf16_tflops", "fp8_tflops", "fp4_tflops", "int8_tops"}
 
 
@@ -224,7 +224,7 @@ def test_bottlenecks_are_those_of_the_textbook() -> None:
 def test_the_file_holds_features_and_weights_only() -> None:
     raw = json.loads((CATALOGS / "residuals.json").read_text())
     assert set(raw) == {"source", "fitted", "data", "terms", "kernels", "quantiles", "errors", "configurations", "points"}
-    assert all(len(p) == 4 and abs(p[2]) < 50 and abs(p[3]) < 50 for p in raw["points"])
+    assert all(len(p) == 4 and max(abs(p[2]), abs(p[3])) < 500 for p in raw["points"])
     coefficients_data = json.loads((CATALOGS / "coefficients.json").read_text())["data"]
     assert raw["data"] == coefficients_data  # physics and residual are of one fit
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.candidates.eligibility import Eligible, eligibility, length_mix
+from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Architecture, Card, Gpu, Offer
 from planner.performance.capacity import Limit, saturation_bound
@@ -179,7 +180,7 @@ def _enumerate(
     widest = np.array([max((o.max_tp for o in offers if o.gpu == gpu.name), default=0) for gpu in gpus])
     drop(widest[g] > 0, "GPU not on offer")
     drop(tp <= widest[g], "no node that wide")
-    splits = np.array([[_splits(sh, t) for t in TP_SIZES] for sh in shapes], dtype=bool)
+    splits = np.array([[not unsplit(sh.card.architecture, sh.fp8_block, t) for t in TP_SIZES] for sh in shapes], dtype=bool)
     drop(splits[s, np.log2(tp).astype(int)], "does not split by TP")
     cards = list(dict.fromkeys(id(sh.card) for sh in shapes))
     table = tuple({id(sh.card): sh.card.architecture for sh in shapes}.values())
@@ -204,16 +205,6 @@ def _replicas(
 
 def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
     return np.array([not scenario.policy.engines or name in scenario.policy.engines for name in ENGINES])
-
-
-def _splits(shape: Shape, tp: int) -> bool:
-    """Whether engines can cut this checkpoint into tp shards: heads, KV heads, and whole FP8 blocks."""
-    a = shape.card.architecture
-    kv = a.kv_heads if a.attention == "gqa" else 1
-    if a.attention_heads % tp or not (kv % tp == 0 or tp % kv == 0):
-        return False
-    sizes = [n for n in (a.intermediate_size, a.expert_intermediate_size) if n]
-    return not shape.fp8_block or all(n % (tp * shape.fp8_block) == 0 for n in sizes)
 
 
 def _fits(replicas: Replicas, scenario: Scenario) -> NDArray[np.bool_]:

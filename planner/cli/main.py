@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli import catalog, check, show
+from planner.cli import catalog, check, predict, show, validate
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
 from planner.errors import PlannerError
 
@@ -17,6 +17,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 app.command("show")(show.show)
 app.command("check")(check.check)
 app.command("schema")(show.schema)
+app.command("predict")(predict.predict)
+app.command("validate")(validate.validate)
 app.add_typer(catalog.app, name="catalog")
 
 

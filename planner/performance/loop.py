@@ -55,6 +55,10 @@ class LoopCurves:
     ttft_s: Floats
     tpot_s: Floats
 
+    def take(self, rows: Ints) -> LoopCurves:
+        """The rows of an index array."""
+        return LoopCurves(self.decoding[rows], self.concurrency[rows], self.ttft_s[rows], self.tpot_s[rows])
+
 
 def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utilization: float = 0.92) -> Loop:
     """Shapes, KV room and attention of rows that each have their own lengths."""
@@ -71,15 +75,14 @@ def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utiliz
     return Loop(replicas, shape, read, attended, input_tokens, output_tokens, slots)
 
 
-def loop_columns(replicas: Replicas, coefficients: Coefficients, terms: LoopTerms, nvidia: bool = False) -> dict[str, Floats]:
+def loop_columns(replicas: Replicas, coefficients: Coefficients, terms: LoopTerms, nvidia: bool | NDArray[np.bool_] = False) -> dict[str, Floats]:
     """Every coefficient as a column [P, 1], the closed-loop terms and the vendor's factor among them."""
     e = coefficients.rows(replicas)
     e["vendor"] = coefficients.vendor_factor(replicas)
     for name, table in (("start_steps", terms.start_steps), ("burst", terms.burst)):
         e[name] = np.array([table[engine] for engine in ENGINES])[replicas.engine][:, None]
     e["burst_power"] = np.full((len(replicas), 1), terms.burst_power)
-    if nvidia:
-        e["request_s"] = e["request_s"] * terms.nvidia_request
+    e["request_s"] = e["request_s"] * np.where(np.broadcast_to(nvidia, len(replicas)), terms.nvidia_request, 1.0)[:, None]
     return e
 
 

@@ -6,20 +6,31 @@ Physics of ``loop``, corrected by the kriged residual, then made monotone in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
-from planner.performance.evidence import Evidence, evidence
+from planner.performance.evidence import evidence
 from planner.performance.loop import (
-    LENGTH_RATIO, Loop, LoopCurves, at_concurrency, loop, loop_columns, loop_curves, prompt_floor, prompt_seconds, step_floor, straight, usable,
+    LENGTH_RATIO,
+    Loop,
+    LoopCurves,
+    at_concurrency,
+    loop,
+    loop_columns,
+    loop_curves,
+    prompt_floor,
+    prompt_seconds,
+    step_floor,
+    straight,
+    usable,
 )  # fmt: skip
 from planner.performance.replicas import Floats, Ints, Replicas
 from planner.performance.residual import LOADS, Features, Residual, Residuals, features, residuals_of
-from planner.performance.step import _all_reduce, _decode_flops, _layer_overhead, _weight_time
+from planner.performance.step import all_reduce, decode_flops, layer_overhead, weight_time
 
 TERMS = ("weights", "kv", "compute", "all_reduce", "overhead", "prefill")
 
@@ -68,38 +79,52 @@ def closed_loop(
 
     harness: whose lengths and overheads: "inferencex" (0.9 x nominal on average), "nvidia", or "exact" (lengths as given).
     """
-    found = evidence(replicas, tuple(names), measured)
-    residuals = residuals_of(coefficients)
-    work = _work(replicas, isl, osl, harness)
-    e = loop_columns(replicas, coefficients, residuals.terms, harness == "nvidia")
-    curves = corrected(work, loop_curves(work, e), residuals, features(replicas, names, work.input_tokens, work.output_tokens))
-    load = np.maximum(np.asarray(concurrency, dtype=float), 1.0)
-    ttft, tpot = at_concurrency(curves, load, work.output_tokens)
-    return _prediction(work, load, ttft, tpot, found, coefficients, residuals, confidence)
+    found, residuals = evidence(replicas, tuple(names), measured), residuals_of(coefficients)
+    lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (isl, osl)]
+    first, same = _distinct(replicas, *lengths)
+    work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness)
+    e = loop_columns(work.replicas, coefficients, residuals.terms, harness == "nvidia")
+    curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens)).take(same)
+    load, output = np.maximum(np.asarray(concurrency, dtype=float), 1.0), work.output_tokens[same]
+    ttft, tpot = at_concurrency(curves, load, output)
+    tps = load * output / (ttft + tpot * (output - 1))
+    unseen = coefficients.unseen(replicas)
+    bands = _bands(ttft * 1000, tpot * 1000, tps, np.where(unseen, len(TIERS), found.tier), residuals, confidence)
+    return Prediction(
+        ttft_ms=ttft * 1000, tpot_ms=tpot * 1000, output_tps=tps, in_flight_decoding=tps * tpot * (output - 1) / output,
+        tier=found.tier, unseen=unseen, nearest=found.nearest, fits=usable(work)[same], **bands,
+    )  # fmt: skip
+
+
+def _distinct(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Ints, Ints]:
+    """The first row of each configuration, and the configuration of each row: the loads of one share a curve."""
+    columns = (replicas.architecture, replicas.gpu, replicas.precision, replicas.engine, replicas.tp, replicas.pp, isl, osl)
+    _, first, same = np.unique(np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True)
+    return first, same.ravel()
+
+
+def _bands(ttft: Floats, tpot: Floats, tps: Floats, level: Ints, residuals: Residuals, confidence: float) -> dict[str, Floats]:
+    """Both bounds of each metric by level of evidence."""
+    found = {}
+    for metric, value in (("ttft", ttft), ("tpot", tpot), ("tps", tps)):
+        table = residuals.quantiles.get(metric, {})
+        found[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
+        found[f"{metric}_high"] = value * _factor(table, confidence, level)
+    return found
+
+
+def saturated_tps(replicas: Replicas, isl: Floats, osl: Floats, coefficients: Coefficients, max_num_seqs: int = 256) -> Floats:
+    """Output tokens/s [P] of the physics with all slots taken: bursts of many requests at once, whose start-up the residual knows nothing of."""
+    work = _work(replicas, isl, osl, "exact")
+    work = replace(work, slots=np.minimum(work.slots, max_num_seqs))
+    curves = loop_curves(work, loop_columns(replicas, coefficients, residuals_of(coefficients).terms))
+    load, output = curves.concurrency[:, -1], work.output_tokens
+    return load * output / (curves.ttft_s[:, -1] + curves.tpot_s[:, -1] * (output - 1))
 
 
 def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str) -> Loop:
     ratio = LENGTH_RATIO[harness]
     return loop(replicas, np.maximum(np.asarray(isl) * ratio, 1.0), np.maximum(np.asarray(osl) * ratio, 1.0))
-
-
-def _prediction(
-    work: Loop, load: Floats, ttft: Floats, tpot: Floats, found: Evidence, coefficients: Coefficients, residuals: Residuals, confidence: float
-) -> Prediction:
-    output = work.output_tokens
-    tps = load * output / (ttft + tpot * (output - 1))
-    unseen = coefficients.unseen(work.replicas)
-    level = np.where(unseen, len(TIERS), found.tier)
-    bands = {}
-    for metric, value in (("ttft", ttft * 1000), ("tpot", tpot * 1000), ("tps", tps)):
-        table = residuals.quantiles.get(metric, {})
-        bands[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
-        bands[f"{metric}_high"] = value * _factor(table, confidence, level)
-    decoding = np.minimum(load, tps * tpot)
-    return Prediction(
-        ttft_ms=ttft * 1000, tpot_ms=tpot * 1000, output_tps=tps, in_flight_decoding=decoding, **bands,
-        tier=found.tier, unseen=unseen, nearest=found.nearest, fits=usable(work),
-    )  # fmt: skip
 
 
 def _factor(table: Mapping[str, Mapping[str, float]], share: float, level: Ints) -> Floats:
@@ -123,7 +148,7 @@ def corrected(work: Loop, curves: LoopCurves, residuals: Residuals, asked: Featu
     room = np.maximum(work.slots, 1)[:, None].astype(float)
     tpot = np.maximum(tpot, step_floor(work, np.minimum(curves.concurrency, room)))
     ttft = np.maximum(ttft, prompt_floor(work)[:, None])
-    return monotone(LoopCurves(curves.decoding, curves.concurrency, ttft, tpot), work.output_tokens)
+    return monotone(LoopCurves(curves.decoding, curves.concurrency, ttft, tpot), work.output_tokens, room)
 
 
 def _correction(process: Residual | None, asked: Features, load: Floats) -> Floats:
@@ -138,18 +163,20 @@ def _correction(process: Residual | None, asked: Features, load: Floats) -> Floa
     return found
 
 
-def monotone(curves: LoopCurves, output_tokens: Floats) -> LoopCurves:
+def monotone(curves: LoopCurves, output_tokens: Floats, room: Floats) -> LoopCurves:
     """TPOT never falls along the curve, and the time of a request never grows faster than the load, so tokens/s never fall.
 
-    Both hold at the points of the curve, and on the straight lines between them.
+    Nor do more sequences decode than have ``room`` [P, 1]: others wait. All hold at the points of the curve and on the lines between.
     """
     ttft, tpot, load = curves.ttft_s.copy(), curves.tpot_s.copy(), curves.concurrency
     others = output_tokens - 1
     for j in range(1, load.shape[1]):
-        growth = load[:, j] / load[:, j - 1]
-        tpot[:, j] = np.clip(tpot[:, j], tpot[:, j - 1], tpot[:, j - 1] * growth)
+        growth, crowd = load[:, j] / load[:, j - 1], np.maximum(load[:, j] / room[:, 0], 1.0)
         whole = growth * (ttft[:, j - 1] + others * tpot[:, j - 1])
-        ttft[:, j] = np.minimum(ttft[:, j], whole - others * tpot[:, j])
+        most = np.minimum(growth * tpot[:, j - 1], whole / np.maximum(others * crowd, 1e-9))
+        tpot[:, j] = np.clip(tpot[:, j], tpot[:, j - 1], np.maximum(most, tpot[:, j - 1]))
+        decode = others * tpot[:, j]
+        ttft[:, j] = np.clip(ttft[:, j], np.minimum(decode * (crowd - 1), whole - decode), whole - decode)
     return LoopCurves(curves.decoding, load, ttft, tpot)
 
 
@@ -162,15 +189,15 @@ def breakdown(replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats,
     decoding = straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding)[:, None]
     s = work.shape
     batch = np.maximum(decoding / s.pp[:, None], 1.0)
-    weights, compute = _weight_time(s, e, batch), _decode_flops(s, e) * batch
+    weights, compute = weight_time(s, e, batch), decode_flops(s, e) * batch
     both = np.cbrt(weights**3 + compute**3) / (weights**3 + compute**3)
     prompts = np.maximum(decoding - 1, 0.0) / work.output_tokens[:, None] * prompt_seconds(work, e) / e["vendor"]
     parts = {
         "weights": both * weights**3,
         "kv": (work.kv_read / s.bandwidth)[:, None] * batch / e["kv"],
         "compute": both * compute**3,
-        "all_reduce": _all_reduce(s, e, batch),
-        "overhead": _layer_overhead(s, e) + e["step_s"] * s.pp[:, None] + e["sequence_s"] * batch,
+        "all_reduce": all_reduce(s, e, batch),
+        "overhead": layer_overhead(s, e) + e["step_s"] * s.pp[:, None] + e["sequence_s"] * batch,
         "prefill": prompts,
     }
     milliseconds = {name: (value * e["vendor"] * 1000)[:, 0] for name, value in parts.items()}

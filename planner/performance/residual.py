@@ -55,7 +55,7 @@ class Residual:
 
     def at_loads(self, asked: Features) -> Floats:
         """log(measured/physics) [P, loads], cut at ``MOST``."""
-        shared = [_shared(a, t) for a, t in zip(asked.keys, self.trained.keys, strict=True)]
+        shared = [shared_numbers(a, t) for a, t in zip(asked.keys, self.trained.keys, strict=True)]
         found = np.zeros((len(asked.logs), len(LOADS)))
         for start in range(0, len(found), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -71,7 +71,12 @@ class Residuals:
     terms: LoopTerms
     tpot: Residual | None
     ttft: Residual | None
-    quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]  # tpot, ttft, output_tps -> tier -> share -> measured/predicted, out of fold
+    quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]  # tpot, ttft, tps -> tier -> share -> measured/predicted, out of fold
+
+    @property
+    def kernels(self) -> dict[str, Kernel]:
+        """Kernels of TPOT and TTFT."""
+        return {name: process.kernel for name, process in (("tpot", self.tpot), ("ttft", self.ttft)) if process}
 
 
 # Without the file: start values of the fit and no correction.
@@ -96,7 +101,7 @@ def features(replicas: Replicas, names: Sequence[str], input_tokens: Floats, out
 _keys = lru_cache(maxsize=100_000)(group_keys)
 
 
-def _shared(asked: Sequence[str], trained: Sequence[str]) -> tuple[Ints, Ints]:
+def shared_numbers(asked: Sequence[str], trained: Sequence[str]) -> tuple[Ints, Ints]:
     """Keys as numbers that are equal where the texts are."""
     index = {key: i for i, key in enumerate(dict.fromkeys(trained))}
     return np.array([index.get(key, -1) for key in asked], dtype=np.int64), np.array([index[key] for key in trained], dtype=np.int64)
@@ -107,10 +112,12 @@ def kernel_rows(kernel: Kernel, shared: Sequence[tuple[Ints, Ints]], asked: Floa
     total = np.zeros((len(asked), len(trained)))
     for variance, (mine, theirs) in zip(kernel.variance, shared, strict=True):
         total += variance * (mine[:, None] == theirs[None, :])
-    distance = np.zeros_like(total)
+    mine, my_row = np.unique(asked, axis=0, return_inverse=True)  # few lengths and sizes of TP: their distances are found once
+    theirs, their_row = np.unique(trained, axis=0, return_inverse=True)
+    distance = np.zeros((len(mine), len(theirs)))
     for column, length in enumerate(kernel.lengths):
-        distance += ((asked[:, column : column + 1] - trained[None, :, column]) / length) ** 2
-    found: Floats = total * np.exp(-0.5 * distance)
+        distance += ((mine[:, column : column + 1] - theirs[None, :, column]) / length) ** 2
+    found: Floats = total * np.exp(-0.5 * distance)[:, their_row.ravel()][my_row.ravel()]
     return found
 
 
@@ -129,12 +136,12 @@ def residual(kernel: Kernel, trained: Features, configuration: Ints, loads: Floa
 
 def residuals_of(coefficients: Coefficients) -> Residuals:
     """The residuals that stand beside the coefficients' file; plain ones where there are none."""
-    return _read(coefficients.path.with_name(FILE)) if coefficients.path else PLAIN
+    return load_residuals(coefficients.path.with_name(FILE)) if coefficients.path else PLAIN
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path) -> Residuals:
-    """Raises CatalogError."""
+def load_residuals(path: Path) -> Residuals:
+    """Reads residuals.json; plain ones where there is none. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return from_record(raw)

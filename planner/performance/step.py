@@ -63,16 +63,16 @@ def _floor(shape: Shapes, kv: Floats, sequences: Floats) -> Floats:
     """Seconds to read weights and KV cache at full bandwidth, [P, G]."""
     ideal = {name: np.ones((1, 1)) for name in ("weights", "experts")}
     batch = np.maximum(sequences / shape.pp[:, None], 1.0)
-    return _weight_time(shape, ideal, batch) + (kv / shape.bandwidth)[:, None] * batch
+    return weight_time(shape, ideal, batch) + (kv / shape.bandwidth)[:, None] * batch
 
 
 def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:
     """Seconds of one decode step with ``sequences`` [., G] in flight; ``kv`` is bytes read per sequence [P]."""
     batch = np.maximum(sequences / shape.pp[:, None], 1.0)
-    products = _soft_max(_weight_time(shape, e, batch), _decode_flops(shape, e) * batch)
+    products = _soft_max(weight_time(shape, e, batch), decode_flops(shape, e) * batch)
     attention = (kv / shape.bandwidth)[:, None] * batch / e["kv"]
-    overhead = _layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None] + e["sequence_s"] * batch
-    return products + attention + _all_reduce(shape, e, batch) + overhead
+    overhead = layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None] + e["sequence_s"] * batch
+    return products + attention + all_reduce(shape, e, batch) + overhead
 
 
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
@@ -80,30 +80,31 @@ def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: f
     peak = shape.peak[:, None]
     flops = shape.dense_flops[:, None] / (peak * e["prefill_flops"]) + shape.expert_flops[:, None] / (peak * e["expert_flops"])
     attention = (shape.attention_flops * context / shape.peak_16)[:, None] / e["attention_flops"]
-    products = _soft_max(_weight_time(shape, e, tokens), flops * tokens)
-    return products + attention * tokens + _all_reduce(shape, e, tokens)
+    products = _soft_max(weight_time(shape, e, tokens), flops * tokens)
+    return products + attention * tokens + all_reduce(shape, e, tokens)
 
 
-def _weight_time(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
+def weight_time(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
     """Seconds to read the weights that a pass of ``tokens`` touches: each expert with probability 1 - (1 - k/E)^tokens."""
     touched = -np.expm1(tokens * np.log1p(-np.minimum(shape.expert_share, 0.999999))[:, None])
     dense = (shape.dense_read / shape.bandwidth)[:, None] / e["weights"]
     return dense + (shape.expert_read / shape.bandwidth)[:, None] / e["experts"] * touched
 
 
-def _decode_flops(shape: Shapes, e: dict[str, Floats]) -> Floats:
+def decode_flops(shape: Shapes, e: dict[str, Floats]) -> Floats:
     """Seconds of matrix products per decoded token."""
     return ((shape.dense_flops + shape.expert_flops) / shape.peak)[:, None] / e["decode_flops"]
 
 
-def _all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
+def all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
     """Two all-reduces per layer: a latency that grows with log2 TP, and 2 bytes x hidden per token over the link."""
     tp = shape.tp[:, None]
     sent = 2 * (tp - 1) / tp * (2 * shape.hidden / shape.link)[:, None] * tokens / e["link"]
     return 2 * shape.layers[:, None] * (e["all_reduce_s"] * np.log2(tp) + sent)
 
 
-def _layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
+def layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
+    """Fixed seconds of all layers, more for MoE and sparse-attention ones."""
     moe, sparse = shape.moe_layers[:, None] * e["moe_layer_s"], shape.sparse_layers[:, None] * e["sparse_layer_s"]
     return shape.layers[:, None] * e["layer_s"] + moe + sparse
 

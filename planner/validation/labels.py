@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Card, Gpu
-from planner.errors import did_you_mean
 
 # Labels of public benchmark data that are no checkpoint's or card's name -> card. Base and re-named checkpoints share the architecture.
 MODELS = {
@@ -119,12 +118,12 @@ class Labels:
         for name in (word, MODELS.get(word, ""), _bare(word)):
             if name.lower() in self.card_of:
                 return self.card_of[name.lower()]
-        return f"no model '{label}'" + _hint(label, [c.name for c in self.cards])
+        return f"no model '{label}' in the catalogue"
 
     def gpu(self, label: str) -> int | str:
         """Index of the GPU a label means, or why there is none."""
         name = GPUS.get(label.lower(), label).lower()
-        return self.gpu_of[name] if name in self.gpu_of else f"no GPU '{label}'" + _hint(label, [g.name for g in self.gpus])
+        return self.gpu_of.get(name, f"no GPU '{label}' in the catalogue" if label else "GPU not given")
 
     def precision(self, given: str, label: str, card: int, gpu: int) -> str:
         """The precision in our terms, or "" where the word is unknown. Blank is the checkpoint's own; 'fp4' depends on checkpoint and GPU."""
@@ -165,8 +164,3 @@ def _bare(label: str) -> str:
     """A label without its publisher and the precision at its end: other publishers' quantised copies share the architecture."""
     name = label.rsplit("/", maxsplit=1)[-1]
     return re.sub(r"[-_](nvfp4|mxfp4|fp8|fp4|awq|bf16|quantized\.w8a8|quantized\.w4a16)([-_](dynamic|kv|v\d+))*$", "", name)
-
-
-def _hint(word: str, known: list[str]) -> str:
-    found = did_you_mean(word.rsplit("/", maxsplit=1)[-1], known)
-    return f" in the catalogue ({found})" if found else " in the catalogue"

@@ -102,9 +102,8 @@ def _point(row: Mapping[str, str], line: int, where: str) -> Point:
             raise CatalogError(f"'{name}': not a whole number, got '{row[name]}'", where)
         return None if value is None else int(value)
 
-    for name in NEEDED[:1]:
-        if not row[name]:
-            raise CatalogError(f"'{name}' is blank", where)
+    if not row["model"]:
+        raise CatalogError("'model' is blank", where)
     isl, osl = number("isl", 1.0), number("osl", 1.0)
     if isl is None or osl is None:
         raise CatalogError(f"'{'isl' if isl is None else 'osl'}' is blank", where)

@@ -1,0 +1,254 @@
+"""How near: errors of predictions on what was left out of the fit, coverage of the bands, ranking, and Poisson runs of a known curve.
+
+    python benchmarks/accuracy.py [--reference reference_points.csv] [--validation validation_points.csv] [--splits configuration model gpu]
+
+Prints tables and writes benchmarks/results/accuracy.json. Needs scipy; every fold is fitted anew, which takes some minutes.
+Without --reference it uses the shipped curves alone, which know fewer configurations than the shipped coefficients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from planner.catalog.cards import read_card
+from planner.catalog.files import read_csv
+from planner.catalog.load import load_catalog
+from planner.catalog.records import Gpu
+from planner.performance import fit as physics
+from planner.performance import krige
+from planner.performance.capacity import service
+from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.fit import Rows
+from planner.performance.lengths import lognormal_mix
+from planner.performance.predict import saturated_tps
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.performance.residual import load_residuals
+from planner.performance.step import GRID, StepCurves
+from planner.validation.labels import labels_of
+from planner.validation.mapping import map_point
+from planner.validation.points import read_points
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+BARS = {  # split -> metric -> (must, aim), medians of the absolute error
+    "configuration": {"tpot": (0.06, 0.04), "ttft": (0.15, 0.11), "tps": (0.06, 0.036)},
+    "model": {"tpot": (0.14, 0.11), "ttft": (0.35, 0.30), "tps": (0.14, 0.11)},
+    "gpu": {"tpot": (0.13, 0.10), "ttft": (0.28, 0.22)},
+}
+TIER_SPLITS = dict(zip(TIERS, ("configuration", "group", "model", "model_and_gpu"), strict=True))
+APART = 0.1  # pairs of GPUs nearer than this are a draw
+METRIC_NAMES = {"tpot": "TPOT", "ttft": "TTFT", "tps": "tokens/s"}
+RUN_REQUESTS, STEADY = 500, 4.0  # the Poisson runs hold about 500 requests; a run is steady if it lasts 4 times E2E
+
+
+# ---- what was left out ----
+
+
+def coverage(ratio: Floats, keys: NDArray[np.str_], share: float = 0.9, folds: int = 5) -> float:
+    """Share of configurations' rows below the bound, the bound found on other configurations."""
+    kept = np.flatnonzero(np.isfinite(ratio))
+    names = sorted(set(keys[kept].tolist()))
+    fold = np.array([dict(zip(names, np.arange(len(names)) % folds, strict=True))[k] for k in keys[kept].tolist()])
+    inside = np.zeros(len(kept))
+    for f in range(folds):
+        bound = krige.quantiles(ratio[kept][fold != f], keys[kept][fold != f])[str(share)]
+        inside[fold == f] = ratio[kept][fold == f] <= bound
+    weight = each_once(keys[kept])
+    return round(float(inside @ weight / weight.sum()), 4)
+
+
+def each_once(keys: NDArray[np.str_]) -> Floats:
+    """Weights under which every key counts the same."""
+    count = Counter(keys.tolist())
+    return np.array([1 / count[k] for k in keys.tolist()])
+
+
+def coverages(rows: Rows, tests: Mapping[str, krige.HeldOut]) -> dict[str, Any]:
+    """Coverage of the one-sided 90 % band by tier, and by source within it (NVIDIA's runs, InferenceX)."""
+    keys, sisters, found = krige.configurations(rows), krige.with_sisters(rows), {}
+    for tier, split in TIER_SPLITS.items():
+        if split not in tests:
+            continue
+        kept = sisters if split == "configuration" else np.ones(len(rows), dtype=bool)
+        found[tier] = {}
+        for metric in ("tpot", "ttft"):
+            ratio = np.where(kept, tests[split].full[metric], np.nan)
+            found[tier][metric] = coverage(ratio, keys)
+            bound = krige.quantiles(ratio, keys)["0.9"]
+            for name, harness in (("InferenceX", 0), ("NVIDIA", 1)):
+                rows_of = np.flatnonzero((rows.harness == harness) & np.isfinite(ratio))
+                weight = each_once(keys[rows_of])
+                found[tier][f"{metric}_{name}"] = round(float((ratio[rows_of] <= bound) @ weight / weight.sum()), 4) if len(rows_of) else None
+    return found
+
+
+def ranking(rows: Rows, predicted_tps: Floats) -> dict[str, Any]:
+    """Tokens/s per GPU across configurations of one model, workload and concurrency: GPU pairs ordered right, median Spearman.
+
+    A point measured several times (other dates, versions or EP) counts once, at its median.
+    """
+    truth, predicted, keys = krige.measured(rows)["tps"] / rows.replicas.tp, predicted_tps / rows.replicas.tp, krige.configurations(rows)
+    points = defaultdict(list)
+    for i in np.flatnonzero(np.isfinite(truth) & np.isfinite(predicted)).tolist():
+        points[(keys[i], rows.concurrency[i])].append(i)
+    groups = defaultdict(list)
+    for (key, load), members in points.items():
+        model, _, gpu, _, _, isl, osl = key.split("|")
+        groups[(model, isl, osl, load)].append((gpu, float(np.median(truth[members])), float(np.median(predicted[members]))))
+    right, pairs, ranks = 0, 0, []
+    for group in groups.values():
+        for one, other in combinations(group, 2):
+            if one[0] != other[0] and max(one[1], other[1]) > (1 + APART) * min(one[1], other[1]):
+                pairs += 1
+                right += (one[1] > other[1]) == (one[2] > other[2])
+        if len(group) >= 4:
+            ranks.append(float(spearmanr([g[1] for g in group], [g[2] for g in group])[0]))
+    return {"pairs": pairs, "right": round(right / max(pairs, 1), 4), "spearman": round(float(np.nanmedian(ranks)), 4), "workloads": len(ranks)}
+
+
+# ---- Poisson runs whose curve is known ----
+
+
+def poisson_runs(path: Path) -> list[list[dict[str, str]]]:
+    """Curves of Poisson runs on vLLM with their rows by rising rate."""
+    curves = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            if row["load_type"] == "open_loop" and row["engine"] == "vllm":
+                curves[row["curve_id"]].append(row)
+    return [sorted(rows, key=lambda r: float(r["request_rate"])) for _, rows in sorted(curves.items()) if len(rows) >= 4]
+
+
+def known_curve(rows: Sequence[Mapping[str, str]], replicas: Replicas, coefficients: Coefficients) -> StepCurves:
+    """The measured TPOT over the sequences decoding as a step curve. TTFT at the lowest rate, less one and a half steps and the
+    engine's overhead, is what a prompt costs."""
+    isl, osl = float(rows[0]["isl"]), float(rows[0]["osl"])
+    tpot = np.array([float(r["tpot_ms_p50"]) / 1000 for r in rows])
+    rate = np.array([float(r["request_rate"]) if steady(r) else float(r["request_rate_achieved"]) for r in rows])
+    curve = np.interp(GRID, np.maximum.accumulate(rate * tpot * osl), np.maximum.accumulate(tpot))
+    overhead = float(coefficients.rows(replicas)["request_s"][0, 0])
+    per_token = max(float(rows[0]["ttft_ms_p50"]) / 1000 - overhead - 1.5 * curve[0], 0.005) / isl
+    step = np.maximum.accumulate(np.maximum(curve - per_token * isl / osl * GRID, 1e-4))
+    return StepCurves(GRID, step[None, :], np.array([per_token]), np.array([overhead]), np.zeros((1, len(GRID))))
+
+
+def steady(row: Mapping[str, str]) -> bool:
+    """Whether a run lasted long against one request."""
+    return RUN_REQUESTS / float(row["request_rate_achieved"]) >= STEADY * float(row["e2e_ms_p50"]) / 1000
+
+
+def poisson(path: Path, cards: Sequence[Any], gpus: Sequence[Gpu], coefficients: Coefficients) -> dict[str, Any]:
+    """Median absolute errors of percentiles at the steady rates."""
+    card_of = {c.id: card for card in cards for c in card.checkpoint}
+    card_of |= {c.id.replace("meta-llama/", "meta-llama/Meta-"): card for card in cards for c in card.checkpoint}
+    errors, points, missing = defaultdict(list), 0, Counter()
+    for rows in poisson_runs(path):
+        card, gpu = card_of.get(rows[0]["model"]), next((i for i, g in enumerate(gpus) if g.name == rows[0]["gpu"]), None)
+        if card is None or gpu is None:
+            missing[rows[0]["model"] if card is None else rows[0]["gpu"]] += len(rows)
+            continue
+        precision = PRECISIONS.index({"float16": "bf16"}.get(rows[0]["precision"], rows[0]["precision"]))
+        a, g, p, e, tp = (np.array([v]) for v in (0, gpu, precision, ENGINES.index("vllm"), int(float(rows[0]["tp"]))))
+        replicas = Replicas((card.architecture,), tuple(gpus), a, g, p, e, tp, np.ones(1, dtype=np.int64))
+        curves, mix = known_curve(rows, replicas, coefficients), lognormal_mix(float(rows[0]["isl"]), float(rows[0]["osl"]), 0, 0)
+        for row in filter(steady, rows):
+            found = service(curves, mix, np.array([float(row["request_rate"])]), np.array([256]))
+            points += 1
+            for metric, values in (("ttft", found.ttft_s), ("tpot", found.tpot_s), ("e2e", found.e2e_s)):
+                for share in ("p50", "p90", "p99"):
+                    if row[f"{metric}_ms_{share}"]:
+                        errors[f"{metric}_{share}"].append(abs(1000 * float(values[share][0]) / float(row[f"{metric}_ms_{share}"]) - 1))
+    return {"points": points, "median": {name: round(float(np.median(v)), 4) for name, v in errors.items()}, "not_mapped": dict(missing)}
+
+
+def saturation(path: Path, coefficients: Coefficients) -> dict[str, Any]:
+    """Saturated tokens/s of bursts on A100, a GPU that took no part in the fit: all rows, and the best engine and options of each setup."""
+    catalog = load_catalog(())
+    labels, rows, mapped = labels_of(catalog), [], []
+    for point in read_points(path):
+        found = map_point(point, labels)
+        if point.load.startswith("burst") and point.gpu.startswith("A100") and not isinstance(found, str):
+            rows.append(point)
+            mapped.append(found[0])
+    columns = [np.array([getattr(m, name) for m in mapped]) for name in ("card", "gpu", "precision", "engine", "tp", "pp")]
+    replicas = Replicas(tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values()), *columns)
+    tps = saturated_tps(replicas, np.array([p.isl for p in rows]), np.array([p.osl for p in rows]), coefficients)
+    truth = np.array([p.measured["output_tps_total"] for p in rows])
+    best: dict[tuple[Any, ...], int] = {}
+    for i, p in enumerate(rows):
+        setup = (p.model, p.tp, round(p.isl, -2))
+        best[setup] = i if setup not in best or truth[i] > truth[best[setup]] else best[setup]
+    return {"rows": physics.summary(truth / tps), "best_of_each_setup": physics.summary((truth / tps)[list(best.values())])}
+
+
+# ---- the run ----
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    table = Table("left out", "metric", "rows", "median", "mean", "within 20 %", "bias", "physics alone", "must", "aim")
+    for split, errors in found["cross_validation"].items():
+        for metric, name in METRIC_NAMES.items():
+            e, bar = errors[metric], BARS.get(split, {}).get(metric, (None, None))
+            shares = [
+                f"{100 * v:.1f} %" if v is not None else ""
+                for v in (e["median"], e["mean"], e["within_20"], e["bias"], errors[f"{metric}_physics"]["median"], *bar)
+            ]
+            table.add_row(split, name, str(e["rows"]), *shares)
+    console.print(table)
+    console.print("one-sided 90 % band covers:", found["coverage"])
+    for name in ("ranking", "poisson", "a100_saturation"):
+        if name in found:
+            console.print(f"{name}:", found[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--validation", type=Path)
+    parser.add_argument("--splits", nargs="+", default=["configuration", "group", "model", "gpu", "generation", "model_and_gpu"])
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "accuracy.json")
+    asked = parser.parse_args()
+    cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
+    gpus = read_csv(ROOT / "catalogs" / "gpus.csv", Gpu)
+    files, refused = [ROOT / "catalogs" / "curves.csv", *([asked.reference] if asked.reference else [])], Counter()
+    rows, names = physics.read_rows(files, cards, gpus, refused), [card.name for card in cards]
+    kernels = load_residuals(ROOT / "catalogs" / "residuals.json").kernels
+    whole = physics.fit(rows)
+    all_splits = krige.splits(rows)
+    tests = {name: krige.held_out(rows, names, kernels, whole, *all_splits[name]) for name in asked.splits}
+    errors = {name.removeprefix("leave_").removesuffix("_out"): table for name, table in krige.error_tables(rows, tests).items()}
+    found: dict[str, Any] = {
+        "files": [f.name for f in files],
+        "rows": len(rows),
+        "refused": dict(refused),
+        "cross_validation": errors,
+        "coverage": coverages(rows, tests),
+    }
+    if "configuration" in tests:
+        found["ranking"] = ranking(rows, tests["configuration"].tps)
+    if asked.validation:
+        found["poisson"] = poisson(asked.validation, cards, gpus, physics.to_coefficients(whole, {}, {}, {}))
+        found["a100_saturation"] = saturation(asked.validation, load_coefficients(ROOT / "catalogs" / "coefficients.json"))
+    show(found, Console(width=160))
+    asked.output.parent.mkdir(exist_ok=True)
+    asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

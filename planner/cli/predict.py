@@ -1,0 +1,50 @@
+"""`plan predict` says how fast one replica runs at given loads, how sure that is, and where its time and memory go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.validate import ConfidenceOption, known_confidence
+from planner.errors import PlannerError
+
+MOST = 1_000_000
+
+
+def predict(
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="checkpoint, or a model's name", metavar="ID")],
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU", metavar="GPU")],
+    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)],
+    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)],
+    concurrency: Annotated[str, typer.Option("--concurrency", help="requests in flight, several by commas", metavar="N,…")] = "1,8,64",
+    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1,
+    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm",
+    confidence: ConfidenceOption = 0.9,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    catalog: CatalogOption = None,
+) -> None:
+    """Predict latency and throughput of one replica at given loads."""
+    known_format(form)
+    check_writable(output)
+    loads = loads_of(concurrency)
+    known_confidence(confidence)
+    from planner.catalog.load import load_catalog
+    from planner.report.predict import formatted
+    from planner.validation.single import Question, forecast
+
+    question = Question(checkpoint, gpu, tp, pp, engine, isl, osl, loads, confidence)
+    deliver(formatted(forecast(question, load_catalog(catalog or ())), form), output)
+
+
+def loads_of(text: str) -> tuple[int, ...]:
+    """The concurrencies of a list by commas, rising, each once. Raises PlannerError."""
+    found = set()
+    for word in text.split(","):
+        if not word.strip().isdigit() or not 1 <= int(word) <= MOST:
+            raise PlannerError(f"not a number of requests: '{word.strip()}'", "--concurrency", "give whole numbers from 1 by commas, such as 1,8,64")
+        found.add(int(word))
+    return tuple(sorted(found))

@@ -1,0 +1,356 @@
+"""Trains the kriged residual and finds its errors on what was left out: ``python -m planner.performance.krige DATA_DIR``.
+
+For developers: needs scipy. Reads the same files as ``fit``, writes catalogs/residuals.json. Deterministic, some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import least_squares, minimize
+
+from planner.catalog.cards import read_card
+from planner.catalog.files import read_csv
+from planner.catalog.records import Gpu
+from planner.performance import fit as physics
+from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
+from planner.performance.fit import RANDOM_LENGTHS, Rows
+from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
+from planner.performance.predict import corrected
+from planner.performance.replicas import ENGINES, Floats, Ints
+from planner.performance.residual import FILE, GROUPS, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
+
+METRICS = ("tpot", "ttft", "tps")
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+# First guesses of the kernels: standard deviations by group, length scales in doublings, noise.
+GUESS = {
+    "tpot": ((0.06, 0.06, 0.06, 0.08, 0.05, 0.25), 3.4, (5.4, 5.4, 1.8), 0.06),
+    "ttft": ((0.23, 0.11, 0.12, 0.35, 0.23, 0.13), 1.5, (1.3, 1.3, 0.8), 0.14),
+}
+OUTLIER = {"tpot": 0.4, "ttft": 0.8}  # residuals beyond are drawn in to it before training: one odd run must not bend its neighbours
+STRIDE = 2  # every second row is enough to find the kernels' parameters
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One fit: physics, closed-loop terms, and the process on what they leave."""
+
+    coefficients: Coefficients
+    residuals: Residuals
+    alpha: tuple[Floats, Floats]  # TPOT, TTFT
+    physics_only: Residuals
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Measured over predicted [rows] of tpot, ttft and tps from fits without the row; nan where a fold says nothing about it."""
+
+    full: Mapping[str, Floats]
+    physics: Mapping[str, Floats]
+    tps: Floats  # predicted, of the whole replica
+
+
+def configurations(rows: Rows) -> NDArray[np.str_]:
+    """What counts as one configuration: model, precision, GPU, engine, TP and nominal lengths, whoever measured it, whatever the EP."""
+    ratio = np.where(rows.harness == 1, 1.0, RANDOM_LENGTHS)
+    columns = (rows.group.tolist(), rows.replicas.tp.tolist(), np.rint(rows.input_tokens / ratio).tolist(), np.rint(rows.output_tokens / ratio).tolist())
+    return np.array([f"{g}|{tp}|{isl:g}|{osl:g}" for g, tp, isl, osl in zip(*columns, strict=True)])
+
+
+def measured(rows: Rows) -> dict[str, Floats]:
+    """Measured values; tokens/s follow from the means, as of a closed loop."""
+    return {"tpot": rows.tpot_s, "ttft": rows.ttft_s, "tps": rows.concurrency * rows.output_tokens / (rows.ttft_s + rows.tpot_s * (rows.output_tokens - 1))}
+
+
+# ---- training ----
+
+
+def fit_terms(rows: Rows, coefficients: Coefficients) -> LoopTerms:
+    """Start-up and burst by engine, on TTFT alone, with the physics frozen."""
+    work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens), np.isfinite(rows.ttft_s)
+
+    def terms(x: Floats, digits: int = 15) -> LoopTerms:
+        values = [round(float(v), digits) for v in np.exp(x)]
+        return LoopTerms(dict(zip(ENGINES, values[:3], strict=True)), dict(zip(ENGINES, values[3:6], strict=True)), values[6], values[7])
+
+    start = np.log([5.0] * 3 + [0.05] * 3 + [1.0, 1.5])
+
+    def errors(x: Floats) -> Floats:
+        ttft, _ = loop_means(work, loop_columns(rows.replicas, coefficients, terms(x), rows.harness == 1), rows.decoding[:, None])
+        missed = np.log(ttft[kept, 0] / rows.ttft_s[kept])
+        return np.concatenate((physics._huber(missed, 0.3) * rows.weight[kept], (x - start) / 1.0))
+
+    found = least_squares(errors, start, max_nfev=60)
+    return terms(found.x, 5)
+
+
+def train(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats) -> Trained:
+    """Terms and process on given physics ``x``."""
+    coefficients = physics.to_coefficients(x, {}, {}, {})
+    plain = Residuals(fit_terms(rows, coefficients), None, None, {})
+    asked, missed = features(rows.replicas, names, rows.input_tokens, rows.output_tokens), residuals_in_logs(rows, coefficients, plain)
+    unique, which = compact(asked)
+    weights, processes = [], []
+    for metric in ("tpot", "ttft"):
+        alpha = solve(kernels[metric], asked, np.log2(rows.concurrency), missed[metric])
+        weights.append(alpha)
+        processes.append(residual(kernels[metric], unique, which, np.log2(rows.concurrency), alpha))
+    return Trained(coefficients, Residuals(plain.terms, processes[0], processes[1], {}), (weights[0], weights[1]), plain)
+
+
+def residuals_in_logs(rows: Rows, coefficients: Coefficients, plain: Residuals) -> dict[str, Floats]:
+    """log(measured/physics) of TPOT and TTFT, drawn in to the outlier bound; nan where not measured."""
+    ttft, tpot = predict(rows, (), coefficients, plain)
+    missed = {"tpot": np.log(rows.tpot_s / tpot), "ttft": np.log(rows.ttft_s / ttft)}
+    return {name: np.clip(value, -OUTLIER[name], OUTLIER[name]) for name, value in missed.items()}
+
+
+def predict(rows: Rows, names: Sequence[str], coefficients: Coefficients, residuals: Residuals) -> tuple[Floats, Floats]:
+    """(TTFT, TPOT) of closed loops as ``predict.closed_loop`` finds them, but with each row's own harness."""
+    work = loop(rows.replicas, rows.input_tokens, rows.output_tokens)
+    curves = loop_curves(work, loop_columns(rows.replicas, coefficients, residuals.terms, rows.harness == 1))
+    if residuals.tpot is not None:
+        curves = corrected(work, curves, residuals, features(rows.replicas, names, rows.input_tokens, rows.output_tokens))
+    return at_concurrency(curves, rows.concurrency, rows.output_tokens)
+
+
+def compact(asked: Features) -> tuple[Features, Ints]:
+    """Distinct configurations, and which one each row has."""
+    index: dict[tuple[Any, ...], int] = {}
+    which = np.array([index.setdefault((*keys, *logs), len(index)) for *keys, logs in zip(*asked.keys, map(tuple, asked.logs.tolist()), strict=True)])
+    _, first = np.unique(which, return_index=True)
+    return Features(tuple(tuple(column[i] for i in first.tolist()) for column in asked.keys), asked.logs[first]), which
+
+
+def covariance(kernel: Kernel, asked: Features, loads: Floats) -> Floats:
+    """Of all rows with each other, noise included."""
+    shared = [shared_numbers(keys, keys) for keys in asked.keys]
+    found: Floats = kernel_rows(kernel, shared, asked.logs, asked.logs) * load_kernel(kernel, loads, loads)
+    found[np.diag_indices_from(found)] += kernel.noise**2
+    return found
+
+
+def solve(kernel: Kernel, asked: Features, loads: Floats, missed: Floats) -> Floats:
+    """Weights of the rows; 0 where nothing was measured."""
+    kept = np.flatnonzero(np.isfinite(missed))
+    part = Features(tuple(tuple(column[i] for i in kept.tolist()) for column in asked.keys), asked.logs[kept])
+    alpha = np.zeros(len(missed))
+    alpha[kept] = cho_solve(cho_factor(covariance(kernel, part, loads[kept]), lower=True), missed[kept])
+    return alpha
+
+
+# ---- parameters of the kernels ----
+
+
+def fit_kernel(metric: str, asked: Features, loads: Floats, missed: Floats, folds: Sequence[tuple[NDArray[np.str_], float]], weight: Floats) -> Kernel:
+    """The parameters that predict best what is left out group by group, over several groupings with their weights."""
+    kept = np.flatnonzero(np.isfinite(missed))[::STRIDE]
+    part = Features(tuple(tuple(column[i] for i in kept.tolist()) for column in asked.keys), asked.logs[kept])
+    blocks = [([np.flatnonzero(labels[kept] == label) for label in sorted(set(labels[kept].tolist()))], share) for labels, share in folds]
+    y, load, rows = missed[kept], loads[kept], weight[kept] / weight[kept].sum()
+    scale = 0.05 if metric == "tpot" else 0.15
+    sd, load_length, lengths, noise = GUESS[metric]
+    start = np.log([*sd, load_length, lengths[0], lengths[1], lengths[2], noise])
+
+    def kernel(x: Floats) -> Kernel:
+        v = np.exp(np.clip(x, np.log(0.005), np.log(20.0)))
+        return Kernel(v[: len(GROUPS)] ** 2, float(v[-5]), (float(v[-4]), float(v[-3]), float(v[-2])), max(float(v[-1]), 0.02))
+
+    def loss(x: Floats) -> float:
+        inverse = np.linalg.inv(covariance(kernel(x), part, load))
+        solved, total = inverse @ y, 0.0
+        for parts, share in blocks:
+            for block in parts:
+                left = np.linalg.solve(inverse[np.ix_(block, block)], solved[block])
+                total += share * float(rows[block] @ (np.sqrt(1 + (left / scale) ** 2) - 1))
+        return total + 0.002 * float(((x - start) ** 2).sum())
+
+    found = minimize(loss, start, method="Powell", options={"maxiter": 2, "ftol": 1e-3, "xtol": 0.05})
+    best = kernel(found.x)
+    return Kernel(best.variance.round(6), round(best.load, 4), tuple(round(v, 4) for v in best.lengths), round(best.noise, 4))  # type: ignore[arg-type]
+
+
+def fit_kernels(rows: Rows, names: Sequence[str], x: Floats) -> dict[str, Kernel]:
+    """Kernels of TPOT and TTFT on the residuals of physics ``x``."""
+    coefficients = physics.to_coefficients(x, {}, {}, {})
+    plain = Residuals(fit_terms(rows, coefficients), None, None, {})
+    missed, asked = residuals_in_logs(rows, coefficients, plain), features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
+    folds = ((configurations(rows), 1.0), (rows.model, 0.5), (rows.gpu, 0.5))
+    return {metric: fit_kernel(metric, asked, np.log2(rows.concurrency), missed[metric], folds, rows.weight) for metric in ("tpot", "ttft")}
+
+
+# ---- errors on what was left out ----
+
+
+def held_out(
+    rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], whole: Floats, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None
+) -> HeldOut:
+    """Cross-validation by folds: physics, terms and process are all trained without them. With ``also``, rows sharing either label are left out."""
+    truth = measured(rows)
+    full, plain = ({metric: np.full(len(rows), np.nan) for metric in METRICS} for _ in range(2))
+    tps = np.full(len(rows), np.nan)
+    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
+    second = folds if also is None else also
+    for fold, other in sorted(set(zip(folds.tolist(), second.tolist(), strict=True))):
+        left = (folds != fold) & (second != other)
+        tested = np.flatnonzero((folds == fold) & (second == other) & np.isin(amd, amd[left]))
+        if not len(tested):
+            continue
+        base, test = rows.take(np.flatnonzero(left)), rows.take(tested)
+        trained = train(base, names, kernels, physics.fit(base, whole))
+        for found, residuals in ((full, trained.residuals), (plain, trained.physics_only)):
+            ttft, tpot = predict(test, names, trained.coefficients, residuals)
+            rate = test.concurrency * test.output_tokens / (ttft + tpot * (test.output_tokens - 1))
+            for metric, value in (("tpot", tpot), ("ttft", ttft), ("tps", rate)):
+                found[metric][tested] = truth[metric][tested] / value
+            if found is full:
+                tps[tested] = rate
+    return HeldOut(full, plain, tps)
+
+
+def splits(rows: Rows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | None]]:
+    """What is left out together, by name."""
+    return {
+        "configuration": (physics._folds(configurations(rows)), None),
+        "group": (physics._folds(rows.group, 25), None),
+        "model": (rows.model, None),
+        "gpu": (rows.gpu, None),
+        "generation": (rows.generation, None),
+        "model_and_gpu": (rows.model, rows.gpu),
+    }
+
+
+def with_sisters(rows: Rows) -> NDArray[np.bool_]:
+    """Rows whose model, precision, GPU and engine were measured in another configuration too."""
+    keys = configurations(rows)
+    count = Counter(group for group, _ in set(zip(rows.group.tolist(), keys.tolist(), strict=True)))
+    return np.array([count[g] > 1 for g in rows.group.tolist()])
+
+
+def quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, float]:
+    """Quantiles of measured/predicted, every configuration counting the same."""
+    kept = np.isfinite(ratio)
+    counts = Counter(configuration[kept].tolist())
+    weight = np.array([1 / counts[c] for c in configuration[kept].tolist()])
+    order = np.argsort(ratio[kept])
+    share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
+    return {str(q): round(float(np.interp(q, share, ratio[kept][order])), 4) for q in SHARES}
+
+
+def band_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, dict[str, float]]]:
+    """Quantiles of each metric and tier; ``unseen_generation`` is the worst generation left out, on either side."""
+    keys, found = configurations(rows), {}
+    for metric in METRICS:
+        ratio = {name: test.full[metric] for name, test in tests.items()}
+        sisters = np.where(with_sisters(rows), ratio["configuration"], np.nan)
+        tiers = [quantiles(r, keys) for r in (sisters, ratio["group"], ratio["model"], ratio["model_and_gpu"])]
+        by_generation = [quantiles(np.where(rows.generation == g, ratio["generation"], np.nan), keys) for g in sorted(set(rows.generation.tolist()))]
+        worst = {str(q): (max if q >= 0.5 else min)(table[str(q)] for table in by_generation) for q in SHARES}
+        found[metric] = {**dict(zip(TIERS, tiers, strict=True)), UNSEEN: worst}
+    return found
+
+
+# ---- the whole run ----
+
+
+def error_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, Any]:
+    """Errors by split and metric, of the whole prediction and of the physics alone."""
+    sisters, found = with_sisters(rows), {}
+    for name, test in tests.items():
+        kept = sisters if name == "configuration" else np.ones(len(rows), dtype=bool)
+        found[f"leave_{name}_out"] = {m: physics.summary(test.full[m][kept]) for m in METRICS} | {
+            f"{m}_physics": physics.summary(test.physics[m][kept]) for m in METRICS
+        }
+    return found
+
+
+def record(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> dict[str, Any]:
+    """What residuals.json holds, without bands and errors: features and weights, no measured value."""
+    asked = features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
+    _, which = compact(asked)
+    first = np.unique(which, return_index=True)[1]
+    listed = []
+    for i in first.tolist():
+        model, precision, gpu, engine = rows.group[i].split("|")
+        generation = rows.replicas.gpus[int(rows.replicas.gpu[i])].generation
+        row = [
+            model,
+            precision,
+            gpu,
+            generation,
+            engine,
+            int(rows.replicas.tp[i]),
+            round(float(rows.input_tokens[i]), 2),
+            round(float(rows.output_tokens[i]), 2),
+        ]
+        listed.append(row)
+    points = [[int(c), float(n), round(float(a), 5), round(float(b), 5)] for c, n, a, b in zip(which, rows.concurrency, *trained.alpha, strict=True)]
+    return {
+        "source": "Gaussian process on the residuals of coefficients.json: " + ", ".join(data),
+        "fitted": date.today().isoformat(),
+        "data": dict(data),
+        "terms": vars(trained.residuals.terms),
+        "kernels": {metric: _kernel_record(k) for metric, k in kernels.items()},
+        "configurations": listed,
+        "points": points,
+    }
+
+
+def _kernel_record(k: Kernel) -> dict[str, Any]:
+    sd = {g: round(float(np.sqrt(v)), 5) for g, v in zip(GROUPS, k.variance, strict=True)}
+    return {"sd": sd, "load": k.load, "isl": k.lengths[0], "osl": k.lengths[1], "tp": k.lengths[2], "noise": k.noise}
+
+
+def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """Reads, fits, trains, cross-validates."""
+    cards = [read_card(path) for path in sorted(models.glob("*.toml"))]
+    rows, names = physics.read_rows(files, cards, read_csv(gpus, Gpu), Counter()), [card.name for card in cards]
+    whole = physics.fit(rows)
+    kernels = fit_kernels(rows, names, whole)
+    log(f"{len(rows)} rows; kernels {kernels}")
+    data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    found = record(rows, names, kernels, train(rows, names, kernels, whole), data)
+    tests = {}
+    for name, (folds, also) in splits(rows).items():
+        tests[name] = held_out(rows, names, kernels, whole, folds, also)
+        log(f"{name}: {error_tables(rows, {name: tests[name]})}")
+    return {**found, "quantiles": band_tables(rows, tests), "errors": error_tables(rows, tests)}
+
+
+def write(found: Mapping[str, Any], path: Path) -> None:
+    """Writes whole or not at all; one configuration or point a line."""
+    lines = {key: ",\n  ".join(json.dumps(row) for row in found[key]) for key in ("configurations", "points")}
+    rest = json.dumps({key: value for key, value in found.items() if key not in lines}, indent=1)
+    text = rest[:-2] + "".join(f',\n "{key}": [\n  {value}\n ]' for key, value in lines.items()) + "\n}\n"
+    beside = path.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Command line."""
+    root = Path(__file__).resolve().parents[2]
+    parser = argparse.ArgumentParser(prog="python -m planner.performance.krige", description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with curves.csv and, if there, reference_points.csv")
+    parser.add_argument("--reference", type=Path, help="reference_points.csv elsewhere")
+    parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / FILE)
+    asked = parser.parse_args(None if arguments is None else list(arguments))
+    files = [path for path in (asked.data / "curves.csv", asked.reference or asked.data / "reference_points.csv") if path.exists()]
+    write(run(files, root / "models", root / "catalogs" / "gpus.csv", lambda line: print(line, file=sys.stderr, flush=True)), asked.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Errors of predictions against measurements, as tables and JSON; rows that could not be predicted are listed with their reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from planner.report.sections import Grid, Section
+from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, record, summary
+from planner.validation.points import Point
+from planner.validation.predictions import Answer
+
+COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered")
+TITLES = {"load": "By load", "source": "By source", "gpu": "By GPU", "model": "By model", "engine": "By engine", "tier": "By evidence tier"}
+CLOSED_METRICS = tuple(m for m in METRICS if m not in PERCENTILES)
+
+
+def formatted(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison, form: str) -> str:
+    """The comparison as text. CSV holds the rows, JSON the summary and the rows."""
+    if form in ("json", "csv"):
+        rows = [record(p, a) for p, a in zip(points, answers, strict=True)]
+        if form == "json":
+            return json.dumps({"summary": summary(comparison), "rows": rows}, indent=1) + "\n"
+        from planner.report.render import csv_text
+
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        return csv_text(header, [[row.get(name) for name in header] for row in rows])
+    from planner.report import render
+
+    sections = validation_sections(points, answers, comparison)
+    return render.markdown(sections) if form == "markdown" else render.terminal(sections)
+
+
+def validation_sections(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison) -> list[Section]:
+    """All errors, then by group, then the rows without a prediction."""
+    c = comparison
+    lines = (
+        f"{c.predicted:,} of {c.rows:,} rows predicted. Error = predicted / measured - 1; bias is its median.",
+        f"Covered: measured at most the upper bound of the band, which should hold {c.confidence:.0%}.",
+        "The shipped curves are what the predictions are fitted to: errors on those rows are not errors on rows never seen.",
+    )
+    sections = [Section("Predicted against measured", lines, _overall(c.overall) if c.overall else None)]
+    sections += [_group(title, c.by[name]) for name, title in TITLES.items() if c.by[name]]
+    if any(m in PERCENTILES for m in c.overall):
+        sections.append(Section("Poisson percentiles", grid=_overall(c.overall, tuple(PERCENTILES))))
+    return sections + _refused(points, answers, comparison)
+
+
+def _overall(errors: Mapping[str, Errors], metrics: Sequence[str] = CLOSED_METRICS) -> Grid:
+    rows = tuple((METRICS[m], *_cells(errors[m])) for m in metrics if m in errors)
+    return Grid(("metric", *COLUMNS), rows, COLUMNS)
+
+
+def _group(title: str, values: Mapping[str, Mapping[str, Errors]]) -> Section:
+    rows = []
+    for name, errors in values.items():
+        for i, metric in enumerate(m for m in CLOSED_METRICS if m in errors):
+            rows.append((LOADS.get(name, name) if i == 0 else "", METRICS[metric], *_cells(errors[metric])))
+    return Section(title, grid=Grid((title.removeprefix("By "), "metric", *COLUMNS), tuple(rows), COLUMNS))
+
+
+def _cells(e: Errors) -> tuple[str, ...]:
+    covered = "-" if e.covered is None else f"{e.covered:.0%}"
+    return (f"{e.n:,}", f"{e.median:.1%}", f"{e.mape:.1%}", f"{e.within_20:.0%}", f"{e.bias:+.1%}", covered)
+
+
+def _refused(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison) -> list[Section]:
+    """Counts by reason, and the lines of the file they stand on."""
+    sections = []
+    if comparison.refused:
+        lines = {reason: [p.line for p, a in zip(points, answers, strict=True) if a.reason == reason and not a.predicted] for reason in comparison.refused}
+        rows = tuple((reason, f"{count:,}", spans(lines[reason])) for reason, count in comparison.refused.items())
+        sections.append(Section("Not predicted", grid=Grid(("reason", "rows", "lines of the file"), rows, ("rows",)), is_caution=True))
+    partly = [p.line for p, a in zip(points, answers, strict=True) if a.reason and a.predicted]
+    if partly:
+        text = f"{len(partly):,} rows offer more than can be served: tokens/s only, no percentiles (lines {spans(partly)})."
+        sections.append(Section("Predicted in part", (text,), is_caution=True))
+    return sections
+
+
+def spans(numbers: Sequence[int], most: int = 8) -> str:
+    """Line numbers as 2-9, 12, 15-17, …"""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    words = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:most]]
+    return ", ".join(words) + (f", … ({len(runs) - most} more)" if len(runs) > most else "")

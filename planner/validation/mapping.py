@@ -1,0 +1,141 @@
+"""Turns measured rows into what the planner can predict: replica types with a kind of load, or the reason why a row cannot be.
+
+Kinds: a closed loop; Poisson arrivals at a rate; saturation (everything sent at once); sla (the largest rate that held its limits).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from planner.performance.capacity import Limit
+from planner.performance.replicas import ENGINES, PRECISIONS
+from planner.validation.labels import Labels, engine_of
+from planner.validation.points import Point
+
+KINDS = CLOSED, POISSON, SATURATION, SLA = "closed_loop", "poisson", "saturation", "sla"
+FLAGS = ("INCONSISTENT", "AMBIGUOUS")  # in notes: numbers that contradict each other; rows that mix runs with and without speculative decoding
+TP_TRIED = (1, 2, 4, 8)  # where a row gives GPUs but no TP
+SLA_WORDS = re.compile(r"limits?\s+TTFT\s+([\d.]+)\s*ms,?\s+TPOT\s+([\d.]+)\s*ms\s+at\s+p([\d.]+)", re.IGNORECASE)
+NVIDIA_RUNS = ("nvidia_aic_internal", "nvidia-aiconfigurator")
+# MLPerf's system files give the precision of the weights before the harness quantises them: NVIDIA's, which the partners run too,
+# says precision "fp16" and use_fp8 = True for every GPU (github:mlcommons/inference_results_v4.1@a2f5d66
+# closed/NVIDIA/configs/llama2-70b/Server/__init__.py). Blackwell is not in that file, so its rows are left as labelled.
+QUANTISED_BY_HARNESS = ("hopper", "ada")
+FIXED_LENGTHS = ("synthetic", "random")  # words of a workload whose requests are all about as long
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One replica type (indices into the catalogue's cards and GPUs, PRECISIONS, ENGINES), how many of it, and the load they carry."""
+
+    card: int
+    gpu: int
+    precision: int
+    engine: int
+    tp: int
+    pp: int
+    replicas: int
+    kind: str
+    limits: tuple[Limit, ...] = ()
+    note: str = ""
+
+
+def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
+    """What a row stands for: one replica type, or one for each TP the row leaves open; else the reason."""
+    kind = _kind(point)
+    refused = kind if kind not in KINDS else _refusal(point)
+    if refused:
+        return refused
+    card, gpu, engine = labels.card(point.model), labels.gpu(point.gpu), engine_of(point.engine)
+    if isinstance(card, str) or isinstance(gpu, str):
+        return card if isinstance(card, str) else str(gpu)
+    if not engine:
+        return f"engine '{point.engine}' is not one of {', '.join(ENGINES)}"
+    precision = labels.precision(point.precision, point.model, card, gpu)
+    if precision not in PRECISIONS:
+        return f"unknown precision '{point.precision}'"
+    sizes = _sizes(point, kind)
+    if isinstance(sizes, str):
+        return sizes
+    notes = [f"flagged {flag(point)}: not compared"] if flag(point) else []
+    notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 else []
+    if precision == "bf16" and _is_quantised(point, engine, labels.gpus[gpu].generation):
+        precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]
+    limits = _limits(point) if kind == SLA else ()
+    numbers = (card, gpu, PRECISIONS.index(precision), ENGINES.index(engine))
+    return tuple(Mapped(*numbers, tp, point.pp, replicas, kind, limits, "; ".join([*notes, *note])) for tp, replicas, note in sizes)
+
+
+def harness(point: Point) -> str:
+    """Whose closed loop it is: InferenceX draws lengths below the nominal ones, NVIDIA's adds its own overhead to TTFT."""
+    if point.source.lower() in NVIDIA_RUNS:
+        return "nvidia"
+    draws = point.source.lower().startswith(("inferencex", "nebius")) or "inferencex" in point.workload.lower()
+    return "inferencex" if draws and "fixed length" not in point.workload.lower() else "exact"
+
+
+def has_fixed_lengths(point: Point) -> bool:
+    """Whether all requests of an open loop are about as long; those drawn from a dataset are not."""
+    return any(word in point.workload.lower() for word in FIXED_LENGTHS) and "mlperf" not in point.workload.lower()
+
+
+def flag(point: Point) -> str:
+    """The flag in a row's notes that makes its measurement worthless, or ""."""
+    return next((word for word in FLAGS if word in point.notes), "")
+
+
+def _refusal(point: Point) -> str:
+    """What the planner has no prediction for, whatever the names."""
+    if point.mode not in ("", "agg"):
+        return "disaggregated prefill and decode"
+    if point.spec_decode not in ("", "none", "not recorded"):
+        return f"speculative decoding ({point.spec_decode})"
+    if point.dp != 1:
+        return "attention data parallel"
+    return ""
+
+
+def _is_quantised(point: Point, engine: str, generation: str) -> bool:
+    return point.source.lower().startswith("mlperf") and engine == "trtllm" and generation in QUANTISED_BY_HARNESS
+
+
+def _kind(point: Point) -> str:
+    """One of the kinds, or why there is none."""
+    load = point.load.lower()
+    if load.startswith("static"):
+        return "a static batch: no requests arrive"
+    if load.startswith("burst") or (point.request_rate is not None and math.isinf(point.request_rate)):
+        return SATURATION
+    if load.startswith("open"):
+        if _limits(point):
+            return SLA
+        return POISSON if point.request_rate else "no request_rate"
+    if load != "closed_loop":
+        return f"unknown load_type '{point.load}'"
+    return CLOSED if point.concurrency and point.concurrency >= 1 else "no concurrency"
+
+
+def _limits(point: Point) -> tuple[Limit, ...]:
+    """The SLA that a row's notes state, as MLPerf's server scenario has it."""
+    found = SLA_WORDS.search(point.notes)
+    if not found:
+        return ()
+    ttft, tpot, percentile = (float(text) for text in found.groups())
+    return Limit("ttft", ttft / 1000, percentile), Limit("tpot", tpot / 1000, percentile)
+
+
+def _sizes(point: Point, kind: str) -> list[tuple[int, int, tuple[str, ...]]] | str:
+    """(TP, replicas, notes) to try, or why TP cannot be told."""
+    if point.tp:
+        each = point.tp * point.pp
+        replicas = point.gpus // each if point.gpus and point.gpus % each == 0 and point.ep == 1 else 1
+        return [(point.tp, replicas, ())]
+    if point.gpus == 1:
+        return [(1, 1, ())]
+    if point.gpus and kind == SLA:
+        # Submitters choose TP for the largest rate, so the prediction may choose as well.
+        shapes = [(tp, point.gpus // tp) for tp in TP_TRIED if point.gpus % tp == 0]
+        return [(tp, count, (f"TP not recorded: {count} x TP{tp} predicts most",)) for tp, count in shapes]
+    return "TP not recorded"

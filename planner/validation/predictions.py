@@ -1,0 +1,228 @@
+"""Predicts every measured row: closed loops all at once, open loops by groups of equal lengths.
+
+A row that cannot be predicted keeps its place with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.catalog.catalog import Catalog
+from planner.catalog.records import MeasuredConfiguration
+from planner.performance.capacity import capacity, pooled_qps, service
+from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.evidence import evidence, step_shift
+from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.memory import memory_fit
+from planner.performance.predict import closed_loop
+from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
+from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
+from planner.validation.labels import labels_of
+from planner.validation.mapping import CLOSED, POISSON, SLA, Mapped, harness, has_fixed_lengths, map_point
+from planner.validation.points import Point
+
+EXPECTED = 0.5  # open loops are predicted at the middle of the band, like closed ones
+DIGITS = 3  # of mean lengths: rows that agree in them share one computation
+
+
+@dataclass
+class Answer:
+    """The prediction of one row: numbers by name (ms, tokens/s), or the reason why there is none. Both where only a part is missing."""
+
+    kind: str = ""
+    predicted: dict[str, float] = field(default_factory=dict)
+    band: dict[str, float] = field(default_factory=dict)  # ttft_ms_low, ttft_ms_high, tpot_ms_low, tpot_ms_high
+    tier: str = ""
+    nearest: str = ""
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The mapped rows as arrays; several may belong to one point, of which the best counts."""
+
+    points: tuple[Point, ...]
+    mapped: tuple[Mapped, ...]
+    owner: Ints  # mapped row -> answer
+    replicas: Replicas
+    names: tuple[str, ...]
+    catalog: Catalog
+    coefficients: Coefficients
+
+
+def predict_points(points: Sequence[Point], catalog: Catalog, confidence: float) -> list[Answer]:
+    """One answer per row, in the rows' order."""
+    labels = labels_of(catalog)
+    answers: list[Answer] = []
+    owner: list[int] = []
+    mapped: list[Mapped] = []
+    for i, point in enumerate(points):
+        found = map_point(point, labels)
+        answers.append(Answer(reason=found) if isinstance(found, str) else Answer(kind=found[0].kind))
+        for m in () if isinstance(found, str) else found:
+            owner.append(i)
+            mapped.append(m)
+    if mapped:
+        task = _task(points, mapped, owner, catalog)
+        _closed_loops(task, answers, confidence)
+        if any(m.kind != CLOSED for m in mapped):
+            _open_loops(task, answers)
+    return answers
+
+
+def _task(points: Sequence[Point], mapped: Sequence[Mapped], owner: Sequence[int], catalog: Catalog) -> Task:
+    def column(name: str) -> Ints:
+        return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
+
+    architectures, gpus = tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values())
+    replicas = Replicas(architectures, gpus, column("card"), column("gpu"), column("precision"), column("engine"), column("tp"), column("pp"))
+    names, coefficients = tuple(c.name for c in catalog.cards), load_coefficients(catalog.coefficients_file)
+    return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients)
+
+
+def nearest_words(row: MeasuredConfiguration) -> str:
+    """A measured configuration with its source and date."""
+    return f"{row.architecture} {row.precision} on {row.gpu}, {row.engine}, TP{row.tp}: {row.source}, {row.as_of}"
+
+
+# ---- closed loops
+
+
+def _closed_loops(task: Task, answers: list[Answer], confidence: float) -> None:
+    kinds = np.array([m.kind for m in task.mapped])
+    harnesses = np.array([harness(p) for p in task.points])
+    for name in np.unique(harnesses[kinds == CLOSED]):
+        _closed_loop(task, answers, np.flatnonzero((kinds == CLOSED) & (harnesses == name)), str(name), confidence)
+
+
+def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confidence: float) -> None:
+    """All rows of one harness."""
+    points, count = [task.points[i] for i in rows], np.array([task.mapped[i].replicas for i in rows], dtype=float)
+    isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
+    each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
+    part = task.replicas.take(rows)
+    found = closed_loop(part, isl, osl, each, task.names, task.catalog.measured, task.coefficients, confidence=confidence, harness=name)
+    for j, i in enumerate(task.owner[rows].tolist()):
+        answer = answers[i]
+        if not found.fits[j]:
+            answer.reason = too_large(part.take(np.array([j])))
+            continue
+        answer.note = task.mapped[rows[j]].note
+        answer.predicted = {
+            "ttft_ms": float(found.ttft_ms[j]),
+            "tpot_ms": float(found.tpot_ms[j]),
+            "output_tps": float(found.output_tps[j] * count[j]),
+        }
+        answer.band = {f"{m}_ms_{side}": float(getattr(found, f"{m}_{side}")[j]) for m in ("ttft", "tpot") for side in ("low", "high")}
+        answer.tier = TIERS[int(found.tier[j])]
+        answer.nearest = _nearest(task.catalog, int(found.nearest[j]))
+
+
+def _nearest(catalog: Catalog, index: int) -> str:
+    return nearest_words(catalog.measured[index]) if index >= 0 else ""
+
+
+def too_large(one: Replicas) -> str:
+    """Why a single replica type has no room, in numbers."""
+    memory = memory_fit(one, LengthMix(np.ones(1), np.ones(1)))
+    used = float(memory.weights[0] + memory.activations[0] + memory.reserve[0])
+    if memory.kv_budget_gib[0] > 0:
+        return f"no room for one request's KV cache in the {memory.kv_budget_gib[0]:.1f} GiB left per GPU"
+    return f"does not fit in memory: {used:.1f} GiB per GPU of {memory.limit[0]:.1f}"
+
+
+# ---- open loops
+
+
+def _open_loops(task: Task, answers: list[Answer]) -> None:
+    """Groups of rows with equal lengths, each as one computation."""
+    rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
+    part = task.replicas.take(rows)
+    known = evidence(part, task.names, task.catalog.measured)
+    shift = step_shift(known, part, task.names, task.coefficients, EXPECTED)
+    shapes_of: dict[int, list[Answer]] = {}  # where a row leaves TP open, the shape that serves most stands for it
+    groups: dict[tuple[float, float, bool], list[int]] = {}
+    for j, i in enumerate(rows.tolist()):
+        point = task.points[i]
+        groups.setdefault((_rounded(point.isl), _rounded(point.osl), has_fixed_lengths(point)), []).append(j)
+    for (isl, osl, fixed), members in groups.items():
+        here = np.array(members, dtype=np.int64)
+        mix = lognormal_mix(isl, osl, 0.0 if fixed else DEFAULT_INPUT_CV, 0.0 if fixed else DEFAULT_OUTPUT_CV)
+        sub = part.take(here).compact()
+        curves = step_curves(sub, mix, task.coefficients).scaled(shift[here])
+        seqs = np.minimum(memory_fit(sub, mix).slots, default_max_num_seqs(sub))
+        found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
+        for j, answer in zip(here.tolist(), found, strict=True):
+            answer.tier = TIERS[int(known.tier[j])] if answer.predicted else ""
+            answer.nearest = _nearest(task.catalog, int(known.nearest[j])) if answer.predicted else ""
+            shapes_of.setdefault(int(task.owner[rows[j]]), []).append(answer)
+    for i, several in shapes_of.items():
+        answers[i] = max(several, key=lambda a: a.predicted.get("output_tps", -1.0))
+
+
+def _rounded(tokens: float) -> float:
+    return float(f"{tokens:.{DIGITS}g}")
+
+
+def default_max_num_seqs(replicas: Replicas) -> Ints:
+    """Sequences that engines admit unless told otherwise.
+
+    vLLM: 1,024 on GPUs of 70 GiB and more but for A100s, else 256 (github:vllm-project/vllm vllm/engine/arg_utils.py,
+    get_batch_defaults). The others fill the KV cache.
+    """
+    large = replicas.of_gpu(lambda g: float(g.memory_gib >= 70 and "A100" not in g.name)) > 0
+    small = (replicas.engine == ENGINES.index("vllm")) & ~large
+    found: Ints = np.where(small, 256, MAX_SEQUENCES).astype(np.int64)
+    return found
+
+
+def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Replicas, mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> list[Answer]:
+    """Saturated tokens/s of all rows; percentiles of Poisson rows; the largest rate within the limits of sla rows."""
+    count, osl = np.array([m.replicas for m in mapped], dtype=np.int64), np.array([p.osl for p in points])
+    most = capacity(curves, mix, (), max_num_seqs).qps_saturated
+    is_poisson = np.array([m.kind == POISSON for m in mapped])
+    rate = np.array([p.request_rate or 0.0 for p in points]) / count
+    steady = is_poisson & (rate < most)
+    served: Floats = np.where(steady, rate, most) * count.astype(float)
+    _within_limits(served, mapped, mix, curves, max_num_seqs)
+    percentiles = _percentiles(curves.take(steady), mix, rate[steady], max_num_seqs[steady])
+    place = np.cumsum(steady) - 1
+    answers = []
+    for j, m in enumerate(mapped):
+        answer = Answer(kind=m.kind, note=m.note)
+        answers.append(answer)
+        if max_num_seqs[j] < 1 or served[j] <= 0:
+            answer.reason = too_large(replicas.take(np.array([j]))) if max_num_seqs[j] < 1 else "the limits cannot be met at any rate"
+            continue
+        answer.predicted = {"output_tps": float(served[j] * osl[j])}
+        if steady[j]:
+            answer.predicted |= {name: float(values[place[j]]) for name, values in percentiles.items()}
+        elif is_poisson[j]:
+            answer.reason = f"more is offered than the {most[j] * count[j]:.3g} req/s it can serve: waiting never settles, so no percentiles"
+    return answers
+
+
+def _within_limits(served: Floats, mapped: Sequence[Mapped], mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> None:
+    """Sets ``served`` of sla rows to the largest rate of all their replicas at which the limits hold."""
+    for limits in {m.limits for m in mapped if m.kind == SLA}:
+        here = np.flatnonzero([m.kind == SLA and m.limits == limits for m in mapped])
+        count = np.array([m.replicas for m in mapped], dtype=np.int64)[here]
+        found = capacity(curves.take(here), mix, limits, max_num_seqs[here])
+        served[here] = pooled_qps(found.qps, found.qps_saturated, count) * count
+
+
+def _percentiles(curves: StepCurves, mix: LengthMix, rate: Floats, max_num_seqs: Ints) -> dict[str, Floats]:
+    """Means and percentiles [P] of TTFT, TPOT and E2E, in ms, at a Poisson rate per replica."""
+    if not len(rate):
+        return {}
+    found = service(curves, mix, rate, max_num_seqs)
+    values = {}
+    for metric, shares in (("ttft", found.ttft_s), ("tpot", found.tpot_s), ("e2e", found.e2e_s)):
+        for share, seconds in shares.items():
+            values[f"{metric}_ms" if share == "mean" else f"{metric}_ms_{share}"] = seconds * 1000
+    return values

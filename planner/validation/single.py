@@ -1,0 +1,228 @@
+"""One replica type asked by name: found in the catalogue, checked that it can run, and predicted at several concurrencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.candidates.sharding import unsplit
+from planner.catalog.catalog import Catalog
+from planner.catalog.load import known_name
+from planner.catalog.records import Card, Checkpoint, Gpu
+from planner.errors import PlannerError, did_you_mean
+from planner.performance.coefficients import TIERS, load_coefficients
+from planner.performance.lengths import LengthMix
+from planner.performance.memory import Memory, memory_fit
+from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown, closed_loop
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.validation.predictions import nearest_words
+
+TP_HINTS = (1, 2, 4, 8, 16)
+EXACT = "exact"  # lengths as asked, no benchmark harness's habits
+SHARES = ("weights", "kv_cache", "activations", "reserve", "limit")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `plan predict` is asked, as typed."""
+
+    checkpoint: str
+    gpu: str
+    tp: int
+    pp: int
+    engine: str
+    isl: int
+    osl: int
+    concurrency: tuple[int, ...]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The question in the catalogue's terms."""
+
+    card: Card
+    checkpoint: Checkpoint
+    gpu: Gpu
+    engine: str
+    note: str  # which checkpoint stands for a card's name
+
+    def replicas(self, tp: int, pp: int, count: int = 1) -> Replicas:
+        """The replica type, ``count`` times."""
+        numbers = (0, 0, PRECISIONS.index(self.checkpoint.precision), ENGINES.index(self.engine), tp, pp)
+        return Replicas((self.card.architecture,), (self.gpu,), *(np.full(count, n, dtype=np.int64) for n in numbers))
+
+
+@dataclass(frozen=True)
+class Load:
+    """The prediction at one concurrency; milliseconds and tokens/s. ``step_ms`` is where the time of one decode step goes."""
+
+    concurrency: int
+    ttft_ms: float
+    ttft_low_ms: float
+    ttft_high_ms: float
+    tpot_ms: float
+    tpot_low_ms: float
+    tpot_high_ms: float
+    tps_per_user: float
+    tps_per_gpu: float
+    tps: float
+    in_flight_decoding: float
+    step_ms: dict[str, float]
+    bottleneck: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The whole answer."""
+
+    question: Question
+    found: Found
+    points: tuple[Load, ...]
+    memory_gib: dict[str, float]  # per GPU
+    slots: int
+    kv_gib_per_request: float
+    tier: str
+    source: str
+    as_of: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        q, f = self.question, self.found
+        return {
+            "model": f.card.name, "checkpoint": f.checkpoint.id, "precision": f.checkpoint.precision, "engine": f.engine, "gpu": f.gpu.name,
+            "tp": q.tp, "pp": q.pp, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
+            "points": [vars(p) for p in self.points],
+            "memory_gib": self.memory_gib, "requests_with_room": self.slots, "kv_gib_per_request": self.kv_gib_per_request,
+            "evidence": {"tier": self.tier, "source": self.source, "as_of": self.as_of}, "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def forecast(question: Question, catalog: Catalog) -> Forecast:
+    """The prediction asked for. Raises PlannerError where it cannot run."""
+    q, found = question, find(question, catalog)
+    _check(q, found)
+    memory = memory_fit(found.replicas(q.tp, q.pp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)])))
+    _check_memory(q, found, memory)
+    coefficients = load_coefficients(catalog.coefficients_file)
+    count = len(q.concurrency)
+    rows, load = found.replicas(q.tp, q.pp, count), np.array(q.concurrency, dtype=float)
+    isl, osl = np.full(count, float(q.isl)), np.full(count, float(q.osl))
+    prediction = closed_loop(rows, isl, osl, load, (found.card.name,), catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
+    parts = breakdown(rows, isl, osl, load, coefficients, harness=EXACT)
+    nearest = int(prediction.nearest[0])
+    source, as_of = f"{coefficients.source} (no measurement near)", coefficients.fitted
+    if nearest >= 0:
+        source, as_of = nearest_words(catalog.measured[nearest]).rpartition(", ")[0], catalog.measured[nearest].as_of
+    slots, used = int(memory.slots[0]), (memory.weights, memory.kv_budget_gib, memory.activations, memory.reserve, memory.limit)
+    return Forecast(
+        question=q,
+        found=found,
+        points=tuple(_load(q, prediction, parts, j) for j in range(count)),
+        memory_gib=dict(zip(SHARES, (_short(x[0]) for x in used), strict=True)),
+        slots=slots,
+        kv_gib_per_request=_short(memory.kv_gib_per_sequence[0]),
+        tier=TIERS[int(prediction.tier[0])],
+        source=source,
+        as_of=as_of,
+        notes=_notes(q, found, slots, bool(prediction.unseen[0])),
+    )
+
+
+def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
+    """The j-th concurrency."""
+    return Load(
+        concurrency=q.concurrency[j],
+        ttft_ms=_short(p.ttft_ms[j]),
+        ttft_low_ms=_short(p.ttft_low[j]),
+        ttft_high_ms=_short(p.ttft_high[j]),
+        tpot_ms=_short(p.tpot_ms[j]),
+        tpot_low_ms=_short(p.tpot_low[j]),
+        tpot_high_ms=_short(p.tpot_high[j]),
+        tps_per_user=_short(1000 / p.tpot_ms[j]),
+        tps_per_gpu=_short(p.output_tps[j] / (q.tp * q.pp)),
+        tps=_short(p.output_tps[j]),
+        in_flight_decoding=_short(p.in_flight_decoding[j]),
+        step_ms={term: _short(getattr(parts, term)[j]) for term in TERMS},
+        bottleneck=str(parts.bottleneck[j]),
+    )
+
+
+def find(q: Question, catalog: Catalog) -> Found:
+    """Checkpoint and GPU by name, case ignored. A card's name means its first served checkpoint whose precision the GPU runs."""
+    gpu = catalog.gpus[known_name(q.gpu, catalog.gpus, "GPU", "--gpu", "see plan catalog gpus")]
+    engine = known_name(q.engine, ENGINES, "engine", "--engine", f"one of {', '.join(ENGINES)}")
+    of_id = {c.id: (card, c) for card in catalog.cards for c in card.checkpoint}
+    cards = {card.name: card for card in catalog.cards}
+    by_lower = {name.lower(): name for name in (*cards, *of_id)}
+    name = by_lower.get(q.checkpoint.lower())
+    if name is None:
+        hint = did_you_mean(q.checkpoint, by_lower.values()) or "see plan catalog models"
+        raise PlannerError(f"unknown checkpoint or model '{q.checkpoint}'", "--checkpoint", hint)
+    if name in of_id:
+        return Found(*of_id[name], gpu, engine, "")
+    served = [c for c in cards[name].checkpoint if c.variant != "base"] or list(cards[name].checkpoint)
+    runs = [c for c in served if c.precision in gpu.precisions]
+    if not runs:
+        raise PlannerError(f"no checkpoint of {name} has a precision that {gpu.name} runs", "--checkpoint", f"it runs {', '.join(gpu.precisions)}")
+    note = f"{name} is taken as its first checkpoint that {gpu.name} runs: {runs[0].id}" + (f" (it has {len(served)})." if len(served) > 1 else ".")
+    return Found(cards[name], runs[0], gpu, engine, note)
+
+
+def _check(q: Question, found: Found) -> None:
+    """Kernels, engine, context and split. Raises PlannerError."""
+    checkpoint, gpu = found.checkpoint, found.gpu
+    if checkpoint.precision not in gpu.precisions:
+        raise PlannerError(
+            f"{gpu.name} has no kernels for {checkpoint.precision} ({checkpoint.id})", "--gpu", f"it runs {', '.join(gpu.precisions)}; see plan catalog models"
+        )
+    if found.engine not in gpu.engines:
+        raise PlannerError(f"{found.engine} does not run on {gpu.name}", "--engine", f"one of {', '.join(gpu.engines)}")
+    context = checkpoint.max_context or found.card.architecture.max_context
+    if q.isl + q.osl > context:
+        raise PlannerError(f"{q.isl + q.osl:,} tokens are more than the context of {checkpoint.id}, {context:,}", "--isl", "ask for shorter requests")
+    why = unsplit(found.card.architecture, checkpoint.fp8_block, q.tp)
+    if why:
+        sizes = [str(tp) for tp in TP_HINTS if not unsplit(found.card.architecture, checkpoint.fp8_block, tp)]
+        raise PlannerError(f"{checkpoint.id} does not split by {q.tp}: {why}", "--tp", f"splits by {', '.join(sizes)}")
+    if q.pp > found.card.architecture.layers:
+        raise PlannerError(f"{found.card.architecture.layers} layers cannot be cut into {q.pp} stages", "--pp")
+
+
+def _check_memory(q: Question, found: Found, memory: Memory) -> None:
+    """Room for weights and one request. Raises PlannerError that says what is missing."""
+    budget, limit = float(memory.kv_budget_gib[0]), float(memory.limit[0])
+    if int(memory.slots[0]) >= 1:
+        return
+    fits = [tp for tp in TP_HINTS if tp > q.tp and not unsplit(found.card.architecture, found.checkpoint.fp8_block, tp) and _has_room(q, found, tp)]
+    hint = f"fits with --tp {fits[0]}" if fits else "take a larger GPU, a smaller precision or --pp"
+    name = f"{found.checkpoint.id} on TP{q.tp}" + (f" x PP{q.pp}" if q.pp > 1 else "")
+    if budget <= 0:
+        used = float(memory.weights[0] + memory.activations[0] + memory.reserve[0])
+        detail = f"{used:.1f} GiB per GPU ({memory.weights[0]:.1f} weights), {limit:.1f} usable of {found.gpu.name}"
+        raise PlannerError(f"{name} does not fit by {-budget:.1f} GiB: {detail}", "--gpu", hint)
+    more = float(memory.kv_gib_per_sequence[0]) - budget
+    raise PlannerError(f"{name} leaves {budget:.1f} GiB per GPU for KV cache, {more:.1f} too few for one request of these lengths", "--isl", hint)
+
+
+def _has_room(q: Question, found: Found, tp: int) -> bool:
+    return bool(memory_fit(found.replicas(tp, q.pp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
+
+
+def _notes(q: Question, found: Found, slots: int, unseen: bool) -> tuple[str, ...]:
+    notes = [found.note] if found.note else []
+    if found.checkpoint.variant in ("thinking", "hybrid"):
+        notes.append("It can reason: output tokens are all tokens written, reasoning included, and TTFT is to the first of them.")
+    over = [c for c in q.concurrency if c > slots]
+    if over:
+        notes.append(f"The KV cache has room for {slots:,} requests: above that, requests wait and TTFT is mostly waiting.")
+    if unseen:
+        notes.append(f"No GPU of the generation of {found.gpu.name} was in the tests of the fit: the bands are those of unseen generations.")
+    return tuple(notes)
+
+
+def _short(value: Floats | float) -> float:
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,418 @@
+"""`plan validate`: files of measured points read, mapped, predicted in order, and compared; every refusal has its reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from planner import Catalog, load_catalog
+from planner.cli.main import main
+from planner.errors import CatalogError
+from planner.performance.coefficients import TIERS
+from planner.report.validate import spans
+from planner.validation.compare import compare, measured, record
+from planner.validation.labels import ENGINES, GPUS, MODELS, engine_of, labels_of
+from planner.validation.mapping import harness, map_point
+from planner.validation.points import LATENCIES, Point, read_points
+from planner.validation.predictions import Answer, default_max_num_seqs, predict_points
+
+ROOT = Path(__file__).parent.parent
+MIXED = ROOT / "tests" / "data" / "points" / "mixed.csv"
+CURVES = ROOT / "catalogs" / "curves.csv"
+
+
+@cache
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+@cache
+def shipped() -> tuple[tuple[Point, ...], tuple[Answer, ...]]:
+    """The shipped curves as they are: their columns are other names of the same things."""
+    points = read_points(CURVES)
+    return tuple(points), tuple(predict_points(points, catalog(), 0.9))
+
+
+@cache
+def mixed() -> tuple[tuple[Point, ...], tuple[Answer, ...]]:
+    points = read_points(MIXED)
+    return tuple(points), tuple(predict_points(points, catalog(), 0.9))
+
+
+def answer(line: int) -> Answer:
+    """The answer to the row on a line of the mixed file."""
+    return next(a for p, a in zip(*mixed()) if p.line == line)
+
+
+# ---- labels
+
+
+def test_every_alias_leads_to_something_in_the_catalogue() -> None:
+    labels = labels_of(catalog())
+    assert [k for k in MODELS if isinstance(labels.card(k), str)] == []
+    assert [k for k in GPUS if isinstance(labels.gpu(k), str)] == []
+    assert set(map(engine_of, ENGINES)) == {"vllm", "sglang", "trtllm"}
+
+
+@pytest.mark.parametrize(
+    ("label", "card"),
+    [
+        ("deepseek-ai/DeepSeek-R1-0528", "DeepSeek-V3"),
+        ("zhipuai/GLM-5", "GLM-5"),
+        ("meta-llama/Llama-3.1-70B", "Llama-3.1-70B"),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "Llama-3.1-8B"),
+        ("nvidia/Llama-3.1-8B-Instruct-FP8", "Llama-3.1-8B"),
+        ("QWEN/qwen3-32b", "Qwen3-32B"),
+        ("someone/Qwen3-32B-FP8-dynamic", "Qwen3-32B"),
+        ("gpt-oss-120b", "gpt-oss-120b"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "Mixtral-8x7B"),
+    ],
+)
+def test_labels_of_public_data(label: str, card: str) -> None:
+    found = labels_of(catalog()).card(label)
+    assert isinstance(found, int) and catalog().cards[found].name == card
+
+
+@pytest.mark.parametrize("label", ["Qwen/Qwen2-7B", "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B", ""])
+def test_what_has_no_card_is_not_matched_to_a_like_one(label: str) -> None:
+    assert isinstance(labels_of(catalog()).card(label), str)
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "gpu", "precision"),
+    [
+        ("fp4", "deepseek-ai/DeepSeek-R1-0528", "B200-SXM", "nvfp4"),
+        ("fp4", "deepseek-ai/DeepSeek-R1-0528", "MI355X", "mxfp4"),
+        ("fp4", "openai/gpt-oss-120b", "B200-SXM", "mxfp4"),
+        ("bf16", "openai/gpt-oss-120b", "B200-SXM", "mxfp4"),
+        ("", "meta-llama/Llama-3.1-8B-Instruct", "H100-SXM-80GB", "bf16"),
+        ("", "meta-llama/Llama-3.1-70B", "H100-SXM-80GB", "bf16"),
+        ("", "deepseek-ai/DeepSeek-R1-0528", "H200-SXM-141GB", "fp8"),
+        ("", "someone/Qwen3-32B-FP8", "H100-SXM-80GB", "fp8"),
+        ("float16", "Qwen3-32B", "A100-SXM-80GB", "bf16"),
+        ("AWQ", "Qwen3-32B", "A100-SXM-80GB", "int4"),
+        ("fp3", "Qwen3-32B", "A100-SXM-80GB", ""),
+    ],
+)
+def test_precision_of_a_row(given: str, label: str, gpu: str, precision: str) -> None:
+    labels = labels_of(catalog())
+    card, index = labels.card(label), labels.gpu(gpu)
+    assert isinstance(card, int) and isinstance(index, int)
+    assert labels.precision(given, label, card, index) == precision
+
+
+# ---- closed loops
+
+
+def test_the_shipped_curves_are_answered_in_their_order() -> None:
+    points, answers = shipped()
+    rows = list(csv.DictReader(CURVES.open()))
+    assert [(p.isl, p.concurrency, p.measured["tpot_ms_mean"]) for p in points] == [
+        (float(r["isl"]), float(r["concurrency"]), float(r["tpot_ms"])) for r in rows
+    ]
+    for row, a in zip(rows, answers, strict=True):
+        if row["dp"] != "1":
+            assert a.reason == "attention data parallel" and not a.predicted
+        elif a.predicted:
+            assert a.predicted["ttft_ms"] > 0 and a.predicted["tpot_ms"] > 0 and a.tier in TIERS and not a.reason
+            assert a.band["tpot_ms_low"] <= a.band["tpot_ms_high"]
+    assert sum(bool(a.predicted) for a in answers) >= 0.97 * len(rows)
+
+
+def test_tokens_per_second_are_those_of_the_loop() -> None:
+    """N o / (TTFT + TPOT (o - 1)): the length cancels but for the share of TTFT."""
+    points, answers = shipped()
+    for p, a in zip(points, answers, strict=True):
+        if a.predicted and p.concurrency:
+            osl = p.osl * (1.0 if harness(p) == "nvidia" else 0.9)
+            loop = p.concurrency * osl * 1000 / (a.predicted["ttft_ms"] + a.predicted["tpot_ms"] * (osl - 1))
+            assert a.predicted["output_tps"] == pytest.approx(loop, rel=1e-6)
+
+
+def test_errors_on_the_shipped_curves_are_small() -> None:
+    points, answers = shipped()
+    found = compare(points, answers, 0.9)
+    assert found.overall["tpot_ms"].median < 0.15 and found.overall["output_tps"].median < 0.15
+    assert set(found.by["source"]) == {"InferenceX", "NVIDIA-AIConfigurator"}
+    assert sum(v["tpot_ms"].n for v in found.by["gpu"].values()) == found.overall["tpot_ms"].n
+
+
+@pytest.mark.parametrize(
+    ("source", "workload", "expected"),
+    [
+        ("nvidia_aic_internal", "synthetic", "nvidia"),
+        ("NVIDIA-AIConfigurator", "", "nvidia"),
+        ("inferencex_db_via_aic", "random synthetic, InferenceX serving bench", "inferencex"),
+        ("inferencex_token_position_experiment", "random synthetic, fixed length", "exact"),
+        ("mine", "", "exact"),
+    ],
+)
+def test_whose_loop_it_is(source: str, workload: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(f'source,workload,model,gpu,engine,isl,osl,concurrency\n{source},"{workload}",Qwen3-32B,H100-SXM-80GB,vllm,1,1,1\n')
+    assert harness(read_points(file)[0]) == expected
+
+
+def test_eight_thousand_rows_take_less_than_ten_seconds() -> None:
+    points = [p for _ in range(5) for p in shipped()[0]][:8000]
+    start = time.perf_counter()
+    answers = predict_points(points, catalog(), 0.9)
+    compare(points, answers, 0.9)
+    assert len(answers) == 8000 and time.perf_counter() - start < 10
+
+
+# ---- open loops
+
+
+def test_poisson_percentiles_rise() -> None:
+    a = answer(3)
+    assert a.kind == "poisson" and not a.reason
+    for metric in ("ttft", "tpot", "e2e"):
+        values = [a.predicted[f"{metric}_ms_p{q}"] for q in (50, 90, 95, 99)]
+        assert values == sorted(values) and values[0] > 0
+    assert a.predicted["e2e_ms_p50"] > a.predicted["ttft_ms_p50"]
+    assert a.predicted["output_tps"] == pytest.approx(2 * 256)  # what is offered is what comes out
+
+
+def test_more_than_can_be_served_has_tokens_but_no_percentiles() -> None:
+    a = answer(4)
+    assert "more is offered" in a.reason and set(a.predicted) == {"output_tps"}
+    assert a.predicted["output_tps"] < 500 * 256
+
+
+def test_largest_rate_within_an_sla() -> None:
+    wide, tight = answer(5), answer(6)
+    assert wide.kind == tight.kind == "sla"
+    assert 0 < tight.predicted["output_tps"] <= wide.predicted["output_tps"]
+    assert "TP not recorded" in wide.note and "FP8" in wide.note
+
+
+def test_an_open_tp_is_the_one_that_serves_most(tmp_path: Path) -> None:
+    header, *rows = MIXED.read_text().splitlines()
+    found = []
+    for tp in (2, 4, 8):  # 70B in 8 bits does not fit on one
+        file = tmp_path / f"{tp}.csv"
+        file.write_text("\n".join([header, rows[3].replace("H100-SXM-80GB,8,,", f"H100-SXM-80GB,8,{tp},")]) + "\n")
+        found.append(predict_points(read_points(file), catalog(), 0.9)[0].predicted["output_tps"])
+    assert answer(5).predicted["output_tps"] == pytest.approx(max(found))
+
+
+def test_a_burst_is_predicted_at_saturation() -> None:
+    a = answer(7)
+    assert a.kind == "saturation" and set(a.predicted) == {"output_tps"} and not a.reason
+
+
+def test_vllm_admits_fewer_on_small_gpus_and_a100() -> None:
+    labels, points = labels_of(catalog()), mixed()[0]
+    found = map_point(points[1], labels)
+    assert not isinstance(found, str)
+    from planner.validation.predictions import _task
+
+    task = _task([points[1]], found, [0], catalog())
+    assert default_max_num_seqs(task.replicas).tolist() == [256]  # A100
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (8, "no model 'nobody/Unheard-Of-9B'"),
+        (9, "no GPU 'TPU-v6e'"),
+        (10, "engine 'llama.cpp'"),
+        (11, "unknown precision 'fp3'"),
+        (12, "disaggregated"),
+        (13, "speculative decoding (mtp)"),
+        (14, "attention data parallel"),
+        (15, "a static batch"),
+        (16, "TP not recorded"),
+        (17, "no concurrency"),
+        (18, "does not fit in memory"),
+        (19, "unknown load_type 'ramp'"),
+    ],
+)
+def test_what_cannot_be_predicted_says_why(line: int, reason: str) -> None:
+    assert reason in answer(line).reason and not answer(line).predicted
+
+
+def test_no_row_is_lost() -> None:
+    points, answers = mixed()
+    assert len(points) == len(answers) == len(MIXED.read_text().splitlines()) - 1
+    assert all(a.predicted or a.reason for a in answers)
+    found = compare(points, answers, 0.9)
+    assert found.rows == found.predicted + sum(found.refused.values())
+
+
+HEADER = "model,gpu,engine,isl,osl,concurrency"
+GOOD = "Qwen3-32B,H100-SXM-80GB,vllm,1000,100,8"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("", "", "the file is empty"),
+        (HEADER + "\n", "", "no rows"),
+        (f"{HEADER}\n{GOOD},1\n", ":2", "7 cells where the header has 6"),
+        (f"{HEADER}\n{GOOD}\n{GOOD.replace('1000', 'many')}\n", ":3", "'isl': not a number, got 'many'"),
+        (f"{HEADER}\n{GOOD.replace('1000', '')}\n", ":2", "'isl' is blank"),
+        (f"{HEADER}\n{GOOD.replace('1000', '-5')}\n", ":2", "'isl': must be at least 1"),
+        (f"{HEADER}\n{GOOD.replace(',8', ',inf')}\n", ":2", "'concurrency': must be a number"),
+        (f"{HEADER}\n{GOOD.replace('Qwen3-32B', '')}\n", ":2", "'model' is blank"),
+        (f"{HEADER},tp\n{GOOD},2.5\n", ":2", "'tp': not a whole number"),
+        ("model,gpu,engine,isl,osl\nx,y,z,1,1\n", ":1", "column 'concurrency' is missing"),
+        ("model,gpu,isl,osl,concurrency\nx,y,1,1,1\n", ":1", "column 'engine' is missing"),
+        (f"{HEADER},request_rte\n{GOOD},1\n", ":1", "did you mean 'request_rate'?"),
+        (f"{HEADER},isl\n{GOOD},1\n", ":1", "column 'isl' stands twice"),
+    ],
+)
+def test_a_bad_file_is_one_line_with_its_line(text: str, line: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(text)
+    with pytest.raises(CatalogError) as error:
+        read_points(file)
+    assert str(error.value).startswith(f"{file}{line}: ") and what in str(error.value)
+
+
+def test_columns_that_mean_nothing_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(f"{HEADER},lab\n\n{GOOD},here\n")
+    assert read_points(file)[0].line == 3
+
+
+# ---- comparison
+
+
+def skewed(factor: float) -> tuple[list[Point], list[Answer]]:
+    """Rows whose measurements are the predictions divided by a factor."""
+    points, answers = [], []
+    for p, a in list(zip(*shipped(), strict=True))[:40]:
+        if a.predicted:
+            given = {
+                "ttft_ms_mean": a.predicted["ttft_ms"] / factor,
+                "tpot_ms_mean": a.predicted["tpot_ms"] / factor,
+                "output_tps_total": a.predicted["output_tps"] / factor,
+            }
+            points.append(Point(**{**vars(p), "measured": given}))
+            answers.append(a)
+    return points, answers
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1, 0.85, 1.5])
+def test_errors_by_hand(factor: float) -> None:
+    points, answers = skewed(factor)
+    found = compare(points, answers, 0.9)
+    for metric in ("ttft_ms", "tpot_ms", "output_tps"):
+        e = found.overall[metric]
+        assert e.n == len(points) and e.bias == pytest.approx(factor - 1, abs=1e-3)
+        assert e.median == e.mape == pytest.approx(abs(factor - 1), abs=1e-3)
+        assert e.within_20 == (1.0 if abs(factor - 1) <= 0.2 else 0.0)
+
+
+def test_a_band_covers_what_lies_below_its_upper_bound() -> None:
+    points, answers = skewed(1.0)
+    high = [Answer(**{**vars(a), "band": {"tpot_ms_high": a.predicted["tpot_ms"] * f}}) for a, f in zip(answers, [0.9, *[1.1] * len(answers)])]
+    found = compare(points, high, 0.9).overall
+    assert found["tpot_ms"].covered == pytest.approx(1 - 1 / len(points), abs=1e-3) and found["ttft_ms"].covered is None
+
+
+def test_flagged_rows_are_predicted_and_not_compared() -> None:
+    points, answers = skewed(1.0)
+    flagged = Point(**{**vars(points[0]), "notes": "INCONSISTENT; by hand"})
+    assert measured(flagged, answers[0], "tpot_ms") is None
+    assert "not compared" in predict_points([flagged], catalog(), 0.9)[0].note
+
+
+def test_tokens_per_second_are_derived_where_a_row_lacks_them() -> None:
+    p, a = skewed(1.0)[0][0], skewed(1.0)[1][0]
+    ttft, tpot = 100.0, 10.0
+    for source, ratio in (("mine", 1.0), ("InferenceX", 0.9)):  # InferenceX draws lengths of 0.8 to 1.0 times the nominal
+        bare = Point(**{**vars(p), "source": source, "measured": {"ttft_ms_mean": ttft, "tpot_ms_mean": tpot}})
+        assert bare.concurrency is not None
+        written = bare.osl * ratio
+        assert measured(bare, a, "output_tps") == pytest.approx(bare.concurrency * written * 1000 / (ttft + tpot * (written - 1)))
+
+
+def test_steady_open_loops_are_not_credited_with_their_tokens() -> None:
+    points, _ = mixed()
+    given = Point(**{**vars(points[1]), "measured": {"output_tps_total": 512.0, "ttft_ms_p50": 50.0}})
+    a = predict_points([given], catalog(), 0.9)[0]
+    assert measured(given, a, "output_tps") is None and measured(given, a, "ttft_ms_p50") == 50.0
+
+
+def test_line_numbers_in_words() -> None:
+    assert spans([2, 3, 4, 9, 12, 11]) == "2-4, 9, 11-12"
+    assert spans(range(0, 40, 2)).endswith("(12 more)")
+
+
+# ---- the command
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def _run(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(w) for w in words])
+        seen = capsys.readouterr()
+        return int(end.value.code or 0), seen.out, seen.err
+
+    return _run
+
+
+def test_json_has_a_record_per_row_in_order(run: Run) -> None:
+    status, out, err = run("validate", MIXED, "--format", "json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["summary"]["rows"] == len(found["rows"]) == len(mixed()[0])
+    assert [r["line"] for r in found["rows"]] == list(range(2, 2 + len(found["rows"])))
+    assert all({"predicted_ttft_ms", "predicted_tpot_ms", "predicted_output_tps", "tier", "reason"} <= set(r) for r in found["rows"])
+    poisson = found["rows"][1]
+    assert {f"predicted_{m}_ms_{q}" for m in ("ttft", "e2e") for q in ("p50", "p90", "p99")} <= set(poisson)
+    assert poisson["predicted_tpot_ms_p90"] > 0 and found["rows"][7]["predicted_tpot_ms"] is None
+    assert "NaN" not in out and "Infinity" not in out
+
+
+def test_records_keep_what_was_measured() -> None:
+    points, answers = skewed(1.1)
+    row = record(points[0], answers[0])
+    assert row["measured_tpot_ms"] == pytest.approx(row["predicted_tpot_ms"] / 1.1, rel=1e-4) and row["tier"] in TIERS
+
+
+def test_table_names_sources_and_lists_refusals(run: Run) -> None:
+    status, out, _ = run("validate", MIXED)
+    assert status == 0 and "Not predicted" in out and "no GPU 'TPU-v6e' in the catalogue" in out and "Predicted in part" in out
+    status, out, _ = run("validate", ROOT / "examples" / "points.csv")
+    assert status == 0
+    for word in ("Predicted against measured", "By source", "By GPU", "By model", "By engine", "By evidence tier", "median |error|", "covered"):
+        assert word in out
+
+
+def test_csv_and_markdown(run: Run, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("validate", MIXED, "--format", "csv")[1])))
+    assert len(rows) == len(mixed()[0]) and "predicted_tpot_ms" in rows[0]
+    file = tmp_path / "out.md"
+    status, out, _ = run("validate", ROOT / "examples" / "points.csv", "--format", "markdown", "-o", file)
+    assert (status, out) == (0, "") and "| TPOT |" in file.read_text()
+
+
+def test_errors_are_one_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text("model\nx\n")
+    for words, part in (([file], f"{file}:1: column 'gpu' is missing"), (["gone.csv"], "gone.csv"), ([MIXED, "--confidence", "2"], "--confidence")):
+        status, out, err = run("validate", *words)
+        assert status == 2 and out == "" and err.count("\n") == 1 and part in err
+
+
+def test_latency_columns_are_those_of_the_metrics() -> None:
+    assert {"ttft_ms_mean", "tpot_ms_p90", "e2e_ms_p99"} <= set(LATENCIES)
