@@ -161,8 +161,8 @@ def _too_dear(field: Field, scenario: Scenario, hopes: Floats, ceiling: float) -
     best = np.max(hopes[:, 0] / field.price) * load
     if not best:
         return np.ones(len(hopes), dtype=bool)
-    found: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > ceiling - field.rate[0] / best
-    return found
+    wasted: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > ceiling - field.rate[0] / best
+    return wasted | (field.price * (1 + scenario.policy.spare_replicas) > ceiling)
 
 
 def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:

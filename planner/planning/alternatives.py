@@ -16,7 +16,7 @@ from planner.scenario.records import Scenario
 
 MOST = 6
 STEP = 0.01  # of quality
-WORTH_SAYING = 5e-4  # of the cost: less is no saving
+WORTH_SAYING = 5e-3  # of the cost: a smaller saving is none to run another pool for
 COMPARISON_GAP = 0.005  # alternatives need no proof to the last cent
 COMPARISON_TIME_S, COMPARISONS_TIME_S = 3.0, 8.0  # of each, and of all together
 
@@ -180,21 +180,23 @@ def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
 
 
 def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple[str, ...]:
-    """What looser rules on pools would save: two pools per workload, and free mixing (which can do all that two pools can)."""
-    scenario, ours = found.market.scenario, plan.cost.usd_per_hour
-    looser = [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
-    looser += [("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))] if not scenario.policy.mix else []
-    notes, best = [], inf
+    """What looser rules on pools would save. Free mixing can do all that two pools can, so it is asked first and may settle both."""
+    scenario, ours, notes = found.market.scenario, plan.cost.usd_per_hour, []
+    looser = [("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))] if not scenario.policy.mix else []
+    looser += [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
+    ceiling, settled = ours * (1 - WORTH_SAYING), False
     for what, changed in looser:
-        seconds, ceiling = budget.share(), ours * (1 - WORTH_SAYING)
-        if not seconds:
+        seconds = budget.share()
+        if settled:
+            notes.append(f"{what} would save less than {WORTH_SAYING:.1%}")
+        elif not seconds:
             notes.append(f"what {what} would save was not searched: the time for comparisons was used up")
-            continue
-        other = answer(market(points, _quick(changed, seconds), ceiling), ceiling, tidy=False)
-        best = min(best, other.cost)
-        if best <= ceiling:
-            notes.append(f"{what} would cost ${best:,.2f}/h, {1 - best / ours:.1%} less")
         else:
-            unsure = "" if other.solution.status in ("infeasible", "optimal") else f" that {seconds:.1g} s of search find"
-            notes.append(f"{what} would save nothing{unsure}")
+            other = answer(market(points, _quick(changed, seconds), ceiling), ceiling, tidy=False)
+            settled = other.solution.status == "infeasible" and changed.policy.mix
+            if other.found:
+                notes.append(f"{what} would cost ${other.cost:,.2f}/h, {1 - other.cost / ours:.1%} less")
+            else:
+                unsure = "" if other.solution.status == "infeasible" else f", as far as {seconds:.1g} s of search tell"
+                notes.append(f"{what} would save less than {WORTH_SAYING:.1%}{unsure}")
     return tuple(notes)

@@ -193,7 +193,8 @@ def _without_hopeless(section: Section, ceiling: float) -> Section:
         # A pool wastes at least what its one replica costs more than its traffic would at the best rate of any column.
         rate, per_unit = problem.demands[0].rate, [_least_cost(problem, c, 0) / problem.demands[0].rate for c in problem.columns]
         spare = top - rate * min(per_unit)
-        keep = [i for i, c in enumerate(problem.columns) if _replica_waste(problem, c, min(per_unit)) <= spare]
+        most = top / (1 + problem.rules.spare_replicas)  # that one replica of a pool may cost
+        keep = [i for i, c in enumerate(problem.columns) if c.gpus * _usd_per_gpu(problem, c) <= most and _replica_waste(problem, c, min(per_unit)) <= spare]
     return Section(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
 
 
