@@ -220,6 +220,7 @@ class Alternative(Part):
     cost: Cost | None = None
     premium: float | None = None  # share of the plan's cost
     why: str
+    better_evidence: bool = False  # its predictions rest on nearer measurements than the plan's
     deployments: tuple[Brief, ...] = ()
     purchases: tuple[Purchase, ...] = ()
 

@@ -613,3 +613,12 @@ def test_removing_what_is_not_used_changes_nothing(qps: float, floor: float) -> 
     again = solve(scenario, less, compare=False)
     assert again.cost == plan.cost
     assert (again.purchases, [d.checkpoint for d in again.deployments]) == (plan.purchases, [d.checkpoint for d in plan.deployments])
+
+
+def test_a_near_tie_on_better_evidence_is_pointed_out() -> None:
+    """At 2 requests/s four A30 are cheapest, of a generation never measured; one newer GPU costs little more."""
+    plan = solve(Scenario.model_validate({"workload": [{"qps": 2, "min_quality": 0.8}], "supply": {"gpus": ["A30", "RTX-PRO-6000"]}}), load_catalog())
+    assert {d.gpu for d in plan.deployments} == {"A30"}
+    better = [a for a in plan.alternatives if a.better_evidence]
+    assert any(d.gpu == "RTX-PRO-6000" for a in better for d in a.deployments)
+    assert any("rests on better evidence" in w for w in plan.warnings)

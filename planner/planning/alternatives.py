@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+
+import numpy as np
 
 from planner.candidates.columns import market
 from planner.candidates.points import Points
@@ -16,6 +19,7 @@ from planner.scenario.records import Scenario
 
 MOST = 6
 STEP = 0.01  # of quality
+LITTLE = 0.1  # of the cost: worth paying for better evidence
 WORTH_SAYING = 5e-3  # of the cost: a smaller saving is none to run another pool for
 COMPARISON_GAP = 0.005  # alternatives need no proof to the last cent
 COMPARISON_TIME_S, COMPARISONS_TIME_S = 3.0, 8.0  # of each, and of all together
@@ -32,7 +36,7 @@ class Variant:
 
 def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
     """Up to six plans that differ in structure, and notes on what looser rules would save."""
-    budget = Budget(COMPARISONS_TIME_S)
+    budget = Budget(COMPARISONS_TIME_S, farthest(chosen_pools(found, points.survey), points))
     options = [_alternative(v, points, plan, budget) for v in _variants(found.market.scenario, plan)[:MOST]]
     return _merged(options), _savings(found, points, plan, budget)
 
@@ -69,14 +73,29 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
 
 
 class Budget:
-    """Seconds left for comparisons: an answer must not wait long for what it is compared with."""
+    """What comparisons start from: the seconds left for them, and how far the plan's nearest measurements are."""
 
-    def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+    def __init__(self, seconds: float, farthest: int = 0) -> None:
+        self.deadline, self.farthest = time.monotonic() + seconds, farthest
 
     def share(self) -> float:
         """Seconds that the next comparison may take; 0 when the budget is used up."""
         return max(0.0, min(COMPARISON_TIME_S, self.deadline - time.monotonic()))
+
+
+def farthest(chosen: Sequence[Chosen], points: Points) -> int:
+    """Rank of the thinnest evidence among deployments: the tier, and one more where not even the GPU's generation was tested."""
+    survey, rows = points.survey, np.array([c.row for c in chosen])
+    return int((survey.evidence.tier[rows] + survey.coefficients.unseen(survey.replicas.take(rows))).max())
+
+
+def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
+    """Alternatives that cost little more and rest on better evidence: what a careful buyer takes."""
+    return tuple(
+        f"for {a.premium:.0%} more, {' + '.join(f'{d.replicas} x TP{d.tp} {d.gpu}' for d in a.deployments)} rests on better evidence (see the alternatives)"
+        for a in options
+        if a.better_evidence and a.premium is not None and a.premium <= LITTLE
+    )
 
 
 def _quick(scenario: Scenario, seconds: float) -> Scenario:
@@ -144,6 +163,7 @@ def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -
         cost=cost,
         premium=found.cost / plan.cost.usd_per_hour - 1,
         why=variant.why or _why(found, chosen, plan),
+        better_evidence=farthest(chosen, points) < budget.farthest,
         deployments=tuple(_brief(c, points) for c in chosen),
         purchases=tuple(bought),
     )

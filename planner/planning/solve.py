@@ -14,7 +14,7 @@ from planner.catalog.load import load_catalog
 from planner.errors import SolverError
 from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
 from planner.planning import remarks
-from planner.planning.alternatives import alternatives, neighbourhood
+from planner.planning.alternatives import alternatives, near_ties, neighbourhood
 from planner.planning.answer import Answer, answer
 from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest
 from planner.planning.infeasible import explain
@@ -64,7 +64,7 @@ def verified(plan: Plan, catalog: Catalog | None) -> Plan:
 def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
     """Alternatives, and what they teach about the plan."""
     options, notes = alternatives(found, points, plan)
-    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *neighbourhood(found, points, plan))}
+    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan))}
 
 
 def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
