@@ -44,7 +44,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "did you mean 'X'?" for known words that begin alike or contain it, else the closest one, or "" (case is ignored)."""
     by_lower = {k.lower(): k for k in sorted(known)}
     close = [k for k in by_lower if k.startswith(word.lower())] if len(word) > 1 else []
+    beginnings = {k[: len(word)]: k for k in by_lower if len(k) >= len(word) > 2}
     close = close or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    close = close or [beginnings[b] for b in difflib.get_close_matches(word.lower(), beginnings, n=1, cutoff=0.7)]
     close = close or [k for k in by_lower if len(word) > 1 and (word.lower() in k or k in word.lower())]
     options = [f"'{by_lower[k]}'" for k in close[:MOST_OPTIONS]]
     return f"did you mean {' or '.join(options)}?" if options else ""

@@ -15,7 +15,6 @@ import pytest
 from planner import Catalog, load_catalog
 from planner.candidates.sharding import unsplit
 from planner.catalog.cards import read_card
-from planner.cli.main import main
 from planner.errors import PlannerError
 from planner.performance.coefficients import TIERS
 from planner.performance.predict import TERMS
@@ -32,20 +31,6 @@ Run = Callable[..., tuple[int, str, str]]
 @cache
 def catalog() -> Catalog:
     return load_catalog()
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.delenv("COLUMNS", raising=False)  # as wide as a pipe
-
-    def _run(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(w) for w in words])
-        seen = capsys.readouterr()
-        return int(end.value.code or 0), seen.out, seen.err
-
-    return _run
 
 
 def predicted(run: Run, *words: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from planner import Catalog, load_catalog
-from planner.cli.main import main
 from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS
 from planner.report.validate import spans
@@ -356,18 +355,6 @@ def test_line_numbers_in_words() -> None:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def _run(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(w) for w in words])
-        seen = capsys.readouterr()
-        return int(end.value.code or 0), seen.out, seen.err
-
-    return _run
 
 
 def test_json_has_a_record_per_row_in_order(run: Run) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery
+from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, Variant
+
+MODES: Mapping[Variant, tuple[Mode, ...]] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,8 @@ def _score(card: Card, checkpoint: str, mode: str, benchmark: str) -> Quality | 
 
 
 def _modes(card: Card, checkpoint: Checkpoint) -> list[Served]:
-    modes: tuple[Mode, ...] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}[checkpoint.variant]  # type: ignore[assignment]
     found = []
-    for mode in modes:
+    for mode in MODES[checkpoint.variant]:
         if mode == "instruct":
             found.append(Served(card, checkpoint, mode, 1.0))
             continue

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -361,21 +361,29 @@ class HeldOut:
     corrected: Floats  # TPOT with the measured correction; nan unless another configuration of the group, with this TP, was left in
 
 
+def splits(rows: Rows, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None) -> Iterator[tuple[Ints, Ints]]:
+    """(rows left in, rows tested) of each fold; with ``also``, rows that share either label are left out.
+
+    A row whose vendor is measured in its own fold only would test nothing but the vendor, so it is in no test.
+    """
+    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
+    second = folds if also is None else also
+    for fold, other in sorted(set(zip(folds.tolist(), second.tolist(), strict=True))):
+        left = (folds != fold) & (second != other)
+        tested = np.flatnonzero((folds == fold) & (second == other) & np.isin(amd, amd[left]))
+        if len(tested):
+            yield np.flatnonzero(left), tested
+
+
 def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats, also: NDArray[np.str_] | None = None) -> HeldOut:
     """Cross-validation by folds; with ``also``, rows that share either label are left out of the fit.
 
     A row whose vendor is measured in its own fold only would test nothing but the vendor, so it stays nan.
     """
     tpot, ttft, corrected = (np.full(len(rows), np.nan) for _ in range(3))
-    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
     sisters = np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
-    second = folds if also is None else also
-    for fold, other in sorted(set(zip(folds.tolist(), second.tolist(), strict=True))):
-        left = (folds != fold) & (second != other)
-        tested = np.flatnonzero((folds == fold) & (second == other) & np.isin(amd, amd[left]))
-        if not len(tested):
-            continue
-        train, test = rows.take(np.flatnonzero(left)), rows.take(tested)
+    for left, tested in splits(rows, folds, also):
+        train, test = rows.take(left), rows.take(tested)
         x = fit(train, whole)
         predicted = predict(x, test)
         tpot[tested], ttft[tested] = test.tpot_s / predicted[1], test.ttft_s / predicted[0]

@@ -201,14 +201,8 @@ def held_out(
     truth = measured(rows)
     full, plain = ({metric: np.full(len(rows), np.nan) for metric in METRICS} for _ in range(2))
     tps = np.full(len(rows), np.nan)
-    amd = np.array([g.vendor == "AMD" for g in rows.replicas.gpus])[rows.replicas.gpu]
-    second = folds if also is None else also
-    for fold, other in sorted(set(zip(folds.tolist(), second.tolist(), strict=True))):
-        left = (folds != fold) & (second != other)
-        tested = np.flatnonzero((folds == fold) & (second == other) & np.isin(amd, amd[left]))
-        if not len(tested):
-            continue
-        base, test = rows.take(np.flatnonzero(left)), rows.take(tested)
+    for left, tested in physics.splits(rows, folds, also):
+        base, test = rows.take(left), rows.take(tested)
         trained = train(base, names, kernels, physics.fit(base, whole))
         for found, residuals in ((full, trained.residuals), (plain, trained.physics_only)):
             ttft, tpot = predict(test, names, trained.coefficients, residuals)
