@@ -243,7 +243,7 @@ def main() -> None:
     if "configuration" in tests:
         found["ranking"] = ranking(rows, tests["configuration"].tps)
     if asked.validation:
-        found["poisson"] = poisson(asked.validation, cards, gpus, physics.to_coefficients(whole, {}, {}, {}))
+        found["poisson"] = poisson(asked.validation, cards, gpus, physics.to_coefficients(whole, {}, {}))
         found["a100_saturation"] = saturation(asked.validation, load_coefficients(ROOT / "catalogs" / "coefficients.json"))
     show(found, Console(width=160))
     asked.output.parent.mkdir(exist_ok=True)

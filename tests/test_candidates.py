@@ -126,7 +126,6 @@ def test_only_what_kernels_memory_and_shapes_allow_is_surveyed() -> None:
         if shape.fp8_block and a.expert_intermediate_size:
             assert a.expert_intermediate_size % (tp * shape.fp8_block) == 0
         assert not found.physics[0].slots[row] or found.physics[0].memory.weights[row] < gpu.memory_gib
-    assert np.all(found.step_factor > 0)
     for reason in ("memory", "no kernels for the precision", "does not split by TP", "no node that wide", "GPU not on offer"):
         assert found.excluded[reason] > 0, reason
 

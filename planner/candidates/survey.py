@@ -23,7 +23,7 @@ from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
@@ -70,7 +70,6 @@ class Survey:
     shape: Ints  # row -> shape
     replicas: Replicas
     evidence: Evidence
-    step_factor: Floats
     physics: tuple[Physics, ...]  # one per workload
     excluded: Counter[str]
 
@@ -95,28 +94,34 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
     names = tuple(dict.fromkeys(s.card.name for s in shapes))
     found = evidence(replicas, names, catalog.measured)
-    factor = step_shift(found, replicas, names, coefficients, scenario.policy.confidence)
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
     physics = tuple(
-        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, coefficients, factor, scenario)
+        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, names, found, coefficients, scenario)
         for i, w in enumerate(scenario.workload)
     )
-    return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, factor, physics, excluded)
+    return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded)
 
 
-def curves_of(survey: Survey, w: int, rows: Ints, confidence: float | None = None) -> StepCurves:
+def curves_of(survey: Survey, w: int, rows: Ints, confidence: float | None = None, grid: Floats = GRID) -> StepCurves:
     """Full step curves of rows that share one output factor in a workload, at the scenario's confidence or another."""
     unique, back = np.unique(rows, return_inverse=True)
-    part = survey.replicas.take(unique).compact()
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
-    factor = survey.step_factor[unique] if confidence is None else _shift_at(survey, unique, confidence)
-    return step_curves(part, mix, survey.coefficients).scaled(factor).take(back)
+    confidence = confidence or survey.scenario.policy.confidence
+    return _curves(survey.replicas.take(unique), survey.evidence.take(unique), survey.names, mix, survey.coefficients, confidence, grid).take(back)
 
 
-def _shift_at(survey: Survey, rows: Ints, confidence: float) -> Floats:
-    """Step factors of rows at another confidence."""
-    found = Evidence(survey.evidence.tier[rows], survey.evidence.nearest[rows])
-    return step_shift(found, survey.replicas.take(rows), survey.names, survey.coefficients, confidence)
+def step_factor(survey: Survey, w: int, row: int, sequences: int) -> float:
+    """What predicted step times of a row are multiplied by with so many sequences, measurements and confidence together."""
+    one, found = survey.replicas.take(np.array([row])), survey.evidence.take(np.array([row]))
+    mix = survey.physics[w].mixes[float(survey.physics[w].factor[row])]
+    shift = step_shift(found, one, survey.names, survey.coefficients, survey.scenario.policy.confidence, mix, np.array([float(sequences)]))
+    return float(shift.step[0, 0])
+
+
+def _curves(replicas: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float, grid: Floats) -> StepCurves:
+    """Physics, pulled to measurements and to the confidence."""
+    shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
+    return step_curves(replicas.compact(), mix, coefficients, grid).scaled(shift.step, shift.prompt)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
@@ -235,7 +240,9 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
     return np.array(chosen_pp, dtype=np.int64), np.array(chosen, dtype=np.int64)
 
 
-def _physics(workload: Workload, factor: Floats, replicas: Replicas, coefficients: Coefficients, step_factor: Floats, scenario: Scenario) -> Physics:
+def _physics(
+    workload: Workload, factor: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients, scenario: Scenario
+) -> Physics:
     """Memory, slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
     memory = _no_memory(len(replicas))
@@ -245,7 +252,7 @@ def _physics(workload: Workload, factor: Floats, replicas: Replicas, coefficient
         part = replicas.take(rows).compact()
         for name, column in vars(memory_fit(part, mix, scenario.policy.gpu_memory_utilization)).items():
             getattr(memory, name)[rows] = column
-        coarse = step_curves(part, mix, coefficients, COARSE).scaled(step_factor[rows])
+        coarse = _curves(replicas.take(rows), found.take(rows), names, mix, coefficients, scenario.policy.confidence, COARSE)
         most[rows], allowed[rows] = saturation_bound(coarse, mix, limits(workload, f), np.minimum(memory.slots[rows], MAX_SEQUENCES))
     slots = np.where(factor > 0, np.minimum(memory.slots, MAX_SEQUENCES), 0)
     return Physics(mixes, factor, memory, slots, most, allowed)

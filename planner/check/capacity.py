@@ -97,7 +97,8 @@ def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:
     if e is None:
         return
     notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
-    notes.agree(e.step_time_factor, built.step_factor, where, "a step time factor of", STATED)
+    if built.serves and built.serves[0] in built.fits:
+        notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
     notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
 
 

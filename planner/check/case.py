@@ -14,11 +14,11 @@ from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import Gpu
 from planner.performance.capacity import Capacity, Limit, capacity, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
-from planner.performance.evidence import evidence, step_shift
+from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
-from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
+from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 
@@ -34,6 +34,7 @@ class Fit:
     curves: StepCurves
     memory: Memory
     max_num_seqs: int
+    step_factor: float  # at max_num_seqs
     single: float
     saturated: float
     qps_per_unit: float
@@ -51,7 +52,6 @@ class Built:
     served: Served
     gpu: Gpu
     tier: str
-    step_factor: float
     fits: Mapping[int, Fit]
     serves: tuple[int, ...]
 
@@ -156,9 +156,9 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
     assert served is not None
     replica = _replica(d, served, gpu)
-    tier, factor = _step_factor(replica, served, catalog, coefficients, scenario.policy.confidence)
-    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, scenario, coefficients, factor))}
-    return Built(served, gpu, TIERS[tier], float(factor[0]), fits, serves)
+    found = evidence(replica, (served.card.name,), catalog.measured)
+    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, found, scenario, coefficients))}
+    return Built(served, gpu, TIERS[int(found.tier[0])], fits, serves)
 
 
 def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
@@ -169,14 +169,8 @@ def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
     return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), one(d.tp), one(d.pp))
 
 
-def _step_factor(replica: Replicas, served: Served, catalog: Catalog, coefficients: Coefficients, confidence: float) -> tuple[int, Floats]:
-    """Evidence tier, and the factor on the step curve at the scenario's confidence."""
-    found = evidence(replica, (served.card.name,), catalog.measured)
-    return int(found.tier[0]), step_shift(found, replica, (served.card.name,), coefficients, confidence)
-
-
 def _fit(
-    d: Deployment, workload: Workload, served: Served, replica: Replicas, scenario: Scenario, coefficients: Coefficients, step_factor: Floats
+    d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients
 ) -> Fit | None:
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
     factor = served.output_factor or workload.output_factor
@@ -185,10 +179,12 @@ def _fit(
     mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
     memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization)
     seqs = min(d.max_num_seqs, int(memory.slots[0]), MAX_SEQUENCES)
-    curves = step_curves(replica, mix, coefficients).scaled(step_factor)
+    shift = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, GRID)
+    at = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, np.array([float(d.max_num_seqs)]))
+    curves = step_curves(replica, mix, coefficients).scaled(shift.step, shift.prompt)
     limits = limits_of(workload, factor)
     single, saturated, per_unit = _in_units(workload, capacity(curves, mix, limits, np.array([seqs], dtype=np.int64)))
-    return Fit(workload, factor, mix, limits, curves, memory, seqs, single, saturated, per_unit)
+    return Fit(workload, factor, mix, limits, curves, memory, seqs, float(at.step[0, 0]), single, saturated, per_unit)
 
 
 def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:

@@ -39,7 +39,6 @@ class Coefficients:
     errors: Mapping[str, Any]
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
-    corrections: Sequence[Mapping[str, Any]] = ()  # architecture, precision, gpu, engine, factor: mean residual of what was measured
     path: Path | None = None  # of the file it was read from; residuals.json stands beside it
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
@@ -82,7 +81,7 @@ class Coefficients:
         return found
 
     def quantile(self, tier: str, confidence: float) -> float:
-        """The same of one tier (or "corrected": measured and pulled to the measurements), never falling with confidence."""
+        """The same of one tier, never falling with confidence."""
         table = sorted((float(k), v) for k, v in self.step_quantiles[tier].items())
         rising = np.maximum.accumulate([v for _, v in table])
         return float(np.interp(confidence, [k for k, _ in table], rising))
@@ -102,7 +101,7 @@ def load_coefficients(path: Path) -> Coefficients:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"not a file of fitted coefficients: {error}", str(path)) from None
-    missing = [t for t in (*TIERS, UNSEEN, "corrected") if t not in found.step_quantiles]
+    missing = [t for t in (*TIERS, UNSEEN) if t not in found.step_quantiles]
     if missing:
         raise CatalogError(f"no step quantiles named '{missing[0]}'", str(path))
     return found

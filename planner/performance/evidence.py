@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
 from planner.performance.coefficients import TIERS, Coefficients
+from planner.performance.lengths import LengthMix
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.residual import LOADS, OTHER_TP, Residuals, between_loads, features, residuals_of
 
-__all__ = ["TIERS", "Evidence", "evidence", "step_shift"]
+__all__ = ["TIERS", "Evidence", "Shift", "evidence", "step_shift"]
+PROMPT_LOADS = 10.0  # log2: loads whose mean residual stands for that of prompts
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Evidence:
 
     tier: Ints
     nearest: Ints
+
+    def take(self, rows: Ints) -> Evidence:
+        """The rows of an index array."""
+        return Evidence(self.tier[rows], self.nearest[rows])
 
 
 def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration]) -> Evidence:
@@ -66,34 +73,48 @@ def _look_up(ours: Ints, theirs: Ints) -> NDArray[np.int64]:
     return np.where(keys[at] == mine, first[at], -1)
 
 
-def step_shift(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], coefficients: Coefficients, confidence: float) -> Floats:
-    """Factor on the step curves [P]: the one place where measurements and confidence enter (``StepCurves.scaled``).
+@dataclass(frozen=True)
+class Shift:
+    """Factors that pull curves to measurements and to a confidence: on the step [P, G] and on the cost of prompts [P]."""
 
-    Where this architecture, precision, GPU and engine were measured, the curve is first pulled to the measurements by their
-    mean residual. The quantile of the tier follows; for measured configurations it is that of the corrected prediction.
-    A GPU of a generation never tested takes the quantile of such generations whatever its tier, unless it was pulled: evidence
-    that is not in the fit did not move the curve.
+    step: Floats
+    prompt: Floats
+
+
+def step_shift(
+    found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], coefficients: Coefficients, confidence: float, mix: LengthMix, sequences: Floats
+) -> Shift:
+    """Factors on step curves over ``sequences`` [G]: the one place where measurements and confidence enter (``StepCurves.scaled``).
+
+    Where this architecture, precision, GPU and engine were measured, the curve is first pulled to the measurements by the kriged
+    residual of TPOT at these lengths, TP and number in flight; prompts by its mean over the loads. The quantile follows: of kriged
+    predictions where pulled (with another TP known only, that of such cases), else of the physics at the tier. A GPU of a generation
+    never tested takes the quantile of such generations whatever its tier, unless it was pulled: evidence that is not in the fit
+    did not move the curve.
     """
-    pulled = _corrections(replicas, architecture_names, coefficients)
-    near = (found.tier <= 1) & (pulled > 0)
+    residuals = residuals_of(coefficients)
+    near = _pulled(found, replicas, architecture_names, residuals)
     unseen = coefficients.unseen(replicas) & ~near
-    factor = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), confidence)
-    quantile = np.where(near & (found.tier == 0), coefficients.quantile("corrected", confidence), factor)
-    return np.where(near, pulled, 1.0) * quantile
+    quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), confidence)
+    step, prompt = np.repeat(quantile[:, None], len(sequences), axis=1), quantile.copy()
+    rows = np.flatnonzero(near)
+    if len(rows) and residuals.tpot:
+        tokens = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
+        known = residuals.tpot.at_loads(features(replicas.take(rows), architecture_names, *tokens))
+        sure = np.where(found.tier[rows] == 0, residuals.step_quantile(TIERS[0], confidence), residuals.step_quantile(OTHER_TP, confidence))
+        step[rows] = sure[:, None] * np.exp(between_loads(known, np.log2(sequences)))
+        prompt[rows] = sure * np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
+    return Shift(step, prompt)
 
 
-def _corrections(replicas: Replicas, names: tuple[str, ...], coefficients: Coefficients) -> Floats:
-    """The correction of each replica's architecture, precision, GPU and engine; 0 where there is none."""
-    rows = coefficients.corrections
-    indices = [
+def _pulled(found: Evidence, replicas: Replicas, names: tuple[str, ...], residuals: Residuals) -> NDArray[np.bool_]:
+    """Rows whose architecture, precision, GPU and engine took part in the process."""
+    indices: tuple[dict[str, int], ...] = (
         {name: i for i, name in enumerate(names)},
         {g.name: i for i, g in enumerate(replicas.gpus)},
-        {p: i for i, p in enumerate(PRECISIONS)},
         {e: i for i, e in enumerate(ENGINES)},
-    ]
-    keys = ("architecture", "gpu", "precision", "engine")
-    theirs = np.array([[index.get(row[key], -1) for index, key in zip(indices, keys, strict=True)] for row in rows], dtype=np.int64)
-    ours = np.stack((replicas.architecture, replicas.gpu, replicas.precision, replicas.engine), axis=1)
-    at = _look_up(ours, theirs.reshape(len(rows), 4))
-    factors = np.array([*(float(row["factor"]) for row in rows), 0.0])
-    return factors[at]
+        {p: i for i, p in enumerate(PRECISIONS)},
+    )
+    theirs = [[index.get(part, -2) for index, part in zip(indices, key, strict=True)] for key in residuals.groups]
+    ours = np.stack((replicas.architecture, replicas.gpu, replicas.engine, replicas.precision), axis=1)
+    return (found.tier <= 1) & (_look_up(ours, np.array(theirs, dtype=np.int64).reshape(len(theirs), 4)) >= 0)

@@ -41,7 +41,6 @@ CHECKPOINTS = {  # labels in the measurements that are no checkpoint's name
     "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B-Instruct",
     "zhipuai/GLM-5": "zai-org/GLM-5",
 }
-SHRINK = 0.5  # configurations of no residual that a measured correction is averaged with
 ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding has a hidden admission limit or a cold start
 
 # Start values, shrunken towards. Few effects on purpose: more of them fit better and predict unseen models worse.
@@ -358,7 +357,6 @@ class HeldOut:
 
     tpot: Floats
     ttft: Floats
-    corrected: Floats  # TPOT with the measured correction; nan unless another configuration of the group, with this TP, was left in
 
 
 def splits(rows: Rows, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None) -> Iterator[tuple[Ints, Ints]]:
@@ -380,31 +378,13 @@ def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats, also: NDArray[n
 
     A row whose vendor is measured in its own fold only would test nothing but the vendor, so it stays nan.
     """
-    tpot, ttft, corrected = (np.full(len(rows), np.nan) for _ in range(3))
-    sisters = np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
+    tpot, ttft = (np.full(len(rows), np.nan) for _ in range(2))
     for left, tested in splits(rows, folds, also):
         train, test = rows.take(left), rows.take(tested)
         x = fit(train, whole)
         predicted = predict(x, test)
         tpot[tested], ttft[tested] = test.tpot_s / predicted[1], test.ttft_s / predicted[0]
-        known = np.isin(sisters[tested], sisters[left])
-        found = corrections(train, x)
-        factor = np.array([found.get(g, (1.0, 0))[0] for g in test.group.tolist()])
-        corrected[tested] = np.where(known, tpot[tested] / factor, np.nan)
-    return HeldOut(tpot, ttft, corrected)
-
-
-def corrections(rows: Rows, x: Floats) -> dict[str, tuple[float, int]]:
-    """Group -> (factor on the step, configurations): the mean log residual over its configurations, shrunken to 0."""
-    residual = np.log(rows.tpot_s / predict(x, rows)[1])
-    means: dict[str, dict[str, list[float]]] = {}
-    for group, configuration, value in zip(rows.group.tolist(), rows.configuration.tolist(), residual.tolist(), strict=True):
-        means.setdefault(group, {}).setdefault(configuration, []).append(value)
-    found = {}
-    for group, by_configuration in sorted(means.items()):
-        values = [float(np.mean(v)) for v in by_configuration.values()]
-        found[group] = (float(np.exp(np.clip(sum(values) / (len(values) + SHRINK), -0.7, 0.7))), len(values))
-    return found
+    return HeldOut(tpot, ttft)
 
 
 def summary(ratio: Floats) -> dict[str, float]:
@@ -434,10 +414,9 @@ def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, 
 # ---- the whole run ----
 
 
-def to_coefficients(x: Floats, found: Mapping[str, tuple[float, int]], data: Mapping[str, str], errors: Mapping[str, Any]) -> Coefficients:
+def to_coefficients(x: Floats, data: Mapping[str, str], errors: Mapping[str, Any]) -> Coefficients:
     """The record that is stored, without quantiles. Closed-loop terms and the harness effect stay behind."""
     value = {name: float(np.exp(v)) for name, v in zip(LAYOUT.names, x, strict=True)}
-    names = ("architecture", "precision", "gpu", "engine")
     return Coefficients(
         source="fitted to closed-loop measurements: " + ", ".join(data),
         fitted=date.today().isoformat(),
@@ -450,7 +429,6 @@ def to_coefficients(x: Floats, found: Mapping[str, tuple[float, int]], data: Map
         errors=errors,
         step_quantiles={},
         generations_tested=(),
-        corrections=[{**dict(zip(names, group.split("|"), strict=True)), "factor": round(f, 4), "configurations": n} for group, (f, n) in found.items()],
     )
 
 
@@ -467,7 +445,7 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     for name, other in (("gpu", rows.gpu), ("generation", rows.generation)):
         tests[f"model_and_{name}"] = held_out(rows, rows.model, whole, other)
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    found = to_coefficients(whole, corrections(rows, whole), data, _errors(rows, whole, tests, refused))
+    found = to_coefficients(whole, data, _errors(rows, whole, tests, refused))
     tested = sorted(set(rows.generation[np.isfinite(tests["model_and_gpu"].tpot)].tolist()))
     return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested)
 
@@ -478,7 +456,6 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
     errors: dict[str, Any] = {"in_sample": {"tpot": summary(rows.tpot_s / tpot), "ttft_closed_loop": summary(rows.ttft_s / ttft)}}
     for name, test in tests.items():
         errors[f"leave_{name}_out"] = {"tpot": summary(test.tpot), "ttft_closed_loop": summary(test.ttft)}
-    errors["leave_configuration_out"]["tpot_corrected"] = summary(tests["configuration"].corrected)
     errors["leave_model_out"]["tpot_by_model"] = by_group(tests["model"].tpot, rows.model)
     errors["leave_gpu_out"]["tpot_by_gpu"] = by_group(tests["gpu"].tpot, rows.gpu)
     for name in GENERATION_TESTS:
@@ -490,10 +467,9 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
 
 
 def _quantiles(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
-    """Quantiles of each tier from the split that leaves out what the tier lacks; ``corrected`` is measured with its correction."""
+    """Quantiles of each tier from the split that leaves out what the tier lacks, by the physics alone."""
     tiers = [step_quantiles(tests[name].tpot, rows.configuration) for name in ("configuration", "group", "model", "model_and_gpu")]
-    corrected, unseen = step_quantiles(tests["configuration"].corrected, rows.configuration), _worst(rows, tests)
-    return {**dict(zip(TIERS, tiers, strict=True)), "corrected": corrected, UNSEEN: unseen}
+    return {**dict(zip(TIERS, tiers, strict=True)), UNSEEN: _worst(rows, tests)}
 
 
 def _by_generation(rows: Rows, test: HeldOut) -> dict[str, dict[str, float]]:
@@ -537,7 +513,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     cards = [read_card(path) for path in sorted(asked.models.glob("*.toml"))]
     found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
     for split, error in found.errors.items():
-        print(f"{split}: {error.get('tpot_corrected') or error.get('tpot') or error}", file=sys.stderr)
+        print(f"{split}: {error.get('tpot') or error}", file=sys.stderr)
     asked.output.write_text(json.dumps({k: v for k, v in vars(found).items() if k != "path"}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
     return 0
 

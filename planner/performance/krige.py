@@ -30,7 +30,7 @@ from planner.performance.fit import RANDOM_LENGTHS, Rows
 from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
-from planner.performance.residual import FILE, GROUPS, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
+from planner.performance.residual import FILE, GROUPS, OTHER_TP, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
 
 METRICS = ("tpot", "ttft", "tps")
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -98,7 +98,7 @@ def fit_terms(rows: Rows, coefficients: Coefficients) -> LoopTerms:
 
 def train(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats) -> Trained:
     """Terms and process on given physics ``x``."""
-    coefficients = physics.to_coefficients(x, {}, {}, {})
+    coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
     asked, missed = features(rows.replicas, names, rows.input_tokens, rows.output_tokens), residuals_in_logs(rows, coefficients, plain)
     unique, which = compact(asked)
@@ -184,7 +184,7 @@ def fit_kernel(metric: str, asked: Features, loads: Floats, missed: Floats, fold
 
 def fit_kernels(rows: Rows, names: Sequence[str], x: Floats) -> dict[str, Kernel]:
     """Kernels of TPOT and TTFT on the residuals of physics ``x``."""
-    coefficients = physics.to_coefficients(x, {}, {}, {})
+    coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
     missed, asked = residuals_in_logs(rows, coefficients, plain), features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
     folds = ((configurations(rows), 1.0), (rows.model, 0.5), (rows.gpu, 0.5))
@@ -218,6 +218,7 @@ def splits(rows: Rows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | N
     """What is left out together, by name."""
     return {
         "configuration": (physics._folds(configurations(rows)), None),
+        OTHER_TP: (physics._folds(tp_groups(rows), 25), None),
         "group": (physics._folds(rows.group, 25), None),
         "model": (rows.model, None),
         "gpu": (rows.gpu, None),
@@ -230,6 +231,19 @@ def with_sisters(rows: Rows) -> NDArray[np.bool_]:
     """Rows whose model, precision, GPU and engine were measured in another configuration too."""
     keys = configurations(rows)
     count = Counter(group for group, _ in set(zip(rows.group.tolist(), keys.tolist(), strict=True)))
+    return np.array([count[g] > 1 for g in rows.group.tolist()])
+
+
+def tp_groups(rows: Rows) -> NDArray[np.str_]:
+    """Model, precision, GPU, engine and TP of each row."""
+    return np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
+
+
+def with_other_tp(rows: Rows) -> NDArray[np.bool_]:
+    """Rows whose model, precision, GPU and engine stay known with another TP while their own fold of ``tp_groups`` is left out."""
+    fold = splits(rows)[OTHER_TP][0]
+    left_in = {(g, f) for g, f in zip(rows.group.tolist(), fold.tolist(), strict=True)}
+    count = Counter(g for g, _ in left_in)
     return np.array([count[g] > 1 for g in rows.group.tolist()])
 
 
@@ -252,7 +266,8 @@ def band_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str,
         tiers = [quantiles(r, keys) for r in (sisters, ratio["group"], ratio["model"], ratio["model_and_gpu"])]
         by_generation = [quantiles(np.where(rows.generation == g, ratio["generation"], np.nan), keys) for g in sorted(set(rows.generation.tolist()))]
         worst = {str(q): (max if q >= 0.5 else min)(table[str(q)] for table in by_generation) for q in SHARES}
-        found[metric] = {**dict(zip(TIERS, tiers, strict=True)), UNSEEN: worst}
+        other = quantiles(np.where(with_other_tp(rows), ratio[OTHER_TP], np.nan), keys)
+        found[metric] = {**dict(zip(TIERS, tiers, strict=True)), OTHER_TP: other, UNSEEN: worst}
     return found
 
 

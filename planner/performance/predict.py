@@ -29,7 +29,7 @@ from planner.performance.loop import (
     usable,
 )  # fmt: skip
 from planner.performance.replicas import Floats, Ints, Replicas
-from planner.performance.residual import LOADS, Features, Residual, Residuals, features, residuals_of
+from planner.performance.residual import Features, Residual, Residuals, between_loads, features, residuals_of
 from planner.performance.step import all_reduce, decode_flops, layer_overhead, weight_time
 
 TERMS = ("weights", "kv", "compute", "all_reduce", "overhead", "prefill")
@@ -155,11 +155,7 @@ def _correction(process: Residual | None, asked: Features, load: Floats) -> Floa
     """exp of the residual, straight between the loads at which it is known."""
     if process is None:
         return np.ones_like(load)
-    known = process.at_loads(asked)
-    at = np.clip(load / (LOADS[1] - LOADS[0]), 0, len(LOADS) - 1.000001)
-    low = at.astype(np.int64)
-    left, right = np.take_along_axis(known, low, axis=1), np.take_along_axis(known, low + 1, axis=1)
-    found: Floats = np.exp(left + (at - low) * (right - left))
+    found: Floats = np.exp(between_loads(process.at_loads(asked), load))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ FILE = "residuals.json"
 # What two configurations may share; each has its own variance. See ``group_keys``.
 GROUPS = ("engine+generation", "engine+gpu", "model", "model+engine", "model+generation+engine+precision", "model+gpu+engine+precision")
 LOADS: Floats = np.arange(0, 14.5, 0.5)  # log2 concurrency at which corrections are worked out
+OTHER_TP = "other_tp"  # quantiles where only another TP of the same architecture, precision, GPU and engine was measured
 MOST = 0.7  # corrections beyond a factor of two are cut off
 BLOCK = 2048
 
@@ -78,6 +79,16 @@ class Residuals:
         """Kernels of TPOT and TTFT."""
         return {name: process.kernel for name, process in (("tpot", self.tpot), ("ttft", self.ttft)) if process}
 
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Architecture, GPU, engine and precision of all that took part."""
+        return tuple(tuple(key.split("|")) for key in dict.fromkeys(self.tpot.trained.keys[-1])) if self.tpot else ()
+
+    def step_quantile(self, level: str, confidence: float) -> float:
+        """Measured/kriged TPOT that is not exceeded with this confidence, out of fold; never falls with the confidence."""
+        shares = sorted((float(k), v) for k, v in self.quantiles["tpot"][level].items())
+        return float(np.interp(confidence, [k for k, _ in shares], np.maximum.accumulate([v for _, v in shares])))
+
 
 # Without the file: start values of the fit and no correction.
 PLAIN = Residuals(LoopTerms(dict.fromkeys(ENGINES, 5.0), dict.fromkeys(ENGINES, 0.05), 1.0, 1.0), None, None, {})
@@ -124,6 +135,15 @@ def kernel_rows(kernel: Kernel, shared: Sequence[tuple[Ints, Ints]], asked: Floa
 def load_kernel(kernel: Kernel, a: Floats, b: Floats) -> Floats:
     """The part of the kernel that two loads (log2) share, [A, B]."""
     found: Floats = np.exp(-0.5 * ((a[:, None] - b[None, :]) / kernel.load) ** 2)
+    return found
+
+
+def between_loads(known: Floats, loads: Floats) -> Floats:
+    """Corrections [P, LOADS] at other loads (log2; [G] for all rows or [P, G]), straight between those at which they are known."""
+    at = np.clip(np.broadcast_to(loads, (len(known), loads.shape[-1])) / (LOADS[1] - LOADS[0]), 0, len(LOADS) - 1.000001)
+    low = at.astype(np.int64)
+    left, right = np.take_along_axis(known, low, axis=1), np.take_along_axis(known, low + 1, axis=1)
+    found: Floats = left + (at - low) * (right - left)
     return found
 
 

@@ -39,10 +39,13 @@ class StepCurves:
         """The rows chosen by an index array, a mask or a slice."""
         return StepCurves(self.n, self.step_s[index], self.prefill_s_per_token[index], self.overhead_s[index], self.floor_s[index])
 
-    def scaled(self, factor: Floats) -> StepCurves:
-        """Step and prompt cost times a factor per row: the one place where measurements and confidence enter."""
-        step = np.maximum(self.step_s * factor[:, None], self.floor_s)
-        return StepCurves(self.n, step, self.prefill_s_per_token * np.maximum(factor, PREFILL_FLOOR), self.overhead_s, self.floor_s)
+    def scaled(self, step: Floats, prompt: Floats | None = None) -> StepCurves:
+        """Step and prompt cost times factors per row [P], those on the step also by sequences [P, G]: the one place where
+        measurements and confidence enter. The step never falls with more sequences, nor below its floor."""
+        by_load = step if step.ndim == 2 else step[:, None]
+        slower = np.maximum.accumulate(np.maximum(self.step_s * by_load, self.floor_s), axis=1)
+        prompts = self.prefill_s_per_token * np.maximum(step if prompt is None else prompt, PREFILL_FLOOR)
+        return StepCurves(self.n, slower, prompts, self.overhead_s, self.floor_s)
 
 
 def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, grid: Floats = GRID) -> StepCurves:

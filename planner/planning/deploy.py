@@ -10,7 +10,7 @@ import numpy as np
 from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible
 from planner.candidates.pooling import pool_capacity
-from planner.candidates.survey import Survey, curves_of, limits
+from planner.candidates.survey import Survey, curves_of, limits, step_factor
 from planner.catalog.records import Offer
 from planner.emit.engine import Memory, context_to_serve, serve_command
 from planner.performance.capacity import Capacity, capacity, service
@@ -183,7 +183,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
         capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
-        step_time_factor=float(survey.step_factor[chosen.row]),
+        step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
     )
 
 

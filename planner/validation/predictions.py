@@ -19,7 +19,7 @@ from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
-from planner.performance.step import MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, POISSON, SLA, Mapped, harness, has_fixed_lengths, map_point
@@ -144,7 +144,6 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
     known = evidence(part, task.names, task.catalog.measured)
-    shift = step_shift(known, part, task.names, task.coefficients, EXPECTED)
     shapes_of: dict[int, list[Answer]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     groups: dict[tuple[float, float, bool], list[int]] = {}
     for j, i in enumerate(rows.tolist()):
@@ -153,8 +152,9 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
     for (isl, osl, fixed), members in groups.items():
         here = np.array(members, dtype=np.int64)
         mix = lognormal_mix(isl, osl, 0.0 if fixed else DEFAULT_INPUT_CV, 0.0 if fixed else DEFAULT_OUTPUT_CV)
-        sub = part.take(here).compact()
-        curves = step_curves(sub, mix, task.coefficients).scaled(shift[here])
+        sub = part.take(here)
+        shift = step_shift(known.take(here), sub, task.names, task.coefficients, EXPECTED, mix, GRID)
+        curves = step_curves(sub.compact(), mix, task.coefficients).scaled(shift.step, shift.prompt)
         seqs = np.minimum(memory_fit(sub, mix).slots, default_max_num_seqs(sub))
         found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
         for j, answer in zip(here.tolist(), found, strict=True):
