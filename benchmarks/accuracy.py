@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 from numpy.typing import NDArray
+from replay import replay
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -32,17 +33,15 @@ from planner.catalog.load import load_catalog
 from planner.catalog.records import Gpu
 from planner.performance import fit as physics
 from planner.performance import krige
-from planner.performance.capacity import service
-from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.capacity import SHARES, service
+from planner.performance.coefficients import TIERS, Coefficients
 from planner.performance.fit import Rows
 from planner.performance.lengths import lognormal_mix
-from planner.performance.predict import saturated_tps
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.residual import load_residuals
-from planner.performance.step import GRID, StepCurves
-from planner.validation.labels import labels_of
-from planner.validation.mapping import map_point
+from planner.performance.step import GRID, StepCurves, step_curves
 from planner.validation.points import read_points
+from planner.validation.predictions import predict_points
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -55,6 +54,10 @@ TIER_SPLITS = dict(zip(TIERS, ("configuration", "group", "model", "model_and_gpu
 APART = 0.1  # pairs of GPUs nearer than this are a draw
 METRIC_NAMES = {"tpot": "TPOT", "ttft": "TTFT", "tps": "tokens/s"}
 RUN_REQUESTS, STEADY = 500, 4.0  # the Poisson runs hold about 500 requests; a run is steady if it lasts 4 times E2E
+# vLLM's defaults on A100 (github:vllm-project/vllm vllm/engine/arg_utils.py, get_batch_defaults).
+A100_SLOTS, A100_TOKENS = 256, 2048
+SEEDS = 21  # replays of a run
+METRICS = ("ttft", "tpot", "e2e")
 
 
 # ---- what was left out ----
@@ -136,16 +139,20 @@ def poisson_runs(path: Path) -> list[list[dict[str, str]]]:
 
 
 def known_curve(rows: Sequence[Mapping[str, str]], replicas: Replicas, coefficients: Coefficients) -> StepCurves:
-    """The measured TPOT over the sequences decoding as a step curve. TTFT at the lowest rate, less one and a half steps and the
-    engine's overhead, is what a prompt costs."""
+    """The measured TPOT, less the share of prompts, over the sequences decoding as a step curve: straight between the runs, and below
+    the lowest rate, where nothing was measured, in the shape of the physics. TTFT at the lowest rate, less one and a half steps and
+    the engine's overhead, is what a prompt costs."""
     isl, osl = float(rows[0]["isl"]), float(rows[0]["osl"])
     tpot = np.array([float(r["tpot_ms_p50"]) / 1000 for r in rows])
     rate = np.array([float(r["request_rate"]) if steady(r) else float(r["request_rate_achieved"]) for r in rows])
-    curve = np.interp(GRID, np.maximum.accumulate(rate * tpot * osl), np.maximum.accumulate(tpot))
     overhead = float(coefficients.rows(replicas)["request_s"][0, 0])
-    per_token = max(float(rows[0]["ttft_ms_p50"]) / 1000 - overhead - 1.5 * curve[0], 0.005) / isl
-    step = np.maximum.accumulate(np.maximum(curve - per_token * isl / osl * GRID, 1e-4))
-    return StepCurves(GRID, step[None, :], np.array([per_token]), np.array([overhead]), np.zeros((1, len(GRID))))
+    per_token = max(float(rows[0]["ttft_ms_p50"]) / 1000 - overhead - 1.5 * tpot[0], 0.005) / isl
+    decoding = rate * tpot * osl
+    known = np.maximum.accumulate(np.maximum(tpot - per_token * isl / osl * decoding, 1e-4))
+    physical = step_curves(replicas, lognormal_mix(isl, osl, 0, 0), coefficients).step_s[0]
+    below = physical * known[0] / np.interp(decoding[0], GRID, physical)
+    step = np.where(decoding[0] > GRID, below, np.interp(GRID, np.maximum.accumulate(decoding), known))
+    return StepCurves(GRID, step[None, :], np.array([per_token]), np.array([overhead]), np.zeros((1, len(GRID))), A100_TOKENS)
 
 
 def steady(row: Mapping[str, str]) -> bool:
@@ -154,10 +161,11 @@ def steady(row: Mapping[str, str]) -> bool:
 
 
 def poisson(path: Path, cards: Sequence[Any], gpus: Sequence[Gpu], coefficients: Coefficients) -> dict[str, Any]:
-    """Median absolute errors of percentiles at the steady rates."""
+    """Median absolute errors of percentiles at the steady rates: of the formulas, which describe a run without end, and of replays
+    of the run as it was (median of several seeds), which are also held against the runs that are not steady."""
     card_of = {c.id: card for card in cards for c in card.checkpoint}
     card_of |= {c.id.replace("meta-llama/", "meta-llama/Meta-"): card for card in cards for c in card.checkpoint}
-    errors, points, missing = defaultdict(list), 0, Counter()
+    errors, points, missing = {name: defaultdict(list) for name in ("median", "replay", "replay_not_steady")}, Counter(), Counter()
     for rows in poisson_runs(path):
         card, gpu = card_of.get(rows[0]["model"]), next((i for i, g in enumerate(gpus) if g.name == rows[0]["gpu"]), None)
         if card is None or gpu is None:
@@ -166,35 +174,41 @@ def poisson(path: Path, cards: Sequence[Any], gpus: Sequence[Gpu], coefficients:
         precision = PRECISIONS.index({"float16": "bf16"}.get(rows[0]["precision"], rows[0]["precision"]))
         a, g, p, e, tp = (np.array([v]) for v in (0, gpu, precision, ENGINES.index("vllm"), int(float(rows[0]["tp"]))))
         replicas = Replicas((card.architecture,), tuple(gpus), a, g, p, e, tp, np.ones(1, dtype=np.int64))
-        curves, mix = known_curve(rows, replicas, coefficients), lognormal_mix(float(rows[0]["isl"]), float(rows[0]["osl"]), 0, 0)
-        for row in filter(steady, rows):
-            found = service(curves, mix, np.array([float(row["request_rate"])]), np.array([256]))
-            points += 1
-            for metric, values in (("ttft", found.ttft_s), ("tpot", found.tpot_s), ("e2e", found.e2e_s)):
-                for share in ("p50", "p90", "p99"):
-                    if row[f"{metric}_ms_{share}"]:
-                        errors[f"{metric}_{share}"].append(abs(1000 * float(values[share][0]) / float(row[f"{metric}_ms_{share}"]) - 1))
-    return {"points": points, "median": {name: round(float(np.median(v)), 4) for name, v in errors.items()}, "not_mapped": dict(missing)}
+        curves, isl, osl = known_curve(rows, replicas, coefficients), int(float(rows[0]["isl"])), int(float(rows[0]["osl"]))
+        for row in rows:
+            rate, is_steady = float(row["request_rate"]), steady(row)
+            points["steady" if is_steady else "not_steady"] += 1
+            runs = [replay(curves, isl, osl, rate, A100_SLOTS, RUN_REQUESTS, seed) for seed in range(SEEDS)]
+            replayed = {f"{m}_{name}": float(np.median([np.quantile(run[m], q) for run in runs])) for m in METRICS for name, q in SHARES.items()}
+            add_errors(errors["replay" if is_steady else "replay_not_steady"], replayed, row)
+            if is_steady:
+                found = service(curves, lognormal_mix(isl, osl, 0, 0), np.array([rate]), np.array([A100_SLOTS]))
+                add_errors(errors["median"], {f"{m}_{name}": float(getattr(found, f"{m}_s")[name][0]) for m in METRICS for name in SHARES}, row)
+    medians = {kind: {name: round(float(np.median(v)), 4) for name, v in of.items()} for kind, of in errors.items()}
+    return {"points": dict(points), **medians, "not_mapped": dict(missing)}
 
 
-def saturation(path: Path, coefficients: Coefficients) -> dict[str, Any]:
-    """Saturated tokens/s of bursts on A100, a GPU that took no part in the fit: all rows, and the best engine and options of each setup."""
-    catalog = load_catalog(())
-    labels, rows, mapped = labels_of(catalog), [], []
-    for point in read_points(path):
-        found = map_point(point, labels)
-        if point.load.startswith("burst") and point.gpu.startswith("A100") and not isinstance(found, str):
-            rows.append(point)
-            mapped.append(found[0])
-    columns = [np.array([getattr(m, name) for m in mapped]) for name in ("card", "gpu", "precision", "engine", "tp", "pp")]
-    replicas = Replicas(tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values()), *columns)
-    tps = saturated_tps(replicas, np.array([p.isl for p in rows]), np.array([p.osl for p in rows]), coefficients)
-    truth = np.array([p.measured["output_tps_total"] for p in rows])
-    best: dict[tuple[Any, ...], int] = {}
-    for i, p in enumerate(rows):
+def add_errors(errors: Mapping[str, list[float]], predicted: Mapping[str, float], row: Mapping[str, str]) -> None:
+    """Absolute errors of the percentiles (seconds, as metric_share) that the row gives."""
+    for name, seconds in predicted.items():
+        metric, share = name.split("_")
+        if row.get(f"{metric}_ms_{share}"):
+            errors[name].append(abs(1000 * seconds / float(row[f"{metric}_ms_{share}"]) - 1))
+
+
+def saturation(path: Path) -> dict[str, Any]:
+    """Tokens/s of bursts on A100, a GPU that took no part in the fit, as `plan validate` has them: all rows, and the best engine and
+    options of each setup."""
+    points = [p for p in read_points(path) if p.load.startswith("burst") and p.gpu.startswith("A100")]
+    answers = predict_points(points, load_catalog(()), confidence=0.5)
+    pairs = [(p, a.predicted["output_tps"] / p.measured["output_tps_total"]) for p, a in zip(points, answers, strict=True) if a.predicted]
+    best: dict[tuple[Any, ...], tuple[Any, float]] = {}
+    for p, ratio in pairs:
         setup = (p.model, p.tp, round(p.isl, -2))
-        best[setup] = i if setup not in best or truth[i] > truth[best[setup]] else best[setup]
-    return {"rows": physics.summary(truth / tps), "best_of_each_setup": physics.summary((truth / tps)[list(best.values())])}
+        if setup not in best or p.measured["output_tps_total"] > best[setup][0].measured["output_tps_total"]:
+            best[setup] = (p, ratio)
+    ratios = {"rows": pairs, "best_of_each_setup": list(best.values())}
+    return {"not_predicted": len(points) - len(pairs), **{name: physics.summary(np.array([1 / r for _, r in of])) for name, of in ratios.items()}}
 
 
 # ---- the run ----
@@ -244,7 +258,7 @@ def main() -> None:
         found["ranking"] = ranking(rows, tests["configuration"].tps)
     if asked.validation:
         found["poisson"] = poisson(asked.validation, cards, gpus, physics.to_coefficients(whole, {}, {}))
-        found["a100_saturation"] = saturation(asked.validation, load_coefficients(ROOT / "catalogs" / "coefficients.json"))
+        found["a100_saturation"] = saturation(asked.validation)
     show(found, Console(width=160))
     asked.output.parent.mkdir(exist_ok=True)
     asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planner.catalog.catalog import Catalog
     from planner.catalog.load import load_catalog
+    from planner.economics.ownership import HourlyCost, OwnedGpu, break_even_utilization, hourly_cost, job_cost
     from planner.plan import Plan
     from planner.planning.infeasible import Infeasible
     from planner.planning.solve import solve
     from planner.scenario.records import Scenario
 
-__all__ = ["Catalog", "Infeasible", "Plan", "Scenario", "load_catalog", "solve"]
+__all__ = ["Catalog", "HourlyCost", "Infeasible", "OwnedGpu", "Plan", "Scenario", "break_even_utilization", "hourly_cost", "job_cost", "load_catalog", "solve"]
 
 _HOMES = {
     "Catalog": "planner.catalog.catalog",
+    "HourlyCost": "planner.economics.ownership",
     "Infeasible": "planner.planning.infeasible",
+    "OwnedGpu": "planner.economics.ownership",
     "Plan": "planner.plan",
     "Scenario": "planner.scenario.records",
+    "break_even_utilization": "planner.economics.ownership",
+    "hourly_cost": "planner.economics.ownership",
+    "job_cost": "planner.economics.ownership",
     "load_catalog": "planner.catalog.load",
     "solve": "planner.planning.solve",
 }

@@ -83,6 +83,7 @@ class PlanEvidence(Part):
     as_of: str
     confidence: float
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
+    replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5
     step_time_factor: float  # predicted step times were multiplied by this
     note: str = ""
 
@@ -92,6 +93,12 @@ class HostedOn(Part):
 
     purchase: int
     replicas: int
+
+
+def layout_words(tp: int, pp: int, dp: int, ep: int) -> str:
+    """TP4; TP8 EP8 with whole experts; DP8 EP8 where every GPU has the whole attention; stages of PP behind a cross."""
+    attention = [f"TP{tp // dp}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
+    return " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "")
 
 
 class Deployment(Part):
@@ -106,9 +113,13 @@ class Deployment(Part):
     gpu: str
     tp: int
     pp: int
+    dp: int = 1  # groups of attention data parallel among the tp GPUs
+    ep: int = 1  # GPUs that whole experts are spread over; 1 = every expert is split by TP
+    kv_cache_dtype: Literal["fp8", "16-bit"] = "16-bit"
     replicas: int
     gpus: int
     max_num_seqs: int
+    max_num_batched_tokens: int | None = None  # prompt and answer tokens of one step; None: not known
     capacity_qps_per_replica: float
     capacity_in_flight_per_replica: float | None = None
     qps: float
@@ -123,6 +134,11 @@ class Deployment(Part):
     memory_gib: MemoryGib | None = None
     evidence: PlanEvidence | None = None
     binding_limit: str = ""
+
+    @property
+    def layout(self) -> str:
+        """How one replica lies on its GPUs, in words."""
+        return layout_words(self.tp, self.pp, self.dp, self.ep)
 
     def flat(self) -> dict[str, Any]:
         """One flat row; parts become columns such as quality_score."""
@@ -170,6 +186,7 @@ class Predicted(Part):
 
     ttft_ms: Distribution
     tpot_ms: Distribution
+    itl_ms: Distribution | None = None  # over all tokens: how long each came after the one before
     e2e_ms: Distribution
 
 
@@ -179,7 +196,8 @@ class PlanWorkload(Part):
     name: str
     demand: PlanDemand
     qps: float
-    concurrency: float | None
+    concurrency: float | None  # in flight in mean traffic, at the E2E of peaks
+    burst_factor: float = 1.0  # peak over mean traffic; the predicted service is that of peaks
     input_tokens: float | None = None
     output_tokens: float | None = None
     slo: tuple[SloLimit, ...] = ()
@@ -208,8 +226,15 @@ class Brief(Part):
     gpu: str
     tp: int
     pp: int
+    dp: int = 1
+    ep: int = 1
     replicas: int
     gpus: int
+
+    @property
+    def layout(self) -> str:
+        """How one replica lies on its GPUs, in words."""
+        return layout_words(self.tp, self.pp, self.dp, self.ep)
 
 
 class Alternative(Part):

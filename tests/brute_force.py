@@ -144,6 +144,7 @@ class Placement:
     def _cost(self, replicas: Replicas) -> float:
         offers = self.problem.offers
         most = [sum(-(-g // offers[o].gpus) for g, hosts in replicas if o in hosts) for o in range(len(offers))]
+        most = [m if o.available is None else min(m, o.available) for m, o in zip(most, offers, strict=True)]
         if np.prod([m + 1.0 for m in most]) > 2_000:
             raise TooLarge
         held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*(range(m + 1) for m in most)))
@@ -154,7 +155,7 @@ class Placement:
         gpus: dict[str, int] = {}
         for offer, count in zip(offers, held, strict=True):
             gpus[offer.gpu] = gpus.get(offer.gpu, 0) + offer.gpus * count
-        places = {offer.location for offer, count in zip(offers, held, strict=True) if count}
+        places = {offer.location for offer, count in zip(offers, held, strict=True) if count and offer.location}
         return (
             all(gpus.get(g, 0) <= most for g, most in rules.quota.items())
             and (rules.max_gpus is None or sum(gpus.values()) <= rules.max_gpus)

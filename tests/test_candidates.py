@@ -17,7 +17,7 @@ from planner.candidates import columns
 from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
-from planner.candidates.survey import survey
+from planner.candidates.survey import memory_of, survey
 from planner.planning.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -121,11 +121,11 @@ def test_only_what_kernels_memory_and_shapes_allow_is_surveyed() -> None:
         gpu, shape = r.gpus[int(r.gpu[row])], found.shapes[int(found.shape[row])]
         a, tp = shape.card.architecture, int(r.tp[row])
         assert shape.precision in gpu.precisions
-        assert a.attention_heads % tp == 0
+        assert a.attention_heads % (tp // int(r.dp[row])) == 0
         assert tp <= max(o.max_tp for o in found.offers if o.gpu == gpu.name)
-        if shape.fp8_block and a.expert_intermediate_size:
+        if shape.fp8_block and a.expert_intermediate_size and r.ep[row] == 1:
             assert a.expert_intermediate_size % (tp * shape.fp8_block) == 0
-        assert not found.physics[0].slots[row] or found.physics[0].memory.weights[row] < gpu.memory_gib
+        assert not found.physics[0].slots[row] or memory_of(found, 0, np.array([row]), 2048).weights[0] < gpu.memory_gib
     for reason in ("memory", "no kernels for the precision", "does not split by TP", "no node that wide", "GPU not on offer"):
         assert found.excluded[reason] > 0, reason
 

@@ -257,7 +257,8 @@ def row_of(catalog: Catalog, table: str, **changed: object) -> str:
     """A row of the shipped prices or GPUs with cells changed."""
     record = catalog.offers[0] if table == "prices.csv" else next(iter(catalog.gpus.values()))
     cells = {**record.model_dump(mode="json"), **changed}
-    text = ['"' + (" ".join(v) if isinstance(v, (list, tuple)) else "" if v is None else str(v)).replace('"', '""') + '"' for v in cells.values()]
+    values = [cells[name] for name in header_of(table).split(",")]
+    text = ['"' + (" ".join(v) if isinstance(v, (list, tuple)) else "" if v is None else str(v)).replace('"', '""') + '"' for v in values]
     return header_of(table) + "\n" + ",".join(text) + "\n"
 
 

@@ -25,6 +25,8 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "random": {"workload": [{"qps": 60, "min_quality": 0.7}], "policy": {"router": "random"}},
     "thinking": {"workload": [{"qps": 2, "models": ["Qwen/Qwen3-4B-Thinking-2507"], "slo": {"e2e_p95": "300s", "ttft_p95": "200s"}, "output_factor": 8}]},
     "shared": {"workload": [{"name": f"tenant {i}", "qps": 1, "min_quality": 0.6, "output_tokens": 100 * (i + 1)} for i in range(3)]},
+    "gaps": {"workload": [{"qps": 20, "min_quality": 0.6, "slo": {"itl_p99": "30ms"}, "burst_factor": 1.5, "prefix_cache_hit": 0.3}]},
+    "whole prompts": {"workload": [{"concurrency": 100, "min_quality": 0.6, "burst_factor": 2}], "policy": {"chunked_prefill": False}},
     "two": {
         "workload": [
             {"name": "chat", "qps": 30, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"]},
@@ -96,6 +98,8 @@ ONE_NUMBER: list[tuple[str, str, tuple[str | int, ...], Any]] = [
     ("capacity", "in flight", ("deployments", 0, "capacity_in_flight_per_replica"), more),
     ("slo", "one", ("workloads", 0, "predicted", "ttft_ms", "p95"), more),
     ("slo", "two", ("workloads", 1, "predicted", "e2e_ms", "mean"), more),
+    ("slo", "gaps", ("workloads", 0, "predicted", "itl_ms", "p99"), more),
+    ("slo", "gaps", ("workloads", 0, "predicted", "itl_ms"), None),
     ("quality", "one", ("deployments", 0, "quality", "score"), more),
     ("quality", "one", ("deployments", 0, "quality", "margin"), more),
     ("quality", "one", ("deployments", 0, "quality", "self_reported"), lambda v: not v),
@@ -134,6 +138,13 @@ def test_one_changed_number_is_caught_by_its_family(family: str, question: str, 
     if path[0] == "scenario":  # a plan carries its scenario as JSON, with lists
         plan = plan.model_copy(update={"scenario": {**plan.scenario, "workload": tuple(plan.scenario["workload"])}})
     assert families(changed(plan, *path, to=to)) == {family}
+
+
+def test_the_size_of_a_step_is_checked_by_what_follows_from_it() -> None:
+    for question in ("gaps", "whole prompts"):
+        plan = planned(question)
+        assert {"memory", "capacity"} <= families(changed(plan, "deployments", 0, "max_num_batched_tokens", to=lambda n: 2 * n))
+    assert "memory" in families(changed(planned("whole prompts"), "deployments", 0, "max_num_batched_tokens", to=1024))
 
 
 def test_a_quota_is_checked_for_its_gpu() -> None:

@@ -127,6 +127,24 @@ def test_percentile_moves_the_limits_given_or_the_defaults() -> None:
     assert slo_of(ttft="1s", percentile="99.9") == {"ttft_p99.9": 1.0, "tpot_p95": 0.05}
 
 
+def test_tokens_per_second_of_a_user_are_tpot_said_the_other_way(tmp_path: Path) -> None:
+    """At least 20 tokens/s for 95 % of the requests is at most 50 ms per token for as many."""
+    assert slo_of(slo=["tps_user_p95=20"]) == slo_of(tps_user="20/s") == slo_of(tpot="50ms")
+    assert slo_of(tps_user="40", percentile="99") == {"ttft_p95": 2.0, "tpot_p99": 0.025}
+    file = written(tmp_path, WORKLOAD + 'slo = { tps_user_p95 = 20, itl_p99 = "80ms" }\n')
+    asked = ask({}, {}, file).scenario
+    assert asked.workload[0].slo == {"ttft_p95": 2.0, "tpot_p95": 0.05, "itl_p99": 0.08}
+    assert ask({"tpot": "30ms"}, {}, file).scenario.workload[0].slo["tpot_p95"] == 0.03
+    assert ask(flags_of(to_flags(asked))).scenario == asked
+    assert ask({}, {"PLANNER_SLO": "tps_user_p99=10"}, written(tmp_path, WORKLOAD)).scenario.workload[0].slo == {"ttft_p95": 2.0, "tpot_p99": 0.1}
+
+
+def test_what_is_on_by_default_takes_true_or_false() -> None:
+    assert ask({"qps": "1"}).scenario.policy.chunked_prefill
+    assert not ask({"qps": "1", "chunked_prefill": "false"}).scenario.policy.chunked_prefill
+    assert not ask({"qps": "1"}, {"PLANNER_CHUNKED_PREFILL": "false"}).scenario.policy.chunked_prefill
+
+
 # ---- units
 
 
@@ -169,7 +187,7 @@ SECONDS = st.floats(1e-4, 1e5).map(format_duration)
 SHARE = st.floats(0, 1)
 MANY = st.lists(NAMES, max_size=3).map(tuple)
 LIMITS = st.dictionaries(
-    st.sampled_from([f"{m}_p{p}" for m in ("ttft", "tpot", "e2e") for p in ("50", "95", "99", "99.9")]), SECONDS | st.just("none"), max_size=4
+    st.sampled_from([f"{m}_p{p}" for m in ("ttft", "tpot", "itl", "e2e") for p in ("50", "95", "99", "99.9")]), SECONDS | st.just("none"), max_size=4
 )
 
 
@@ -192,6 +210,8 @@ ASKED = tables(
     output_cv=st.floats(0, 3),
     slo=LIMITS,
     output_factor=st.floats(1, 1000),
+    burst_factor=st.floats(1, 1000),
+    prefix_cache_hit=st.floats(0, 0.99),
     models=MANY,
 )
 SUPPLY = tables(
@@ -211,6 +231,7 @@ POLICY = tables(
     budget=maybe(st.floats(0.01, 1e8).map(lambda v: f"{exact(v)}/h")),
     engines=st.lists(st.sampled_from(["vllm", "sglang", "trtllm"]), unique=True).map(tuple),
     router=st.sampled_from(["least_loaded", "random"]),
+    chunked_prefill=st.booleans(),
 )
 SOLVER = tables(gap=st.floats(0, 0.5), time_limit=SECONDS, seed=st.integers(0, 2**31 - 1))
 
@@ -291,7 +312,13 @@ BAD_FLAGS = [
     ("percentile", "100", "--percentile: '100' is not a percentile from 50 to 99.9"),
     ("percentile", "0.95", "--percentile: '0.95' is not a percentile from 50 to 99.9"),
     ("slo", ["ttft_p99"], "--slo: 'ttft_p99' is not NAME=VALUE"),
-    ("slo", ["tft_p99=1s"], "--slo: 'tft_p99' is no limit; write one of ttft, tpot, e2e"),
+    ("slo", ["tft_p99=1s"], "--slo: 'tft_p99' is no limit; write one of ttft, tpot, itl, e2e, tps_user"),
+    ("slo", ["tps_user_p95=fast"], "--slo: 'fast' is not tokens per second; write 20 or 20/s"),
+    ("slo", ["tps_user_p95=20", "tpot_p95=50ms"], "--slo: 'tpot_p95' stands twice: tokens/s per user and TPOT are one limit"),
+    ("tps_user", "50ms", "--tps-user: '50ms' is not tokens per second; write 20 or 20/s"),
+    ("burst_factor", "0.5", "--burst-factor: '0.5' must be greater than or equal to 1"),
+    ("prefix_cache_hit", "1", "--prefix-cache-hit: '1' must be less than or equal to 0.99"),
+    ("chunked_prefill", "perhaps", "--chunked-prefill: 'perhaps' must be a valid boolean"),
     ("slo", ["ttft_p10=1s"], "--slo: 'ttft_p10' is no limit"),
     ("slo", ["ttft_p99=500"], "--slo: '500' needs a unit"),
     ("slo", ["ttft_p99=1s", "ttft_p99=2s"], "--slo: 'ttft_p99' stands twice"),
@@ -317,7 +344,7 @@ BAD_FLAGS = [
     ("gap", "nan", "--gap: 'nan' must be "),
     ("time_limit", "30", "--time-limit: '30' needs a unit: 30ms or 30s"),
     ("kind", ["hyperscalers"], "--kind: unknown value 'hyperscalers' (did you mean 'hyperscaler'?)"),
-    ("kind", ["zzz"], "--kind: unknown value 'zzz' (one of hyperscaler, neocloud, reseller, marketplace, serverless)"),
+    ("kind", ["zzz"], "--kind: unknown value 'zzz' (one of hyperscaler, neocloud, reseller, marketplace, serverless, owned)"),
     ("engine", ["vlm"], "--engine: unknown value 'vlm' (did you mean 'vllm'?)"),
     ("precision", ["fp16"], "--precision: unknown value 'fp16' (did you mean 'bf16'?)"),
     ("router", "rnd", "--router: unknown value 'rnd' (did you mean 'random'?)"),
@@ -369,7 +396,7 @@ BAD_FILES = {
     "unknown limit": (
         WORKLOAD + 'slo = { tft_p95 = "1s" }\n',
         3,
-        "'tft_p95' is no limit; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95",
+        "'tft_p95' is no limit; write one of ttft, tpot, itl, e2e, tps_user and a percentile from 50 to 99.9, such as ttft_p95",
     ),
     "unknown kind": (WORKLOAD + '[supply]\nkinds = ["neoclouds"]\n', 4, "unknown value 'neoclouds' (did you mean 'neocloud'?)"),
     "budget without period": (WORKLOAD + "[policy]\nbudget = 50\n", 4, "50 needs a period: 50/h or 50/month"),

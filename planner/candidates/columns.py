@@ -8,13 +8,14 @@ from math import inf
 
 import numpy as np
 
-from planner.candidates.eligibility import is_excluded
+from planner.candidates.eligibility import is_excluded, is_named
 from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
 from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import worth_having
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
+from planner.plan import layout_words
 from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
 
@@ -50,7 +51,7 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
-    demands = tuple(Demand(w.name, w.rate, w.mean_quality) for w in scenario.workload)
+    demands = tuple(Demand(w.name, w.peak, w.mean_quality) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario))
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost)
@@ -84,7 +85,7 @@ def _scores(survey: Survey, scenario: Scenario) -> Floats:
         for w, workload in enumerate(scenario.workload):
             quality = e.quality[w]
             score = quality.score if quality else 0.0
-            if e.may_serve_at(w, workload.min_quality):
+            if e.may_serve_at(w, workload.min_quality) and is_named(e.served, workload.models):
                 found[i, w] = score
     return found
 
@@ -104,7 +105,7 @@ def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
     """All operating points; for one workload only those that are best at some size of its pool."""
     if len(scenario.workload) > 1 or not found:
         return _distinct(found)
-    rate, load = scenario.workload[0].rate, scenario.policy.max_slo_load
+    rate, load = scenario.workload[0].peak, scenario.policy.max_slo_load
     if scenario.policy.pools_per_workload == 1:
         return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
     best = [max(found, key=lambda p: pool_capacity(p.single[0], p.saturated[0], size)) for size in POOL_SIZES]
@@ -165,7 +166,7 @@ def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candi
     tiers = {w: _tiers(point.single[w], point.saturated[w], scenario, w) for w in serves}
     shared = {w: point.single[w] * mixture_factor(scenario) for w in serves} if len(scenario.workload) > 1 else {}
     return Column(
-        name=f"{e.name} {gpu} TP{tp}",
+        name=f"{e.name} {gpu} {layout_words(tp, pp, int(r.dp[point.row]), int(r.ep[point.row]))}",
         model=e.served.card.name,
         checkpoint=e.name,
         gpu=gpu,
@@ -183,8 +184,8 @@ def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple
     if scenario.policy.router == "random":
         return (Tier(1, single),)
     if scenario.policy.pools_per_workload == 1:
-        needed = replicas_needed(single, saturated, scenario.workload[w].rate, scenario.policy.max_slo_load)
+        needed = replicas_needed(single, saturated, scenario.workload[w].peak, scenario.policy.max_slo_load)
         return (Tier(needed, pool_capacity(single, saturated, needed)),)
-    needed = replicas_needed(single, saturated, scenario.workload[w].rate, scenario.policy.max_slo_load)  # for all of its traffic
+    needed = replicas_needed(single, saturated, scenario.workload[w].peak, scenario.policy.max_slo_load)  # for all of its traffic
     sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES if n <= needed]
     return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9))

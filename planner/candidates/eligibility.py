@@ -13,7 +13,7 @@ NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point bel
 
 def length_mix(workload: Workload, factor: float) -> LengthMix:
     """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
-    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
+    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv, cached=workload.prefix_cache_hit)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _nearly(quality: Quality | None, workload: Workload) -> bool:
 def _why(served: Served, scenario: Scenario, workload: Workload, quality: Quality | None, factor: float) -> str:
     """The first reason why it may not serve, or ""."""
     policy = scenario.policy
-    if not _named(served, workload.models) or served.checkpoint.precision not in (policy.precisions or (served.checkpoint.precision,)):
+    if not is_named(served, workload.models) or served.checkpoint.precision not in (policy.precisions or (served.checkpoint.precision,)):
         return "not asked for"
     if is_excluded(served, policy.exclude_models):
         return "not asked for"
@@ -85,7 +85,7 @@ def _why(served: Served, scenario: Scenario, workload: Workload, quality: Qualit
     return ""
 
 
-def _named(served: Served, names: tuple[str, ...]) -> bool:
+def is_named(served: Served, names: tuple[str, ...]) -> bool:
     """Whether it is one of the models or checkpoints asked for (all when none is named).
 
     A name that checkpoints begin with means these (Qwen3-32B is not Qwen3-VL-32B, which shares its card); else it is a card's or family's.

@@ -9,36 +9,43 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import known_name
 from planner.catalog.records import Offer
 from planner.program.problem import Purchasable
+from planner.scenario.apply import ALL
 from planner.scenario.records import Scenario, Supply
 
 
 def location(offer: Offer) -> str:
-    """Provider and region."""
-    return f"{offer.provider} {offer.region}"
+    """Provider and region; "" for one's own GPUs, which stand beside any rented ones."""
+    return "" if offer.is_owned else f"{offer.provider} {offer.region}"
 
 
 def allowed(offers: Iterable[Offer], supply: Supply) -> tuple[Offer, ...]:
-    """The offers that the supply rules admit."""
+    """The offers that the supply rules admit. Those on what may be rented (kinds, providers, places) do not concern owned GPUs."""
     return tuple(
         o
         for o in offers
-        if o.kind in supply.kinds
-        and o.purchase in supply.purchase
-        and (not supply.providers or o.provider in supply.providers)
+        if (o.is_owned or _may_be_rented(o, supply))
         and o.provider not in supply.exclude_providers
-        and (not supply.regions or o.region in supply.regions)
-        and (not supply.geographies or o.geography in supply.geographies)
         and (not supply.gpus or o.gpu in supply.gpus)
         and o.gpu not in supply.exclude_gpus
         and supply.quota.get(o.gpu) != 0
     )
 
 
+def _may_be_rented(offer: Offer, supply: Supply) -> bool:
+    return (
+        offer.kind in supply.kinds
+        and offer.purchase in supply.purchase
+        and (not supply.providers or offer.provider in supply.providers)
+        and (not supply.regions or offer.region in supply.regions)
+        and (not supply.geographies or offer.geography in supply.geographies)
+    )
+
+
 def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
-    """One offer per location, GPU, size and widest TP: the cheapest (first by name among equals)."""
-    best: dict[tuple[str, str, int, str, int], Offer] = {}
-    for o in sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type)):
-        best.setdefault((location(o), o.gpu, o.gpus_per_instance, o.basis, o.max_tp), o)
+    """One offer per location, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay."""
+    best: dict[tuple[object, ...], Offer] = {}
+    for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
+        best.setdefault((location(o), o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
     return tuple(best.values())
 
 
@@ -50,6 +57,8 @@ def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
     if offer.gpu != gpu or tp > offer.max_tp:
         return False
     gpus = tp * pp
+    if offer.available is not None and gpus > offer.available * offer.gpus_per_instance:
+        return False
     if gpus > offer.gpus_per_node and offer.kind not in ("hyperscaler", "neocloud"):
         return False
     if offer.basis == "gpu":
@@ -59,12 +68,12 @@ def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
 
 def purchasable(offer: Offer) -> Purchasable:
     """The offer as the program sees it."""
-    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance")
+    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance", offer.available)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
-    gpus, providers = set(catalog.gpus), {o.provider for o in catalog.offers}
+    gpus, providers = set(catalog.gpus), {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
     regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
     benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}
@@ -82,6 +91,15 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
             "quota": {known_name(g, gpus, "GPU", "--quota", "see plan catalog gpus"): n for g, n in s.quota.items()},
+            "owned": tuple(o.model_copy(update={"gpu": known_name(o.gpu, gpus, "GPU", "--owned", "see plan catalog gpus")}) for o in s.owned),
+        }
+    )
+    what_if = scenario.what_if.model_copy(
+        update={
+            "price_factor": {
+                known_name(g, {*gpus, *providers, ALL}, "GPU or provider", "--price-factor", "see plan catalog prices"): x
+                for g, x in scenario.what_if.price_factor.items()
+            }
         }
     )
     policy = p.model_copy(update={"exclude_models": all_of(p.exclude_models, models, "model", "--exclude-model", "see plan catalog models")})
@@ -94,7 +112,7 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         )
         for w in scenario.workload
     )
-    return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads})
+    return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads, "what_if": what_if})
 
 
 def _model(word: str, models: set[str], catalog: Catalog) -> str:

@@ -77,14 +77,15 @@ def _pooled(found: dict[int, list[Point]], rows: Ints, kept: Ints, field: Field)
 
 
 def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], row: int, points: list[Point]) -> float:
-    """Cost of serving the only workload with this row on its cheapest single offer: a plan that surely exists."""
-    r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].rate
+    """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists."""
+    r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].peak
     gpu, tp, pp = r.gpus[int(r.gpu[row])].name, int(r.tp[row]), int(r.pp[row])
     able = [p for p in points if p.single[0] > 0]
     pooled = policy.router != "random"
     replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
     held = replicas + policy.spare_replicas
-    return min((_instances(o, tp * pp, held) * o.usd_per_hour for o in offers if hosts(o, gpu, tp, pp)), default=inf) if replicas else inf
+    whole = [(o, _instances(o, tp * pp, held)) for o in offers if hosts(o, gpu, tp, pp)] if replicas else []
+    return min((n * o.usd_per_hour for o, n in whole if o.available is None or n <= o.available), default=inf)
 
 
 def _instances(offer: Offer, gpus: int, replicas: int) -> int:
@@ -113,7 +114,7 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
     score = _best_scores(survey, rows, scores)
     bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
     gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
-    rate = np.array([w.rate for w in scenario.workload])
+    rate = np.array([w.peak for w in scenario.workload])
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.candidates.eligibility import Eligible, eligibility, length_mix
-from planner.candidates.sharding import unsplit
+from planner.candidates.sharding import gains_by_attention_groups, unsplit
 from planner.catalog.catalog import Catalog
-from planner.catalog.records import Architecture, Card, Gpu, Offer
+from planner.catalog.records import Card, Offer
 from planner.performance.capacity import Limit, saturation_bound
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
+from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 
 TP_SIZES = (1, 2, 4, 8)
 PP_SIZES = (2, 4)  # only for what no single node can hold
+PLAIN, WHOLE_EXPERTS, ATTENTION_GROUPS = 0, 1, 2  # layouts over the GPUs of a replica
+STEP_TOKENS = (2048, CHUNK)  # max_num_batched_tokens worth trying: a smaller step leaves more memory for KV cache
+ITL_STEP_TOKENS = (512, 1024, *STEP_TOKENS)  # and a limit on ITL may need shorter ones
 COARSE: Floats = np.exp2(np.arange(11, dtype=float))  # sequences at which capacity is bounded before any is computed
 
 
@@ -50,8 +53,7 @@ class Physics:
 
     mixes: Mapping[float, LengthMix]  # by output factor
     factor: Floats
-    memory: Memory
-    slots: Ints  # most sequences in service: KV room, and what engines allow
+    slots: Ints  # most sequences in service: KV room with the smallest step tried, and what engines allow
     most_qps: Floats  # no capacity exceeds this
     allowed: Floats  # about as many sequences as the limits allow
 
@@ -85,7 +87,7 @@ class Survey:
 
 def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Survey:
     """Enumerates checkpoint x mode x engine x GPU x TP (x PP) over the whole catalogue; ``offers`` are all that may be asked about."""
-    coefficients = load_coefficients(catalog.coefficients_file)
+    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
     everyone = eligibility(scenario, catalog)
     shapes, shape_of = _shapes(everyone)
     excluded = _ineligible(everyone, len(catalog.gpus))
@@ -102,12 +104,39 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded)
 
 
-def curves_of(survey: Survey, w: int, rows: Ints, confidence: float | None = None, grid: Floats = GRID) -> StepCurves:
+def step_tokens(scenario: Scenario) -> tuple[int, ...]:
+    """Sizes of a step (max_num_batched_tokens) to choose from, rising."""
+    return ITL_STEP_TOKENS if any(name.startswith("itl") for w in scenario.workload for name in w.slo) else STEP_TOKENS
+
+
+def whole_request(mix: LengthMix) -> int:
+    """The least max_num_batched_tokens that takes every prompt of a mix in one step: engines ask for the whole request's length."""
+    return max(CHUNK, 1024 * int(np.ceil((mix.input_tokens + mix.output_tokens).max() / 1024)))
+
+
+def memory_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Memory:
+    """Memory fit of rows that share one output factor in a workload, with steps of this size."""
+    mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
+    return memory_fit(survey.replicas.take(rows).compact(), mix, survey.scenario.policy.gpu_memory_utilization, batched_tokens)
+
+
+def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
+    """Most sequences of a workload in service on each row, with steps of this size; 0 where it may not serve or does not fit."""
+    physics, found = survey.physics[w], np.zeros(len(rows), dtype=np.int64)
+    for factor in physics.mixes:
+        here = np.flatnonzero(physics.factor[rows] == factor)
+        if len(here):
+            found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, MAX_SEQUENCES)
+    return found
+
+
+def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidence: float | None = None, grid: Floats = GRID) -> StepCurves:
     """Full step curves of rows that share one output factor in a workload, at the scenario's confidence or another."""
     unique, back = np.unique(rows, return_inverse=True)
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
-    confidence = confidence or survey.scenario.policy.confidence
-    return _curves(survey.replicas.take(unique), survey.evidence.take(unique), survey.names, mix, survey.coefficients, confidence, grid).take(back)
+    policy = survey.scenario.policy
+    part, found, sure = survey.replicas.take(unique), survey.evidence.take(unique), confidence or policy.confidence
+    return _curves(part, found, survey.names, mix, survey.coefficients, sure, grid, batched_tokens, policy.chunked_prefill).take(back)
 
 
 def step_factor(survey: Survey, w: int, row: int, sequences: int) -> float:
@@ -118,10 +147,20 @@ def step_factor(survey: Survey, w: int, row: int, sequences: int) -> float:
     return float(shift.step[0, 0])
 
 
-def _curves(replicas: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float, grid: Floats) -> StepCurves:
+def _curves(
+    replicas: Replicas,
+    found: Evidence,
+    names: tuple[str, ...],
+    mix: LengthMix,
+    coefficients: Coefficients,
+    confidence: float,
+    grid: Floats,
+    batched_tokens: int,
+    chunked: bool,
+) -> StepCurves:
     """Physics, pulled to measurements and to the confidence."""
     shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
-    return step_curves(replicas.compact(), mix, coefficients, grid).scaled(shift.step, shift.prompt)
+    return step_curves(replicas.compact(), mix, coefficients, grid, batched_tokens, chunked).scaled(shift.step, shift.prompt)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
@@ -169,15 +208,17 @@ def _enumerate(
     if not shapes:
         none = np.zeros(0, dtype=np.int64)
         return Replicas((), gpus, *(none for _ in range(6))), none
-    axes = np.meshgrid(np.arange(len(shapes)), np.arange(len(gpus)), np.arange(len(ENGINES)), np.array(TP_SIZES), indexing="ij")
-    s, g, e, tp = (a.ravel() for a in axes)
+    shape_layouts = _layouts(shapes, scenario)
+    axes = np.meshgrid(np.arange(len(shape_layouts)), np.arange(len(gpus)), np.arange(len(ENGINES)), indexing="ij")
+    at, g, e = (a.ravel() for a in axes)
+    s, tp, layout, kv_bytes = shape_layouts[at].T
 
     def drop(keep: NDArray[np.bool_], reason: str) -> None:
-        nonlocal s, g, e, tp
+        nonlocal s, g, e, tp, layout, kv_bytes
         lost = int(heads[s[~keep]].sum())
         if lost:
             excluded[reason] += lost
-        s, g, e, tp = s[keep], g[keep], e[keep], tp[keep]
+        s, g, e, tp, layout, kv_bytes = s[keep], g[keep], e[keep], tp[keep], layout[keep], kv_bytes[keep]
 
     kernels = np.array([[[sh.precision in gpu.precisions and name in gpu.engines for name in ENGINES] for gpu in gpus] for sh in shapes], dtype=bool)
     drop(_engine_asked(scenario)[e], "engine not asked for")
@@ -185,27 +226,37 @@ def _enumerate(
     widest = np.array([max((o.max_tp for o in offers if o.gpu == gpu.name), default=0) for gpu in gpus])
     drop(widest[g] > 0, "GPU not on offer")
     drop(tp <= widest[g], "no node that wide")
-    splits = np.array([[not unsplit(sh.card.architecture, sh.fp8_block, t) for t in TP_SIZES] for sh in shapes], dtype=bool)
-    drop(splits[s, np.log2(tp).astype(int)], "does not split by TP")
+    eight_bits = np.array(["fp8" in gpu.precisions for gpu in gpus])
+    drop((kv_bytes != 1) | eight_bits[g] | np.isin(np.array([sh.precision for sh in shapes])[s], FP8_KV), "no FP8 KV cache")
+    drop(layout >= 0, "does not split by TP")
     cards = list(dict.fromkeys(id(sh.card) for sh in shapes))
     table = tuple({id(sh.card): sh.card.architecture for sh in shapes}.values())
     architecture = np.array([cards.index(id(sh.card)) for sh in shapes], dtype=np.int64)
     precision = np.array([PRECISIONS.index(sh.precision) for sh in shapes], dtype=np.int64)
-    one_node = _replicas(table, gpus, architecture, precision, s, g, e, tp, np.ones_like(tp))
+    spread, groups = np.where(layout > 0, tp, 1), np.where(layout == ATTENTION_GROUPS, tp, 1)
+    one_node = Replicas(table, gpus, architecture[s], g, precision[s], e, tp, np.ones_like(tp), groups, spread, kv_bytes)
     fits = _fits(one_node, scenario)
     more, parents = _pipelines(one_node, s, fits, scenario)
     excluded["memory"] += int(heads[s[~fits]].sum())
     whole = np.concatenate((np.flatnonzero(fits), parents))
-    replicas = _replicas(
-        table, gpus, architecture, precision, s[whole], g[whole], e[whole], tp[whole], np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more))
-    )
-    return replicas, s[whole]
+    stages = np.concatenate((np.ones(int(fits.sum()), dtype=np.int64), more))
+    return replace(one_node.take(whole), pp=stages), s[whole]
 
 
-def _replicas(
-    table: tuple[Architecture, ...], gpus: tuple[Gpu, ...], architecture: Ints, precision: Ints, s: Ints, g: Ints, e: Ints, tp: Ints, pp: Ints
-) -> Replicas:
-    return Replicas(table, gpus, architecture[s], g, precision[s], e, tp, pp)
+def _layouts(shapes: Sequence[Shape], scenario: Scenario) -> Ints:
+    """Rows of (shape, TP, layout, bytes of a KV number): plain TP; whole experts spread over the GPUs where TP would cut FP8 blocks;
+    attention groups where TP would copy KV cache. Layout -1: cannot be cut at all."""
+    allowed, rows = scenario.policy.allow, []
+    for i, sh in enumerate(shapes):
+        kv = {1 if sh.precision in FP8_KV else 2, *([1] if "fp8_kv" in allowed else [])}
+        for tp in TP_SIZES:
+            found = [PLAIN] if not unsplit(sh.card.architecture, sh.fp8_block, tp) else []
+            if not found and tp > 1 and "expert_parallel" in allowed and not unsplit(sh.card.architecture, sh.fp8_block, tp, tp):
+                found = [WHOLE_EXPERTS]
+            if "attention_dp" in allowed and gains_by_attention_groups(sh.card.architecture, tp):
+                found.append(ATTENTION_GROUPS)
+            rows += [(i, tp, layout, b) for layout in found or [-1] for b in sorted(kv)]
+    return np.array(rows, dtype=np.int64)
 
 
 def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
@@ -214,16 +265,17 @@ def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
 
 def _fits(replicas: Replicas, scenario: Scenario) -> NDArray[np.bool_]:
     """Whether weights, activations and reserve leave any room for KV."""
-    memory = memory_fit(replicas, lognormal_mix(1000, 300, 0, 0), scenario.policy.gpu_memory_utilization)
+    memory = memory_fit(replicas, lognormal_mix(1000, 300, 0, 0), scenario.policy.gpu_memory_utilization, step_tokens(scenario)[0])
     found: NDArray[np.bool_] = memory.kv_budget_gib > 0
     return found
 
 
 def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: Scenario) -> tuple[Ints, Ints]:
     """PP sizes, and the one-node rows they extend, for what no single node can hold: at the widest TP, smallest PP that fits."""
+    plain = one_node.dp == 1  # attention groups need no pipeline: it is what fits nowhere that does
     key = (s * len(one_node.gpus) + one_node.gpu) * len(ENGINES) + one_node.engine
     held = np.unique(key[fits])
-    homeless = np.flatnonzero(~np.isin(key, held))
+    homeless = np.flatnonzero(~np.isin(key, held) & plain)
     last = {int(key[i]): int(i) for i in homeless}  # rows run from small TP to large: the last is the widest
     rows = np.array(sorted(last.values()), dtype=np.int64)
     chosen_pp: list[int] = []
@@ -231,10 +283,7 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
     for pp in PP_SIZES:
         if len(rows):
             longer = one_node.take(rows)
-            ok = _fits(
-                Replicas(longer.architectures, longer.gpus, longer.architecture, longer.gpu, longer.precision, longer.engine, longer.tp, longer.tp * 0 + pp),
-                scenario,
-            )
+            ok = _fits(replace(longer, pp=np.full(len(rows), pp)), scenario)
             chosen += rows[ok].tolist()
             chosen_pp += [pp] * int(ok.sum())
     return np.array(chosen_pp, dtype=np.int64), np.array(chosen, dtype=np.int64)
@@ -243,24 +292,18 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
 def _physics(
     workload: Workload, factor: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients, scenario: Scenario
 ) -> Physics:
-    """Memory, slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
+    """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
-    memory = _no_memory(len(replicas))
+    policy, slots = scenario.policy, np.zeros(len(replicas), dtype=np.int64)
     most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
     for f, mix in mixes.items():
         rows = np.flatnonzero(factor == f)
         part = replicas.take(rows).compact()
-        for name, column in vars(memory_fit(part, mix, scenario.policy.gpu_memory_utilization)).items():
-            getattr(memory, name)[rows] = column
-        coarse = _curves(replicas.take(rows), found.take(rows), names, mix, coefficients, scenario.policy.confidence, COARSE)
-        most[rows], allowed[rows] = saturation_bound(coarse, mix, limits(workload, f), np.minimum(memory.slots[rows], MAX_SEQUENCES))
-    slots = np.where(factor > 0, np.minimum(memory.slots, MAX_SEQUENCES), 0)
-    return Physics(mixes, factor, memory, slots, most, allowed)
-
-
-def _no_memory(rows: int) -> Memory:
-    """Zeros to be filled in."""
-    return Memory(**{n: np.zeros(rows, dtype=np.int64 if n == "slots" else float) for n in Memory.__dataclass_fields__})
+        least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
+        slots[rows] = np.minimum(memory_fit(part, mix, policy.gpu_memory_utilization, least).slots, MAX_SEQUENCES)
+        coarse = _curves(replicas.take(rows), found.take(rows), names, mix, coefficients, policy.confidence, COARSE, CHUNK, policy.chunked_prefill)
+        most[rows], allowed[rows] = saturation_bound(coarse, mix, limits(workload, f), slots[rows])
+    return Physics(mixes, factor, slots, most, allowed)
 
 
 def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:

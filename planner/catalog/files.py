@@ -106,10 +106,14 @@ def toml_line(text: str, loc: Loc) -> int:
     lines, names = text.splitlines(), [str(p) for p in loc if not isinstance(p, int)]
     if not names:
         return 1
-    heads = [i for i, s in enumerate(lines) if re.match(rf"\s*\[\[?\s*\"?{re.escape(names[0])}\"?\s*\]", s)]
-    index = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else 0
+    for depth in (2, 1) if len(names) > 1 else (1,):  # [[supply.owned]] or [supply]
+        heads = [i for i, s in enumerate(lines) if re.match(rf"\s*\[\[?\s*\"?{re.escape('.'.join(names[:depth]))}\"?\s*\]", s)]
+        if heads:
+            break
+    place = loc[depth] if len(loc) > depth else 0
+    index = place if isinstance(place, int) else 0
     start = heads[index] if index < len(heads) else 0
-    inner = names[1:] if heads else names
+    inner = names[depth:] if heads else names
     for key in reversed(inner):  # the innermost key that begins a line; inline tables hide theirs
         for i in range(start, len(lines)):
             if i > start and heads and re.match(r"\s*\[", lines[i]):

@@ -118,7 +118,7 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
     "prices.csv": (Offer, lambda o: (o.provider, o.region, o.instance_type, o.gpu, o.purchase)),
     "api_prices.csv": (ApiPrice, lambda a: (a.provider, a.checkpoint, a.api_name)),
     "recovery.csv": (Recovery, lambda r: r.scheme),
-    "evidence.csv": (MeasuredConfiguration, lambda m: (m.architecture, m.precision, m.gpu, m.engine, m.tp)),
+    "evidence.csv": (MeasuredConfiguration, lambda m: (m.architecture, m.precision, m.gpu, m.engine, m.tp, m.dp)),
 }
 
 

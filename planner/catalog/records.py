@@ -14,7 +14,7 @@ Precision = Literal["bf16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
 Variant = Literal["instruct", "thinking", "hybrid", "base"]
 Mode = Literal["instruct", "thinking"]
 Engine = Literal["vllm", "sglang", "trtllm"]
-Kind = Literal["hyperscaler", "neocloud", "reseller", "marketplace", "serverless"]
+Kind = Literal["hyperscaler", "neocloud", "reseller", "marketplace", "serverless", "owned"]
 Basis = Literal["instance", "gpu"]
 Purchase = Literal["on_demand", "spot", "reserved_1y", "reserved_3y"]
 
@@ -177,13 +177,24 @@ class Offer(Record):
     gpus_per_instance: PositiveCount  # 1 where basis = gpu
     gpus_per_node: PositiveCount
     max_tp: PositiveCount
-    purchase: Purchase
+    purchase: Purchase | Literal["owned"]
     usd_per_hour: Positive  # of one instance (basis = instance) or one GPU (basis = gpu)
     as_of: date
-    dated_by: Literal["row", "snapshot"]  # snapshot: the row itself is undated
+    dated_by: Literal["row", "snapshot", "scenario"]  # snapshot: the row itself is undated; scenario: as current as the question
     source: str
     licence: str
     note: str = ""
+    available: PositiveCount | None = None  # instances there are; None = as many as one likes
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether it is the user's own, which no rule on rented supply concerns."""
+        return self.kind == "owned"
+
+    @property
+    def stated_as_of(self) -> str:
+        """Its date in words; "" for what the scenario itself states."""
+        return "" if self.dated_by == "scenario" else self.as_of.isoformat()
 
 
 class ApiPrice(Record):
@@ -220,7 +231,8 @@ class MeasuredConfiguration(Record):
     precision: str
     gpu: str
     engine: str
-    tp: PositiveCount
+    tp: PositiveCount  # GPUs of the replica
+    dp: PositiveCount = 1  # groups of attention data parallel
     points: PositiveCount
     source: str
     as_of: str

@@ -8,6 +8,7 @@ from planner.catalog.catalog import Served
 from planner.catalog.records import Gpu
 from planner.check.case import Built, Case
 from planner.check.findings import Finding, Notes, same
+from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment
 from planner.scenario.records import Scenario, Workload
 
@@ -36,20 +37,28 @@ def _published(notes: Notes, d: Deployment, built: Built, where: str) -> None:
 
 
 def _runs(notes: Notes, d: Deployment, served: Served, gpu: Gpu, where: str) -> None:
-    """Kernels for the precision, and heads, KV heads and FP8 blocks that divide by TP."""
+    """Kernels for the precision and the KV cache; heads, KV heads and FP8 blocks that divide by TP, experts that divide by EP."""
     a, checkpoint = served.card.architecture, served.checkpoint
     notes.require(checkpoint.precision in gpu.precisions, where, f"no kernels for {checkpoint.precision}")
     notes.require(d.engine in gpu.engines, where, f"{d.engine} does not run on it")
-    notes.require(a.attention_heads % d.tp == 0, where, f"{a.attention_heads} heads do not split over TP{d.tp}")
-    heads = a.kv_heads if a.attention == "gqa" else 1
-    notes.require(heads % d.tp == 0 or d.tp % heads == 0, where, f"{heads} KV heads do not split over TP{d.tp}")
-    for size in (a.intermediate_size, a.expert_intermediate_size) if checkpoint.fp8_block else ():
-        notes.require(size % (d.tp * checkpoint.fp8_block) == 0, where, f"{size} rows do not split into whole blocks of {checkpoint.fp8_block} over TP{d.tp}")
+    notes.require(d.ep in (1, d.tp) and d.dp in (1, d.tp) and (d.dp == 1 or d.ep == d.tp), where, f"no engine lays it out as {d.layout}")
+    notes.require(d.ep == 1 or (a.experts > 0 and a.experts % d.ep == 0), where, f"{a.experts} experts do not spread over EP{d.ep}")
+    group, heads = max(d.tp // d.dp, 1), a.kv_heads if a.attention == "gqa" else 1
+    notes.require(a.attention_heads % group == 0, where, f"{a.attention_heads} heads do not split over TP{group}")
+    notes.require(heads % group == 0 or group % heads == 0, where, f"{heads} KV heads do not split over TP{group}")
+    for size in (a.intermediate_size, a.expert_intermediate_size if d.ep == 1 else 0) if checkpoint.fp8_block else ():
+        notes.require(size % (group * checkpoint.fp8_block) == 0, where, f"{size} rows do not split into whole blocks of {checkpoint.fp8_block} over TP{group}")
+    narrow = d.kv_cache_dtype == "fp8"
+    notes.require(not narrow or checkpoint.precision in FP8_KV or "fp8" in gpu.precisions, where, "no kernels for an FP8 KV cache")
+    notes.require(narrow or checkpoint.precision not in FP8_KV, where, f"a KV cache of {d.kv_cache_dtype} numbers, served with FP8 ones")
 
 
 def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, where: str) -> None:
     policy = scenario.policy
     notes.require(not policy.engines or d.engine in policy.engines, where, f"engine {d.engine} was not asked for")
+    notes.require(d.dp == 1 or "attention_dp" in policy.allow, where, "attention data parallel is not allowed")
+    notes.require(d.ep == 1 or d.dp > 1 or "expert_parallel" in policy.allow, where, "expert parallel is not allowed")
+    notes.require(d.kv_cache_dtype != "fp8" or served.checkpoint.precision in FP8_KV or "fp8_kv" in policy.allow, where, "an FP8 KV cache is not allowed")
     notes.require(not policy.precisions or served.checkpoint.precision in policy.precisions, where, f"precision {d.precision} was not asked for")
     notes.require(not _named(served, policy.exclude_models), where, "the model is excluded")
 

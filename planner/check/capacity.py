@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.check.case import Built, Case
+from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes, at_most
 from planner.performance.step import MAX_SEQUENCES
 from planner.plan import Deployment
@@ -22,6 +22,7 @@ def memory(case: Case) -> Finding:
                 _room(notes, built, w, where)
         most = max(f.slots for f in built.fits.values())
         notes.require(d.max_num_seqs <= min(most, MAX_SEQUENCES), where, f"max_num_seqs {d.max_num_seqs}, but {most} requests find room")
+        _steps(notes, case, d, built, where)
         _breakdown(notes, d, built, where)
         said.append(f"{most} slots")
     return notes.finding(f"memory: fits within {case.scenario.policy.gpu_memory_utilization:g} of each GPU ({', '.join(said)})")
@@ -32,6 +33,14 @@ def _room(notes: Notes, built: Built, w: int, where: str) -> None:
     fixed = float(m.weights[0] + m.activations[0] + m.reserve[0])
     notes.require(at_most(fixed, float(m.limit[0])), where, f"weights, activations and reserve take {fixed:.1f} GiB of {float(m.limit[0]):.1f}")
     notes.require(built.fits[w].slots >= 1, where, f"no room for one request of {built.fits[w].workload.name}")
+
+
+def _steps(notes: Notes, case: Case, d: Deployment, built: Built, where: str) -> None:
+    """A step holds a token of each sequence, and, where prompts are not cut into chunks, any whole request."""
+    mixes = [built.fits[w].mix for w in built.serves if w in built.fits]
+    tokens, longest = batched_tokens_of(d), max((float((m.input_tokens + m.output_tokens).max()) for m in mixes), default=0.0)
+    notes.require(tokens >= d.max_num_seqs, where, f"max_num_batched_tokens {tokens}, fewer than its {d.max_num_seqs} sequences")
+    notes.require(case.scenario.policy.chunked_prefill or tokens >= longest, where, f"max_num_batched_tokens {tokens}, but requests of {longest:,.0f}")
 
 
 def _breakdown(notes: Notes, d: Deployment, built: Built, where: str) -> None:

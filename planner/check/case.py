@@ -6,7 +6,7 @@ Only the names in a plan are believed here (checkpoint, GPU, engine, sizes); eve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 
@@ -69,20 +69,21 @@ class Case:
     def where(self, index: int) -> str:
         """A deployment in words."""
         d = self.plan.deployments[index]
-        return f"deployment {index} ({d.checkpoint} on {d.gpu} TP{d.tp}{f' PP{d.pp}' if d.pp > 1 else ''})"
+        return f"deployment {index} ({d.checkpoint} on {d.gpu} {d.layout})"
 
     def in_service(self, index: int) -> int:
         """Replicas that must do when the spare ones are gone."""
         return self.plan.deployments[index].replicas - self.scenario.policy.spare_replicas
 
     def flow(self, w: int, index: int) -> float:
-        """Traffic of a workload on a deployment in the workload's own unit."""
-        return sum(r.share for r in self.plan.workloads[w].routing if r.deployment == index) * self.scenario.workload[w].rate
+        """Peak traffic of a workload on a deployment in the workload's own unit: what capacity must hold."""
+        asked = self.scenario.workload[w]
+        return sum(r.share for r in self.plan.workloads[w].routing if r.deployment == index) * asked.rate * asked.burst_factor
 
     def qps(self, w: int, index: int) -> float:
-        """The same traffic in requests/s: λ*/N* of the deployment turns requests in flight into a rate."""
+        """Mean traffic in requests/s: λ*/N* of the deployment turns requests in flight into a rate."""
         built = self.built[index]
-        return self.flow(w, index) * (built.fits[w].qps_per_unit if built and w in built.fits else 1.0)
+        return self.flow(w, index) / self.scenario.workload[w].burst_factor * (built.fits[w].qps_per_unit if built and w in built.fits else 1.0)
 
     def capacity(self, index: int, w: int) -> float:
         """Flow per replica that the limits allow: pooled at the real count alone, single times the mixture factor shared."""
@@ -104,7 +105,7 @@ def scenario_of(plan: Plan) -> Scenario:
 
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
-    coefficients = load_coefficients(catalog.coefficients_file)
+    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
     built: list[Built | None] = []
     unknown: list[tuple[int, str]] = []
     for i, d in enumerate(plan.deployments):
@@ -144,8 +145,13 @@ def _unknown(d: Deployment, catalog: Catalog) -> str:
         return "GPU is not in the catalogue"
     if d.engine not in ENGINES:
         return f"engine {d.engine} is unknown"
-    sizes = (d.tp, d.pp, d.replicas, d.max_num_seqs)
-    return "" if min(sizes) >= 1 else "replicas, TP, PP and max_num_seqs must be at least 1"
+    sizes = (d.tp, d.pp, d.replicas, d.max_num_seqs, batched_tokens_of(d))
+    return "" if min(sizes) >= 1 else "replicas, TP, PP, max_num_seqs and max_num_batched_tokens must be at least 1"
+
+
+def batched_tokens_of(d: Deployment) -> int:
+    """Its max_num_batched_tokens; plans that do not state it were made for the engines' default."""
+    return CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens
 
 
 def _served(d: Deployment, catalog: Catalog) -> Served | None:
@@ -166,22 +172,22 @@ def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
         return np.array([value], dtype=np.int64)
 
     precision = PRECISIONS.index(served.checkpoint.precision)
-    return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), one(d.tp), one(d.pp))
+    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2)
+    return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), *(one(n) for n in sizes))
 
 
-def _fit(
-    d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients
-) -> Fit | None:
+def _fit(d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients) -> Fit | None:
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
     factor = served.output_factor or workload.output_factor
     if not factor:
         return None
-    mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv)
-    memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization)
+    cached, tokens = workload.prefix_cache_hit, batched_tokens_of(d)
+    mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv, cached=cached)
+    memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
     seqs = min(d.max_num_seqs, int(memory.slots[0]), MAX_SEQUENCES)
     shift = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, GRID)
     at = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, np.array([float(d.max_num_seqs)]))
-    curves = step_curves(replica, mix, coefficients).scaled(shift.step, shift.prompt)
+    curves = step_curves(replica, mix, coefficients, GRID, tokens, scenario.policy.chunked_prefill).scaled(shift.step, shift.prompt)
     limits = limits_of(workload, factor)
     single, saturated, per_unit = _in_units(workload, capacity(curves, mix, limits, np.array([seqs], dtype=np.int64)))
     return Fit(workload, factor, mix, limits, curves, memory, seqs, float(at.step[0, 0]), single, saturated, per_unit)

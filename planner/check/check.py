@@ -20,6 +20,7 @@ from planner.check.service import slo
 from planner.check.supply import offers, policy, quotas, solver
 from planner.check.tables import check_tables
 from planner.plan import Plan
+from planner.scenario.apply import catalog_for
 
 __all__ = ["FAMILIES", "Breach", "Report", "check_plan"]
 
@@ -52,7 +53,7 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     shape = structure(plan, scenario)
     if shape.breaches:
         return _report([shape])
-    case = rebuild(plan, scenario, catalog)
+    case = rebuild(plan, scenario, catalog_for(catalog, scenario))
     return _report([shape, _catalogue(plan, catalog), *(family(case) for family in FAMILIES)])
 
 

@@ -55,6 +55,7 @@ def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
     notes.agree(got.demand.value, asked.rate, got.name, f"a demand ({kind}) of")
     notes.require(asked.concurrency is None or got.concurrency == asked.concurrency, got.name, f"states {got.concurrency} in flight, asked {asked.concurrency}")
+    notes.agree(got.burst_factor, asked.burst_factor, got.name, "a burst factor of")
     lengths = ((got.input_tokens, asked.input_tokens, "input tokens"), (got.output_tokens, asked.output_tokens, "output tokens"))
     for stated, right, what in lengths:
         notes.require(stated is None or same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")

@@ -56,8 +56,11 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
     if got.predicted is None or not serving:
         return
     found = [_predicted(case, i, w, fit) for i, fit in serving]
-    for metric in ("ttft", "tpot", "e2e"):
+    for metric in ("ttft", "tpot", "itl", "e2e"):
         stated = getattr(got.predicted, f"{metric}_ms")
+        if stated is None:
+            notes.require(all(limit.metric != metric for limit in got.slo), got.name, f"states no {metric.upper()}, which is limited")
+            continue
         for name in ("mean", "p50", "p90", "p95", "p99"):
             right = max(float(getattr(s, f"{metric}_s")[name][0]) for s in found) * 1e3
             value = getattr(stated, name)

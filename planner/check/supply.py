@@ -33,21 +33,22 @@ def offers(case: Case) -> Finding:
         notes.require(same_money(p.usd_per_hour, price), where, f"states ${p.usd_per_hour:.4f}/h, {p.instances} x ${offer.usd_per_hour:.4f} is ${price:.4f}")
         why = _not_admitted(offer, case.scenario.supply)
         notes.require(not why, where, why)
-        notes.require((p.source, p.as_of) == (offer.source, offer.as_of.isoformat()), where, "states a source or date other than the catalogue's")
+        held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
+        notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
+        notes.require((p.source, p.as_of) == (offer.source, offer.stated_as_of), where, "states a source or date other than the catalogue's")
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
 
 
 def _not_admitted(offer: Offer, supply: Supply) -> str:
-    """Why the scenario does not admit an offer, or ""."""
-    wanted = (
+    """Why the scenario does not admit an offer, or "". What may be rented does not concern the GPUs it owns."""
+    rented = (
         (offer.kind, supply.kinds, "kind"),
         (offer.purchase, supply.purchase, "purchase"),
         (offer.provider, supply.providers, "provider"),
         (offer.region, supply.regions, "region"),
         (offer.geography, supply.geographies, "geography"),
-        (offer.gpu, supply.gpus, "GPU"),
     )
-    for value, allowed, what in wanted:
+    for value, allowed, what in (*(() if offer.kind == "owned" else rented), (offer.gpu, supply.gpus, "GPU")):
         if allowed and not _among(value, allowed):
             return f"{what} {value} was not asked for"
     excluded = ((offer.provider, supply.exclude_providers), (offer.gpu, supply.exclude_gpus))
@@ -83,7 +84,7 @@ def policy(case: Case) -> Finding:
     counts = (
         ("max_models", len({d.model for d in plan.deployments}), rules.max_models, "models"),
         ("max_gpu_types", len({d.gpu for d in plan.deployments}), rules.max_gpu_types, "GPU types"),
-        ("max_locations", len({(p.provider, p.region) for p in plan.purchases}), rules.max_locations, "locations"),
+        ("max_locations", len({(p.provider, p.region) for p in plan.purchases if p.kind != "owned"}), rules.max_locations, "locations"),
     )
     for name, count, most, what in counts:
         notes.require(most is None or count <= most, name, f"uses {count} {what}, at most {most}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli import catalog, check, predict, show, validate
+from planner.cli import catalog, check, compare, cost, curve, explain, frontier, predict, sensitivity, show, sweep, validate
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
 from planner.errors import PlannerError
 
@@ -19,7 +19,14 @@ app.command("check")(check.check)
 app.command("schema")(show.schema)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)
+app.command("curve")(curve.curve)
+app.command("frontier")(with_scenario_options(frontier.frontier))
+app.command("sweep")(with_scenario_options(sweep.sweep))
+app.command("compare")(compare.compare)
+app.command("explain")(with_scenario_options(explain.explain))
+app.command("sensitivity")(with_scenario_options(sensitivity.sensitivity))
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(cost.app, name="cost")
 
 
 def plan(

@@ -22,16 +22,19 @@ CatalogOption = Annotated[
 SHORTHANDS = {
     "ttft": "longest time to first token, such as 2s (none: no limit)",
     "tpot": "longest time per output token after the first, such as 50ms (none: no limit)",
+    "itl": "longest time between two tokens, over all tokens, such as 80ms",
     "e2e": "longest time for a whole request, such as 30s",
-    "percentile": "percentile of requests at which --ttft, --tpot and --e2e hold (95)",
+    "percentile": "percentile at which --ttft, --tpot, --tps-user, --itl and --e2e hold (95)",
+    "tps_user": "least tokens per second of one user once the answer runs: --tpot said the other way",
 }
+METAVARS = {"percentile": "P", "tps_user": "RATE"}
 
 
 def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command all scenario options; it receives the values given as one dict ``asked``."""
     own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "asked"]
     generated = [_parameter(a.parameter, a.flag.name, a.flag.help, a.flag.metavar, a.is_switch, a.is_many) for a in askables()]
-    generated += [_parameter(n, f"--{n}", text, "TIME" if n != "percentile" else "P", False, False) for n, text in SHORTHANDS.items()]
+    generated += [_parameter(n, f"--{n.replace('_', '-')}", text, METAVARS.get(n, "TIME"), False, False) for n, text in SHORTHANDS.items()]
     names = [p.name for p in generated]
 
     def command(**values: Any) -> None:

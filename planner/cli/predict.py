@@ -21,6 +21,9 @@ def predict(
     concurrency: Annotated[str, typer.Option("--concurrency", help="requests in flight, several by commas", metavar="N,…")] = "1,8,64",
     tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1,
     pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1,
+    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1,
+    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1,
+    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm",
     confidence: ConfidenceOption = 0.9,
     form: FormatOption = "table",
@@ -36,7 +39,7 @@ def predict(
     from planner.report.predict import formatted
     from planner.validation.single import Question, forecast
 
-    question = Question(checkpoint, gpu, tp, pp, engine, isl, osl, loads, confidence)
+    question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence)
     deliver(formatted(forecast(question, load_catalog(catalog or ())), form), output)
 
 

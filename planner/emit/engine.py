@@ -5,10 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from planner.performance.step import CHUNK
 from planner.scenario.records import Workload
 
-FP8_KV = ("fp8", "nvfp4")  # precisions whose KV cache the memory fit counts at one byte
+
+@dataclass(frozen=True)
+class Layout:
+    """One replica over its GPUs: dp groups of attention among tp GPUs, whole experts spread over ep of them."""
+
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    fp8_kv: bool
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What one step may hold, and how prompts enter it. ``prefix_cache``: the plan counts on prompt tokens found there."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    chunked_prefill: bool = True
+    prefix_cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,31 +38,41 @@ class Memory:
     kv_cache: float
 
 
-def serve_command(
-    engine: str, checkpoint: str, precision: str, tp: int, pp: int, max_num_seqs: int, max_context: int, gpu_memory_utilization: float, memory: Memory
-) -> str:
+def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: Memory) -> str:
     """One replica's start command.
 
     The engines give memory in different terms: vLLM the share of the device it may use in all, SGLang the share for weights and
-    KV cache, TensorRT-LLM the share of what is free after loading that goes to KV cache.
+    KV cache, TensorRT-LLM the share of what is free after loading that goes to KV cache. With attention data parallel, limits on
+    sequences and tokens are those of each group in vLLM and TensorRT-LLM, and of all together in SGLang.
     """
-    fp8_kv = precision in FP8_KV
+    tp, pp, dp, fp8_kv = layout.tp, layout.pp, layout.dp, layout.fp8_kv
+    seqs, tokens, chunked = ceil(steps.max_num_seqs / dp), steps.max_num_batched_tokens, steps.chunked_prefill
     if engine == "vllm":
-        words = ["vllm serve", checkpoint, f"--tensor-parallel-size {tp}"]
+        words = ["vllm serve", checkpoint, f"--tensor-parallel-size {tp // dp}"]
         words += [f"--pipeline-parallel-size {pp}"] if pp > 1 else []
-        words += [f"--max-num-seqs {max_num_seqs}", f"--max-num-batched-tokens {max(CHUNK, max_num_seqs)}", f"--max-model-len {max_context}"]
+        words += [f"--data-parallel-size {dp}"] if dp > 1 else []
+        words += ["--enable-expert-parallel"] if layout.ep > 1 else []
+        words += [f"--max-num-seqs {seqs}", f"--max-num-batched-tokens {tokens}", f"--max-model-len {max_context}"]
+        words += [] if chunked else ["--no-enable-chunked-prefill"]
+        words += ["--enable-prefix-caching"] if steps.prefix_cache else []
         words += [f"--gpu-memory-utilization {gpu_memory_utilization:g}"] + (["--kv-cache-dtype fp8"] if fp8_kv else [])
     elif engine == "sglang":
         words = ["python -m sglang.launch_server", f"--model-path {checkpoint}", f"--tp-size {tp}"]
         words += [f"--pp-size {pp}"] if pp > 1 else []
-        words += [f"--max-running-requests {max_num_seqs}", f"--chunked-prefill-size {CHUNK}", f"--context-length {max_context}"]
+        words += [f"--attn-dp-size {dp}"] if dp > 1 else []
+        words += [f"--ep-size {layout.ep}"] if layout.ep > 1 else []
+        words += [f"--max-running-requests {steps.max_num_seqs}", f"--context-length {max_context}"]
+        words += [f"--chunked-prefill-size {tokens}"] if chunked else ["--chunked-prefill-size -1", f"--max-prefill-tokens {tokens}"]
         words += [f"--mem-fraction-static {(memory.weights + memory.kv_cache) / memory.device:.2f}"]
         words += (["--kv-cache-dtype fp8_e4m3"] if fp8_kv else []) + ["--enable-metrics"]
     else:
         words = ["trtllm-serve", checkpoint, f"--tp_size {tp}"] + ([f"--pp_size {pp}"] if pp > 1 else [])
-        words += [f"--max_batch_size {max_num_seqs}", f"--max_num_tokens {max(CHUNK, max_num_seqs)}", f"--max_seq_len {max_context}"]
+        words += [f"--ep_size {layout.ep}"] if layout.ep > 1 else []
+        words += [f"--max_batch_size {seqs}", f"--max_num_tokens {tokens}", f"--max_seq_len {max_context}"]
+        words += ["--enable_chunked_prefill"] if chunked else []
         words += [f"--kv_cache_free_gpu_memory_fraction {memory.kv_cache / (memory.device - memory.weights):.2f}"]
         words += ["--kv_cache_dtype fp8"] if fp8_kv else []
+        words += ["--extra_llm_api_options <(echo 'enable_attention_dp: true')"] if dp > 1 else []
     return " ".join(words)
 
 

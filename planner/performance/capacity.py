@@ -6,14 +6,14 @@ Bisection on the load of the queue in ``queue``; also what several replicas gain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import Chain, Interpolation, Rows, chain, quantiles, state, tail, waiting
+from planner.performance.queue import Chain, Interpolation, Rows, chain, itl_tail, quantiles, state, tail, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 
@@ -30,13 +30,13 @@ class Limit:
     ``share`` < 1 limits E2E to a part of the output: the first token of an answer comes after the reasoning part.
     """
 
-    metric: Literal["ttft", "tpot", "e2e"]
+    metric: Literal["ttft", "tpot", "itl", "e2e"]
     limit_s: float
     percentile: float
     share: float = 1.0  # e2e only: counts to the moment this share of the output is written
 
     def __post_init__(self) -> None:
-        if self.metric not in ("ttft", "tpot", "e2e") or not self.limit_s > 0 or not 50 <= self.percentile <= 99.9:
+        if self.metric not in ("ttft", "tpot", "itl", "e2e") or not self.limit_s > 0 or not 50 <= self.percentile <= 99.9:
             raise ValueError(f"not a limit: {self}")
 
 
@@ -52,12 +52,13 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Service:
-    """Predicted service [P]: each of ttft_s, tpot_s, e2e_s has mean, p50, p90, p95 and p99."""
+    """Predicted service [P]: each of ttft_s, tpot_s, e2e_s, itl_s has mean, p50, p90, p95 and p99; ITL over all tokens, others over requests."""
 
     ttft_s: dict[str, Floats]
     tpot_s: dict[str, Floats]
     e2e_s: dict[str, Floats]
     in_flight: Floats  # mean per replica
+    itl_s: dict[str, Floats] = field(default_factory=dict)  # empty: not predicted
 
 
 def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Capacity:
@@ -99,7 +100,7 @@ def _fade(queue: Chain, limits: Sequence[Limit]) -> Rows:
     factor = np.ones_like(queue.rate)
     for limit in limits:
         if limit.metric == "ttft":
-            own = queue.per_token * float(np.quantile(queue.mix.input_tokens, limit.percentile / 100))
+            own = np.quantile(queue.prompts, limit.percentile / 100, axis=1)[:, None]
             factor = np.minimum(factor, np.clip((limit.limit_s / np.maximum(own, 1e-12) - 1) / (OWN_PROMPT - 1), 0.0, 1.0))
     return factor
 
@@ -114,10 +115,22 @@ def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
         if limit.metric == "e2e":
             length = limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
             allowed = allowed & (tpot * length <= limit.limit_s)
-    last = np.maximum(allowed.sum(axis=1) - 1, 0)
-    at = Interpolation(n[0], n[0][last][:, None])
-    seconds = queue.overhead + queue.per_token * queue.mix.mean_input + tpot * (queue.mix.mean_output + 0.5)
-    return at(np.maximum.accumulate(n / seconds, axis=1))
+    most = n[0][np.maximum(allowed.sum(axis=1) - 1, 0)][:, None]
+    for limit in limits:
+        if limit.metric == "itl":
+            most = np.minimum(most, _sequences_within(queue, limit, most))
+    return Interpolation(n[0], most)(queue.rates)
+
+
+def _sequences_within(queue: Chain, limit: Limit, most: Rows) -> Rows:
+    """The most sequences, at most ``most``, with which an ITL limit holds when their number does not vary."""
+    low, high = np.ones_like(most), most
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        rate = np.minimum(Interpolation(queue.n[0], middle)(queue.rates), queue.rate)
+        held = itl_tail(queue, rate, middle, np.zeros_like(middle), limit.limit_s) <= 1 - limit.percentile / 100
+        low, high = np.where(held, middle, low), np.where(held, high, middle)
+    return low
 
 
 def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, Floats]:
@@ -126,9 +139,9 @@ def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit]
 
     X(n) at the first grid point at or above both the slots and the most sequences within the limits.
     """
-    n, c = curves.n[None, :], curves.prefill_s_per_token[:, None]
-    tpot = curves.step_s + c * (mix.mean_input / mix.mean_output) * n
-    rate = np.maximum.accumulate(n / (curves.overhead_s[:, None] + c * mix.mean_input + tpot * (mix.mean_output + 0.5)), axis=1)
+    n, work = curves.n[None, :], curves.prompt_s(mix.mean_input)
+    tpot = curves.step_s + work / mix.mean_output * n
+    rate = np.maximum.accumulate(n / (curves.overhead_s[:, None] + work + tpot * (mix.mean_output + 0.5)), axis=1)
     within = np.ones(tpot.shape, dtype=bool)
     for limit in limits:
         within &= _may_hold(curves, mix, limit, tpot)
@@ -141,11 +154,14 @@ def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) ->
     """Where a limit is not already broken by the work itself, without any waiting or noise, [P, G]."""
     if limit.metric == "tpot":
         return tpot <= limit.limit_s
-    first = curves.overhead_s[:, None] + curves.prefill_s_per_token[:, None] * mix.input_tokens[None, :]
+    if limit.metric == "itl":
+        return curves.step_s <= limit.limit_s
+    begun = curves.step_s if curves.whole_prompt_s is None else np.zeros_like(tpot)
+    first = curves.overhead_s[:, None] + curves.prompt_s(mix.input_tokens)
     broken = np.zeros(tpot.shape)
     for j in range(len(mix.input_tokens)):
         work = np.zeros_like(tpot) if limit.metric == "ttft" else tpot * max(limit.share * mix.output_tokens[j] - 1, 0.0)
-        broken += first[:, j : j + 1] + curves.step_s + work > limit.limit_s
+        broken += first[:, j : j + 1] + begun + work > limit.limit_s
     # Noise puts half of the requests above their mean: a broken length fails at least every second time.
     return broken / len(mix.input_tokens) * 0.5 <= 1 - limit.percentile / 100
 
@@ -169,15 +185,15 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     load = np.clip((qps_per_replica * np.broadcast_to(pooling, qps_per_replica.shape))[:, None] / queue.rate, 1e-9, 1 - 1e-9)
     now, waits = state(queue, load), waiting(queue, load)
     slot_wait = waits / now.rate
-    ttft = queue.overhead + now.step + queue.per_token * mix.mean_input + now.wait_mean + slot_wait
+    ttft = queue.overhead + now.own.mean(axis=1, keepdims=True) + now.wait_mean + slot_wait
     e2e = ttft + now.tpot * max(mix.mean_output - 1, 0.0)
     ttft = ttft + now.tpot * reasoning * mix.mean_output
     stretch = max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
     longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * stretch
-    means = {"ttft": ttft, "tpot": now.tpot, "e2e": e2e}
+    means = {"ttft": ttft, "tpot": now.tpot, "itl": now.tpot, "e2e": e2e}
     found = {}
     for metric, mean in means.items():
         of = "e2e" if metric == "ttft" and reasoning else metric
         tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0])
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0], found["itl"])

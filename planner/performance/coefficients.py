@@ -39,6 +39,8 @@ class Coefficients:
     errors: Mapping[str, Any]
     step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
+    slower: float = 1.0  # a supposition, not fitted: every step takes so many times what is predicted
+    draw: int | None = None  # a supposition too: the number of a random draw of each configuration's error, instead of one confidence
     path: Path | None = None  # of the file it was read from; residuals.json stands beside it
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
@@ -66,13 +68,14 @@ class Coefficients:
         column: Floats = np.where(moe & (name == "weights"), 1.0, by_precision)[:, None]
         return column
 
-    def step_factor(self, tier: NDArray[np.int64], confidence: float) -> Floats:
-        """Measured/predicted step time that is not exceeded with this confidence, per row of tier indices; len(TIERS) is UNSEEN.
-
-        Never less for thinner evidence.
+    def step_factor(self, tier: NDArray[np.int64], confidence: float | Floats) -> Floats:
+        """Measured/predicted step time that is not exceeded with this confidence (of all rows, or of each), per row of tier
+        indices; len(TIERS) is UNSEEN. From the median up never less for thinner evidence.
         """
-        factors = np.maximum.accumulate([self.quantile(name, confidence) for name in (*TIERS, UNSEEN)])
-        return factors[tier]
+        shares = np.broadcast_to(np.asarray(confidence, dtype=float), len(tier))
+        each = np.stack([self.quantiles(name, shares) for name in (*TIERS, UNSEEN)])
+        found: Floats = np.where(shares >= 0.5, np.maximum.accumulate(each), each)[tier, np.arange(len(tier))]
+        return found
 
     def unseen(self, replicas: Replicas) -> NDArray[np.bool_]:
         """Whether no quantile of a tier can speak for a replica type, as no GPU of its generation took part in them."""
@@ -82,9 +85,18 @@ class Coefficients:
 
     def quantile(self, tier: str, confidence: float) -> float:
         """The same of one tier, never falling with confidence."""
-        table = sorted((float(k), v) for k, v in self.step_quantiles[tier].items())
-        rising = np.maximum.accumulate([v for _, v in table])
-        return float(np.interp(confidence, [k for k, _ in table], rising))
+        return float(self.quantiles(tier, np.array([confidence]))[0])
+
+    def quantiles(self, tier: str, confidence: Floats) -> Floats:
+        """The same for many confidences."""
+        return interpolated(self.step_quantiles[tier], confidence)
+
+
+def interpolated(table: Mapping[str, float], shares: Floats) -> Floats:
+    """Quantiles stored by share, straight between the stored ones and never falling."""
+    rows = sorted((float(k), v) for k, v in table.items())
+    found: Floats = np.interp(shares, [k for k, _ in rows], np.maximum.accumulate([v for _, v in rows]))
+    return found
 
 
 def generation_of(gpu: Gpu, tp: int) -> str:
@@ -96,7 +108,7 @@ def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients) if field.name != "path"}, path=path)
+        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients) if field.name not in ("path", "slower", "draw")}, path=path)
     except OSError as error:
         raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
     except (ValueError, KeyError, TypeError) as error:

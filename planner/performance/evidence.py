@@ -5,7 +5,8 @@ Keyed on architecture and precision, not on the checkpoint's name, so that check
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from planner.catalog.records import MeasuredConfiguration
 from planner.performance.coefficients import TIERS, Coefficients
 from planner.performance.lengths import LengthMix
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.replicas import DP_ENGINES, ENGINES, FP8_KV, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.residual import LOADS, OTHER_TP, Residuals, between_loads, features, residuals_of
 
 __all__ = ["TIERS", "Evidence", "Shift", "evidence", "step_shift"]
@@ -37,28 +38,34 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     """Tiers of all replica types; ``architecture_names`` names the rows of ``replicas.architectures``.
 
     measured: architecture, precision, GPU, engine and TP were measured; anchored: architecture and GPU;
-    transferred: the GPU with another model; modelled: nothing near. PP was never measured, so PP > 1 is at best anchored.
+    transferred: the GPU with another model; modelled: nothing near. PP and KV caches
+    of another precision than the checkpoint's usual one were never measured, so both are at best anchored.
     """
     ours = _ours(replicas)
     theirs = _theirs(replicas, architecture_names, measured)
-    # From far to near: each nearer match overwrites. Columns: GPU, architecture, precision, engine, TP, PP.
+    # From far to near: each nearer match overwrites. Columns: GPU, architecture, precision, engine, TP, PP, DP.
     tier, nearest = np.full(len(replicas), 3), np.full(len(replicas), -1)
-    for level, columns in ((2, [0]), (1, [0, 1]), (1, [0, 1, 3]), (1, [0, 1, 2]), (1, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4, 5])):
+    for level, columns in ((2, [0]), (1, [0, 1]), (1, [0, 1, 3]), (1, [0, 1, 2]), (1, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4, 5, 6])):
         found = _look_up(ours[:, columns], theirs[:, columns])
         tier, nearest = np.where(found >= 0, level, tier), np.where(found >= 0, found, nearest)
-    return Evidence(tier, nearest)
+    unusual = replicas.kv_bytes != np.array([1 if p in FP8_KV else 2 for p in PRECISIONS])[replicas.precision]
+    return Evidence(np.where(unusual, np.maximum(tier, 1), tier), nearest)
 
 
 def _ours(r: Replicas) -> Ints:
-    return np.stack((r.gpu, r.architecture, r.precision, r.engine, r.tp, r.pp), axis=1)
+    return np.stack((r.gpu, r.architecture, r.precision, r.scheme, r.tp, r.pp, r.dp), axis=1)
 
 
 def _theirs(replicas: Replicas, names: tuple[str, ...], measured: Sequence[MeasuredConfiguration]) -> Ints:
     gpus = {g.name: i for i, g in enumerate(replicas.gpus)}
     architectures = {name: i for i, name in enumerate(names)}
     precisions, engines = ({p: i for i, p in enumerate(PRECISIONS)}, {e: i for i, e in enumerate(ENGINES)})
-    rows = [(gpus.get(m.gpu, -1), architectures.get(m.architecture, -1), precisions.get(m.precision, -1), engines.get(m.engine, -1), m.tp, 1) for m in measured]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 6)
+    rows = [(gpus.get(m.gpu, -1), architectures.get(m.architecture, -1), precisions.get(m.precision, -1), _scheme(engines, m), m.tp, 1, m.dp) for m in measured]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 7)
+
+
+def _scheme(engines: Mapping[str, int], m: MeasuredConfiguration) -> int:
+    return engines[m.engine] + len(ENGINES) * (m.dp > 1) if m.engine in engines else -1
 
 
 def _look_up(ours: Ints, theirs: Ints) -> NDArray[np.int64]:
@@ -95,16 +102,27 @@ def step_shift(
     residuals = residuals_of(coefficients)
     near = _pulled(found, replicas, architecture_names, residuals)
     unseen = coefficients.unseen(replicas) & ~near
-    quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), confidence)
+    sure = np.full(len(replicas), confidence) if coefficients.draw is None else drawn(replicas, architecture_names, coefficients.draw)
+    quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), sure)
     step, prompt = np.repeat(quantile[:, None], len(sequences), axis=1), quantile.copy()
     rows = np.flatnonzero(near)
     if len(rows) and residuals.tpot:
         tokens = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
         known = residuals.tpot.at_loads(features(replicas.take(rows), architecture_names, *tokens))
-        sure = np.where(found.tier[rows] == 0, residuals.step_quantile(TIERS[0], confidence), residuals.step_quantile(OTHER_TP, confidence))
-        step[rows] = sure[:, None] * np.exp(between_loads(known, np.log2(sequences)))
-        prompt[rows] = sure * np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
-    return Shift(step, prompt)
+        kriged = [residuals.step_quantile(level, sure[rows]) for level in (TIERS[0], OTHER_TP)]
+        quantile = np.where(found.tier[rows] == 0, *kriged)
+        step[rows] = quantile[:, None] * np.exp(between_loads(known, np.log2(sequences)))
+        prompt[rows] = quantile * np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
+    return Shift(step * coefficients.slower, prompt * coefficients.slower)
+
+
+def drawn(replicas: Replicas, names: Sequence[str], draw: int) -> Floats:
+    """A random share in (0, 1) for each row: the same for all rows of one architecture, precision, GPU and engine, which err together."""
+    keys = np.stack((replicas.architecture, replicas.gpu, replicas.precision, replicas.scheme), axis=1)
+    unique, which = np.unique(keys, axis=0, return_inverse=True)
+    words = [f"{draw}|{names[a]}|{replicas.gpus[g].name}|{PRECISIONS[p]}|{s}" for a, g, p, s in unique.tolist()]
+    shares = [(int.from_bytes(hashlib.sha256(w.encode()).digest()[:6], "big") + 0.5) / 2**48 for w in words]
+    return np.array(shares)[which.ravel()]
 
 
 def _pulled(found: Evidence, replicas: Replicas, names: tuple[str, ...], residuals: Residuals) -> NDArray[np.bool_]:
@@ -112,9 +130,9 @@ def _pulled(found: Evidence, replicas: Replicas, names: tuple[str, ...], residua
     indices: tuple[dict[str, int], ...] = (
         {name: i for i, name in enumerate(names)},
         {g.name: i for i, g in enumerate(replicas.gpus)},
-        {e: i for i, e in enumerate(ENGINES)},
+        {e: i for i, e in enumerate((*ENGINES, *DP_ENGINES))},
         {p: i for i, p in enumerate(PRECISIONS)},
     )
     theirs = [[index.get(part, -2) for index, part in zip(indices, key, strict=True)] for key in residuals.groups]
-    ours = np.stack((replicas.architecture, replicas.gpu, replicas.engine, replicas.precision), axis=1)
+    ours = np.stack((replicas.architecture, replicas.gpu, replicas.scheme, replicas.precision), axis=1)
     return (found.tier <= 1) & (_look_up(ours, np.array(theirs, dtype=np.int64).reshape(len(theirs), 4)) >= 0)

@@ -32,6 +32,7 @@ from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Repl
 from planner.performance.step import CHUNK, decode_step, prefill_step
 
 NVIDIA_RUNS = ("nvidia_aic_internal", "NVIDIA-AIConfigurator")  # nominal lengths; their TTFT has another base
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
 SOURCES = ("inferencex_db_via_aic", "inferencex_app_fixture", "InferenceX", *NVIDIA_RUNS)
 RANDOM_LENGTHS = 0.9  # InferenceX draws lengths from 0.8-1.0 x nominal
 ENGINE_NAMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trt": "trtllm"}
@@ -198,6 +199,7 @@ class Point:
     precision: str
     engine: str
     tp: int
+    dp: int
     ep: str
     isl: float
     osl: float
@@ -210,7 +212,18 @@ class Point:
     @property
     def configuration(self) -> str:
         """All but the load."""
-        return "|".join((self.label, self.gpu, self.precision, self.engine, str(self.tp), self.ep, f"{self.isl:g}", f"{self.osl:g}"))
+        return "|".join(
+            (
+                self.label,
+                self.gpu,
+                self.precision,
+                self.engine,
+                f"{self.tp}" if self.dp == 1 else f"{self.tp}dp{self.dp}",
+                self.ep,
+                f"{self.isl:g}",
+                f"{self.osl:g}",
+            )
+        )
 
 
 def read_points(path: Path, refused: Counter[str]) -> list[Point]:
@@ -237,11 +250,21 @@ def _refusal(row: Mapping[str, str]) -> str:
         "flagged INCONSISTENT": lambda: "INCONSISTENT" in notes,
         "flagged AMBIGUOUS": lambda: "AMBIGUOUS" in notes,
         "several engine instances in one run": lambda: "engine replicas" in notes,
-        "attention data parallel": lambda: get("dp", get("dp_attn")) not in ("1", "False", "", None),
-        "TP above 8": lambda: float(row["tp"]) > 8,
+        "TP above 8": lambda: _sizes(row)[0] > 8,
+        "GPUs that TP and attention data parallel do not explain": lambda: _sizes(row)[0] % _sizes(row)[1] > 0,
         "engine not planned": lambda: row["engine"] not in ENGINE_NAMES,
     }
     return next((reason for reason, test in tests.items() if test()), "")
+
+
+def _sizes(row: Mapping[str, str]) -> tuple[int, int]:
+    """(GPUs of a replica, groups of attention data parallel). Sources write the number of groups, or only that each GPU is one."""
+    tp, groups = int(float(row["tp"])), row.get("dp", row.get("dp_attn")) or "1"
+    if groups in ("True", "False"):
+        return tp, tp if groups == "True" else 1
+    dp = int(float(groups))
+    total = row.get("gpus_total") or ""
+    return (int(float(total)) if total and dp > 1 else tp, dp)
 
 
 def _latencies(row: Mapping[str, str]) -> tuple[float, float, float] | None:
@@ -263,7 +286,7 @@ def _point(row: Mapping[str, str]) -> Point:
     osl, concurrency = float(row["osl"]) * ratio, float(row["concurrency"])
     decoding = min(per_second * tpot, concurrency) if per_second else concurrency * osl * tpot / (ttft + osl * tpot)
     return Point(
-        CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], int(float(row["tp"])),
+        CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], *_sizes(row),
         row["ep"], float(row["isl"]) * ratio, osl, concurrency, ttft, tpot, max(decoding, 1.0), row["source"],
     )  # fmt: skip
 
@@ -301,7 +324,7 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
     replicas = Replicas(
         tuple(c.architecture for c in cards), tuple(gpus), integers(lambda p: card_of[p.label]), integers(lambda p: gpu_of[p.gpu]),
         integers(lambda p: PRECISIONS.index(p.precision)), integers(lambda p: ENGINES.index(p.engine)),
-        integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64),
+        integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64), integers(lambda p: p.dp),
     )  # fmt: skip
     isl, osl, concurrency = numbers(lambda p: p.isl), numbers(lambda p: p.osl), numbers(lambda p: p.concurrency)
     ttft, tpot = numbers(lambda p: p.ttft_s), numbers(lambda p: p.tpot_s)
@@ -311,7 +334,7 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
     harness = integers(lambda p: int(p.source in NVIDIA_RUNS))
     gpu = np.array([gpus[g].name for g in replicas.gpu])
     generation = np.array([generation_of(gpus[g], tp) for g, tp in zip(replicas.gpu.tolist(), replicas.tp.tolist(), strict=True)])
-    group = np.array(["|".join((m, p.precision, p.gpu, p.engine)) for m, p in zip(model.tolist(), points, strict=True)])
+    group = np.array(["|".join((m, p.precision, p.gpu, p.engine + " dp" * (p.dp > 1))) for m, p in zip(model.tolist(), points, strict=True)])
     shape, weight = shapes(replicas), _weights(model, configuration)
     return Rows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, generation, group, configuration, weight)
 
@@ -408,7 +431,7 @@ def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, 
     weight = np.array([1 / counts[c] for c in configuration.tolist()])
     order = np.argsort(ratio)
     share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
-    return {str(q): round(float(np.interp(q, share, ratio[order])), 4) for q in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)}
+    return {str(q): round(float(np.interp(q, share, ratio[order])), 4) for q in SHARES}
 
 
 # ---- the whole run ----
@@ -485,7 +508,7 @@ def _worst(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, float]:
     hide that between them: the next one is worse than the worst of four with a chance of one in five.
     """
     tables = [table for name in GENERATION_TESTS for table in _by_generation(rows, tests[name]).values()]
-    return {q: max(table[q] for table in tables) for q in tables[0]}
+    return {q: (max if float(q) >= 0.5 else min)(table[q] for table in tables) for q in tables[0]}
 
 
 def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:
@@ -514,7 +537,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
     for split, error in found.errors.items():
         print(f"{split}: {error.get('tpot') or error}", file=sys.stderr)
-    asked.output.write_text(json.dumps({k: v for k, v in vars(found).items() if k != "path"}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    asked.output.write_text(
+        json.dumps({k: v for k, v in vars(found).items() if k not in ("path", "slower", "draw")}, indent=1, sort_keys=False) + "\n", encoding="utf-8"
+    )
     return 0
 
 

@@ -26,14 +26,13 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
 from planner.performance import fit as physics
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
-from planner.performance.fit import RANDOM_LENGTHS, Rows
+from planner.performance.fit import RANDOM_LENGTHS, SHARES, Rows
 from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
 from planner.performance.residual import FILE, GROUPS, OTHER_TP, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
 
 METRICS = ("tpot", "ttft", "tps")
-SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 # First guesses of the kernels: standard deviations by group, length scales in doublings, noise.
 GUESS = {
     "tpot": ((0.06, 0.06, 0.06, 0.08, 0.05, 0.25), 3.4, (5.4, 5.4, 1.8), 0.06),

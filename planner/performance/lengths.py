@@ -17,10 +17,11 @@ from planner.performance.replicas import Floats, Ints
 
 @dataclass(frozen=True)
 class LengthMix:
-    """J equal-weight joint points of (input, output) tokens."""
+    """J equal-weight joint points of (input, output) tokens; ``cached`` is the share of prompt tokens found in the prefix cache."""
 
     input_tokens: Floats
     output_tokens: Floats
+    cached: float = 0.0
 
     @property
     def mean_input(self) -> float:
@@ -29,6 +30,11 @@ class LengthMix:
     @property
     def mean_output(self) -> float:
         return float(self.output_tokens.mean())
+
+    @property
+    def computed(self) -> float:
+        """Share of prompt tokens that must be prefilled."""
+        return 1.0 - self.cached
 
     @property
     def input_m2(self) -> float:
@@ -47,16 +53,16 @@ class LengthMix:
         return f"input {self.mean_input:.0f} tokens (CV {cv_in:.2f}), output {self.mean_output:.0f} tokens (CV {cv_out:.2f}), {len(self.input_tokens)} points"
 
 
-def lognormal_mix(mean_input: float, mean_output: float, input_cv: float, output_cv: float, points: int = 16) -> LengthMix:
+def lognormal_mix(mean_input: float, mean_output: float, input_cv: float, output_cv: float, points: int = 16, cached: float = 0.0) -> LengthMix:
     """Independent lognormal lengths as ``points`` equal-weight points with exactly these means and CVs (0 = fixed lengths).
 
-    Raises ValueError for lengths below one token or a negative CV.
+    Raises ValueError for lengths below one token, a negative CV, or a cached share outside [0, 1).
     """
-    if min(mean_input, mean_output) < 1 or min(input_cv, output_cv) < 0 or points < 1:
-        raise ValueError("lengths must be at least 1 token, coefficients of variation at least 0, and there must be a point")
+    if min(mean_input, mean_output) < 1 or min(input_cv, output_cv) < 0 or points < 1 or not 0 <= cached < 1:
+        raise ValueError("lengths must be at least 1 token, coefficients of variation at least 0, cached shares below 1, and there must be a point")
     inputs = mean_input * _multipliers(input_cv, points)
     outputs = mean_output * _multipliers(output_cv, points)[_scattered(points)]
-    return LengthMix(inputs, outputs)
+    return LengthMix(inputs, outputs, cached)
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from planner.catalog.records import GIB
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
 from planner.performance.replicas import Floats, Ints, Replicas
+from planner.performance.speculation import draft_share
 
 # github:ai-dynamo/aiconfigurator@095f58a5 (Apache-2.0), aic-core backends and systems/*.yaml: peak activations are
 # 2 bytes x tokens x hidden x factor, the factor by TP (1, 2, 4, 8) and doubled for MoE. The highest (SGLang) of its
@@ -37,18 +38,21 @@ class Memory:
 
 
 def memory_fit(replicas: Replicas, mix: LengthMix, gpu_memory_utilization: float = 0.92, max_num_batched_tokens: int = 8192) -> Memory:
-    """What fits within ``gpu_memory_utilization`` of the GPU. ``slots`` is 0 too where the longest request of the mix finds no room."""
-    shape = shapes(replicas)
+    """What fits within ``gpu_memory_utilization`` of the GPU. ``slots`` is 0 too where the longest request of the mix finds no room.
+
+    Of a disaggregated unit it is one engine: all are alike. A layer that drafts adds its share of weights and KV cache.
+    """
+    shape, more = shapes(replicas), 1 + draft_share(replicas) * replicas.draft
     whole = mix.input_tokens + mix.output_tokens
-    size = np.clip(np.ceil(np.log2(np.maximum(replicas.tp, 1))).astype(int), 0, 3)
+    size = np.clip(np.ceil(np.log2(np.maximum(replicas.tp // replicas.dp, 1))).astype(int), 0, 3)
     moe = replicas.of_architecture(lambda a: 2.0 if a.experts else 1.0)
     activations = 2.0 * max_num_batched_tokens * shape.hidden * np.array(ACTIVATION_FACTOR)[size] * moe / GIB
     gpu_memory = replicas.of_gpu(lambda g: g.memory_gib)
-    reserve = np.minimum(RUNTIME_GIB, RUNTIME_SHARE * gpu_memory) + np.array(NCCL_GIB)[size]
-    weights = shape.stored / shape.pp / GIB
+    reserve = np.minimum(RUNTIME_GIB, RUNTIME_SHARE * gpu_memory) + np.array(NCCL_GIB)[np.clip(np.ceil(np.log2(np.maximum(replicas.tp, 1))).astype(int), 0, 3)]
+    weights = shape.stored * more / shape.pp / GIB
     limit = gpu_memory_utilization * gpu_memory
     budget = limit - weights - activations - reserve
-    per_sequence = kv_per_sequence(replicas, shape, whole) / shape.pp / GIB
-    longest = kv_per_sequence(replicas, shape, np.array([whole.max()])) / shape.pp / GIB
+    per_sequence = kv_per_sequence(replicas, shape, whole) * more / shape.pp / GIB
+    longest = kv_per_sequence(replicas, shape, np.array([whole.max()])) * more * replicas.dp / shape.pp / GIB  # on one group
     slots = np.where((budget > 0) & (longest <= budget), np.floor(np.maximum(budget, 0) / per_sequence), 0).astype(np.int64)
     return Memory(weights, activations, reserve, limit, budget, per_sequence, slots)

@@ -24,7 +24,6 @@ BYTES: dict[str, tuple[float, float, float]] = {
     "mxfp4": (0.53125, 2.0, 0.53125),
     "int4": (0.53125, 2.0, 0.53125),
 }
-FP8_KV = ("fp8", "nvfp4")  # engines serve these checkpoints with a 1-byte KV cache; all others keep 2 bytes
 TABLE_BYTES = 2.0  # embedding and output head stay in 16 bits
 TIED_SHARE = 0.08  # an embedding table larger than this share of all weights is taken to be shared with the output head
 TERA, GIGA = 1e12, 1e9
@@ -41,7 +40,7 @@ class Shapes:
     dense_flops: Floats  # per token
     expert_flops: Floats  # per token
     attention_flops: Floats  # of prefill, per prompt token and token of prompt (full-attention layers)
-    kv_heads_bytes: Floats  # KV bytes per token of context kept (full attention)
+    kv_heads_bytes: Floats  # KV bytes per token of context kept (full attention), of a sequence spread evenly over the GPUs
     sliding_bytes: Floats  # the same for sliding layers, per token inside the window
     state_bytes: Floats  # of linear layers, per sequence
     bandwidth: Floats  # bytes/s
@@ -54,25 +53,26 @@ class Shapes:
     hidden: Floats
     tp: Floats
     pp: Floats
+    reductions: Floats  # rounds of communication per layer
 
 
 def shapes(replicas: Replicas) -> Shapes:
     """The shapes of all replica types."""
-    tp, pp = replicas.tp.astype(float), replicas.pp.astype(float)
+    tp, pp, dp = replicas.tp.astype(float), replicas.pp.astype(float), replicas.dp.astype(float)
+    atp = tp / dp  # every attention group holds all that is no routed expert
     weight = np.array([[_weights(a, p) for p in PRECISIONS] for a in replicas.architectures])[replicas.architecture, replicas.precision]
     peak = np.array([[_peak(g, p) for p in PRECISIONS] for g in replicas.gpus])[replicas.gpu, replicas.precision]
-    kv_bytes = np.array([1.0 if p in FP8_KV else 2.0 for p in PRECISIONS])[replicas.precision]
     a, g = replicas.of_architecture, replicas.of_gpu
     return Shapes(
-        stored=weight[:, 0] / tp,
-        dense_read=weight[:, 1] / tp,
+        stored=(weight[:, 0] - weight[:, 2]) / atp + weight[:, 2] / tp,
+        dense_read=weight[:, 1] / atp,
         expert_read=weight[:, 2] / tp,
         expert_share=a(lambda x: x.experts_per_token / x.experts if x.experts else 1.0),
         dense_flops=a(lambda x: 2 * _dense_weights(x)) / tp,
         expert_flops=a(lambda x: 2 * x.expert_parameters * x.experts_per_token / max(x.experts, 1)) / tp,
         attention_flops=a(_attention_flops) / tp,
-        kv_heads_bytes=kv_bytes * _kv_values(replicas, sliding=False),
-        sliding_bytes=kv_bytes * _kv_values(replicas, sliding=True),
+        kv_heads_bytes=replicas.kv_bytes * _kv_values(replicas, sliding=False),
+        sliding_bytes=replicas.kv_bytes * _kv_values(replicas, sliding=True),
         state_bytes=a(lambda x: x.linear_state_bytes) / tp,
         bandwidth=g(lambda x: x.bandwidth_gb_s) * GIGA,
         peak=peak,
@@ -84,6 +84,9 @@ def shapes(replicas: Replicas) -> Shapes:
         hidden=a(lambda x: x.hidden_size),
         tp=tp,
         pp=pp,
+        # TP adds up after attention and after the MLP. Attention groups gather tokens before the experts and scatter them after:
+        # together the volume of one all-reduce.
+        reductions=np.where(dp > 1, 1.0, 2.0),
     )
 
 
@@ -106,14 +109,17 @@ def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
 
 
 def attention_context(replicas: Replicas, mix: LengthMix) -> Floats:
-    """Mean tokens a prompt token attends to, scaled to full-attention layers: E[i^2]/E[i]/2, less for windows and sparse attention: [P]."""
+    """Mean tokens a prefilled token attends to, scaled to full-attention layers: E[i^2]/E[i]/2, less for windows and sparse attention: [P].
+
+    Tokens behind a cached prefix attend to all of it: (1 + cached)/2 of the prompt instead of half.
+    """
     tokens, total = mix.input_tokens, mix.input_tokens.sum()
-    return np.array([_attended(a, tokens, float(total)) for a in replicas.architectures])[replicas.architecture]
+    return np.array([_attended(a, tokens, tokens * (1 + mix.cached) / 2, float(total)) for a in replicas.architectures])[replicas.architecture]
 
 
-def _attended(a: Architecture, tokens: Floats, total: float) -> float:
-    full = np.minimum(tokens / 2, a.sparse_context) if a.sparse_context else tokens / 2
-    slide = np.minimum(tokens / 2, a.sliding_window)
+def _attended(a: Architecture, tokens: Floats, context: Floats, total: float) -> float:
+    full = np.minimum(context, a.sparse_context) if a.sparse_context else context
+    slide = np.minimum(context, a.sliding_window)
     ratio = a.sliding_layers / max(a.full_attention_layers + a.sliding_layers, 1)
     return float(tokens @ (full * (1 - ratio) + slide * ratio) / total)
 
@@ -146,15 +152,17 @@ def _attention_flops(a: Architecture) -> float:
 
 
 def _kv_values(replicas: Replicas, sliding: bool) -> Floats:
-    """KV numbers per token per GPU, all layers. Heads are split over TP until one is left; the MLA latent is copied to every rank."""
+    """KV numbers per token per GPU, all layers. Heads are split over an attention group until one is left; the MLA latent is copied to
+    each of its GPUs. A sequence lives in one of dp groups, so that many together fill each GPU with 1/dp of their tokens."""
+    group = replicas.tp // replicas.dp
     if not sliding:
         latent = replicas.of_architecture(lambda a: (a.kv_lora_rank + a.qk_rope_head_dim) * a.full_attention_layers if a.attention == "mla" else 0.0)
         per_head = replicas.of_architecture(lambda a: (a.head_dim + (a.v_head_dim or a.head_dim)) * a.full_attention_layers if a.attention == "gqa" else 0.0)
         heads = replicas.of_architecture(lambda a: a.kv_heads)
-        return latent + per_head * np.ceil(heads / replicas.tp)
+        return (latent + per_head * np.ceil(heads / group)) / replicas.dp
     per_head = replicas.of_architecture(lambda a: 2.0 * (a.sliding_head_dim or a.head_dim) * a.sliding_layers)
     heads = replicas.of_architecture(lambda a: a.sliding_kv_heads or a.kv_heads)
-    return per_head * np.ceil(heads / replicas.tp)
+    return per_head * np.ceil(heads / group) / replicas.dp
 
 
 def _peak(gpu: Gpu, precision: str) -> float:

@@ -6,7 +6,7 @@ Physics of ``loop``, corrected by the kriged residual, then made monotone in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,15 +111,6 @@ def _bands(ttft: Floats, tpot: Floats, tps: Floats, level: Ints, residuals: Resi
         found[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
         found[f"{metric}_high"] = value * _factor(table, confidence, level)
     return found
-
-
-def saturated_tps(replicas: Replicas, isl: Floats, osl: Floats, coefficients: Coefficients, max_num_seqs: int = 256) -> Floats:
-    """Output tokens/s [P] of the physics with all slots taken: bursts of many requests at once, whose start-up the residual knows nothing of."""
-    work = _work(replicas, isl, osl, "exact")
-    work = replace(work, slots=np.minimum(work.slots, max_num_seqs))
-    curves = loop_curves(work, loop_columns(replicas, coefficients, residuals_of(coefficients).terms))
-    load, output = curves.concurrency[:, -1], work.output_tokens
-    return load * output / (curves.ttft_s[:, -1] + curves.tpot_s[:, -1] * (output - 1))
 
 
 def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str) -> Loop:

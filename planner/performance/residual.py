@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from planner.errors import CatalogError
-from planner.performance.coefficients import Coefficients
+from planner.performance.coefficients import Coefficients, interpolated
 from planner.performance.loop import LoopTerms
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.replicas import DP_ENGINES, ENGINES, PRECISIONS, Floats, Ints, Replicas
 
+SCHEMES = (*ENGINES, *DP_ENGINES)
 FILE = "residuals.json"
 # What two configurations may share; each has its own variance. See ``group_keys``.
 GROUPS = ("engine+generation", "engine+gpu", "model", "model+engine", "model+generation+engine+precision", "model+gpu+engine+precision")
@@ -84,10 +85,9 @@ class Residuals:
         """Architecture, GPU, engine and precision of all that took part."""
         return tuple(tuple(key.split("|")) for key in dict.fromkeys(self.tpot.trained.keys[-1])) if self.tpot else ()
 
-    def step_quantile(self, level: str, confidence: float) -> float:
+    def step_quantile(self, level: str, confidence: float | Floats) -> Floats:
         """Measured/kriged TPOT that is not exceeded with this confidence, out of fold; never falls with the confidence."""
-        shares = sorted((float(k), v) for k, v in self.quantiles["tpot"][level].items())
-        return float(np.interp(confidence, [k for k, _ in shares], np.maximum.accumulate([v for _, v in shares])))
+        return interpolated(self.quantiles["tpot"][level], np.asarray(confidence, dtype=float))
 
 
 # Without the file: start values of the fit and no correction.
@@ -102,8 +102,8 @@ def group_keys(model: str, generation: str, gpu: str, engine: str, precision: st
 
 def features(replicas: Replicas, names: Sequence[str], input_tokens: Floats, output_tokens: Floats) -> Features:
     """Features of replica types with their lengths; ``names`` names the rows of ``replicas.architectures``."""
-    rows = zip(replicas.architecture.tolist(), replicas.gpu.tolist(), replicas.engine.tolist(), replicas.precision.tolist(), strict=True)
-    keys = [_keys(names[a], replicas.gpus[g].generation, replicas.gpus[g].name, ENGINES[e], PRECISIONS[p]) for a, g, e, p in rows]
+    rows = zip(replicas.architecture.tolist(), replicas.gpu.tolist(), replicas.scheme.tolist(), replicas.precision.tolist(), strict=True)
+    keys = [_keys(names[a], replicas.gpus[g].generation, replicas.gpus[g].name, SCHEMES[e], PRECISIONS[p]) for a, g, e, p in rows]
     columns = tuple(zip(*keys, strict=True)) or tuple(() for _ in GROUPS)
     logs = np.log2(np.stack((input_tokens, output_tokens, replicas.tp * replicas.pp.astype(float)), axis=1))
     return Features(columns, logs)

@@ -5,7 +5,7 @@ A roofline with few fitted coefficients; never faster than bytes over bandwidth 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,32 +24,52 @@ GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (n
 
 @dataclass(frozen=True)
 class StepCurves:
-    """Decode step and prompt cost of P replica types for one length mix, on a common grid of sequences [G]."""
+    """Decode step and prompt cost of P replica types for one length mix and one size of step, on a common grid of sequences [G].
+
+    With chunked prefill a step decodes all sequences and takes up to ``batched_tokens`` less their number of prompts. Without
+    (``whole_prompt_s`` is given) each prompt has a step of its own, which adds these seconds to those of its tokens.
+    """
 
     n: Floats
     step_s: Floats  # [P, G]
-    prefill_s_per_token: Floats  # [P]
+    prefill_s_per_token: Floats  # [P], averaged over all tokens of prompts, those found in the prefix cache included
     overhead_s: Floats  # [P], once per request
     floor_s: Floats  # [P, G], bytes over bandwidth: no measurement pulls a step below it
+    batched_tokens: int = CHUNK  # max_num_batched_tokens
+    whole_prompt_s: Floats | None = None  # [P]
 
     def __len__(self) -> int:
         return len(self.step_s)
 
+    def prompt_s(self, tokens: Floats | float) -> Floats:
+        """Engine time of prompts of these lengths [J], whatever else runs: [P, J]."""
+        alone = 0.0 if self.whole_prompt_s is None else self.whole_prompt_s[:, None]
+        found: Floats = alone + self.prefill_s_per_token[:, None] * tokens
+        return found
+
     def take(self, index: NDArray[Any] | slice) -> StepCurves:
         """The rows chosen by an index array, a mask or a slice."""
-        return StepCurves(self.n, self.step_s[index], self.prefill_s_per_token[index], self.overhead_s[index], self.floor_s[index])
+        whole = None if self.whole_prompt_s is None else self.whole_prompt_s[index]
+        prompt, overhead = self.prefill_s_per_token[index], self.overhead_s[index]
+        return StepCurves(self.n, self.step_s[index], prompt, overhead, self.floor_s[index], self.batched_tokens, whole)
 
     def scaled(self, step: Floats, prompt: Floats | None = None) -> StepCurves:
         """Step and prompt cost times factors per row [P], those on the step also by sequences [P, G]: the one place where
         measurements and confidence enter. The step never falls with more sequences, nor below its floor."""
         by_load = step if step.ndim == 2 else step[:, None]
         slower = np.maximum.accumulate(np.maximum(self.step_s * by_load, self.floor_s), axis=1)
-        prompts = self.prefill_s_per_token * np.maximum(step if prompt is None else prompt, PREFILL_FLOOR)
-        return StepCurves(self.n, slower, prompts, self.overhead_s, self.floor_s)
+        prompts = np.maximum(step if prompt is None else prompt, PREFILL_FLOOR)
+        whole = None if self.whole_prompt_s is None else self.whole_prompt_s * prompts
+        return replace(self, step_s=slower, prefill_s_per_token=self.prefill_s_per_token * prompts, whole_prompt_s=whole)
 
 
-def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, grid: Floats = GRID) -> StepCurves:
-    """Curves of all replica types for one mix, at the sequences of ``grid``.
+def step_curves(
+    replicas: Replicas, mix: LengthMix, coefficients: Coefficients, grid: Floats = GRID, batched_tokens: int = CHUNK, chunked: bool = True
+) -> StepCurves:
+    """Curves of all replica types for one mix, at the sequences of ``grid``, for steps of up to ``batched_tokens`` tokens.
+
+    A prompt token costs its share of a full chunk, as if that read the weights anew: smaller steps make prompts dearer, most of
+    all for MoE. Without chunked prefill a prompt of mean length is such a chunk and pays the fixed overheads of its own step.
 
     Pipeline parallel: a token passes every stage, so the step is the sum over all layers, of a micro-batch of 1/pp of the
     sequences (engines keep pp micro-batches in flight). Each stage pays the fixed step overhead, and prompts are given no
@@ -58,8 +78,11 @@ def step_curves(replicas: Replicas, mix: LengthMix, coefficients: Coefficients, 
     shape, e = shapes(replicas), coefficients.rows(replicas)
     vendor, kv = coefficients.vendor_factor(replicas), kv_read(replicas, shape, mix)
     step = decode_step(shape, e, kv, grid[None, :]) * vendor
-    prefill = prefill_step(shape, e, attention_context(replicas, mix), CHUNK) / CHUNK * vendor
-    return StepCurves(grid, step, prefill[:, 0], np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy(), _floor(shape, kv, grid[None, :]))
+    tokens = batched_tokens if chunked else mix.mean_input * mix.computed
+    prefill = mix.computed * prefill_step(shape, e, attention_context(replicas, mix), tokens) / tokens * vendor
+    whole = None if chunked else ((layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None]) * vendor)[:, 0]
+    overhead = np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy()
+    return StepCurves(grid, step, prefill[:, 0], overhead, _floor(shape, kv, grid[None, :]), batched_tokens, whole)
 
 
 def _floor(shape: Shapes, kv: Floats, sequences: Floats) -> Floats:
@@ -100,10 +123,11 @@ def decode_flops(shape: Shapes, e: dict[str, Floats]) -> Floats:
 
 
 def all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
-    """Two all-reduces per layer: a latency that grows with log2 TP, and 2 bytes x hidden per token over the link."""
+    """All-reduces of each layer (two; the volume of one with attention data parallel): a latency that grows with log2 TP, and
+    2 bytes x hidden per token over the link."""
     tp = shape.tp[:, None]
     sent = 2 * (tp - 1) / tp * (2 * shape.hidden / shape.link)[:, None] * tokens / e["link"]
-    return 2 * shape.layers[:, None] * (e["all_reduce_s"] * np.log2(tp) + sent)
+    return (shape.reductions * shape.layers)[:, None] * (e["all_reduce_s"] * np.log2(tp) + sent)
 
 
 def layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:

@@ -92,7 +92,7 @@ def farthest(chosen: Sequence[Chosen], points: Points) -> int:
 def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
     """Alternatives that cost little more and rest on better evidence: what a careful buyer takes."""
     return tuple(
-        f"for {a.premium:.0%} more, {' + '.join(f'{d.replicas} x TP{d.tp} {d.gpu}' for d in a.deployments)} rests on better evidence (see the alternatives)"
+        f"for {a.premium:.0%} more, {' + '.join(f'{d.replicas} x {d.layout} {d.gpu}' for d in a.deployments)} rests on better evidence (see the alternatives)"
         for a in options
         if a.better_evidence and a.premium is not None and a.premium <= LITTLE
     )
@@ -127,17 +127,20 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     """The questions asked beside the main one, most useful first."""
     s, p = scenario.supply, scenario.policy
     found: list[Variant] = []
-    if any(k != "hyperscaler" for k in s.kinds):
+    owned, rented = (tuple(sorted({b.provider for b in plan.purchases if (b.kind == "owned") == mine})) for mine in (True, False))
+    if owned:
+        found.append(Variant("renting all GPUs", _supply(scenario, exclude_providers=(*s.exclude_providers, *(o.name for o in s.owned)))))
+    if rented and any(k != "hyperscaler" for k in s.kinds):
         found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
     spare = p.spare_replicas + 1
     survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"
     found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", _policy(scenario, spare_replicas=spare), survives))
     models = tuple(sorted({d.model for d in plan.deployments}))
     gpus = tuple(sorted({d.gpu for d in plan.deployments}))
-    providers = tuple(sorted({b.provider for b in plan.purchases}))
     found.append(Variant(f"another GPU type than {' and '.join(gpus)}", _supply(scenario, exclude_gpus=(*s.exclude_gpus, *gpus))))
     found.append(Variant(f"another model than {' and '.join(models)}", _policy(scenario, exclude_models=(*p.exclude_models, *models))))
-    found.append(Variant(f"another provider than {' and '.join(providers)}", _supply(scenario, exclude_providers=(*s.exclude_providers, *providers))))
+    if rented:
+        found.append(Variant(f"another provider than {' and '.join(rented)}", _supply(scenario, exclude_providers=(*s.exclude_providers, *rented))))
     if len(gpus) > 1:
         found.append(Variant("one GPU type only", _policy(scenario, max_gpu_types=1)))
     elif any(b.kind == "hyperscaler" for b in plan.purchases) and s.kinds != ("hyperscaler",):
@@ -182,6 +185,8 @@ def _brief(c: Chosen, points: Points) -> Brief:
         gpu=r.gpus[int(r.gpu[row])].name,
         tp=tp,
         pp=pp,
+        dp=int(r.dp[row]),
+        ep=int(r.ep[row]),
         replicas=c.pool.total,
         gpus=tp * pp * c.pool.total,
     )

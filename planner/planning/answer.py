@@ -111,11 +111,12 @@ def sections(problem: Problem) -> list[Section]:
 
 
 def _locations(problem: Problem) -> dict[str, list[int]]:
-    """Offers by location, in the order of the offers."""
+    """Offers by location, in the order of the offers. Those of no location stand alone, and beside each."""
     found: dict[str, list[int]] = {}
     for o, offer in enumerate(problem.offers):
         found.setdefault(offer.location, []).append(o)
-    return found
+    anywhere = found.pop("", [])
+    return ({"": anywhere} if anywhere else {}) | {place: sorted((*anywhere, *offers)) for place, offers in found.items()}
 
 
 def _part(problem: Problem, offers: list[int]) -> Section:
@@ -133,7 +134,14 @@ def _part(problem: Problem, offers: list[int]) -> Section:
 
 
 def _lower_bound(problem: Problem) -> float:
-    """Cost that no plan of this problem is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column."""
+    """Cost that no plan at this location is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column.
+
+    A plan that holds nothing of the location itself is one of the section without a location.
+    """
+    return max(_fractional_bound(problem), min((o.usd_per_hour for o in problem.offers if o.location), default=0.0))
+
+
+def _fractional_bound(problem: Problem) -> float:
     if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
         return min((_least_cost(problem, c, 0) for c in problem.columns), default=inf)
     replica = min((c.gpus * _usd_per_gpu(problem, c) for c in problem.columns), default=inf)  # the cheapest there is
@@ -146,12 +154,12 @@ def _least_cost(problem: Problem, column: Column, w: int) -> float:
     if w not in column.tiers:
         return inf
     rules, rate = problem.rules, problem.demands[w].rate
-    per_gpu = _usd_per_gpu(problem, column)
     best = max(t.capacity for t in column.tiers[w])
     replicas = rate / (best * rules.max_slo_load)
     if rules.pools_per_workload == 1 and len(problem.demands) == 1:
         replicas = max(replicas, column.tiers[w][0].replicas + rules.spare_replicas)
-    return replicas * column.gpus * per_gpu
+        return _cost_of_gpus(problem, column, replicas * column.gpus)
+    return replicas * column.gpus * _usd_per_gpu(problem, column)
 
 
 def _fractional_cost(problem: Problem, w: int) -> float:
@@ -175,6 +183,17 @@ def _cheapest_blend(cost: NDArray[np.float64], surplus: NDArray[np.float64]) -> 
         share = -surplus[poor][None] / (surplus[good][:, None] - surplus[poor][None])
         best = min(best, float((share * cost[good][:, None] + (1 - share) * cost[poor][None]).min()))
     return best
+
+
+def _cost_of_gpus(problem: Problem, column: Column, gpus: float) -> float:
+    """$/h that so many GPUs cost a column at least: the cheapest first, as many as there are; infinite where there are too few."""
+    cost = 0.0
+    for offer in sorted((problem.offers[o] for o in column.offers), key=lambda o: o.usd_per_hour / o.gpus):
+        here = gpus if offer.available is None else min(gpus, offer.available * offer.gpus)
+        cost, gpus = cost + here * offer.usd_per_hour / offer.gpus, gpus - here
+        if gpus <= 0:
+            return cost
+    return cost if gpus <= 1e-9 else inf
 
 
 def _usd_per_gpu(problem: Problem, column: Column) -> float:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible
-from planner.candidates.pooling import pool_capacity
-from planner.candidates.survey import Survey, curves_of, limits, step_factor
+from planner.candidates.points import in_workload_units
+from planner.candidates.pooling import pool_capacity, replicas_needed
+from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.records import Offer
-from planner.emit.engine import Memory, context_to_serve, serve_command
+from planner.emit.engine import Layout, Memory, Steps, context_to_serve, serve_command
 from planner.performance.capacity import Capacity, capacity, service
 from planner.performance.evidence import TIERS
 from planner.performance.replicas import ENGINES, Floats
@@ -25,11 +27,12 @@ from planner.scenario.records import Scenario, Workload
 
 @dataclass(frozen=True)
 class Chosen:
-    """A pool of the solution with the candidate behind it."""
+    """A pool of the solution with the candidate behind it. The pool's traffic is that of peaks: burst factor x mean, by workload."""
 
     pool: ChosenPool
     candidate: Candidate
     eligible: Eligible
+    bursts: tuple[float, ...]
 
     @property
     def row(self) -> int:
@@ -37,14 +40,19 @@ class Chosen:
         return self.candidate.point.row
 
     def qps(self, w: int) -> float:
-        """Requests/s of a workload that it serves."""
+        """Mean requests/s of a workload that it serves."""
+        return self.peak_qps(w) / self.bursts[w]
+
+    def peak_qps(self, w: int) -> float:
+        """Requests/s of a workload that it must be able to serve."""
         return self.pool.traffic.get(w, 0.0) * self.candidate.point.qps_per_unit[w]
 
 
 def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
     """The pools of a solution, largest traffic first."""
     candidates = [answer.market.candidates[c.pool.column] for c in answer.solution.pools]
-    found = [Chosen(p, c, survey.eligible[c.eligible]) for p, c in zip(answer.solution.pools, candidates, strict=True)]
+    bursts = tuple(w.burst_factor for w in answer.market.scenario.workload)
+    found = [Chosen(p, c, survey.eligible[c.eligible], bursts) for p, c in zip(answer.solution.pools, candidates, strict=True)]
     return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
 
 
@@ -72,7 +80,7 @@ def _purchase(offer: Offer, count: int, used: int) -> Purchase:
         gpus_idle=gpus - used,
         usd_per_hour=offer.usd_per_hour * count,
         source=offer.source,
-        as_of=offer.as_of.isoformat(),
+        as_of=offer.stated_as_of,
         dated_by=offer.dated_by,
         note=offer.note,
     )
@@ -82,18 +90,18 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     """One deployment with everything a reviewer asks of it."""
     scenario, r, row, point = answer.market.scenario, survey.replicas, chosen.row, chosen.candidate.point
     checkpoint, card = chosen.eligible.served.checkpoint, chosen.eligible.served.card
-    tp, pp, total = int(r.tp[row]), int(r.pp[row]), chosen.pool.total
+    tp, pp, dp, ep, kv_bytes = (int(column[row]) for column in (r.tp, r.pp, r.dp, r.ep, r.kv_bytes))
+    total = chosen.pool.total
     gpus = tp * pp * total
     served = sorted(chosen.pool.traffic)
     w = served[0]
-    memory = survey.physics[w].memory
+    memory = memory_of(survey, w, np.array([row]), point.max_num_batched_tokens)
     cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * tp * pp * n for o, n in chosen.pool.replicas.items())
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
-    qps = sum(chosen.qps(v) for v in served)
-    context = checkpoint.max_context or card.architecture.max_context
     factor = max(survey.physics[v].factor[row] for v in served)
-    engine = ENGINES[int(r.engine[row])]
+    context = context_to_serve([scenario.workload[v] for v in served], factor, checkpoint.max_context or card.architecture.max_context)
+    engine, chunked = ENGINES[int(r.engine[row])], scenario.policy.chunked_prefill
     return Deployment(
         model=card.name,
         checkpoint=checkpoint.id,
@@ -104,12 +112,16 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         gpu=r.gpus[int(r.gpu[row])].name,
         tp=tp,
         pp=pp,
+        dp=dp,
+        ep=ep,
+        kv_cache_dtype="fp8" if kv_bytes == 1 else "16-bit",
         replicas=total,
         gpus=gpus,
         max_num_seqs=point.max_num_seqs,
-        capacity_qps_per_replica=qps / (load * in_service),
+        max_num_batched_tokens=point.max_num_batched_tokens,
+        capacity_qps_per_replica=sum(chosen.peak_qps(v) for v in served) / (load * in_service),
         capacity_in_flight_per_replica=capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].qps is None and len(served) == 1 else None,
-        qps=qps,
+        qps=sum(chosen.qps(v) for v in served),
         in_flight_per_replica=None,
         slo_load=load,
         slo_load_one_replica_lost=load * in_service / (total - 1) if total > 1 else None,
@@ -118,23 +130,21 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         serve_command=serve_command(
             engine,
             checkpoint.id,
-            checkpoint.precision,
-            tp,
-            pp,
-            point.max_num_seqs,
-            context_to_serve([scenario.workload[v] for v in served], factor, context),
+            Layout(tp, pp, dp, ep, kv_bytes == 1),
+            Steps(point.max_num_seqs, point.max_num_batched_tokens, chunked, any(scenario.workload[v].prefix_cache_hit for v in served)),
+            context if chunked else min(context, point.max_num_batched_tokens),
             scenario.policy.gpu_memory_utilization,
-            Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[row]), float(memory.kv_budget_gib[row])),
+            Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
         ),
         output_factor=factor,
         quality=_quality(chosen.eligible, w, scenario.workload[w]),
         memory_gib=MemoryGib(
-            weights=memory.weights[row],
-            kv_cache=memory.kv_budget_gib[row],
-            activations=memory.activations[row],
-            reserve=memory.reserve[row],
-            total=memory.limit[row],
-            limit=memory.limit[row],
+            weights=memory.weights[0],
+            kv_cache=memory.kv_budget_gib[0],
+            activations=memory.activations[0],
+            reserve=memory.reserve[0],
+            total=memory.limit[0],
+            limit=memory.limit[0],
         ),
         evidence=_evidence(chosen, survey, w),
         binding_limit=binding_limit(chosen, survey, w),
@@ -183,18 +193,33 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
         capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
+        replicas_at_median=replicas_at(chosen, survey, 0.5),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
     )
 
 
+def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int:
+    """Replicas of the same candidate that its traffic would take at another confidence, spare ones included."""
+    scenario, policy, traffic = survey.scenario, survey.scenario.policy, chosen.pool.traffic
+    able = {}
+    for w in traffic:
+        single, saturated, _ = in_workload_units(scenario.workload[w], row_capacity(chosen, survey, w, confidence))
+        able[w] = (float(single[0]), float(saturated[0]))
+    if len(traffic) == 1 and policy.router != "random":
+        (w, flow), *_ = traffic.items()
+        return replicas_needed(*able[w], flow, policy.max_slo_load) + policy.spare_replicas
+    shared = mixture_factor(scenario) if len(traffic) > 1 else 1.0
+    return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
+
+
 def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> Capacity:
     """Capacity of the chosen operating point at a confidence; ``without``: leaving the i-th limit out."""
-    rows = np.array([chosen.row])
+    rows, point = np.array([chosen.row]), chosen.candidate.point
     workload, physics = survey.scenario.workload[w], survey.physics[w]
     factor = float(physics.factor[chosen.row])
     kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
-    seqs = np.minimum(np.array([chosen.candidate.point.max_num_seqs]), physics.slots[rows])
-    return capacity(curves_of(survey, w, rows, confidence), physics.mixes[factor], kept, seqs)
+    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
+    return capacity(curves_of(survey, w, rows, point.max_num_batched_tokens, confidence), physics.mixes[factor], kept, seqs)
 
 
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
@@ -204,14 +229,15 @@ def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     names = list(survey.scenario.workload[w].slo)
     gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(names))]
     if not gains or max(gains) < 1.002:
-        seqs, slots = chosen.candidate.point.max_num_seqs, int(survey.physics[w].slots[chosen.row])
+        point = chosen.candidate.point
+        seqs, slots = point.max_num_seqs, int(slots_of(survey, w, np.array([chosen.row]), point.max_num_batched_tokens)[0])
         return "saturation" if seqs < slots else f"the engines' limit of {MAX_SEQUENCES} sequences" if slots >= MAX_SEQUENCES else "KV cache room"
     metric, percentile = names[int(np.argmax(gains))].split("_p")
     return f"{metric.upper()} p{percentile}"
 
 
 def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
-    """Latencies of one workload on one deployment at the real load.
+    """Latencies of one workload on one deployment at the load of peaks.
 
     Several workloads on a deployment: each sees it as loaded as it is with all of them.
     """
@@ -222,10 +248,10 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     able = capacity_of(chosen, scenario, w, in_service)
     load = slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total  # today all replicas are up
     rate = np.array([load * able * point.qps_per_unit[w]])
-    seqs = np.minimum(np.array([point.max_num_seqs]), physics.slots[rows])
-    curves = curves_of(survey, w, rows, scenario.policy.confidence)
+    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
+    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
     found = service(curves, physics.mixes[factor], rate, seqs, min(1.0, point.single[w] / able), (factor - 1) / factor)
-    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), e2e_ms=_ms(found.e2e_s))
+    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=_ms(found.itl_s) if found.itl_s else None, e2e_ms=_ms(found.e2e_s))
 
 
 def _ms(values: dict[str, Floats]) -> Distribution:
@@ -235,10 +261,11 @@ def _ms(values: dict[str, Floats]) -> Distribution:
 def slowest(many: Sequence[Predicted]) -> Predicted:
     """The worst of each number over several deployments."""
 
-    def worst(parts: Sequence[Distribution]) -> Distribution:
-        return Distribution(**{name: max(getattr(p, name) for p in parts) for name in Distribution.model_fields})
+    def worst(metric: str) -> Distribution | None:
+        parts = [getattr(p, metric) for p in many]
+        return Distribution(**{name: max(getattr(p, name) for p in parts) for name in Distribution.model_fields}) if all(parts) else None
 
-    return Predicted(ttft_ms=worst([p.ttft_ms for p in many]), tpot_ms=worst([p.tpot_ms for p in many]), e2e_ms=worst([p.e2e_ms for p in many]))
+    return Predicted.model_validate({metric: worst(metric) for metric in Predicted.model_fields})
 
 
 def mixture_of(chosen: Chosen, answer: Answer) -> float:

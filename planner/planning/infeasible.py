@@ -51,7 +51,7 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     if hopeless:
         return Infeasible(_nothing_serves(points, scenario, hopeless[0]), tuple(_smallest_changes(points, scenario, hopeless)), excluded)
     changes = tuple(_smallest_changes(points, scenario, range(len(scenario.workload)), found.market))
-    return Infeasible(f"{_demands(scenario)} cannot all be met", changes, excluded)
+    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded)
 
 
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
@@ -92,11 +92,13 @@ def _main(excluded: Counter[str]) -> str:
     return ", ".join(f"{n:,} {why}" for why, n in excluded.most_common(4))
 
 
-def _demands(scenario: Scenario) -> str:
+def demands_in_words(scenario: Scenario) -> str:
     """The demands in force, in words."""
     p, s = scenario.policy, scenario.supply
     words = [
-        f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}" + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "")
+        f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}"
+        + (f" with peaks of x{w.burst_factor:g}" if w.burst_factor > 1 else "")
+        + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "")
         for w in scenario.workload
     ]
     words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]

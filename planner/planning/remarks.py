@@ -23,8 +23,9 @@ SUSPECT = 3.0  # a plan this many times below the API's price needs a second loo
 def supply_line(scenario: Scenario) -> str:
     """What the plan was allowed to buy, in words."""
     s = scenario.supply
-    kinds = " and ".join(k if k.endswith("s") else f"{k}s" for k in s.kinds)
-    parts = [f"{', '.join(s.purchase).replace('_', '-')} prices of {', '.join(s.providers) or kinds}"]
+    kinds = " and ".join(k if k.endswith("s") else f"{k}s" for k in s.kinds if k != "owned")
+    parts = [f"{', '.join(s.purchase).replace('_', '-')} prices of {', '.join(s.providers) or kinds}"] if kinds else ["nothing rented"]
+    parts += [f"owned {' + '.join(f'{o.count} x {o.gpu}' for o in s.owned)}"] if s.owned else []
     parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
     parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []
     return "; ".join(parts)
@@ -59,7 +60,9 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     found += ["one location"] if unset("policy.max_locations") else []
     found += ["no spare replica"] if unset("policy.spare_replicas") else []
     found += [f"SLO load up to {p.max_slo_load:g}"] if unset("policy.max_slo_load") else []
-    found += ["Poisson arrivals at the stated rate: no peak or burst factor", "no prefix cache"]
+    burst, cache = ([getattr(w, field) for w in scenario.workload] for field in ("burst_factor", "prefix_cache_hit"))
+    found += ["Poisson arrivals at the stated rate: no peak or burst factor"] if max(burst) == 1 else ["Poisson arrivals at the rate of peaks"]
+    found += ["no prefix cache"] if not any(cache) else []
     found += [f"router {p.router.replace('_', '-')}"] if unset("policy.router") else []
     found += [f"engines may use {p.gpu_memory_utilization:g} of GPU memory"] if unset("policy.gpu_memory_utilization") else []
     return tuple(found)
@@ -86,9 +89,11 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
     mixture = mean([1 / mixture_of(c, answer) for c in chosen])
     whole = mean([policy.max_slo_load / d.slo_load if d.slo_load else 1.0 for d in deployments])
     spare = mean([d.replicas / (d.replicas - k) for d in deployments])
+    peak = mean([sum(c.peak_qps(w) for w in c.pool.traffic) / sum(c.qps(w) for w in c.pool.traffic) for c in chosen])
+    peaks = "burst factor: the limits hold at peaks, costs are per mean traffic" if peak > 1 else "none: the stated rate is taken as the peak"
     steps = [
         HeadroomStep(step="mean demand", factor=1.0, note="rate as stated, Poisson arrivals; the SLO's percentiles are in the capacity itself"),
-        HeadroomStep(step="peak rule", factor=1.0, note="none: the stated rate is taken as the peak"),
+        HeadroomStep(step="peak rule", factor=peak, note=peaks),
         HeadroomStep(step="evidence", factor=evidence, note=f"step times at confidence {policy.confidence:g} instead of the median"),
         HeadroomStep(step="mixture", factor=mixture, note="workloads sharing a deployment" if mixture > 1 else "no deployment is shared"),
         HeadroomStep(step="policy", factor=1 / policy.max_slo_load, note=f"SLO load up to {policy.max_slo_load:g}"),
@@ -123,6 +128,10 @@ def warnings(
             found.append(f"{d.checkpoint} is split over {d.pp} pipeline stages, which was never measured; nodes are joined by the engine's own set-up")
         if c.eligible.served.checkpoint.variant == "hybrid" and d.mode == "instruct":
             found.append(f"{d.checkpoint} thinks by default: the plan assumes that clients or the server turn thinking off")
+        if c.eligible.served.card.architecture.linear_state_bytes and any(survey.scenario.workload[w].prefix_cache_hit for w in c.pool.traffic):
+            found.append(
+                f"{d.checkpoint} has linear-attention layers, whose state engines cache less often than KV: measure that it reaches your prefix-cache hits"
+            )
         if d.slo_load_one_replica_lost is None:
             found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
@@ -190,6 +199,8 @@ def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: S
     newest = max(o.as_of for o in survey.catalog.offers)
     found = []
     for i, p in enumerate(bought):
+        if p.dated_by == "scenario":  # one's own GPUs at one's own numbers
+            continue
         if p.as_of < (newest - timedelta(days=STALE_DAYS)).isoformat():
             found.append(f"price of {p.provider} {p.instance_type} is of {p.as_of}, over {STALE_DAYS} days older than the newest in the catalogue")
         if p.purchase == "spot":

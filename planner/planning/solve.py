@@ -17,18 +17,22 @@ from planner.planning import remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
 from planner.planning.answer import Answer, answer
 from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest
-from planner.planning.infeasible import explain
+from planner.planning.infeasible import Infeasible, demands_in_words, explain
+from planner.planning.known import Known
+from planner.planning.maximize import largest
 from planner.planning.money import cost_of, hosted_apis
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
+from planner.scenario.apply import catalog_for
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
 
-def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool = True, origins: Origins | None = None) -> Plan:
+def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool = True, origins: Origins | None = None, known: Known | None = None) -> Plan:
     """The cheapest plan that meets all of the scenario, checked independently before it is returned.
 
-    compare: also solve the alternatives. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
+    compare: also solve the alternatives. known: candidates kept from questions like this one (of the same catalogue); an infeasible
+    question is then not explained. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
     Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
     for unusable input, SolverError when no plan was found in time or a plan fails its check.
     """
@@ -38,12 +42,16 @@ def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool =
         return solve_tables(scenario, origins or {})
     catalog = catalog or load_catalog(scenario.catalog)
     scenario = with_known_names(scenario, catalog)
-    points = Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
+    supposed = catalog_for(catalog, scenario)
+    points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
+    if scenario.objective.maximize:
+        scenario = largest(points, scenario)
+        points = points.asked(scenario, points.survey.offers)
     found = answer(market(points, scenario))
     if not found.found:
         if found.solution.status == "unknown":
             raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
-        raise explain(points, scenario, found)
+        raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.market.excluded) if known else explain(points, scenario, found)
     plan = assemble(found, points.survey, origins or {})
     if compare and not found.solution.interrupted:  # who interrupts wants the answer now
         plan = plan.model_copy(update=_comparison(found, points, plan))
@@ -90,7 +98,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         status="optimal" if solution.status == "optimal" else "feasible",
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,
-        objective="cost",
+        objective=scenario.objective.maximize or "cost",
         supply=remarks.supply_line(scenario),
         cost=cost,
         gpus_used=used,
@@ -121,7 +129,7 @@ def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -
     for w, asked in enumerate(scenario.workload):
         serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
         qps = sum(c.qps(w) for _, c in serving)
-        flow = sum(c.pool.traffic[w] for _, c in serving)
+        flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
         scores = [(c.eligible.quality[w], c.qps(w)) for _, c in serving]
         known = [(q.score, r) for q, r in scores if q is not None]
         service = slowest([predicted(c, surveyed, w) for _, c in serving])
@@ -131,6 +139,7 @@ def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -
                 demand=PlanDemand(kind="qps" if asked.qps is not None else "concurrency", value=asked.rate),
                 qps=qps,
                 concurrency=asked.concurrency if asked.concurrency is not None else qps * service.e2e_ms.mean / 1e3,
+                burst_factor=asked.burst_factor,
                 input_tokens=asked.input_tokens,
                 output_tokens=asked.output_tokens,
                 slo=tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in asked.slo.items()),

@@ -8,7 +8,7 @@ from typing import Any
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.problem import ChosenPool, Problem, Solution
-from planner.program.solver import Limits, Outcome, optimise
+from planner.program.solver import Limits, Outcome, optimise, relaxation
 
 POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
 POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than the answer
@@ -43,6 +43,11 @@ def _tidiest(problem: Problem, solution: Solution, limits: Limits) -> Solution:
     found = _solution(built, optimise(built.program, replace(limits, gap=0.0, nodes=POLISH_NODES)))
     whole = tuple(replace(c, pool=replace(c.pool, column=kept[c.pool.column][0])) for c in found.pools)
     return replace(found, pools=whole)
+
+
+def relaxed_cost(problem: Problem) -> tuple[float, dict[str, float]]:
+    """Cost of the LP relaxation (whole replicas and instances not required), and duals of quotas, cap and budget by row name."""
+    return relaxation(build(problem).program)
 
 
 def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:

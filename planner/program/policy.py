@@ -46,13 +46,14 @@ def _distinct(m: Any, name: str, limit: int | None, pools: tuple[Pool, ...], key
 
 def _locations(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """At most so many locations hold instances. Ī[o] is what would serve everything on offer o alone."""
-    places = sorted({problem.offers[o].location for o in m.offer_keys})
+    located = [o for o in m.offer_keys if problem.offers[o].location]
+    places = sorted({problem.offers[o].location for o in located})
     limit = problem.rules.max_locations
     if limit is None or len(places) <= limit:
         return
     enough = _most_instances(m, problem, pools)
     m.used_location = Var(places, domain=Binary)
-    m.location_in_use = Constraint(m.offer_keys, rule=lambda m, o: m.I[o] <= enough[o] * m.used_location[problem.offers[o].location])
+    m.location_in_use = Constraint(located, rule=lambda m, o: m.I[o] <= enough[o] * m.used_location[problem.offers[o].location])
     m.max_locations = Constraint(expr=quicksum(m.used_location.values()) <= limit)
 
 

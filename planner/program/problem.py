@@ -46,13 +46,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Purchasable:
-    """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each."""
+    """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
+
+    ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
+    """
 
     location: str
     gpu: str
     gpus: int
     usd_per_hour: float
     whole: bool = True
+    available: int | None = None
 
 
 @dataclass(frozen=True)

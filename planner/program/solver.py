@@ -22,6 +22,9 @@ from pyomo.repn.util import VarRecorder
 from planner.errors import SolverError
 
 
+LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
+
+
 @dataclass(frozen=True)
 class Limits:
     """How exactly and how long to search (relative gap, seconds)."""
@@ -62,6 +65,23 @@ def optimise(m: Any, limits: Limits) -> Outcome:
     with _interruptible(highs):
         highs.run()
     return _read(highs, variables, rows)
+
+
+def relaxation(m: Any) -> tuple[float, dict[str, float]]:
+    """Cost of the program with every whole number allowed to be a fraction, and the duals of its rows that limit supply.
+
+    A dual is the change of the cost per unit more of the limit: never positive for an upper limit, and only to one side where
+    the relaxation has a kink. Infinite and empty when even the relaxation has no solution. Raises SolverError on solver failure.
+    """
+    highs, variables, _ = _transfer(m)
+    highs.changeColsIntegrality(len(variables), np.arange(len(variables), dtype=np.int32), np.array([highspy.HighsVarType.kContinuous] * len(variables)))
+    highs.setOptionValue("threads", 1)
+    highs.run()
+    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return float("inf"), {}
+    duals = highs.getSolution().row_dual
+    rows = [row.name for row in m.component_data_objects(Constraint, active=True)]
+    return float(highs.getInfo().objective_function_value), {name: float(d) for name, d in zip(rows, duals, strict=True) if name.split("[")[0] in LIMITS}
 
 
 def version() -> str:

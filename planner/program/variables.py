@@ -10,7 +10,7 @@ from planner.program.problem import Pool, Problem
 
 
 def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, relax: str | None) -> None:
-    """x[w,p] ≥ 0 share of workload w on pool p; n[p,o] replicas of p on offer o; I[o] instances held;
+    """x[w,p] ≥ 0 share of workload w on pool p; n[p,o] replicas of p on offer o; I[o] instances held, no more than there are;
     y[p] pool in use; z[w,p] workload w on shared pool p; v[w,k] workload w on checkpoint k (where pools may not mix);
     slack[·] ≥ 0 of the relaxed demand.
     """
@@ -20,7 +20,7 @@ def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, re
     m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand"  # one pool takes all: x itself says which
     m.x = Var(m.flow_keys, domain=Binary if m.whole else NonNegativeReals)
     m.n = Var(m.replica_keys, domain=NonNegativeIntegers)
-    m.I = Var(m.offer_keys, domain=NonNegativeIntegers)
+    m.I = Var(m.offer_keys, domain=NonNegativeIntegers, bounds=lambda _, o: (0, problem.offers[o].available))
     m.counted = counted
     m.pool_keys = list(range(len(pools))) if counted else []
     m.y = Var(m.pool_keys, domain=Binary)

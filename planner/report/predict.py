@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from planner.plan import layout_words
 from planner.report.sections import Grid, Section
 from planner.validation.single import Forecast, Load
 
@@ -38,7 +39,7 @@ def forecast_sections(f: Forecast) -> list[Section]:
 
 def _service(f: Forecast) -> Section:
     q = f.question
-    shape = f"TP{q.tp}" + (f" x PP{q.pp}" if q.pp > 1 else "")
+    shape = layout_words(q.tp, q.pp, q.dp, q.ep) + (", FP8 KV cache" if q.kv_cache == "fp8" else "")
     what = f"{f.found.checkpoint.id} ({f.found.checkpoint.precision}) on {q.tp * q.pp} x {f.found.gpu.name}, {shape}, {f.found.engine}"
     lengths = f"Closed loop, {q.isl:,} tokens in and {q.osl:,} out per request; means. Each end of a band holds {q.confidence:.0%} of measurements."
     rows = tuple(

@@ -59,8 +59,7 @@ def decision(plan: Plan) -> str:
     """The one line a reviewer needs."""
     parts = []
     for d in plan.deployments:
-        shape = f"TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "")
-        parts.append(f"{d.replicas} {_plural('replica', d.replicas)} x {shape} of {d.checkpoint} on {d.gpu}")
+        parts.append(f"{d.replicas} {_plural('replica', d.replicas)} x {d.layout} of {d.checkpoint} on {d.gpu}")
     c = plan.cost
     unit = f", {unit_money(c.usd_per_million_output_tokens)} per million output tokens" if c.usd_per_million_output_tokens else ""
     gpus = f"{plan.gpus_held} {_plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used"
@@ -114,7 +113,7 @@ def _deployments(plan: Plan) -> Section:
 
 
 def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
-    shape = f"{d.gpus} = {d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}"
+    shape = f"{d.gpus} = {d.replicas} x {d.layout} {d.gpu}"
     flight = f"{d.in_flight_per_replica * d.replicas:,.0f} = {d.replicas} x {d.in_flight_per_replica:,.0f}" if d.in_flight_per_replica is not None else "-"
     lost = "down" if d.slo_load_one_replica_lost is None or isinf(d.slo_load_one_replica_lost) else f"{d.slo_load_one_replica_lost:.2f}"
     mode = " (thinking)" if d.mode == "thinking" else " (no thinking)" if d.is_hybrid else ""
@@ -141,10 +140,13 @@ def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
     if w.predicted is None:
         return []
     load = f"{w.name}: {w.qps:,.4g} req/s" + (f", {w.concurrency:,.0f} in flight" if w.concurrency is not None else "")
+    load += f", at peaks of x{w.burst_factor:g}" if w.burst_factor > 1 else ""
     rows: list[tuple[str, ...]] = []
-    for metric in ("ttft", "tpot", "e2e"):
+    for metric in ("ttft", "tpot", "itl", "e2e"):
         d = getattr(w.predicted, f"{metric}_ms")
         limits = [s for s in w.slo if s.metric == metric]
+        if d is None or (metric == "itl" and not limits):  # to most readers the same as TPOT
+            continue
         limit = ", ".join(f"p{s.percentile:g} {_ms(s.limit_ms)}" for s in limits) or "-"
         known = [_ms(getattr(d, f"p{s.percentile:g}")) if hasattr(d, f"p{s.percentile:g}") else "held" for s in limits]
         rows.append((load if metric == "ttft" else "", metric.upper(), limit, ", ".join(known) or "-", _ms(d.p50), _ms(d.p95), _ms(d.p99)))
@@ -174,6 +176,8 @@ def _evidence_cells(d: Deployment) -> tuple[str, str, str, str]:
     if e is None or m is None:
         return ("-", "-", "-", "-")
     error = f"step x{e.step_time_factor:.2f} for {e.confidence:.0%}"
+    if e.replicas_at_median is not None and e.confidence > 0.5:
+        error += f"; {e.replicas_at_median} of {d.replicas} replicas would do at the median, {money(d.usd_per_hour * e.replicas_at_median / d.replicas)}/h"
     memory = f"{m.weights:.0f} weights + {m.kv_cache:.0f} KV + {m.activations + m.reserve:.0f} other of {m.limit:.0f} GiB"
     return (e.tier, error, f"{e.source.split(': ')[0]}, {e.as_of}", memory)
 
@@ -215,7 +219,7 @@ def _alternative_row(a: Alternative) -> tuple[str, ...]:
 
 def brief(d: Brief) -> str:
     """A deployment in a few words."""
-    return f"{d.replicas} x TP{d.tp}" + (f" x PP{d.pp}" if d.pp > 1 else "") + f" {d.gpu}, {short(d.checkpoint)}"
+    return f"{d.replicas} x {d.layout} {d.gpu}, {short(d.checkpoint)}"
 
 
 def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:

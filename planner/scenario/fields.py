@@ -22,7 +22,7 @@ class Askable:
     path: tuple[str, ...]
     flag: Flag
     default: Any
-    is_switch: bool
+    is_switch: bool  # off unless named; what is on by default takes true or false
     is_many: bool
 
     @property
@@ -53,7 +53,7 @@ def _walk(part: type[BaseModel], path: tuple[str, ...]) -> Iterator[Askable]:
         inner = Workload if name == "workload" else field.annotation
         if flag is not None:
             is_many = get_origin(field.annotation) in (tuple, dict)
-            yield Askable((*path, name), flag, _default(field), field.annotation is bool, is_many)
+            yield Askable((*path, name), flag, _default(field), field.annotation is bool and field.default is False, is_many)
         elif isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _walk(inner, (*path, name))
 

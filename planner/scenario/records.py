@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from planner.catalog.records import Engine, Kind, Precision, Purchase
-from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
+from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,32 @@ Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
 Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 
-METRICS = ("ttft", "tpot", "e2e")
+METRICS = ("ttft", "tpot", "itl", "e2e")
+SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
 # Spread of prompt and answer lengths in the Azure 2023 conversation trace (19,366 requests): standard deviation / mean.
 DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV = 0.96, 0.77
+
+
+def metric_of(limit: str) -> str:
+    """The metric that a limit's name (ttft_p95) is about; tokens/s per user are TPOT."""
+    metric = limit.rpartition("_p")[0]
+    return "tpot" if metric == SPEED else metric
+
+
+def canonical_limits(limits: Any) -> Any:
+    """NAME=VALUE limits with tokens/s per user written as TPOT: tps_user_p95 = 20 (or "20/s") is tpot_p95 = "50ms". Raises ValueError."""
+    limits = parse_pairs(limits)
+    if not isinstance(limits, dict):
+        return limits
+    found: dict[Any, Any] = {}
+    for name, value in limits.items():
+        is_speed = str(name).startswith(f"{SPEED}_p")
+        key = f"tpot{str(name).removeprefix(SPEED)}" if is_speed else name
+        if key in found:
+            raise ValueError(f"'{name}' stands twice: tokens/s per user and TPOT are one limit")
+        found[key] = format_duration(1 / parse_rate(value)) if is_speed and value != "none" else value
+    return found
 
 
 def problem(what: str, *at: str | int) -> PydanticCustomError:
@@ -61,6 +83,12 @@ class Workload(Part):
     input_cv: Annotated[Variation, Flag("--isl-cv", "spread of prompt lengths, standard deviation / mean", "X")] = DEFAULT_INPUT_CV
     output_cv: Annotated[Variation, Flag("--osl-cv", "spread of answer lengths, standard deviation / mean", "X")] = DEFAULT_OUTPUT_CV
     slo: Annotated[dict[str, Seconds], BeforeValidator(parse_pairs), Flag("--slo", "one latency limit, such as ttft_p99=2s", "LIMIT")] = {}
+    burst_factor: Annotated[
+        float, Field(ge=1, le=1000, allow_inf_nan=False), Flag("--burst-factor", "peak traffic to be served within the limits, per mean traffic", "X")
+    ] = 1.0
+    prefix_cache_hit: Annotated[
+        float, Field(ge=0, le=0.99, allow_inf_nan=False), Flag("--prefix-cache-hit", "share of prompt tokens found in the engine's prefix cache", "SHARE")
+    ] = 0.0
     output_factor: Annotated[
         float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
     ] = None
@@ -72,14 +100,18 @@ class Workload(Part):
         """Checks the names of limits and adds the default ones."""
         if not isinstance(data, dict):
             return data
-        slo = parse_pairs(data.get("slo", {}))
+        try:
+            slo = canonical_limits(data.get("slo", {}))
+        except ValueError as error:
+            raise problem(str(error), "slo") from None
         if not isinstance(slo, dict):
             return data
         for name in slo:
             match = re.fullmatch(r"([a-z0-9]+)_p(\d{2}(?:\.\d+)?)", str(name))
             if not match or match.group(1) not in METRICS or not 50 <= float(match.group(2)) <= 99.9:
-                raise problem(f"'{name}' is no limit; write one of ttft, tpot, e2e and a percentile from 50 to 99.9, such as ttft_p95", "slo")
-        given = {name.split("_")[0] for name in slo}
+                known = ", ".join((*METRICS, SPEED))
+                raise problem(f"'{name}' is no limit; write one of {known} and a percentile from 50 to 99.9, such as ttft_p95", "slo")
+        given = {metric_of(name) for name in slo}
         if given != {"e2e"}:  # who limits E2E alone does not stream; every other SLO gets both streaming limits
             slo = {**{k: format_duration(v) for k, v in DEFAULT_SLO.items() if k.split("_")[0] not in given}, **slo}
         return {**data, "slo": {k: v for k, v in slo.items() if v != "none"}}
@@ -102,14 +134,65 @@ class Workload(Part):
 
     @property
     def rate(self) -> float:
-        """The demand in its own unit: requests/s, or requests in flight."""
+        """The mean demand in its own unit: requests/s, or requests in flight."""
         return self.qps if self.qps is not None else float(self.concurrency or 0)
+
+    @property
+    def peak(self) -> float:
+        """The demand that capacity must hold."""
+        return self.rate * self.burst_factor
+
+
+class Owned(Part):
+    """GPUs of one's own that may be used beside rented ones: an hourly cost as known, or what it follows from (economics/ownership.py).
+
+    Replicas have 2^k GPUs, so nodes of 2^k GPUs are filled exactly whatever mix of replicas they hold. Nothing spans two nodes.
+    """
+
+    name: str = "own"  # of the site, shown where rented GPUs show their provider
+    gpu: str
+    count: Annotated[int, Field(ge=1, le=10**7)]  # GPUs there are
+    gpus_per_node: Annotated[int, Field(ge=1, le=1024)]
+    max_tp: Annotated[int | None, Field(ge=1, le=1024)] = None  # GPUs joined well enough to share a layer; as many as a node has
+    usd_per_hour: Annotated[float | None, Field(gt=0, le=1e4)] = None  # of one GPU
+    price: Annotated[float | None, Field(gt=0, le=1e8)] = None  # USD of one GPU with its share of the server
+    years: Annotated[float | None, Field(gt=0, le=100)] = None  # over which it is written off
+    kw: Annotated[float | None, Field(gt=0, le=1000)] = None  # drawn by one GPU; the catalogue's TDP
+    pue: Annotated[float, Field(ge=1, le=10)] = 1.0
+    electricity: Annotated[float | None, Field(ge=0, le=100)] = None  # USD per kWh
+    maintenance: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the price per year
+    sunk: bool = False  # the price is spent either way: only power and maintenance count
+
+    @model_validator(mode="after")
+    def _complete(self) -> Owned:
+        """One way to know the cost, whole."""
+        parts = [n for n in ("price", "years", "kw", "pue", "electricity", "maintenance", "sunk") if getattr(self, n) != type(self).model_fields[n].default]
+        if self.usd_per_hour is not None and parts:
+            raise problem(f"usd_per_hour is the whole cost, so {' and '.join(parts)} cannot stand beside it", "usd_per_hour")
+        needed = ["electricity"] if self.sunk else ["price", "years", "electricity"]
+        needed += ["price"] if self.sunk and self.maintenance else []
+        missing = [n for n in needed if getattr(self, n) is None]
+        if self.usd_per_hour is None and missing:
+            raise ValueError(f"what an hour of {self.gpu} costs is not known: give {', '.join(missing)}, or usd_per_hour")
+        if self.gpus_per_node & (self.gpus_per_node - 1):
+            raise problem("nodes must have 1, 2, 4, 8, … GPUs; write a node of 10 as one of 8 and one of 2", "gpus_per_node")
+        if (self.max_tp or 1) > self.gpus_per_node:
+            raise problem(f"max_tp is more than the {self.gpus_per_node} GPUs of a node", "max_tp")
+        return self
+
+
+class OwnedFile(Part):
+    """What a file of one's own GPUs holds."""
+
+    owned: tuple[Owned, ...]
 
 
 class Supply(Part):
     """What may be bought."""
 
-    kinds: Annotated[tuple[Kind, ...], Many, Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless", "KIND")] = (
+    kinds: Annotated[
+        tuple[Kind, ...], Many, Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless; owned: rent nothing", "KIND")
+    ] = (
         "hyperscaler",
         "neocloud",
     )
@@ -124,6 +207,15 @@ class Supply(Part):
         dict[str, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
     ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
+    owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Supply:
+        places = [(o.name, o.gpu) for o in self.owned]
+        for i, place in enumerate(places):
+            if place in places[:i]:
+                raise problem(f"{place[1]} of '{place[0]}' stands twice; give each a name of its own", "owned", i, "name")
+        return self
 
 
 class Policy(Part):
@@ -142,6 +234,12 @@ class Policy(Part):
     precisions: Annotated[tuple[Precision, ...], Many, Flag("--precision", "use only checkpoints of this precision", "NAME")] = ()
     exclude_models: Annotated[tuple[str, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
     gpu_memory_utilization: Annotated[float, Field(gt=0.3, le=0.99), Flag("--gpu-memory-utilization", "share of GPU memory the engine may use", "SHARE")] = 0.92
+    allow: Annotated[
+        tuple[Literal["attention_dp", "expert_parallel", "fp8_kv"], ...],
+        Many,
+        Flag("--allow", "serve in no other ways beside tensor parallel: attention_dp, expert_parallel (both by default), fp8_kv", "WAY"),
+    ] = ("attention_dp", "expert_parallel")
+    chunked_prefill: Annotated[bool, Flag("--chunked-prefill", "true: prompts share the steps of decoding; false: each has a step of its own", "BOOL")] = True
     router: Annotated[Literal["least_loaded", "random"], Flag("--router", "how requests reach replicas: least_loaded or random", "NAME")] = "least_loaded"
 
     @property
@@ -154,6 +252,9 @@ class Objective(Part):
     """What the best plan is."""
 
     minimize: Literal["cost"] = "cost"
+    maximize: Annotated[
+        Literal["", "qps", "quality"], Flag("--maximize", "find the most qps, or the best quality, within --budget and quotas; cost comes second", "WHAT")
+    ] = ""
 
 
 class Solver(Part):
@@ -162,6 +263,24 @@ class Solver(Part):
     gap: Annotated[float, Field(ge=0, lt=1), Flag("--gap", "relative gap at which a plan counts as optimal", "SHARE")] = 0.001
     time_limit: Annotated[Seconds, Flag("--time-limit", "longest search", "TIME")] = 30.0
     seed: Annotated[int, Field(ge=0, le=2**31 - 1), Flag("--seed", "seed of the solver", "N")] = 0
+
+
+class WhatIf(Part):
+    """Suppositions for sensitivity studies; every plan made under one says so."""
+
+    price_factor: Annotated[
+        dict[str, Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]],
+        BeforeValidator(parse_pairs),
+        Flag("--price-factor", "suppose that GPUs of one type, of one provider, or all cost X times their price", "NAME=X"),
+    ] = {}
+    draw: Annotated[
+        int | None,
+        Field(ge=0, le=2**31 - 1),
+        Flag("--draw", "suppose the N-th random draw of every configuration's prediction error, instead of --confidence", "N"),
+    ] = None
+    step_factor: Annotated[
+        float, Field(gt=0.01, le=100, allow_inf_nan=False), Flag("--step-factor", "suppose that all steps take X times what is predicted", "X")
+    ] = 1.0
 
 
 class Tables(Part):
@@ -182,10 +301,25 @@ class Scenario(Part):
     policy: Policy = Policy()
     objective: Objective = Objective()
     solver: Solver = Solver()
+    what_if: WhatIf = WhatIf()
     tables: Tables = Tables()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_traffic(cls, data: Any) -> Any:
+        """Who asks for the most traffic states none: workloads then count in equal parts."""
+        if not isinstance(data, dict) or not isinstance(data.get("objective"), dict) or data["objective"].get("maximize") != "qps":
+            return data
+        workloads = data.get("workload") or [{}]
+        if not isinstance(workloads, (list, tuple)) or not all(isinstance(w, dict) for w in workloads):
+            return data
+        return {**data, "workload": [w if {"qps", "concurrency"} & w.keys() else {**w, "qps": 1.0} for w in workloads]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
+        limited = self.policy.budget is not None or self.supply.max_gpus is not None or self.supply.quota
+        if self.objective.maximize and not limited:
+            raise problem("what is most has no end without a limit; give a budget, quotas or max_gpus", "policy", "budget")
         names = [w.name for w in self.workload]
         for i, name in enumerate(names):
             if name in names[:i]:

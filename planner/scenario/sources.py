@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner.catalog.files import parse_toml, read_text, toml_line
+from planner.catalog.files import parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.scenario.fields import PREFIX, askables, by_path
-from planner.scenario.records import DEFAULT_SLO, METRICS, Scenario
-from planner.scenario.units import format_duration, parse_duration_s, parse_pairs
+from planner.scenario.records import DEFAULT_SLO, METRICS, Owned, OwnedFile, Scenario, canonical_limits, metric_of
+from planner.scenario.units import format_duration, parse_duration_s
 
 Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default
 
@@ -81,7 +81,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
-    """--ttft 2s --percentile 95 is --slo ttft_p95=2s."""
+    """--ttft 2s --percentile 95 is --slo ttft_p95=2s; --tps-user 20 is --tpot 50ms."""
+    if flags.get("tps_user") is not None:
+        if flags.get("tpot") is not None:
+            raise ScenarioError("tokens/s per user and TPOT are one limit; give either", "--tps-user")
+        try:
+            flags["tpot"] = next(iter(canonical_limits({"tps_user_p95": flags.pop("tps_user")}).values()))
+        except ValueError as error:
+            raise ScenarioError(str(error), "--tps-user") from None
+    flags.pop("tps_user", None)
     percentile = flags.pop("percentile", None)
     limits = _pairs(flags.get("slo") or (), "--slo")
     given = {m: flags.pop(m, None) for m in METRICS}
@@ -91,7 +99,7 @@ def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
             limits[f"{metric}_p{percentile or 95}"] = limit
     if percentile is not None and not any(given.values()):
         _check_percentile(str(percentile))
-        limits = {**{f"{name.split('_')[0]}_p{percentile}": format_duration(value) for name, value in DEFAULT_SLO.items()}, **limits}
+        limits = {**{f"{metric_of(name)}_p{percentile}": format_duration(value) for name, value in DEFAULT_SLO.items()}, **limits}
     if limits:
         flags["slo"] = limits
     return flags
@@ -109,7 +117,7 @@ def _check_limit(metric: str, limit: str, percentile: str) -> None:
 def _pairs(texts: Any, where: str) -> dict[str, Any]:
     """NAME=VALUE texts as a mapping. Raises ScenarioError."""
     try:
-        return dict(parse_pairs(texts))
+        return dict(canonical_limits(texts))
     except ValueError as error:
         raise ScenarioError(str(error), where, "such as ttft_p99=2s") from None
 
@@ -131,7 +139,9 @@ def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[s
             continue
         where, path = _place(raw, askable.path, askable.flag.name)
         name = askable.path[-1]
-        if name == "slo":
+        if name == "owned":
+            value = tuple(o for path in value for o in _owned(Path(str(path))))
+        elif name == "slo":
             value = {**_without(where.get("slo", {}), value), **value}
         elif name in ("qps", "concurrency"):
             where.pop("concurrency" if name == "qps" else "qps", None)
@@ -139,10 +149,19 @@ def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[s
         origins[".".join((*path, name))] = origin
 
 
+def _owned(file: Path) -> tuple[Owned, ...]:
+    """The [[owned]] tables of a file. Raises ScenarioError with file and line."""
+    try:
+        return read_toml(file, OwnedFile).owned
+    except CatalogError as error:
+        hint = error.hint or ("write [[owned]] tables" if error.what.startswith("unknown key") else "")
+        raise ScenarioError(error.what, error.where, hint) from None
+
+
 def _without(limits: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Limits of other metrics than those given now."""
-    metrics = {k.split("_")[0] for k in given}
-    return {k: v for k, v in limits.items() if k.split("_")[0] not in metrics}
+    metrics = {metric_of(k) for k in given}
+    return {k: v for k, v in limits.items() if metric_of(k) not in metrics}
 
 
 def _place(raw: dict[str, Any], path: tuple[str, ...], flag: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -165,7 +184,8 @@ def _place(raw: dict[str, Any], path: tuple[str, ...], flag: str) -> tuple[dict[
 
 def _describe(error: ValidationError, origins: Origins, file: Path | None, text: str) -> ScenarioError:
     """The first problem as one line, at the flag, variable or file line that caused it."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a misspelt key explains a missing one
     loc = tuple(p for p in (*first["loc"], *first.get("ctx", {}).get("at", ())) if p not in ("[key]",))
     names = tuple(str(p) for p in loc if not isinstance(p, int))
     askable = by_path(names) or by_path(names[:2]) or by_path(names[:1])
@@ -180,7 +200,10 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
     name = names[-1] if names else ""
     if first["type"] == "extra_forbidden":
         siblings = [a.path[-1] for a in askables() if len(names) > 1 and a.path[:-1] == names[:-1]] or list(Scenario.model_fields)
+        siblings = list(Owned.model_fields) if names[:2] == ("supply", "owned") else siblings
         return ScenarioError(f"unknown key '{name}'", where, did_you_mean(name, siblings))
+    if first["type"] == "missing":
+        return ScenarioError(f"'{name}' is missing", where)
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     value = first.get("input")
     shown = f"{value!r} " if isinstance(value, (str, int, float)) else ""

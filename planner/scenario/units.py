@@ -76,6 +76,14 @@ def parse_share(value: Any) -> float:
     return number
 
 
+def parse_rate(value: Any) -> float:
+    """Tokens per second of 20 or "20/s". Raises ValueError."""
+    match = re.fullmatch(r"(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*(?:/\s*s)?", str(value).strip())
+    if not match or not 1e-6 <= float(match.group(1)) <= 1e6:
+        raise ValueError(f"'{value}' is not tokens per second; write 20 or 20/s")
+    return float(match.group(1))
+
+
 def parse_pairs(value: Any) -> Any:
     """{"H100": "64"} of ("H100=64",); a mapping stays as it is."""
     if not isinstance(value, (list, tuple)):

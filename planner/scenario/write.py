@@ -11,9 +11,11 @@ from planner.scenario.units import exact, format_duration
 
 
 def to_flags(scenario: Scenario) -> list[str]:
-    """The command line that asks this scenario. Raises ScenarioError for several workloads, which need a file."""
+    """The command line that asks this scenario. Raises ScenarioError for several workloads and owned GPUs, which need a file."""
     if len(scenario.workload) > 1:
         raise ScenarioError("several workloads cannot be written as flags", hint="write TOML")
+    if scenario.supply.owned:
+        raise ScenarioError("owned GPUs cannot be written as flags", hint="write TOML")
     words: list[str] = []
     for a in askables():
         value: Any = scenario
@@ -51,5 +53,5 @@ def _flag(name: str, field: str, value: Any) -> list[str]:
     elif field == "time_limit":
         texts = [format_duration(value)]
     else:
-        texts = [exact(value) if isinstance(value, float) else str(value)]
+        texts = [exact(value) if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)]
     return [word for text in texts for word in (name, text)]

@@ -18,6 +18,7 @@ KINDS = CLOSED, POISSON, SATURATION, SLA = "closed_loop", "poisson", "saturation
 FLAGS = ("INCONSISTENT", "AMBIGUOUS")  # in notes: numbers that contradict each other; rows that mix runs with and without speculative decoding
 TP_TRIED = (1, 2, 4, 8)  # where a row gives GPUs but no TP
 SLA_WORDS = re.compile(r"limits?\s+TTFT\s+([\d.]+)\s*ms,?\s+TPOT\s+([\d.]+)\s*ms\s+at\s+p([\d.]+)", re.IGNORECASE)
+BURST_WORDS = re.compile(r"\b(\d+) requests\b", re.IGNORECASE)
 NVIDIA_RUNS = ("nvidia_aic_internal", "nvidia-aiconfigurator")
 # MLPerf's system files give the precision of the weights before the harness quantises them: NVIDIA's, which the partners run too,
 # says precision "fp16" and use_fp8 = True for every GPU (github:mlcommons/inference_results_v4.1@a2f5d66
@@ -36,6 +37,7 @@ class Mapped:
     engine: int
     tp: int
     pp: int
+    dp: int  # groups of attention data parallel
     replicas: int
     kind: str
     limits: tuple[Limit, ...] = ()
@@ -65,7 +67,7 @@ def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
         precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]
     limits = _limits(point) if kind == SLA else ()
     numbers = (card, gpu, PRECISIONS.index(precision), ENGINES.index(engine))
-    return tuple(Mapped(*numbers, tp, point.pp, replicas, kind, limits, "; ".join([*notes, *note])) for tp, replicas, note in sizes)
+    return tuple(Mapped(*numbers, tp, point.pp, _groups(point, tp), replicas, kind, limits, "; ".join([*notes, *note])) for tp, replicas, note in sizes)
 
 
 def harness(point: Point) -> str:
@@ -81,6 +83,12 @@ def has_fixed_lengths(point: Point) -> bool:
     return any(word in point.workload.lower() for word in FIXED_LENGTHS) and "mlperf" not in point.workload.lower()
 
 
+def burst_size(point: Point) -> float:
+    """Requests of a burst as the notes tell, else infinite."""
+    found = BURST_WORDS.search(point.notes)
+    return float(found[1]) if found else math.inf
+
+
 def flag(point: Point) -> str:
     """The flag in a row's notes that makes its measurement worthless, or ""."""
     return next((word for word in FLAGS if word in point.notes), "")
@@ -92,8 +100,8 @@ def _refusal(point: Point) -> str:
         return "disaggregated prefill and decode"
     if point.spec_decode not in ("", "none", "not recorded"):
         return f"speculative decoding ({point.spec_decode})"
-    if point.dp != 1:
-        return "attention data parallel"
+    if point.dp > 1 and (point.gpus or point.tp) % point.dp:
+        return f"attention data parallel over {point.dp} groups of {point.gpus or point.tp} GPUs"
     return ""
 
 
@@ -126,8 +134,15 @@ def _limits(point: Point) -> tuple[Limit, ...]:
     return Limit("ttft", ttft / 1000, percentile), Limit("tpot", tpot / 1000, percentile)
 
 
+def _groups(point: Point, tp: int) -> int:
+    """Groups of attention data parallel; where only its use is told, every GPU is one."""
+    return point.dp or tp
+
+
 def _sizes(point: Point, kind: str) -> list[tuple[int, int, tuple[str, ...]]] | str:
     """(TP, replicas, notes) to try, or why TP cannot be told."""
+    if point.dp != 1 and (point.gpus or point.tp):
+        return [(point.gpus or point.tp, 1, ())]  # one replica over all GPUs; TP counts those of an attention group in some sources
     if point.tp:
         each = point.tp * point.pp
         replicas = point.gpus // each if point.gpus and point.gpus % each == 0 and point.ep == 1 else 1

@@ -6,26 +6,29 @@ A row that cannot be predicted keeps its place with the reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import MeasuredConfiguration
+from planner.performance.burst import burst_tps
 from planner.performance.capacity import capacity, pooled_qps, service
-from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
 from planner.performance.evidence import evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
-from planner.performance.step import GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
 from planner.validation.labels import labels_of
-from planner.validation.mapping import CLOSED, POISSON, SLA, Mapped, harness, has_fixed_lengths, map_point
+from planner.validation.mapping import CLOSED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
 from planner.validation.points import Point
 
-EXPECTED = 0.5  # open loops are predicted at the middle of the band, like closed ones
+EXPECTED = 0.5  # open loops are predicted at the middle of the band
+SMALL_STEP = 2048  # max_num_batched_tokens of vLLM's server on small GPUs, see _is_small
 DIGITS = 3  # of mean lengths: rows that agree in them share one computation
 
 
@@ -80,7 +83,7 @@ def _task(points: Sequence[Point], mapped: Sequence[Mapped], owner: Sequence[int
         return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
 
     architectures, gpus = tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values())
-    replicas = Replicas(architectures, gpus, column("card"), column("gpu"), column("precision"), column("engine"), column("tp"), column("pp"))
+    replicas = Replicas(architectures, gpus, column("card"), column("gpu"), column("precision"), column("engine"), column("tp"), column("pp"), column("dp"))
     names, coefficients = tuple(c.name for c in catalog.cards), load_coefficients(catalog.coefficients_file)
     return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients)
 
@@ -145,17 +148,18 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
     part = task.replicas.take(rows)
     known = evidence(part, task.names, task.catalog.measured)
     shapes_of: dict[int, list[Answer]] = {}  # where a row leaves TP open, the shape that serves most stands for it
-    groups: dict[tuple[float, float, bool], list[int]] = {}
-    for j, i in enumerate(rows.tolist()):
+    coefficients = unbiased(task.coefficients)
+    groups: dict[tuple[float, float, bool, int], list[int]] = {}
+    for j, (i, tokens) in enumerate(zip(rows.tolist(), np.where(_is_small(part), SMALL_STEP, CHUNK).tolist(), strict=True)):
         point = task.points[i]
-        groups.setdefault((_rounded(point.isl), _rounded(point.osl), has_fixed_lengths(point)), []).append(j)
-    for (isl, osl, fixed), members in groups.items():
+        groups.setdefault((_rounded(point.isl), _rounded(point.osl), has_fixed_lengths(point), tokens), []).append(j)
+    for (isl, osl, fixed, tokens), members in groups.items():
         here = np.array(members, dtype=np.int64)
         mix = lognormal_mix(isl, osl, 0.0 if fixed else DEFAULT_INPUT_CV, 0.0 if fixed else DEFAULT_OUTPUT_CV)
         sub = part.take(here)
-        shift = step_shift(known.take(here), sub, task.names, task.coefficients, EXPECTED, mix, GRID)
-        curves = step_curves(sub.compact(), mix, task.coefficients).scaled(shift.step, shift.prompt)
-        seqs = np.minimum(memory_fit(sub, mix).slots, default_max_num_seqs(sub))
+        shift = step_shift(known.take(here), sub, task.names, coefficients, EXPECTED, mix, GRID)
+        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).scaled(shift.step, shift.prompt)
+        seqs = np.minimum(memory_fit(sub, mix, max_num_batched_tokens=tokens).slots, default_max_num_seqs(sub))
         found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
         for j, answer in zip(here.tolist(), found, strict=True):
             answer.tier = TIERS[int(known.tier[j])] if answer.predicted else ""
@@ -165,19 +169,26 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
         answers[i] = max(several, key=lambda a: a.predicted.get("output_tps", -1.0))
 
 
+def unbiased(coefficients: Coefficients) -> Coefficients:
+    """The same without the bias of unseen generations: those tested were of one vendor, which tells how far off another can be, not to which side."""
+    quantiles = coefficients.step_quantiles
+    return replace(coefficients, step_quantiles={**quantiles, UNSEEN: quantiles[TIERS[-1]]})
+
+
 def _rounded(tokens: float) -> float:
     return float(f"{tokens:.{DIGITS}g}")
 
 
 def default_max_num_seqs(replicas: Replicas) -> Ints:
-    """Sequences that engines admit unless told otherwise.
+    """Sequences that engines admit unless told otherwise: vLLM 256 where GPUs are small, else 1,024; the others fill the KV cache."""
+    found: Ints = np.where(_is_small(replicas), 256, MAX_SEQUENCES).astype(np.int64)
+    return found
 
-    vLLM: 1,024 on GPUs of 70 GiB and more but for A100s, else 256 (github:vllm-project/vllm vllm/engine/arg_utils.py,
-    get_batch_defaults). The others fill the KV cache.
-    """
+
+def _is_small(replicas: Replicas) -> NDArray[np.bool_]:
+    """Where vLLM takes its smaller defaults: GPUs below 70 GiB and A100s (github:vllm-project/vllm vllm/engine/arg_utils.py, get_batch_defaults)."""
     large = replicas.of_gpu(lambda g: float(g.memory_gib >= 70 and "A100" not in g.name)) > 0
-    small = (replicas.engine == ENGINES.index("vllm")) & ~large
-    found: Ints = np.where(small, 256, MAX_SEQUENCES).astype(np.int64)
+    found: NDArray[np.bool_] = (replicas.engine == ENGINES.index("vllm")) & ~large
     return found
 
 
@@ -189,6 +200,7 @@ def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Repl
     rate = np.array([p.request_rate or 0.0 for p in points]) / count
     steady = is_poisson & (rate < most)
     served: Floats = np.where(steady, rate, most) * count.astype(float)
+    _bursts(served, points, mapped, mix, curves, max_num_seqs)
     _within_limits(served, mapped, mix, curves, max_num_seqs)
     percentiles = _percentiles(curves.take(steady), mix, rate[steady], max_num_seqs[steady])
     place = np.cumsum(steady) - 1
@@ -205,6 +217,14 @@ def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Repl
         elif is_poisson[j]:
             answer.reason = f"more is offered than the {most[j] * count[j]:.3g} req/s it can serve: waiting never settles, so no percentiles"
     return answers
+
+
+def _bursts(served: Floats, points: Sequence[Point], mapped: Sequence[Mapped], mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> None:
+    """Sets ``served`` of bursts to what all their replicas finish per second, which share the requests."""
+    here = np.array([j for j, m in enumerate(mapped) if m.kind == SATURATION], dtype=np.int64)
+    count: Floats = np.array([m.replicas for m in mapped], dtype=np.float64)[here]
+    requests: Floats = np.ceil(np.array([burst_size(p) for p in points])[here] / count)
+    served[here] = burst_tps(curves.take(here), mix, max_num_seqs[here], requests) / mix.mean_output * count
 
 
 def _within_limits(served: Floats, mapped: Sequence[Mapped], mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> None:

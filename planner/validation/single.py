@@ -16,9 +16,11 @@ from planner.performance.coefficients import TIERS, load_coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown, closed_loop
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Floats, Replicas
+from planner.plan import layout_words
 from planner.validation.predictions import nearest_words
 
+KV_BYTES = {"auto": 0, "fp8": 1, "16-bit": 2}
 TP_HINTS = (1, 2, 4, 8, 16)
 EXACT = "exact"  # lengths as asked, no benchmark harness's habits
 SHARES = ("weights", "kv_cache", "activations", "reserve", "limit")
@@ -32,6 +34,9 @@ class Question:
     gpu: str
     tp: int
     pp: int
+    dp: int
+    ep: int
+    kv_cache: str  # auto, fp8 or 16-bit
     engine: str
     isl: int
     osl: int
@@ -49,9 +54,11 @@ class Found:
     engine: str
     note: str  # which checkpoint stands for a card's name
 
-    def replicas(self, tp: int, pp: int, count: int = 1) -> Replicas:
-        """The replica type, ``count`` times."""
-        numbers = (0, 0, PRECISIONS.index(self.checkpoint.precision), ENGINES.index(self.engine), tp, pp)
+    def replicas(self, q: Question, tp: int, count: int = 1) -> Replicas:
+        """The replica type asked for, at this TP, ``count`` times."""
+        usual = 1 if self.checkpoint.precision in FP8_KV else 2
+        dp, ep = (tp if n > 1 else 1 for n in (q.dp, q.ep))
+        numbers = (0, 0, PRECISIONS.index(self.checkpoint.precision), ENGINES.index(self.engine), tp, q.pp, dp, ep, KV_BYTES[q.kv_cache] or usual)
         return Replicas((self.card.architecture,), (self.gpu,), *(np.full(count, n, dtype=np.int64) for n in numbers))
 
 
@@ -89,12 +96,17 @@ class Forecast:
     as_of: str
     notes: tuple[str, ...]
 
+    @property
+    def kv_cache_dtype(self) -> str:
+        """What the KV cache is kept in."""
+        return "fp8" if self.found.replicas(self.question, self.question.tp).kv_bytes[0] == 1 else "16-bit"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         q, f = self.question, self.found
         return {
             "model": f.card.name, "checkpoint": f.checkpoint.id, "precision": f.checkpoint.precision, "engine": f.engine, "gpu": f.gpu.name,
-            "tp": q.tp, "pp": q.pp, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
+            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "kv_cache_dtype": self.kv_cache_dtype, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
             "points": [vars(p) for p in self.points],
             "memory_gib": self.memory_gib, "requests_with_room": self.slots, "kv_gib_per_request": self.kv_gib_per_request,
             "evidence": {"tier": self.tier, "source": self.source, "as_of": self.as_of}, "notes": list(self.notes),
@@ -105,11 +117,11 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
     """The prediction asked for. Raises PlannerError where it cannot run."""
     q, found = question, find(question, catalog)
     _check(q, found)
-    memory = memory_fit(found.replicas(q.tp, q.pp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)])))
+    memory = memory_fit(found.replicas(q, q.tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)])))
     _check_memory(q, found, memory)
     coefficients = load_coefficients(catalog.coefficients_file)
     count = len(q.concurrency)
-    rows, load = found.replicas(q.tp, q.pp, count), np.array(q.concurrency, dtype=float)
+    rows, load = found.replicas(q, q.tp, count), np.array(q.concurrency, dtype=float)
     isl, osl = np.full(count, float(q.isl)), np.full(count, float(q.osl))
     prediction = closed_loop(rows, isl, osl, load, (found.card.name,), catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
     parts = breakdown(rows, isl, osl, load, coefficients, harness=EXACT)
@@ -184,7 +196,16 @@ def _check(q: Question, found: Found) -> None:
     context = checkpoint.max_context or found.card.architecture.max_context
     if q.isl + q.osl > context:
         raise PlannerError(f"{q.isl + q.osl:,} tokens are more than the context of {checkpoint.id}, {context:,}", "--isl", "ask for shorter requests")
-    why = unsplit(found.card.architecture, checkpoint.fp8_block, q.tp)
+    known_name(q.kv_cache, KV_BYTES, "KV cache precision", "--kv-cache-dtype", f"one of {', '.join(KV_BYTES)}")
+    if q.kv_cache == "fp8" and "fp8" not in gpu.precisions and checkpoint.precision not in FP8_KV:
+        raise PlannerError(f"{gpu.name} has no kernels for an FP8 KV cache", "--kv-cache-dtype", "leave it out")
+    if q.kv_cache == "16-bit" and checkpoint.precision in FP8_KV:
+        raise PlannerError(f"{checkpoint.id} is served with an FP8 KV cache; nothing was measured with another", "--kv-cache-dtype", "leave it out")
+    if q.dp not in (1, q.tp) or q.ep not in (1, q.tp):
+        raise PlannerError(f"attention and experts of {q.tp} GPUs are spread over all of them or split by TP", "--dp", f"give --dp {q.tp}, or --ep {q.tp}")
+    if q.ep > 1 and (not found.card.architecture.experts or found.card.architecture.experts % q.ep):
+        raise PlannerError(f"{checkpoint.id} has {found.card.architecture.experts} experts, which do not spread over {q.ep} GPUs", "--ep")
+    why = "" if q.dp > 1 else unsplit(found.card.architecture, checkpoint.fp8_block, q.tp, q.ep)
     if why:
         sizes = [str(tp) for tp in TP_HINTS if not unsplit(found.card.architecture, checkpoint.fp8_block, tp)]
         raise PlannerError(f"{checkpoint.id} does not split by {q.tp}: {why}", "--tp", f"splits by {', '.join(sizes)}")
@@ -199,7 +220,7 @@ def _check_memory(q: Question, found: Found, memory: Memory) -> None:
         return
     fits = [tp for tp in TP_HINTS if tp > q.tp and not unsplit(found.card.architecture, found.checkpoint.fp8_block, tp) and _has_room(q, found, tp)]
     hint = f"fits with --tp {fits[0]}" if fits else "take a larger GPU, a smaller precision or --pp"
-    name = f"{found.checkpoint.id} on TP{q.tp}" + (f" x PP{q.pp}" if q.pp > 1 else "")
+    name = f"{found.checkpoint.id} on {layout_words(q.tp, q.pp, q.dp, q.ep)}"
     if budget <= 0:
         used = float(memory.weights[0] + memory.activations[0] + memory.reserve[0])
         detail = f"{used:.1f} GiB per GPU ({memory.weights[0]:.1f} weights), {limit:.1f} usable of {found.gpu.name}"
@@ -209,7 +230,7 @@ def _check_memory(q: Question, found: Found, memory: Memory) -> None:
 
 
 def _has_room(q: Question, found: Found, tp: int) -> bool:
-    return bool(memory_fit(found.replicas(tp, q.pp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
+    return bool(memory_fit(found.replicas(q, tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
 
 
 def _notes(q: Question, found: Found, slots: int, unseen: bool) -> tuple[str, ...]:

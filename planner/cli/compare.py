@@ -1,0 +1,66 @@
+"""`plan compare` puts scenarios or saved plans side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
+from planner.cli.show import read_plan
+from planner.cli.study import FreshOption, KeepOption, SchedulerOption, WorkersOption, deliver_study, progress, where_of
+from planner.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.economics.compare import Compared
+    from planner.economics.runs import Where
+
+Files = Annotated[list[Path], typer.Argument(help="scenarios in TOML (each may hold several, [scenario.NAME]), or plans saved as JSON", metavar="FILE…")]
+
+
+def compare(
+    files: Files,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    keep: KeepOption = None,
+    fresh: FreshOption = False,
+    scheduler: SchedulerOption = "",
+    workers: WorkersOption = 0,
+) -> None:
+    """Compare plans: cost, GPUs, quality, latency, and why they differ.
+
+    plan compare today.toml cheaper.toml
+    """
+    known_format(form)
+    check_writable(output)
+    where = where_of(keep, fresh, scheduler, workers)
+    found = _plans(files) if all(f.suffix == ".json" for f in files) else _scenarios(files, where)
+    if len(found) < 2:
+        raise PlannerError("there is only one scenario; nothing to compare it with", str(files[0]), "add [scenario.NAME] tables or another file")
+    from planner.report import studies
+
+    deliver_study(form, output, studies.compare_sections(found), studies.compare_payload(found), studies.compare_rows(found))
+
+
+def _plans(files: list[Path]) -> tuple[Compared, ...]:
+    from planner.economics.compare import compare_plans
+
+    return compare_plans([(f.stem, read_plan(f)) for f in files])
+
+
+def _scenarios(files: list[Path], where: Where) -> tuple[Compared, ...]:
+    from planner.candidates.offers import with_known_names
+    from planner.catalog.load import load_catalog
+    from planner.economics.compare import compare as beside
+    from planner.economics.compare import scenarios_in
+
+    if odd := [f for f in files if f.suffix == ".json"]:
+        raise PlannerError("saved plans and scenarios cannot be compared with each other", str(odd[0]), "plan each scenario and save it with --format json")
+    named = [pair for f in files for pair in scenarios_in(f)]
+    folders = {s.catalog for _, s in named}
+    if len(folders) > 1:
+        raise PlannerError("the scenarios name different catalogues", str(files[0]), "save their plans with --format json and compare those")
+    catalog = load_catalog(folders.pop())
+    with progress("scenarios") as done:
+        return beside([(name, with_known_names(s, catalog)) for name, s in named], catalog, where, done)

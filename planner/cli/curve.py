@@ -1,0 +1,96 @@
+"""`plan curve` says what a request and a token cost on one replica at each load, and where it pays to run; or the frontier of one model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.validate import ConfidenceOption, known_confidence
+from planner.errors import PlannerError, did_you_mean
+
+AXES = ("throughput", "cost")
+
+
+def curve(
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint, or a model's name", metavar="MODEL")],
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU; left out: the frontier over all GPUs", metavar="GPU", show_default=False)] = "",
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="tokens/s per user against tokens/s per GPU, over GPUs, TP, engines", show_default=False)
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="of the frontier: throughput (of a GPU) or cost (of a token)", metavar="AXIS")] = "throughput",
+    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)] = 1000,
+    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)] = 300,
+    usd_per_hour: Annotated[
+        float | None,
+        typer.Option("--usd-per-hour", help="price of one GPU; left out: the cheapest offer that plans admit by default", metavar="USD", show_default=False),
+    ] = None,
+    min_tokens_per_user: Annotated[str, typer.Option("--min-tokens-per-user", help="least tokens/s of one user", metavar="RATE")] = "20",
+    max_ttft: Annotated[str, typer.Option("--max-ttft", help="longest time to first token", metavar="TIME")] = "1s",
+    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1,
+    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1,
+    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1,
+    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1,
+    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="vllm (usual), sglang or trtllm; of the frontier: all", metavar="ENGINE", show_default=False)] = "",
+    confidence: ConfidenceOption = 0.9,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    catalog: CatalogOption = None,
+) -> None:
+    """Cost per request and token against load, and the zone worth running in.
+
+    plan curve Llama-3.1-8B --gpu H100-SXM-80GB
+    """
+    known_format(form)
+    check_writable(output)
+    known_confidence(confidence)
+    if by not in AXES:
+        raise PlannerError(f"no frontier by '{by}'", "--by", did_you_mean(by, AXES) or f"one of {', '.join(AXES)}")
+    if usd_per_hour is not None and not 0 < usd_per_hour < float("inf"):
+        raise PlannerError("must be more than zero", "--usd-per-hour")
+    from planner.catalog.load import load_catalog
+    from planner.economics.curve import Limits, cost_curve
+    from planner.economics.speed import speed_frontier
+    from planner.report.curve import formatted
+    from planner.scenario.units import parse_duration_s, parse_rate
+    from planner.validation.single import Question
+
+    limits = Limits(_parsed(parse_rate, min_tokens_per_user, "--min-tokens-per-user"), _parsed(parse_duration_s, max_ttft, "--max-ttft"))
+    known = load_catalog(catalog or ())
+    if frontier or not gpu:
+        _refuse(usd_per_hour, tp, pp, dp, ep, kv_cache)
+        found: Any = speed_frontier(checkpoint, known, isl=isl, osl=osl, by=by, gpu=gpu, engine=engine, max_ttft_s=limits.max_ttft_s)  # type: ignore[arg-type]
+    else:
+        question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine or "vllm", isl, osl, (1,), confidence)
+        try:
+            found = cost_curve(question, known, usd_per_gpu_hour=usd_per_hour, limits=limits)
+        except PlannerError as error:
+            if error.where != "--checkpoint":
+                raise
+            raise PlannerError(error.what, "MODEL", error.hint) from None
+    deliver(formatted(found, form), output)
+
+
+def _refuse(usd_per_hour: float | None, tp: int, pp: int, dp: int, ep: int, kv_cache: str) -> None:
+    """A frontier chooses these itself: what was asked must not be lost. Raises PlannerError."""
+    named = {
+        "--usd-per-hour": usd_per_hour is not None,
+        "--tp": tp != 1,
+        "--pp": pp != 1,
+        "--dp": dp != 1,
+        "--ep": ep != 1,
+        "--kv-cache-dtype": kv_cache != "auto",
+    }
+    for flag, is_given in named.items():
+        if is_given:
+            raise PlannerError("means nothing to a frontier, which goes over all of them", flag, "give --gpu, and no --frontier, for one replica's curve")
+
+
+def _parsed(parse: Any, text: str, flag: str) -> float:
+    try:
+        found: float = parse(text)
+    except ValueError as error:
+        raise PlannerError(f"'{text}' {error}" if "'" not in str(error) else str(error), flag) from None
+    return found

@@ -1,0 +1,45 @@
+"""`plan frontier` prints the cheapest plan at every quality, and what the next point of quality costs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
+from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
+
+
+def frontier(
+    asked: dict[str, Any],
+    file: FileOption = None,
+    also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot", metavar="METRIC", show_default=False)] = "",
+    models: Annotated[bool, typer.Option("--models", help="instead: every model alone, quality against unit cost", show_default=False)] = False,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    keep: KeepOption = None,
+    fresh: FreshOption = False,
+    scheduler: SchedulerOption = "",
+    workers: WorkersOption = 0,
+) -> None:
+    """Print the cost-quality frontier of a workload.
+
+    plan frontier --qps 200
+    """
+    known_format(form)
+    check_writable(output)
+    where = where_of(keep, fresh, scheduler, workers)
+    scenario, catalog = asked_scenario(asked, file)
+    from planner.economics.frontier import by_model
+    from planner.economics.frontier import frontier as pareto
+    from planner.report import studies
+
+    if models:
+        with progress("models") as done:
+            every = by_model(scenario, catalog, where, done)
+        payload = {"models": studies.models_rows(every)}
+        deliver_study(form, output, studies.models_sections(every), payload, studies.models_rows(every))
+        return
+    with progress("frontier") as done:
+        found = pareto(scenario, catalog, also=also, where=where, done=done)
+    deliver_study(form, output, studies.frontier_sections(found), studies.frontier_payload(found), studies.frontier_rows(found))

@@ -1,0 +1,57 @@
+"""`plan sweep` prints the cheapest plan along a demand, a limit or a price, and where another plan takes over."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
+from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
+from planner.errors import PlannerError
+
+
+def sweep(
+    asked: dict[str, Any],
+    over: Annotated[
+        list[str],
+        typer.Option("--over", help="what to vary, such as qps=10:2000 or ttft=0.5s,1s,2s; twice gives a map", metavar="NAME=VALUES", show_default=False),
+    ],
+    points: Annotated[int, typer.Option("--points", help="values on each range", metavar="N", min=2)] = 20,
+    file: FileOption = None,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    keep: KeepOption = None,
+    fresh: FreshOption = False,
+    scheduler: SchedulerOption = "",
+    workers: WorkersOption = 0,
+) -> None:
+    """Print the cost staircase along one axis, or the map of two.
+
+    plan sweep --over qps=10:2000 --min-quality 0.8
+    """
+    known_format(form)
+    check_writable(output)
+    where = where_of(keep, fresh, scheduler, workers)
+    from planner.economics.sweep import axis
+
+    axes = [axis(text, points) for text in over]
+    if len(axes) > 2:
+        raise PlannerError(f"{len(axes)} axes are too many to print", "--over", "give one or two")
+    if len({a.name for a in axes}) < len(axes):
+        raise PlannerError(f"'{axes[0].name}' is varied twice", "--over")
+    first = next((a for a in axes if a.name in ("qps", "concurrency")), None)
+    if first and not {"qps", "concurrency"} & asked.keys() and file is None:
+        asked = {**asked, first.name: f"{first.values[0]:g}"}  # who varies the rate states none
+        today = False
+    else:
+        today = True
+    scenario, catalog = asked_scenario(asked, file)
+    from planner.economics.runs import answers
+    from planner.economics.sweep import sweep as along
+    from planner.report import studies
+
+    with progress("sweep") as done:
+        found = along(scenario, catalog, axes, where, done)
+    plan = answers([scenario], catalog, where)[0].plan if today and axes[0].name == "qps" and len(axes) == 1 else None
+    deliver_study(form, output, studies.sweep_sections(found, plan), studies.sweep_payload(found), studies.sweep_rows(found))

@@ -1,0 +1,32 @@
+"""Scenarios that differ from one another in a named place: the one way in which studies ask again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.scenario.records import Scenario, Workload
+
+
+def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
+    """The scenario with fields of one workload set, checked anew. Limits in seconds replace all limits."""
+    old = scenario.workload[w]
+    raw = old.model_dump(mode="json") | {k: v for k, v in change.items() if k != "slo"}
+    changed = Workload.model_validate(raw)
+    if "slo" in change:
+        changed = changed.model_copy(update={"slo": dict(change["slo"])})
+    return scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
+
+
+def with_policy(scenario: Scenario, **change: Any) -> Scenario:
+    """The scenario with fields of its policy set."""
+    return scenario.model_copy(update={"policy": scenario.policy.model_copy(update=change)})
+
+
+def with_supply(scenario: Scenario, **change: Any) -> Scenario:
+    """The scenario with fields of its supply set."""
+    return scenario.model_copy(update={"supply": scenario.supply.model_copy(update=change)})
+
+
+def with_what_if(scenario: Scenario, **change: Any) -> Scenario:
+    """The scenario under other suppositions."""
+    return scenario.model_copy(update={"what_if": scenario.what_if.model_copy(update=change)})

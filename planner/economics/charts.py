@@ -1,0 +1,66 @@
+"""Charts of studies as Altair objects, for notebooks and pages. Altair is imported only when a chart is drawn (extra ``charts``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planner.economics.curve import CostCurve
+    from planner.economics.ownership import OwnedGpu
+    from planner.economics.speed import SpeedFrontier
+
+
+def cost_chart(curve: CostCurve) -> Any:
+    """Cost per million output tokens and TTFT against requests in flight, the zone shaded; bands as areas."""
+    import altair as alt
+
+    points = alt.InlineData(curve.to_dict()["points"])
+    load = alt.X("concurrency:Q", scale=alt.Scale(type="log", base=2), title="requests in flight")
+
+    def panel(name: str, low: str, high: str, title: str) -> Any:
+        scale = alt.Scale(type="log")
+        base = alt.Chart(points, width=480, height=200)
+        area = base.mark_area(opacity=0.2).encode(x=load, y=alt.Y(f"{low}:Q", scale=scale, title=title), y2=f"{high}:Q")
+        line = base.mark_line(point=True).encode(x=load, y=alt.Y(f"{name}:Q", scale=scale, title=title), tooltip=["concurrency:Q", f"{name}:Q"])
+        return shade + area + line
+
+    zone = [{"low": curve.zone.low, "high": curve.zone.high}] if curve.zone else []
+    ends = alt.X("low:Q", scale=alt.Scale(type="log", base=2))
+    shade = alt.Chart(alt.InlineData(zone)).mark_rect(color="seagreen", opacity=0.15).encode(x=ends, x2="high:Q")
+    million = "usd_per_million_output"
+    found = panel(million, f"{million}_low", f"{million}_high", "$ per million output tokens") & panel("ttft_ms", "ttft_low_ms", "ttft_high_ms", "TTFT, ms")
+    f = curve.forecast
+    return found.properties(title=f"{f.found.checkpoint.id} on {f.question.tp * f.question.pp} x {f.found.gpu.name}")
+
+
+def speed_chart(frontier: SpeedFrontier) -> Any:
+    """Tokens/s per GPU (or dollars per million output tokens) against tokens/s per user, by GPU and TP."""
+    import altair as alt
+
+    name, title = ("usd_per_million_output", "$ per million output tokens") if frontier.by == "cost" else ("tps_per_gpu", "tokens/s per GPU")
+    points = [{**p, "replica": f"{p['gpu']} TP{p['tp']}"} for p in frontier.to_dict()["points"]]
+    x = alt.X("tps_per_user:Q", scale=alt.Scale(type="log"), title="tokens/s per user")
+    y = alt.Y(f"{name}:Q", scale=alt.Scale(type="log"), title=title)
+    what = f"{frontier.model}: {frontier.input_tokens:,} tokens in, {frontier.output_tokens:,} out"
+    base = alt.Chart(alt.InlineData(points), width=480, height=320, title=what)
+    seen = ["checkpoint:N", "replica:N", "engine:N", "concurrency:Q", "ttft_ms:Q", "tps_per_user:Q", "tps_per_gpu:Q", "usd_per_million_output:Q"]
+    return base.mark_line(color="lightgrey").encode(x=x, y=y) + base.mark_point(filled=True).encode(x=x, y=y, color="replica:N", tooltip=seen)
+
+
+def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> Any:
+    """What an hour of an owned GPU costs against its utilisation, in its three parts; the rent as a line."""
+    from dataclasses import replace
+
+    import altair as alt
+
+    from planner.economics.ownership import hourly_cost
+
+    shares = [i / 50 for i in range(5, 51)]
+    costs = [(u, hourly_cost(replace(gpu, utilization=u))) for u in shares]
+    parts = {"depreciation": "depreciation_usd", "maintenance": "maintenance_usd", "energy": "energy_usd"}
+    rows = [{"utilisation": u, "part": part, "usd_per_hour": getattr(c, name)} for u, c in costs for part, name in parts.items()]
+    x, y = alt.X("utilisation:Q", axis=alt.Axis(format="%")), alt.Y("usd_per_hour:Q", title="$ per GPU-hour")
+    base = alt.Chart(alt.InlineData(rows), width=480, height=240)
+    owning = base.mark_area().encode(x=x, y=y, color="part:N", tooltip=["utilisation:Q", "part:N", "usd_per_hour:Q"])
+    rent = [{"usd_per_hour": rent_usd_per_hour}] if rent_usd_per_hour is not None else []
+    return owning + alt.Chart(alt.InlineData(rent)).mark_rule(strokeDash=[4, 4]).encode(y="usd_per_hour:Q")

@@ -1,0 +1,349 @@
+"""Why this plan: what each demand costs at the margin, why not another GPU, model or provider, and the runners-up.
+
+Two kinds of marginal cost, never mixed. "Next step": the scenario with one demand changed, solved again; whole replicas and
+instances count. "Long run": the LP relaxation, in which they do not and every pool has its best capacity; its differences for
+demands, its duals for limits on supply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from planner.candidates.columns import market
+from planner.candidates.eligibility import is_named
+from planner.catalog.catalog import Catalog
+from planner.economics.change import with_policy, with_supply, with_what_if, with_workload
+from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
+from planner.economics.sweep import headroom_qps
+from planner.errors import ScenarioError, did_you_mean
+from planner.plan import Plan
+from planner.planning.answer import sections
+from planner.planning.infeasible import Infeasible
+from planner.planning.known import Known
+from planner.planning.solve import solve
+from planner.program.optimum import relaxed_cost
+from planner.program.problem import Column, Problem
+from planner.scenario.apply import catalog_for
+from planner.scenario.records import Scenario
+from planner.scenario.units import format_duration
+
+STEP = 0.1  # of a limit: one step tighter or looser
+QUALITY_STEP = 0.01
+BEYOND = 1e-4  # of a rate: just past what a plan carries
+SMALL = 1e-3  # of a demand: the difference that the long run is taken over
+BISECTIONS = 14
+SLOWEST, FASTEST = 4.0, 0.05  # step factors between which a capacity break-even is looked for
+
+
+@dataclass(frozen=True)
+class Margin:
+    """One demand at the margin. Costs are those of the whole plan, $/h; None = no plan (or not asked).
+
+    ``long_run_usd_per_hour``: change of the LP relaxation per ``long_run_per``.
+    """
+
+    demand: str
+    now: str
+    tighter: str
+    tighter_usd_per_hour: float | None
+    looser: str
+    looser_usd_per_hour: float | None
+    long_run_usd_per_hour: float | None
+    long_run_per: str
+
+
+@dataclass(frozen=True)
+class WhyNot:
+    """The cheapest plan with something that the best plan does not use, and what would have to change for it to win.
+
+    ``price_factor``: its price has to fall to this share of today's. ``step_factor``: or its steps to this share of the time
+    predicted at the confidence asked. None: no plan, or nothing within reach makes it win.
+    """
+
+    name: str
+    kind: str  # GPU, model or provider
+    plan: Plan | None
+    premium: float | None
+    price_factor: float | None
+    step_factor: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The plan with its margins, and what was asked about it."""
+
+    plan: Plan
+    margins: tuple[Margin, ...]
+    why_not: tuple[WhyNot, ...] = ()
+    runners_up: tuple[Plan, ...] = ()
+
+
+def explain(
+    scenario: Scenario, catalog: Catalog, *, why_not: Sequence[str] = (), runners_up: int = 0, within: float = 1.0, where: Where = HERE, done: Done = quietly
+) -> Explanation:
+    """Margins of the scenario's plan, answers to why-not questions, and the k cheapest plans of another structure.
+
+    Raises Infeasible when there is no plan, ScenarioError for a name nobody knows.
+    """
+    known = Known(catalog)
+    plan = answer_one(scenario, known).plan
+    if plan is None:
+        solve(scenario, catalog, compare=False)  # raises with the whole explanation
+        raise AssertionError
+    rejected = tuple(why_not_of(name, plan, scenario, known) for name in why_not)
+    return Explanation(plan, margins(plan, scenario, known, where, done), rejected, k_cheapest(plan, scenario, known, runners_up, within))
+
+
+# ---- margins
+
+
+def margins(plan: Plan, scenario: Scenario, known: Known, where: Where = HERE, done: Done = quietly) -> tuple[Margin, ...]:
+    """Every demand in force, one step to either side; the re-solves run together."""
+    rows = [r for w in range(len(scenario.workload)) for r in _demand_rows(plan, scenario, w)] + _supply_rows(plan, scenario)
+    questions = [s for r in rows for s in (r.tighter[1], r.looser[1]) if s is not None]
+    results = iter(answers(questions, known.catalog, where, done, known))
+    base, duals = long_run(scenario, known)
+    found = []
+    for r in rows:
+        costs = [_cost(next(results)) if s is not None else None for _, s in (r.tighter, r.looser)]
+        found.append(Margin(r.demand, r.now, r.tighter[0], costs[0], r.looser[0], costs[1], r.long_run(base, duals, known), r.per))
+    return tuple(found)
+
+
+LongRun = Callable[[float, dict[str, float], Known], float | None]
+
+
+@dataclass(frozen=True)
+class _Row:
+    demand: str
+    now: str
+    tighter: tuple[str, Scenario | None]
+    looser: tuple[str, Scenario | None]
+    long_run: LongRun
+    per: str
+
+
+def _cost(result: Result) -> float | None:
+    return result.cost if result.plan else None
+
+
+def _demand_rows(plan: Plan, scenario: Scenario, w: int) -> list[_Row]:
+    """Rate, floor and limits of one workload."""
+    workload = scenario.workload[w]
+    label = f"{workload.name} " if len(scenario.workload) > 1 else ""
+    rows = [_rate_row(plan, scenario, w, label)]
+    served = plan.workloads[w].min_quality_served
+    if workload.min_quality is not None and served is not None:
+        lower = max(workload.min_quality - QUALITY_STEP, 0.0)
+        higher, less = (with_workload(scenario, w, min_quality=q) for q in (served + 1e-6, lower))
+        steps = (f"above {served:.4f}", higher), (f"{lower:.4g}", less)
+        rows.append(_Row(f"{label}quality floor", f"{workload.min_quality:g}", *steps, _difference(less), f"{QUALITY_STEP:g} less"))
+    for name, limit in workload.slo.items():
+        tight, loose = (with_workload(scenario, w, slo={**workload.slo, name: limit * f}) for f in (1 - STEP, 1 + STEP))
+        texts = [format_duration(float(f"{limit * f:.4g}")) for f in (1 - STEP, 1 + STEP)]
+        words = label + name.upper().replace("_P", " p")
+        rows.append(_Row(words, format_duration(limit), (texts[0], tight), (texts[1], loose), _difference(loose), f"{STEP:.0%} more"))
+    return rows
+
+
+def _rate_row(plan: Plan, scenario: Scenario, w: int, label: str) -> _Row:
+    """Traffic: just past what the plan carries, and a step less."""
+    workload = scenario.workload[w]
+    unit, field = ("req/s", "qps") if workload.qps is not None else ("in flight", "concurrency")
+    most = headroom_qps(plan, w) if workload.qps is not None and workload.burst_factor == 1 else None
+    up, down = (most * (1 + BEYOND) if most else workload.rate * (1 + STEP)), workload.rate * (1 - STEP)
+    more, less, slightly = (with_workload(scenario, w, **{field: rate}) for rate in (up, down, workload.rate * (1 + SMALL)))
+    steps = (f"{up:.5g} {unit}", more), (f"{down:.5g} {unit}", less)
+    return _Row(f"{label}traffic", f"{workload.rate:g} {unit}", *steps, _difference(slightly, workload.rate * SMALL), f"{unit} more")
+
+
+def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:
+    """Quotas, the cap on GPUs and the budget."""
+    rows = [_quota_row(plan, scenario, gpu, quota) for gpu, quota in scenario.supply.quota.items()]
+    if (most := scenario.supply.max_gpus) is not None:
+        fewer = with_supply(scenario, max_gpus=most - 1) if most > 1 else None
+        steps = (str(most - 1), fewer), (str(most + 1), with_supply(scenario, max_gpus=most + 1))
+        rows.append(_Row("GPUs in all", str(most), *steps, _dual("max_gpus"), "GPU more"))
+    if (budget := scenario.policy.budget) is not None:
+        tight, loose = ((f"${budget * f:,.2f}/h", with_policy(scenario, budget=budget * f)) for f in (1 - STEP, 1 + STEP))
+        rows.append(_Row("budget", f"${budget:,.2f}/h", tight, loose, _dual("budget"), "$/h more"))
+    return rows
+
+
+def _quota_row(plan: Plan, scenario: Scenario, gpu: str, quota: int) -> _Row:
+    """A quota, one instance of the plan's to either side."""
+    size = next((p.gpus_per_instance for p in plan.purchases if p.gpu == gpu), 1)
+    less, more = ((str(n), with_supply(scenario, quota={**scenario.supply.quota, gpu: n})) for n in (max(quota - size, 0), quota + size))
+    return _Row(f"quota of {gpu}", str(quota), less, more, _dual(f"quota[{gpu}]"), "GPU more")
+
+
+def _difference(changed: Scenario, size: float = 1.0) -> LongRun:
+    """The one-sided difference of the LP relaxation, per unit where the change is of ``size`` units."""
+
+    def difference(base: float, _: dict[str, float], known: Known) -> float | None:
+        other, _duals = long_run(changed, known)
+        return (other - base) / size if max(base, other) < inf else None
+
+    return difference
+
+
+def _dual(name: str) -> LongRun:
+    return lambda base, duals, _: duals.get(name, 0.0) if base < inf else None
+
+
+def long_run(scenario: Scenario, known: Known) -> tuple[float, dict[str, float]]:
+    """Cost of the scenario's LP relaxation, at the best location where only one is allowed, and its duals. Infinite if infeasible."""
+    priced = catalog_for(known.catalog, scenario)
+    problem = market(known.points(scenario, priced.offers), scenario).problem
+    places = [s.problem for s in sections(problem)] if problem.rules.max_locations == 1 else [problem]
+    return min((relaxed_cost(large_scale(p)) for p in places if p.columns), key=lambda x: x[0], default=(inf, {}))
+
+
+def large_scale(problem: Problem) -> Problem:
+    """The problem without sizes of pools: each column at its best capacity, however few replicas serve."""
+
+    def best(column: Column) -> Column:
+        return replace(column, tiers={w: (replace(max(t, key=lambda x: x.capacity), replicas=1),) for w, t in column.tiers.items() if t})
+
+    return replace(problem, columns=tuple(best(c) for c in problem.columns))
+
+
+# ---- why not
+
+
+def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNot:
+    """The cheapest plan that uses nothing but the named GPU, model or provider, and its break-evens, each verified by solving again."""
+    kind, exact, restricted = restricted_to(name, scenario, known.catalog)
+    found = answer_one(restricted, known).plan
+    best = plan.cost.usd_per_hour
+    if found is None:
+        return WhyNot(exact, kind, None, None, None, None, _reason(restricted, known.catalog))
+    premium = found.cost.usd_per_hour / best - 1
+    if premium <= 1e-9:
+        return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
+    step = _step_break_even(restricted, best, known)
+    price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
+    return WhyNot(exact, kind, found, premium, price if kind != "model" else None, step, _differences_in_words(found, plan))
+
+
+def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str, str, Scenario]:
+    """(kind, name in the catalogue's spelling, scenario that may use nothing else). Raises ScenarioError."""
+    providers = {o.provider for o in catalog.offers}
+    gpu, provider = (next((n for n in names if n.lower() == name.lower()), None) for names in (catalog.gpus, providers))
+    if gpu is not None:
+        return "GPU", gpu, with_supply(scenario, gpus=(gpu,), exclude_gpus=())
+    if provider is not None:
+        return "provider", provider, with_supply(scenario, providers=(provider,), exclude_providers=(), kinds=_kinds(scenario, catalog, provider))
+    if any(is_named(s, (name,)) for s in catalog.served):
+        return "model", name, scenario.model_copy(update={"workload": tuple(w.model_copy(update={"models": (name,)}) for w in scenario.workload)})
+    everything = [*catalog.gpus, *providers, *(c.name for c in catalog.cards)]
+    raise ScenarioError(f"no GPU, model or provider is called '{name}'", "--why-not", did_you_mean(name, everything) or "see plan catalog gpus, models, prices")
+
+
+def _kinds(scenario: Scenario, catalog: Catalog, provider: str) -> tuple[str, ...]:
+    """The kinds asked for, and the provider's own: who asks about a reseller wants it considered."""
+    return tuple(dict.fromkeys((*scenario.supply.kinds, *(o.kind for o in catalog.offers if o.provider == provider))))
+
+
+def _step_break_even(restricted: Scenario, best: float, known: Known) -> float | None:
+    """The largest factor on its step times with which it costs no more than the best plan; to about 0.1 %."""
+
+    def cost(factor: float) -> float:
+        return answer_one(with_what_if(restricted, step_factor=restricted.what_if.step_factor * factor), known).cost
+
+    low, high = FASTEST, 1.0
+    if cost(low) > best * (1 + 1e-9):
+        return None
+    for _ in range(BISECTIONS):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if cost(middle) <= best * (1 + 1e-9) else (low, middle)
+    return low
+
+
+def _reason(restricted: Scenario, catalog: Catalog) -> str:
+    """Why there is no plan at all with it."""
+    try:
+        solve(restricted, catalog, compare=False)
+    except Infeasible as error:
+        return str(error)
+    return "no plan"
+
+
+def _differences_in_words(found: Plan, plan: Plan) -> str:
+    """Price and throughput per GPU against the plan's."""
+    price, ours = (p.cost.usd_per_hour / p.gpus_held for p in (found, plan))
+    rate, our_rate = (sum(w.qps for w in p.workloads) / p.gpus_used for p in (found, plan))
+    idle = found.gpus_held - found.gpus_used
+    parts = [f"${price:.2f} per GPU-hour against ${ours:.2f}", f"{rate:.3g} req/s per GPU against {our_rate:.3g}"]
+    return "; ".join([*parts, *([f"{idle} of {found.gpus_held} GPUs idle in whole instances"] if idle else [])])
+
+
+# ---- runners-up
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """Plans whose (model, GPU, provider) begin with ``fixed`` and avoid ``without`` at the next place."""
+
+    fixed: tuple[str, ...]
+    without: tuple[str, ...]
+
+
+def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: float) -> tuple[Plan, ...]:
+    """The k cheapest plans whose models, GPU types and providers differ from each other's and the plan's, cheapest first, none dearer
+    than (1 + within) times the plan.
+
+    Exact where one deployment serves: the space is cut into what shares the first parts of a found structure and differs in the
+    next (Lawler 1972), and each part is solved. Of a plan of several deployments, all its models, GPUs or providers count as one.
+    """
+    most = plan.cost.usd_per_hour * (1 + within)
+    found: list[Plan] = []
+    queue = _branches(plan, scenario, known, _Branch((), ()), most)
+    seen = {_parts(plan)}
+    while queue and len(found) < k:
+        queue.sort(key=lambda x: x[0].cost.usd_per_hour)
+        best, branch = queue.pop(0)
+        if _parts(best) not in seen:
+            seen.add(_parts(best))
+            found.append(best)
+        queue += _branches(best, scenario, known, branch, most)
+    return tuple(found)
+
+
+def _parts(plan: Plan) -> tuple[str, str, str]:
+    """Models, GPU types and providers as one name each."""
+    models, gpus = (sorted({getattr(d, name) for d in plan.deployments}) for name in ("model", "gpu"))
+    return "+".join(models), "+".join(gpus), "+".join(sorted({p.provider for p in plan.purchases}))
+
+
+def _branches(plan: Plan, scenario: Scenario, known: Known, branch: _Branch, most: float) -> list[tuple[Plan, _Branch]]:
+    """The best plan of each part of a branch that lacks this plan."""
+    parts, depth = _parts(plan), len(branch.fixed)
+    found = []
+    for place in range(depth, len(parts)):
+        avoided = (*(branch.without if place == depth else ()), *parts[place].split("+"))
+        new = _Branch(parts[:place], avoided)
+        other = answer_one(_narrowed(scenario, new, most), known).plan
+        if other is not None:
+            found.append((other, new))
+    return found
+
+
+def _narrowed(scenario: Scenario, branch: _Branch, most: float) -> Scenario:
+    """The scenario within a branch and under a cost."""
+    fixed = [f.split("+") for f in branch.fixed]
+    s, place = scenario, len(branch.fixed)
+    if place > 0:
+        s = s.model_copy(update={"workload": tuple(w.model_copy(update={"models": tuple(fixed[0])}) for w in s.workload)})
+    if place > 1:
+        s = with_supply(s, gpus=tuple(fixed[1]))
+    if place == 0:
+        s = with_policy(s, exclude_models=(*s.policy.exclude_models, *branch.without))
+    elif place == 1:
+        s = with_supply(s, exclude_gpus=(*s.supply.exclude_gpus, *branch.without))
+    else:
+        s = with_supply(s, exclude_providers=(*s.supply.exclude_providers, *branch.without))
+    return with_policy(s, budget=min(most, s.policy.budget or inf))

@@ -1,0 +1,164 @@
+"""The cost-quality frontier: the cheapest plan at every quality, and what the next point of quality costs.
+
+ε-constraint on the floor, walked from loose to tight: the floor steps just above the quality served, so every plan that no
+other beats in cost and quality is met once, and nothing between two of them is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from planner.catalog.catalog import Catalog
+from planner.economics.change import with_workload
+from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
+from planner.errors import ScenarioError
+from planner.plan import Plan
+from planner.planning.known import Known
+from planner.scenario.records import Scenario
+
+JUST_ABOVE = 1e-6  # of quality: scores are published with four digits at most
+TIE = 1e-9  # of the cost
+MEAN_POINTS = 20
+LATENCIES = {"ttft": (0.25, 0.5, 1.0, 2.0), "tpot": (0.4, 0.6, 0.8, 1.0, 1.5)}  # limits tried, in multiples of the one asked for
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One plan of the frontier. ``quality`` is the lowest score (or the mean, for a frontier of means) that serves the workload.
+
+    ``bound_usd_per_hour``: no plan of at least this quality costs less. ``usd_per_hour_per_point``: what a point (0.01) of quality
+    costs up to here from the point below; None for the first. ``latency_ms``: the limit of the third axis, if there is one.
+    """
+
+    quality: float
+    plan: Plan
+    bound_usd_per_hour: float
+    usd_per_hour_per_point: float | None = None
+    latency_ms: float | None = None
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Cost of the plan."""
+        return self.plan.cost.usd_per_hour
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Plans that no other beats, quality and cost rising (within each latency limit). ``notes``: what was left out and why."""
+
+    points: tuple[FrontierPoint, ...]
+    workload: str
+    metric: str
+    axis: Literal["", "ttft", "tpot"] = ""
+    notes: tuple[str, ...] = ()
+
+
+def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: str = "", where: Where = HERE, done: Done = quietly) -> Frontier:
+    """The Pareto set of cost and quality for one workload, the others held as they are; with mixes, of cost and mean quality.
+
+    also: "ttft" or "tpot" adds limits on it as a third axis. The scenario's own floor is where the frontier starts.
+    Raises ScenarioError for an unknown axis or workload; an empty frontier where nothing serves at all.
+    """
+    if also not in ("", *LATENCIES):
+        raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(LATENCIES)}")
+    known, asked = Known(catalog), scenario.workload[workload]
+    found: list[FrontierPoint] = []
+    for limit_ms, question in _along(scenario, workload, also):
+        if scenario.policy.mix:
+            found += [replace(p, latency_ms=limit_ms) for p in _by_mean(question, known, workload, where, done)]
+        else:
+            found += [replace(p, latency_ms=limit_ms) for p in _by_floor(question, known, workload, done)]
+    kept = _unbeaten(found) if also else found
+    notes = [f"{len(found) - len(kept)} plans under a tighter {also.upper()} limit than they need are left out"] if len(found) > len(kept) else []
+    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes))  # type: ignore[arg-type]  # checked above
+
+
+def _along(scenario: Scenario, w: int, also: str) -> list[tuple[float | None, Scenario]]:
+    """The scenario at each limit of the third axis, tight to loose; itself without one."""
+    if not also:
+        return [(None, scenario)]
+    slo = scenario.workload[w].slo
+    name = next((n for n in slo if n.startswith(also)), None)
+    if name is None:
+        raise ScenarioError(f"the workload has no limit on {also.upper()}", "--also", f"give one, such as --{also} 1s")
+    return [(slo[name] * f * 1e3, with_workload(scenario, w, slo={**slo, name: slo[name] * f})) for f in LATENCIES[also]]
+
+
+def _by_floor(scenario: Scenario, known: Known, w: int, done: Done) -> list[FrontierPoint]:
+    """Floors from loose to tight, each just above the quality that the last plan serves."""
+    points: list[FrontierPoint] = []
+    question = scenario
+    while (plan := answer_one(question, known).plan) is not None:
+        served = plan.workloads[w].min_quality_served
+        if served is None:  # no floor was asked and something without a score is cheapest: the frontier begins where scores do
+            question = with_workload(scenario, w, min_quality=0.0)
+            continue
+        if points and plan.cost.usd_per_hour <= points[-1].usd_per_hour * (1 + TIE):
+            points.pop()  # better at the same cost
+        points.append(FrontierPoint(served, plan, plan.bound_usd_per_hour))
+        done(len(points), 0)
+        question = with_workload(scenario, w, min_quality=served + JUST_ABOVE)
+    return _priced(_monotone_bounds(points))
+
+
+def _by_mean(scenario: Scenario, known: Known, w: int, where: Where, done: Done) -> list[FrontierPoint]:
+    """With mixes the mean quality moves without steps: evenly spaced means between the cheapest plan's and the best there is."""
+    least, best = answer_one(scenario, known).plan, _best_mean(scenario, known, w)
+    if least is None or best is None:
+        return []
+    low = least.workloads[w].mean_quality_served or 0.0
+    means = np.unique(np.round(np.linspace(low, best, MEAN_POINTS), 6))
+    results = answers([with_workload(scenario, w, mean_quality=float(m)) for m in means], known.catalog, where, done, known)
+    points = [
+        FrontierPoint(r.plan.workloads[w].mean_quality_served or float(m), r.plan, r.plan.bound_usd_per_hour)
+        for m, r in zip(means, results, strict=True)
+        if r.plan
+    ]
+    return _priced(_monotone_bounds(_unbeaten(points)))
+
+
+def _best_mean(scenario: Scenario, known: Known, w: int) -> float | None:
+    """The highest floor that any plan meets is the highest mean there is."""
+    points = _by_floor(scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"mix": False})}), known, w, quietly)
+    return points[-1].quality if points else None
+
+
+def _monotone_bounds(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    """A plan of more quality is a plan of less, so bounds never fall from left to right."""
+    bounds = np.maximum.accumulate(np.array([p.bound_usd_per_hour for p in points]))
+    return [replace(p, bound_usd_per_hour=min(float(b), p.usd_per_hour)) for p, b in zip(points, bounds, strict=True)]
+
+
+def _priced(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    """With what a point of quality costs between neighbours."""
+    steps = [None] + [(b.usd_per_hour - a.usd_per_hour) / (b.quality - a.quality) * 0.01 for a, b in pairwise(points)]
+    return [replace(p, usd_per_hour_per_point=s) for p, s in zip(points, steps, strict=True)]
+
+
+def _unbeaten(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    """Points that no other matches in quality, cost and latency limit; of equals the first."""
+    kept = []
+    for i, p in enumerate(points):
+        mine = (-p.quality, p.usd_per_hour, p.latency_ms or 0.0)
+        others = [(-q.quality, q.usd_per_hour, q.latency_ms or 0.0) for j, q in enumerate(points) if j != i]
+        same = [(-q.quality, q.usd_per_hour, q.latency_ms or 0.0) for q in points[:i]]
+        if mine not in same and not any(all(a <= b for a, b in zip(o, mine)) and o != mine for o in others):
+            kept.append(p)
+    return sorted(kept, key=lambda p: (p.latency_ms or 0.0, p.quality))
+
+
+def by_model(scenario: Scenario, catalog: Catalog, where: Where = HERE, done: Done = quietly, workload: int = 0) -> list[tuple[str, Result]]:
+    """The cheapest plan with each model alone at the user's own load, cheapest first: quality against unit cost, all models.
+
+    Models that cannot serve are absent.
+    """
+    free = with_workload(scenario, workload, min_quality=None)
+    names = sorted({card.name for card in catalog.cards})
+    asked = [with_workload(free, workload, models=(name,)) for name in names]
+    found = [(name, r) for name, r in zip(names, answers(asked, catalog, where, done), strict=True) if r.plan]
+    return sorted(found, key=lambda x: x[1].cost)

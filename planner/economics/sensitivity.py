@@ -1,0 +1,143 @@
+"""How much the answer moves: a tornado of each assumption, and how often today's choice stays best within the evidence's errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from planner.catalog.catalog import Catalog
+from planner.economics.change import with_what_if, with_workload
+from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
+from planner.economics.sweep import structure
+from planner.errors import ScenarioError
+from planner.plan import Plan
+from planner.planning.known import Known
+from planner.scenario.records import Scenario
+from planner.scenario.units import format_duration
+
+SWING = 0.2
+DRAWS = 100
+Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class Blade:
+    """One assumption moved down and up by the swing: the values, the plans' costs ($/h, None = no plan) and structures."""
+
+    assumption: str
+    low: str
+    low_usd_per_hour: float | None
+    low_structure: str | None
+    high: str
+    high_usd_per_hour: float | None
+    high_structure: str | None
+
+    @property
+    def width(self) -> float:
+        """Between the two costs; infinite where a side has no plan."""
+        costs = (self.low_usd_per_hour, self.high_usd_per_hour)
+        return abs(costs[1] - costs[0]) if costs[0] is not None and costs[1] is not None else float("inf")
+
+
+@dataclass(frozen=True)
+class Odds:
+    """Re-solves under random draws of every configuration's prediction error.
+
+    ``stays_best``: share of draws in which the plan's structure is the cheapest again, with half the width of its 95 % interval;
+    ``holds``: share in which the plan as bought still meets its limits. ``costs``: $/h of the cheapest plan in each draw, sorted.
+    """
+
+    draws: int
+    stays_best: float
+    stays_best_error: float
+    holds: float
+    costs: tuple[float, ...]
+    structures: tuple[tuple[str, int], ...]  # what is cheapest, and in how many draws; most often first
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The plan, its tornado (widest blade first) and, if draws were asked for, its odds."""
+
+    plan: Plan
+    blades: tuple[Blade, ...]
+    odds: Odds | None = None
+
+
+def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, draws: int = 0, where: Where = HERE, done: Done = quietly) -> Sensitivity:
+    """Every assumption by ± ``swing`` on its own, and ``draws`` random draws of the errors of predictions.
+
+    Raises ScenarioError where the scenario itself has no plan.
+    """
+    known = Known(catalog)
+    names, questions = _moves(scenario, swing)
+    wanted = [scenario, *questions, *(with_what_if(scenario, draw=i) for i in range(draws))]
+    results = answers(wanted, catalog, where, done, known)
+    plan = results[0].plan
+    if plan is None:
+        raise ScenarioError(results[0].why.removeprefix("infeasible: "), "scenario", "plan it first, for what would make it feasible")
+    moved, drawn = results[1 : 1 + len(questions)], results[1 + len(questions) :]
+    blades = [_blade(name, texts, moved[2 * i], moved[2 * i + 1]) for i, (name, texts) in enumerate(names)]
+    return Sensitivity(plan, tuple(sorted(blades, key=lambda b: -b.width)), odds(plan, drawn) if draws else None)
+
+
+def _blade(name: str, texts: tuple[str, str], low: Result, high: Result) -> Blade:
+    costs = [r.cost if r.plan else None for r in (low, high)]
+    return Blade(name, texts[0], costs[0], structure(low.plan), texts[1], costs[1], structure(high.plan))
+
+
+def _moves(scenario: Scenario, swing: float) -> tuple[list[tuple[str, tuple[str, str]]], list[Scenario]]:
+    """Assumptions with their two values in words, and the questions, low and high after each other."""
+    down, up = 1 - swing, 1 + swing
+    names: list[tuple[str, tuple[str, str]]] = []
+    questions: list[Scenario] = []
+
+    def move(name: str, change: Callable[[float], Scenario], text: Callable[[float], str]) -> None:
+        names.append((name, (text(down), text(up))))
+        questions.extend(change(f) for f in (down, up))
+
+    for w, workload in enumerate(scenario.workload):
+        label = f"{workload.name} " if len(scenario.workload) > 1 else ""
+        field = "qps" if workload.qps is not None else "concurrency"
+        for what, name, value in (
+            (field, field, workload.rate),
+            ("prompt tokens", "input_tokens", workload.input_tokens),
+            ("answer tokens", "output_tokens", workload.output_tokens),
+        ):
+            move(label + what, _field(scenario, w, name, value), lambda f, value=value: f"{value * f:.5g}")  # type: ignore[misc]
+        for limit, seconds in workload.slo.items():
+            move(label + limit.upper().replace("_P", " p"), _limit(scenario, w, limit, seconds), lambda f, s=seconds: format_duration(float(f"{s * f:.4g}")))  # type: ignore[misc]
+        if workload.prefix_cache_hit:
+            move(f"{label}prefix cache hits", _hits(scenario, w), lambda f, h=workload.prefix_cache_hit: f"{min(h * f, 0.99):.3g}")  # type: ignore[misc]
+    prices = scenario.what_if.price_factor
+    move("all prices", lambda f: with_what_if(scenario, price_factor={**prices, "all": prices.get("all", 1.0) * f}), lambda f: f"x{f:g}")
+    move("step times", lambda f: with_what_if(scenario, step_factor=scenario.what_if.step_factor * f), lambda f: f"x{f:g}")
+    return names, questions
+
+
+def _field(scenario: Scenario, w: int, name: str, value: float) -> Callable[[float], Scenario]:
+    return lambda f: with_workload(scenario, w, **{name: value * f})
+
+
+def _limit(scenario: Scenario, w: int, limit: str, seconds: float) -> Callable[[float], Scenario]:
+    return lambda f: with_workload(scenario, w, slo={**scenario.workload[w].slo, limit: seconds * f})
+
+
+def _hits(scenario: Scenario, w: int) -> Callable[[float], Scenario]:
+    return lambda f: with_workload(scenario, w, prefix_cache_hit=min(scenario.workload[w].prefix_cache_hit * f, 0.99))
+
+
+def odds(plan: Plan, drawn: Sequence[Result]) -> Odds:
+    """What the draws say about a plan. Errors are those of the same architecture, precision, GPU and engine together."""
+    ours, names = structure(plan), [structure(r.plan) or "no plan" for r in drawn]
+    share = names.count(ours or "") / len(drawn)
+    holds = sum(r.plan is not None and structure(r.plan) == ours and _size(r.plan) <= _size(plan) for r in drawn)
+    same = max(names.count(ours or ""), 1)
+    error = Z95 * (share * (1 - share) / len(drawn)) ** 0.5
+    costs = tuple(sorted(r.cost for r in drawn if r.plan))
+    return Odds(len(drawn), share, error, holds / same, costs, tuple(Counter(names).most_common()))
+
+
+def _size(plan: Plan) -> int:
+    return sum(d.replicas for d in plan.deployments)

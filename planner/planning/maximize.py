@@ -1,0 +1,68 @@
+"""The most traffic, or the best quality, that budget and quotas buy: the largest demand that still has a plan.
+
+Cost never falls with traffic or with a floor, so a bisection finds the largest that is feasible; the plan is then the cheapest there.
+"""
+
+from __future__ import annotations
+
+from planner.candidates.columns import market
+from planner.candidates.points import Points
+from planner.planning.answer import answer
+from planner.scenario.records import Scenario, Workload
+
+EXACT = 1e-3  # relative: traffic is found to a thousandth, rounded down
+MOST_QPS = 1e7
+LEAST = 1e-6  # of the traffic stated: less is none
+DOUBLINGS = 40
+
+
+def largest(points: Points, scenario: Scenario) -> Scenario:
+    """The scenario with its demand (or its first workload's floor) raised as far as a plan exists; itself if not even that has one."""
+    return _most_traffic(points, scenario) if scenario.objective.maximize == "qps" else _best_quality(points, scenario)
+
+
+def is_feasible(points: Points, scenario: Scenario) -> bool:
+    """Whether any plan meets it."""
+    return answer(market(points, scenario), tidy=False).found
+
+
+def scaled(scenario: Scenario, factor: float) -> Scenario:
+    """The scenario with all traffic times a factor."""
+
+    def more(w: Workload) -> Workload:
+        return w.model_copy(update={"qps" if w.qps is not None else "concurrency": float(f"{w.rate * factor:.7g}")})
+
+    return scenario.model_copy(update={"workload": tuple(more(w) for w in scenario.workload)})
+
+
+def _most_traffic(points: Points, scenario: Scenario) -> Scenario:
+    """All workloads in the proportion stated."""
+    low, high = LEAST, 1.0
+    if not is_feasible(points, scaled(scenario, low)):
+        return scenario
+    ceiling = MOST_QPS / max(w.rate for w in scenario.workload)
+    for _ in range(DOUBLINGS):
+        if high >= ceiling or not is_feasible(points, scaled(scenario, high)):
+            break
+        low, high = high, min(high * 2, ceiling)
+    while high > low * (1 + EXACT):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if is_feasible(points, scaled(scenario, middle)) else (low, middle)
+    return scaled(scenario, low)
+
+
+def _best_quality(points: Points, scenario: Scenario) -> Scenario:
+    """The highest score as floor of the first workload."""
+    scores = sorted({q.score for e in points.survey.eligible if (q := e.quality[0]) is not None})
+    floor = scenario.workload[0].min_quality or 0.0
+    found = [s for s in scores if s >= floor]
+    low, high = -1, len(found)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_feasible(points, _with_floor(scenario, found[middle])) else (low, middle)
+    return _with_floor(scenario, found[low]) if low >= 0 else scenario
+
+
+def _with_floor(scenario: Scenario, floor: float) -> Scenario:
+    first = scenario.workload[0].model_copy(update={"min_quality": floor})
+    return scenario.model_copy(update={"workload": (first, *scenario.workload[1:])})

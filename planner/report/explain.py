@@ -1,0 +1,81 @@
+"""An explanation as sections, rows and plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.economics.explain import Explanation, Margin, WhyNot
+from planner.report.sections import Grid, Section, money
+from planner.report.studies import what
+
+
+def explain_sections(found: Explanation) -> list[Section]:
+    """The plan in a line, its margins, then what was asked."""
+    plan = found.plan
+    bound = "; ".join(plan.binding) or "nothing but whole replicas"
+    sections = [Section("Plan", (f"{what(plan)}: {money(plan.cost.usd_per_hour)}/h.", f"Bound by {bound}."))]
+    header = ("demand", "now", "a step tighter", "$/h", "a step looser", "$/h ", "long run", "per")
+    rows = tuple(
+        (m.demand, m.now, m.tighter, _change(m.tighter_usd_per_hour, plan.cost.usd_per_hour), m.looser, _change(m.looser_usd_per_hour, plan.cost.usd_per_hour), _long(m), m.long_run_per)
+        for m in found.margins
+    )  # fmt: skip
+    notes = (
+        "Steps are solved again, whole replicas and instances counted. Traffic steps just past what the plan carries.",
+        "Long run: the LP relaxation, where fractions of replicas can be bought and pools are large; its change per unit given.",
+    )
+    sections.append(Section("What each demand costs at the margin", notes, Grid(header, rows, ("$/h", "$/h ", "long run"))))
+    sections += [_why_not(w) for w in found.why_not]
+    if found.runners_up:
+        runners = tuple(
+            (
+                str(i + 1),
+                what(p),
+                ", ".join(sorted({b.provider for b in p.purchases})),
+                money(p.cost.usd_per_hour),
+                f"{p.cost.usd_per_hour / plan.cost.usd_per_hour - 1:+.1%}",
+            )
+            for i, p in enumerate(found.runners_up)
+        )
+        sections.append(Section("Cheapest plans of another structure", grid=Grid(("#", "what", "where", "$/h", "more"), runners, ("$/h", "more"))))
+    return sections
+
+
+def _change(cost: float | None, ours: float) -> str:
+    return "no plan" if cost is None else f"{money(cost)} ({cost - ours:+,.2f})"
+
+
+def _long(m: Margin) -> str:
+    return "-" if m.long_run_usd_per_hour is None else f"{m.long_run_usd_per_hour:+,.4g}"
+
+
+def _why_not(w: WhyNot) -> Section:
+    title = f"Why not {w.name}?"
+    if w.plan is None or w.premium is None:
+        return Section(title, (w.why,))
+    if w.premium <= 1e-9:
+        return Section(title, (f"{w.why[0].upper()}{w.why[1:]}: {what(w.plan)}.",))
+    lines = [f"The cheapest plan with it alone: {what(w.plan)}, {money(w.plan.cost.usd_per_hour)}/h, {w.premium:+.1%}.", f"{w.why}."]
+    if w.price_factor is not None:
+        lines.append(f"It wins when its price falls by {1 - w.price_factor:.1%} (to {w.price_factor:.3f} of today's).")
+    if w.step_factor is not None:
+        lines.append(f"Or when its steps take {1 - w.step_factor:.1%} less time than predicted at the confidence asked (factor {w.step_factor:.3f}).")
+    elif w.price_factor is None:
+        lines.append("No step time within reach makes it win.")
+    return Section(title, tuple(lines))
+
+
+def explain_rows(found: Explanation) -> list[dict[str, Any]]:
+    """One row per demand."""
+    return [vars(m) for m in found.margins]
+
+
+def explain_payload(found: Explanation) -> dict[str, Any]:
+    """Plain data with every plan."""
+
+    def plan(p: Any) -> Any:
+        return p.model_dump(mode="json") if p else None
+
+    return {
+        "plan": plan(found.plan), "margins": explain_rows(found), "why_not": [{**vars(w), "plan": plan(w.plan)} for w in found.why_not],
+        "runners_up": [plan(p) for p in found.runners_up],
+    }  # fmt: skip

@@ -1,0 +1,253 @@
+"""Frontier, staircase and comparison as sections, rows and plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from planner.economics.compare import Compared
+from planner.economics.frontier import Frontier
+from planner.economics.runs import Result
+from planner.economics.sweep import Sweep, headroom_qps, marginal, structure
+from planner.plan import Plan
+from planner.report.sections import Grid, Section, money
+
+BAR = 30
+BLOCKS = " ▏▎▍▌▋▊▉█"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def bar(value: float, most: float, width: int = BAR) -> str:
+    """A bar in eighths of a character."""
+    eighths = round(value / most * width * 8) if most > 0 else 0
+    return "█" * (eighths // 8) + (BLOCKS[eighths % 8] if eighths % 8 else "")
+
+
+def what(plan: Plan) -> str:
+    """Deployments in a few words."""
+    return " + ".join(f"{d.replicas} x {d.layout} {d.gpu}, {d.checkpoint.split('/')[-1]}" for d in plan.deployments)
+
+
+def _latency(plan: Plan, metric: str) -> str:
+    worst = max((getattr(w.predicted, f"{metric}_ms").p95 for w in plan.workloads if w.predicted), default=None)
+    return "-" if worst is None else f"{worst:,.0f} ms" if worst < 1e4 else f"{worst / 1e3:,.1f} s"
+
+
+# ---- frontier
+
+
+def frontier_sections(found: Frontier) -> list[Section]:
+    """Quality rising, with what each further point costs."""
+    if not found.points:
+        return [Section("Frontier", ("No plan at any quality.",))]
+    most = max(p.usd_per_hour for p in found.points)
+    proven = all(p.plan.status == "optimal" for p in found.points)
+    lines = (
+        f"{len(found.points)} plans that no other beats in cost and {found.metric}"
+        + (f" under {len({p.latency_ms for p in found.points})} limits on {found.axis.upper()}" if found.axis else "")
+        + (", each proven cheapest at its quality." if proven else "; some were stopped before they were proven cheapest (see bound)."),
+        *found.notes,
+    )
+    header = ("quality", *((f"{found.axis.upper()} limit",) if found.axis else ()), "$/h", "$/M output", "per +0.01", "what", "cost")
+    rows = tuple(
+        (
+            f"{p.quality:.4f}",
+            *((f"{p.latency_ms:,.4g} ms",) if found.axis else ()),
+            money(p.usd_per_hour),
+            money(p.plan.cost.usd_per_million_output_tokens, 3),
+            "-" if p.usd_per_hour_per_point is None else f"+{money(p.usd_per_hour_per_point)}/h",
+            what(p.plan),
+            bar(p.usd_per_hour, most, 20),
+        )
+        for p in found.points
+    )
+    return [Section(f"Frontier of {found.workload}", lines, Grid(header, rows, header[:-2]))]
+
+
+def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
+    """One row per plan."""
+    return [
+        {
+            "quality": p.quality, "usd_per_hour": p.usd_per_hour, "bound_usd_per_hour": p.bound_usd_per_hour,
+            "usd_per_hour_per_point": p.usd_per_hour_per_point,
+            **({f"{found.axis}_limit_ms": p.latency_ms} if found.axis else {}),
+            "usd_per_million_output_tokens": p.plan.cost.usd_per_million_output_tokens, "gpus_held": p.plan.gpus_held, "what": what(p.plan),
+        }
+        for p in found.points
+    ]  # fmt: skip
+
+
+def frontier_payload(found: Frontier) -> dict[str, Any]:
+    """Plain data: every point with its whole plan."""
+    rows = frontier_rows(found)
+    return {
+        "workload": found.workload, "metric": found.metric, "axis": found.axis, "notes": list(found.notes),
+        "points": [{**r, "plan": p.plan.model_dump(mode="json")} for r, p in zip(rows, found.points, strict=True)],
+    }  # fmt: skip
+
+
+def models_sections(found: Sequence[tuple[str, Result]]) -> list[Section]:
+    """All models at one load: quality against unit cost."""
+    rows = tuple(
+        (
+            name,
+            "-" if (q := r.plan.workloads[0].min_quality_served) is None else f"{q:.4f}",
+            money(r.cost),
+            money(r.plan.cost.usd_per_million_output_tokens, 3),
+            what(r.plan),
+            mark,
+        )
+        for name, r, mark in _marked(found)
+        if r.plan
+    )
+    line = f"{len(rows)} models can serve this load; * marks those that no cheaper one beats in quality."
+    return [Section("Models at this load", (line,), Grid(("model", "quality", "$/h", "$/M output", "what", "best"), rows, ("quality", "$/h", "$/M output")))]
+
+
+def _marked(found: Sequence[tuple[str, Result]]) -> list[tuple[str, Result, str]]:
+    best, marked = -1.0, []
+    for name, r in found:
+        quality = (r.plan.workloads[0].min_quality_served if r.plan else None) or -1.0
+        marked.append((name, r, "*" if quality > best else ""))
+        best = max(best, quality)
+    return marked
+
+
+def models_rows(found: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
+    """One row per model."""
+    return [
+        {
+            "model": name, "quality": r.plan.workloads[0].min_quality_served, "usd_per_hour": r.cost,
+            "usd_per_million_output_tokens": r.plan.cost.usd_per_million_output_tokens, "is_on_frontier": bool(mark), "what": what(r.plan),
+        }
+        for name, r, mark in _marked(found) if r.plan
+    ]  # fmt: skip
+
+
+# ---- sweep
+
+
+def sweep_sections(found: Sweep, today: Plan | None = None) -> list[Section]:
+    """The staircase of one axis, or the map of two."""
+    return _map(found) if len(found.axes) == 2 else _staircase(found, today)
+
+
+def _staircase(found: Sweep, today: Plan | None) -> list[Section]:
+    a, most = found.axes[0], max((r.cost for r in found.results if r.plan), default=0.0)
+    steps = tuple(
+        (
+            a.text(s.from_value),
+            a.text(s.to_value),
+            s.structure or "no plan",
+            "-" if s.structure is None else f"{money(s.usd_per_hour[0])} to {money(s.usd_per_hour[1])}",
+        )
+        for s in found.steps
+    )
+    lines = _today(today) if a.name == "qps" else ()
+    sections = [Section("Which plan takes over where", lines, Grid(("from", "to", "what", "$/h"), steps, ("from", "to", "$/h")))]
+    rows = tuple(
+        (
+            a.text(v), money(r.cost) if r.plan else "-", money(r.cost / v, 4) if r.plan and a.name in ("qps", "concurrency") else "-",
+            "-" if m is None else f"{m:+,.4g}", str(r.plan.gpus_held) if r.plan else "-", what(r.plan) if r.plan else r.why.split(".")[0],
+            bar(r.cost, most, 20) if r.plan else "",
+        )
+        for v, r, m in zip(a.values, found.results, marginal(a.values, found.results), strict=True)
+    )  # fmt: skip
+    header = (a.name, "$/h", f"$/h per {a.name}", "next step", "GPUs", "what", "cost")
+    note = f"next step: $/h per unit of {a.name} from this value to the next."
+    return [*sections, Section(f"Cost along {a.name}", (note,), Grid(header, rows, header[:5]))]
+
+
+def _today(plan: Plan | None) -> tuple[str, ...]:
+    most = headroom_qps(plan) if plan else None
+    if plan is None or most is None:
+        return ()
+    now = plan.workloads[0].qps
+    return (f"The plan for {now:g} req/s ({money(plan.cost.usd_per_hour)}/h) carries up to {most:.4g} req/s within its limits: {most / now - 1:.0%} headroom.",)
+
+
+def _map(found: Sweep) -> list[Section]:
+    down, across = found.axes
+    kinds = list(dict.fromkeys(s for r in found.results if (s := structure(r.plan))))
+    letter = {k: LETTERS[i % len(LETTERS)] for i, k in enumerate(kinds)}
+    rows = []
+    for i, v in enumerate(down.values):
+        line = found.results[i * len(across.values) : (i + 1) * len(across.values)]
+        rows.append((down.text(v), *(f"{money(r.cost)} {letter[s]}" if (s := structure(r.plan)) else "-" for r in line)))
+    header = (f"{down.name} \\ {across.name}", *(across.text(v) for v in across.values))
+    legend = tuple(f"{letter[k]}: {k}" for k in kinds)
+    return [Section(f"Cost over {down.name} and {across.name}, $/h", legend, Grid(header, tuple(rows), header))]
+
+
+def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
+    """One row per combination of values."""
+    rows = []
+    for values, r in zip(found.values, found.results, strict=True):
+        row: dict[str, Any] = dict(zip((a.name for a in found.axes), values, strict=True))
+        if r.plan:
+            row |= {
+                "usd_per_hour": r.cost,
+                "gpus_held": r.plan.gpus_held,
+                "quality": r.plan.workloads[0].min_quality_served,
+                "what": what(r.plan),
+                "structure": structure(r.plan),
+            }
+        rows.append(row if r.plan else {**row, "why": r.why})
+    if len(found.axes) == 1:
+        for row, m in zip(rows, marginal(found.axes[0].values, found.results), strict=True):
+            row["next_step_usd_per_hour_per_unit"] = m
+    return rows
+
+
+def sweep_payload(found: Sweep) -> dict[str, Any]:
+    """Plain data: every answer with its plan, and the steps."""
+    return {
+        "axes": [{"name": a.name, "values": list(a.values)} for a in found.axes],
+        "steps": [{"from": s.from_value, "to": s.to_value, "structure": s.structure, "usd_per_hour": list(s.usd_per_hour)} for s in found.steps],
+        "results": [{**row, "plan": r.plan.model_dump(mode="json") if r.plan else None} for row, r in zip(sweep_rows(found), found.results, strict=True)],
+    }
+
+
+# ---- compare
+
+
+def compare_sections(found: Sequence[Compared]) -> list[Section]:
+    """One table, then what each changes and why it differs."""
+    first = found[0].usd_per_hour
+    rows = []
+    for c in found:
+        if c.plan is None:
+            rows.append((c.name, "no plan", "-", "-", "-", "-", "-", "-"))
+            continue
+        delta = "-" if c is found[0] or not first else f"{c.plan.cost.usd_per_hour - first:+,.2f} ({c.plan.cost.usd_per_hour / first - 1:+.0%})"
+        quality = min((w.min_quality_served for w in c.plan.workloads if w.min_quality_served is not None), default=None)
+        rows.append(
+            (
+                c.name, money(c.plan.cost.usd_per_hour), delta, str(c.plan.gpus_held), "-" if quality is None else f"{quality:.4f}",
+                _latency(c.plan, "ttft"), _latency(c.plan, "tpot"), what(c.plan),
+            )
+        )  # fmt: skip
+    header = ("scenario", "$/h", "against first", "GPUs", "quality", "TTFT p95", "TPOT p95", "what")
+    sections = [Section("Comparison", grid=Grid(header, tuple(rows), header[1:7]))]
+    for c in found[1:]:
+        lines = [*(f"asked: {a}" for a in c.asked), *(f"{x.sign} {x.what}" for x in c.changes), c.why or "as the first"]
+        sections.append(Section(f"{c.name} against {found[0].name}", tuple(lines)))
+    return sections
+
+
+def compare_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
+    """One row per scenario."""
+    first = found[0].usd_per_hour
+    return [
+        {
+            "scenario": c.name, "usd_per_hour": c.usd_per_hour, "premium": c.usd_per_hour / first - 1 if c.usd_per_hour and first else None,
+            "gpus_held": c.plan.gpus_held if c.plan else None, "what": what(c.plan) if c.plan else "", "asked": "; ".join(c.asked),
+            "changes": "; ".join(f"{x.sign} {x.what}" for x in c.changes), "why": c.why,
+        }
+        for c in found
+    ]  # fmt: skip
+
+
+def compare_payload(found: Sequence[Compared]) -> dict[str, Any]:
+    """Plain data with every plan."""
+    return {"scenarios": [{**r, "plan": c.plan.model_dump(mode="json") if c.plan else None} for r, c in zip(compare_rows(found), found, strict=True)]}

@@ -1,0 +1,64 @@
+"""The catalogue as a scenario sees it: with the prices it supposes, and the GPUs its asker owns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.catalog.catalog import Catalog
+from planner.catalog.records import Gpu, Offer
+from planner.economics.ownership import OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
+from planner.errors import CatalogError
+from planner.scenario.records import Owned, Scenario
+
+ALL = "all"  # in place of a GPU or provider: every price
+
+
+def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
+    """The catalogue with supposed prices and owned GPUs. What the scenario does not touch is the same object.
+
+    Suppositions on prices concern what is rented. Raises CatalogError for an owned GPU of unknown power.
+    """
+    factors, owned = scenario.what_if.price_factor, scenario.supply.owned
+    if not factors and not owned:
+        return catalog
+    offers = tuple(
+        o
+        if (factor := factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) == 1.0
+        else o.model_copy(update={"usd_per_hour": o.usd_per_hour * factor})
+        for o in catalog.offers
+    )
+    return replace(catalog, offers=(*offers, *(_offer(o, catalog) for o in owned)))
+
+
+def _offer(owned: Owned, catalog: Catalog) -> Offer:
+    """Owned GPUs as an offer of single GPUs, as current as the newest price beside them."""
+    usd_per_hour, source = _usd_per_hour(owned, catalog.gpus[owned.gpu])
+    if not usd_per_hour > 0:
+        raise CatalogError(f"an hour of {owned.gpu} would cost nothing", "supply.owned", "state its power and electricity, or usd_per_hour")
+    return Offer(
+        provider=owned.name, kind="owned", region="any", geography="any", instance_type=f"own {owned.gpu}", basis="gpu", gpu=owned.gpu,
+        gpus_per_instance=1, gpus_per_node=owned.gpus_per_node, max_tp=owned.max_tp or owned.gpus_per_node, purchase="owned", usd_per_hour=usd_per_hour,
+        as_of=max(o.as_of for o in catalog.offers), dated_by="scenario", source=source, licence="", available=owned.count,
+    )  # fmt: skip
+
+
+def _usd_per_hour(owned: Owned, gpu: Gpu) -> tuple[float, str]:
+    """$/h of one owned GPU, and what that is made of. In a plan u = 1: idle hours are the plan's own idle GPUs."""
+    if owned.usd_per_hour is not None:
+        return owned.usd_per_hour, "cost as stated"
+    kw, power = (owned.kw, "kW") if owned.kw is not None else (tdp_kw(gpu), "kW (the catalogue's TDP)")
+    assert owned.electricity is not None
+    running = f"{kw:g} {power} x PUE {owned.pue:g} x ${owned.electricity:g}/kWh, maintenance {owned.maintenance:g} a year"
+    if owned.sunk:
+        upkeep = maintenance_usd_per_hour(owned.price, owned.maintenance) if owned.price is not None else 0.0  # without a price it is 0 of it
+        return energy_usd_per_hour(kw, owned.pue, owned.electricity) + upkeep, f"sunk: {running}"
+    assert owned.price is not None and owned.years is not None
+    bought = OwnedGpu(owned.price, owned.years, kw, owned.electricity, pue=owned.pue, maintenance_per_year=owned.maintenance)
+    return hourly_cost(bought).usd_per_hour, f"${owned.price:,.10g} over {owned.years:g} years, {running}"
+
+
+def tdp_kw(gpu: Gpu) -> float:
+    """The catalogue's power of a GPU, kW. Raises CatalogError where it has none."""
+    if gpu.tdp_w is None:
+        raise CatalogError(f"the catalogue has no power of {gpu.name}", "kw", "state it")
+    return gpu.tdp_w / 1e3

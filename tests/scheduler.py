@@ -1,0 +1,95 @@
+"""A plain simulation of one engine, step by step: the reference for what the queue formulas say about steps and prompts.
+
+Shares no code with them. Steps last base + slope x sequences + token x prompt tokens; budgets count both kinds of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.performance.lengths import LengthMix
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What requests and tokens saw in the middle of a run. ``itl_weight``: tokens that saw each of ``itl``."""
+
+    ttft: Floats
+    tpot: Floats
+    e2e: Floats
+    itl: Floats
+    itl_weight: Floats
+
+    def itl_beyond(self, limit: float) -> float:
+        """Share of tokens that waited longer."""
+        return float(self.itl_weight[self.itl > limit].sum() / self.itl_weight.sum())
+
+    def itl_quantile(self, share: float) -> float:
+        """The gap that a share of all tokens stays within."""
+        order = np.argsort(self.itl)
+        below = np.cumsum(self.itl_weight[order])
+        return float(self.itl[order][np.searchsorted(below, share * below[-1])])
+
+
+def simulate(
+    rate: float,
+    mix: LengthMix,
+    slots: int,
+    base: float = 6.5e-3,
+    slope: float = 1e-4,
+    token: float = 27e-6,
+    budget: int = 8192,
+    chunked: bool = True,
+    count: int = 12_000,
+    seed: int = 1,
+) -> Run:
+    """One replica under Poisson arrivals, prompts first come, first served. Not chunked: a prompt is alone in a step of ``base``, before decoding goes on."""
+    rng = np.random.default_rng(seed)
+    arrival = np.cumsum(rng.exponential(1 / rate, count))
+    left = rng.choice(mix.input_tokens, count) * mix.computed
+    answer = np.maximum(np.round(rng.choice(mix.output_tokens, count)), 1).astype(int)
+    first, finish = np.zeros(count), np.zeros(count)
+    until: dict[int, list[int]] = {}  # decode step -> requests that end with it
+    now, step, head, arrived, running, last = 0.0, 0, 0, 0, 0, 0.0
+    gaps, tokens_seen = [], []
+    while head < count or running:
+        if not running and head == arrived and arrival[head] > now:
+            now = last = float(arrival[head])
+        while arrived < count and arrival[arrived] <= now:
+            arrived += 1
+        begun: list[int] = []
+        if not chunked and head < arrived and running < slots:
+            now += base + token * left[head]
+            begun.append(head)
+        else:
+            room, work, at = float(budget - running), 0.0, head
+            while at < arrived and running + len(begun) < slots and room > 0:
+                part = min(left[at], room)
+                left[at], room, work = left[at] - part, room - part, work + part
+                if left[at] > 1e-9:
+                    break
+                begun.append(at)
+                at += 1
+            now, step = now + base + slope * running + token * work, step + 1
+            if running:
+                gaps.append(now - last)
+                tokens_seen.append(running)
+            last = now
+            for i in until.pop(step, ()):
+                finish[i], running = now, running - 1
+        for i in begun:
+            head, first[i], finish[i] = i + 1, now, now
+            if answer[i] > 1:
+                until.setdefault(step + int(answer[i]) - 1, []).append(i)
+                running += 1
+            if running == 1:
+                last = now
+    steady = slice(count // 10, count * 9 // 10)
+    middle = slice(len(gaps) // 10, len(gaps) * 9 // 10)
+    tpot = (finish - first) / np.maximum(answer - 1, 1)
+    return Run((first - arrival)[steady], tpot[steady], (finish - arrival)[steady], np.array(gaps)[middle], np.array(tokens_seen, float)[middle])
