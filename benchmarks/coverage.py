@@ -137,7 +137,7 @@ def _fill(found: Mapping[float, StepCurves], asked: Configurations, some: Ints, 
         plain, tiers = step_curves(part, mix, coefficients), Evidence(np.full(len(at), tier), np.full(len(at), -1))
         for confidence, curves in found.items():
             shift = step_shift(tiers, part, tuple(names), coefficients, confidence, mix, GRID)
-            scaled = plain.scaled(shift.step, shift.prompt)
+            scaled = plain.pulled(shift.step, shift.prompt, mix)
             for name in ("step_s", "prefill_s_per_token", "overhead_s", "floor_s"):
                 getattr(curves, name)[at] = getattr(scaled, name)
 

@@ -11,13 +11,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planner.catalog.catalog import Catalog
     from planner.catalog.load import load_catalog
+    from planner.economics.compare import compare
+    from planner.economics.curve import cost_curve
+    from planner.economics.explain import explain
+    from planner.economics.frontier import frontier
     from planner.economics.ownership import HourlyCost, OwnedGpu, break_even_utilization, hourly_cost, job_cost
+    from planner.economics.sensitivity import sensitivity
+    from planner.economics.speed import speed_frontier
+    from planner.economics.sweep import sweep
     from planner.plan import Plan
     from planner.planning.infeasible import Infeasible
     from planner.planning.solve import solve
     from planner.scenario.records import Scenario
 
-__all__ = ["Catalog", "HourlyCost", "Infeasible", "OwnedGpu", "Plan", "Scenario", "break_even_utilization", "hourly_cost", "job_cost", "load_catalog", "solve"]
+__all__ = [
+    "Catalog",
+    "HourlyCost",
+    "Infeasible",
+    "OwnedGpu",
+    "Plan",
+    "Scenario",
+    "break_even_utilization",
+    "compare",
+    "cost_curve",
+    "explain",
+    "frontier",
+    "hourly_cost",
+    "job_cost",
+    "load_catalog",
+    "sensitivity",
+    "solve",
+    "speed_frontier",
+    "sweep",
+]
 
 _HOMES = {
     "Catalog": "planner.catalog.catalog",
@@ -27,10 +53,17 @@ _HOMES = {
     "Plan": "planner.plan",
     "Scenario": "planner.scenario.records",
     "break_even_utilization": "planner.economics.ownership",
+    "cost_curve": "planner.economics.curve",
     "hourly_cost": "planner.economics.ownership",
     "job_cost": "planner.economics.ownership",
     "load_catalog": "planner.catalog.load",
     "solve": "planner.planning.solve",
+    "frontier": "planner.economics.frontier",
+    "sweep": "planner.economics.sweep",
+    "compare": "planner.economics.compare",
+    "explain": "planner.economics.explain",
+    "sensitivity": "planner.economics.sensitivity",
+    "speed_frontier": "planner.economics.speed",
 }
 
 

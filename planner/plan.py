@@ -95,10 +95,14 @@ class HostedOn(Part):
     replicas: int
 
 
-def layout_words(tp: int, pp: int, dp: int, ep: int) -> str:
-    """TP4; TP8 EP8 with whole experts; DP8 EP8 where every GPU has the whole attention; stages of PP behind a cross."""
+def layout_words(tp: int, pp: int, dp: int, ep: int, draft: bool | int = False, prefill: int = 0, decode: int = 0) -> str:
+    """TP4; TP8 EP8 with whole experts; DP8 EP8 where every GPU has the whole attention; stages of PP behind a cross.
+
+    TP8 + MTP where a layer of the checkpoint drafts tokens; 1P3D of TP2: a unit of one prefill and three decode engines.
+    """
     attention = [f"TP{tp // dp}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
-    return " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "")
+    engine = " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "") + (" + MTP" if draft else "")
+    return f"{prefill}P{decode}D of {engine}" if decode else engine
 
 
 class Deployment(Part):
@@ -116,9 +120,12 @@ class Deployment(Part):
     dp: int = 1  # groups of attention data parallel among the tp GPUs
     ep: int = 1  # GPUs that whole experts are spread over; 1 = every expert is split by TP
     kv_cache_dtype: Literal["fp8", "16-bit"] = "16-bit"
+    speculative: Literal["", "mtp"] = ""  # the checkpoint's own layer drafts tokens
+    prefill_engines: int = 0  # of a disaggregated unit, each on tp x pp GPUs; 0 = one engine does both
+    decode_engines: int = 0
     replicas: int
     gpus: int
-    max_num_seqs: int
+    max_num_seqs: int  # of one engine; in a unit of each decode engine
     max_num_batched_tokens: int | None = None  # prompt and answer tokens of one step; None: not known
     capacity_qps_per_replica: float
     capacity_in_flight_per_replica: float | None = None
@@ -138,7 +145,12 @@ class Deployment(Part):
     @property
     def layout(self) -> str:
         """How one replica lies on its GPUs, in words."""
-        return layout_words(self.tp, self.pp, self.dp, self.ep)
+        return layout_words(self.tp, self.pp, self.dp, self.ep, bool(self.speculative), self.prefill_engines, self.decode_engines)
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one replica, all engines of a unit together."""
+        return self.tp * self.pp * max(self.prefill_engines + self.decode_engines, 1)
 
     def flat(self) -> dict[str, Any]:
         """One flat row; parts become columns such as quality_score."""
@@ -228,13 +240,16 @@ class Brief(Part):
     pp: int
     dp: int = 1
     ep: int = 1
+    speculative: Literal["", "mtp"] = ""
+    prefill_engines: int = 0
+    decode_engines: int = 0
     replicas: int
     gpus: int
 
     @property
     def layout(self) -> str:
         """How one replica lies on its GPUs, in words."""
-        return layout_words(self.tp, self.pp, self.dp, self.ep)
+        return layout_words(self.tp, self.pp, self.dp, self.ep, bool(self.speculative), self.prefill_engines, self.decode_engines)
 
 
 class Alternative(Part):

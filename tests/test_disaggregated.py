@@ -29,7 +29,6 @@ from planner.performance.disaggregated import (
     unit_capacity,
     unit_service,
 )  # fmt: skip
-from planner.performance.evidence import Shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.step import GRID, StepCurves
@@ -237,10 +236,10 @@ def test_transfer_is_the_prompts_kv_cache_over_the_link_and_slower_between_nodes
 
 def test_errors_of_measured_units_only_ever_slow_the_curves_down() -> None:
     found = load_errors(shipped_folders()[1] / FILE)
-    at, expected = Shift(np.full((2, 3), 1.05), np.full(2, 1.05)), Shift(np.ones((2, 3)), np.ones(2))
-    shifts = [found.shift(at, expected, confidence) for confidence in (0.5, 0.8, 0.9, 0.99)]
-    assert all((s.step >= at.step).all() and (s.prompt >= at.prompt).all() for s in shifts)
-    assert all((b.step >= a.step).all() and (b.prompt >= a.prompt).all() for a, b in pairwise(shifts))
+    at, expected = lines(2).scaled(np.full(2, 1.05)), lines(2)
+    slower = [found.slower(at, expected, confidence) for confidence in (0.5, 0.8, 0.9, 0.99)]
+    for a, b in pairwise((at, *slower)):
+        assert (b.step_s >= a.step_s).all() and (b.prefill_s_per_token >= a.prefill_s_per_token).all()
     assert found.errors["configurations"] >= 50
     assert found.errors["step"]["median"] < 0.25
 

@@ -98,7 +98,7 @@ def _rows(survey: Survey, offers: tuple[Offer, ...], scores: Floats) -> Ints:
     widest = {g: max((o.max_tp for o in offers if o.gpu == g), default=0) for g in survey.catalog.gpus}
     by_gpu = np.array([widest[g.name] for g in survey.replicas.gpus])
     room = np.max([p.slots for p in survey.physics], axis=0) > 0
-    return np.flatnonzero(keep & (survey.replicas.tp <= by_gpu[survey.replicas.gpu]) & room)
+    return np.flatnonzero(keep & (survey.replicas.linked <= by_gpu[survey.replicas.gpu]) & room)
 
 
 def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
@@ -161,19 +161,20 @@ def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:
 def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candidate: Candidate, scores: Floats) -> Column:
     """One candidate as numbers."""
     r, point, e = survey.replicas, candidate.point, survey.eligible[candidate.eligible]
-    gpu, tp, pp = r.gpus[int(r.gpu[point.row])].name, int(r.tp[point.row]), int(r.pp[point.row])
+    gpu, (linked, groups) = r.gpus[int(r.gpu[point.row])].name, survey.gpus_of(point.row)
+    layout = layout_words(*(int(column[point.row]) for column in (r.tp, r.pp, r.dp, r.ep, r.draft, r.prefill, r.decode)))
     serves = [w for w in range(len(scenario.workload)) if point.single[w] > 0 and scores[candidate.eligible, w] >= 0]
     tiers = {w: _tiers(point.single[w], point.saturated[w], scenario, w) for w in serves}
     shared = {w: point.single[w] * mixture_factor(scenario) for w in serves} if len(scenario.workload) > 1 else {}
     return Column(
-        name=f"{e.name} {gpu} {layout_words(tp, pp, int(r.dp[point.row]), int(r.ep[point.row]))}",
+        name=f"{e.name} {gpu} {layout}",
         model=e.served.card.name,
         checkpoint=e.name,
         gpu=gpu,
-        gpus=tp * pp,
+        gpus=linked * groups,
         tiers={w: t for w, t in tiers.items() if t},
         shared=shared,
-        offers=tuple(i for i, o in enumerate(offers) if hosts(o, gpu, tp, pp)),
+        offers=tuple(i for i, o in enumerate(offers) if hosts(o, gpu, linked, groups)),
         quality={w: float(scores[candidate.eligible, w]) for w in serves},
         weight={w: point.qps_per_unit[w] for w in serves},
     )

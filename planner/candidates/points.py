@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from planner.candidates.survey import STEP_TOKENS, Survey, curves_of, limits, slots_of, step_tokens, whole_request
 from planner.catalog.records import Offer
-from planner.performance.capacity import Capacity, capacity
+from planner.performance.capacity import Capacity
+from planner.performance.serving import capacity_of
 from planner.scenario.records import Scenario, Workload
 
 MAX_NUM_SEQS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -99,7 +100,8 @@ class Points:
             here = np.flatnonzero((physics.factor[rows] == factor) & (seqs > 0))
             if not len(here):
                 continue
-            found = capacity(curves_of(self.survey, w, rows[here], tokens), mix, limits(workload, factor), seqs[here])
+            part, curves = self.survey.replicas.take(rows[here]), curves_of(self.survey, w, rows[here], tokens)
+            found = capacity_of(part, curves, mix, limits(workload, factor), seqs[here], self.survey.coefficients)
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 

@@ -79,12 +79,12 @@ def _pooled(found: dict[int, list[Point]], rows: Ints, kept: Ints, field: Field)
 def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], row: int, points: list[Point]) -> float:
     """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists."""
     r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].peak
-    gpu, tp, pp = r.gpus[int(r.gpu[row])].name, int(r.tp[row]), int(r.pp[row])
+    gpu, (linked, groups) = r.gpus[int(r.gpu[row])].name, survey.gpus_of(row)
     able = [p for p in points if p.single[0] > 0]
     pooled = policy.router != "random"
     replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
     held = replicas + policy.spare_replicas
-    whole = [(o, _instances(o, tp * pp, held)) for o in offers if hosts(o, gpu, tp, pp)] if replicas else []
+    whole = [(o, _instances(o, linked * groups, held)) for o in offers if hosts(o, gpu, linked, groups)] if replicas else []
     return min((n * o.usd_per_hour for o, n in whole if o.available is None or n <= o.available), default=inf)
 
 
@@ -113,7 +113,7 @@ class Field:
 def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...]) -> Field:
     score = _best_scores(survey, rows, scores)
     bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
-    gpus = (survey.replicas.tp * survey.replicas.pp)[rows].astype(float)
+    gpus = survey.replicas.size[rows].astype(float)
     rate = np.array([w.peak for w in scenario.workload])
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
@@ -217,7 +217,7 @@ def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
         return physics.most_qps[rows]
     waits = [s for name, s in workload.slo.items() if name.startswith(("ttft", "e2e"))]
     waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)
-    in_service = np.minimum(physics.slots[rows], 2 * physics.allowed[rows])
+    in_service = np.minimum(physics.slots[rows], 2 * physics.allowed[rows]) * np.maximum(survey.replicas.decode[rows], 1)
     return np.where(physics.most_qps[rows] > 0, in_service + waiting, 0.0)
 
 

@@ -17,13 +17,17 @@ from planner.candidates.eligibility import Eligible, eligibility, length_mix
 from planner.candidates.sharding import gains_by_attention_groups, unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Card, Offer
-from planner.performance.capacity import Limit, saturation_bound
+from planner.performance import serving
+from planner.performance.capacity import Limit
 from planner.performance.coefficients import Coefficients, load_coefficients
-from planner.performance.evidence import Evidence, evidence, step_shift
+from planner.performance.disaggregated import RATIOS
+from planner.performance.evidence import Evidence, evidence
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
-from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
+from planner.performance.speculation import measured_loads
+from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
@@ -74,11 +78,18 @@ class Survey:
     evidence: Evidence
     physics: tuple[Physics, ...]  # one per workload
     excluded: Counter[str]
+    options: Options | None = None  # read only where they are allowed
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the rows of ``replicas.architectures``."""
         return tuple(dict.fromkeys(s.card.name for s in self.shapes))
+
+    def gpus_of(self, row: int) -> tuple[int, int]:
+        """(GPUs of one replica that must be linked, groups of so many that it has): TP and PP, or a whole unit once."""
+        r = self.replicas
+        tp, pp, engines = int(r.tp[row]), int(r.pp[row]), int(r.prefill[row] + r.decode[row])
+        return (tp * pp * engines, 1) if engines else (tp, pp)
 
     def eligible_on(self, row: int) -> list[int]:
         """Indices of the eligible checkpoints that a row stands for."""
@@ -96,12 +107,16 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
     names = tuple(dict.fromkeys(s.card.name for s in shapes))
     found = evidence(replicas, names, catalog.measured)
+    options = load_options(catalog.coefficients_file) if {"speculative", "disaggregated"} & set(scenario.policy.allow) else None
+    if options:
+        rows, replicas = _with_options(replicas, found, names, options, scenario, offers)
+        found, shape = found.take(rows), shape[rows]
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
     physics = tuple(
-        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, names, found, coefficients, scenario)
+        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, names, found, coefficients, scenario, options)
         for i, w in enumerate(scenario.workload)
     )
-    return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded)
+    return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded, options)
 
 
 def step_tokens(scenario: Scenario) -> tuple[int, ...]:
@@ -126,7 +141,8 @@ def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
     for factor in physics.mixes:
         here = np.flatnonzero(physics.factor[rows] == factor)
         if len(here):
-            found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, MAX_SEQUENCES)
+            most = most_sequences(survey.replicas.take(rows[here]), survey.names, survey.options)
+            found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, most)
     return found
 
 
@@ -136,31 +152,15 @@ def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidenc
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
     policy = survey.scenario.policy
     part, found, sure = survey.replicas.take(unique), survey.evidence.take(unique), confidence or policy.confidence
-    return _curves(part, found, survey.names, mix, survey.coefficients, sure, grid, batched_tokens, policy.chunked_prefill).take(back)
+    curves = serving.curves_of(part, found, survey.names, mix, survey.coefficients, sure, survey.options, grid, batched_tokens, policy.chunked_prefill)
+    return curves.take(back)
 
 
 def step_factor(survey: Survey, w: int, row: int, sequences: int) -> float:
     """What predicted step times of a row are multiplied by with so many sequences, measurements and confidence together."""
     one, found = survey.replicas.take(np.array([row])), survey.evidence.take(np.array([row]))
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[row])]
-    shift = step_shift(found, one, survey.names, survey.coefficients, survey.scenario.policy.confidence, mix, np.array([float(sequences)]))
-    return float(shift.step[0, 0])
-
-
-def _curves(
-    replicas: Replicas,
-    found: Evidence,
-    names: tuple[str, ...],
-    mix: LengthMix,
-    coefficients: Coefficients,
-    confidence: float,
-    grid: Floats,
-    batched_tokens: int,
-    chunked: bool,
-) -> StepCurves:
-    """Physics, pulled to measurements and to the confidence."""
-    shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
-    return step_curves(replicas.compact(), mix, coefficients, grid, batched_tokens, chunked).scaled(shift.step, shift.prompt)
+    return serving.step_factor(one, found, survey.names, mix, survey.coefficients, survey.scenario.policy.confidence, survey.options, sequences)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
@@ -259,6 +259,30 @@ def _layouts(shapes: Sequence[Shape], scenario: Scenario) -> Ints:
     return np.array(rows, dtype=np.int64)
 
 
+def _with_options(
+    replicas: Replicas, found: Evidence, names: tuple[str, ...], options: Options, scenario: Scenario, offers: Sequence[Offer]
+) -> tuple[Ints, Replicas]:
+    """Every row as it is, then those whose drafted tokens were measured, then units on GPUs linked in one node of engines whose model
+    was measured on the GPU: the rows that each repeats, and all replica types."""
+    allow, width = scenario.policy.allow, {o.gpu: 0 for o in offers}
+    for o in offers:
+        width[o.gpu] = max(width[o.gpu], o.max_tp)
+    rows, chosen = [np.arange(len(replicas))], [(0, 0, 0)]
+    if "speculative" in allow:
+        rows.append(np.flatnonzero(measured_loads(options.speculation, replicas, names)))
+        chosen.append((1, 0, 0))
+    if "disaggregated" in allow and scenario.policy.chunked_prefill:
+        linked = np.array([width.get(g.name, 0) for g in replicas.gpus], dtype=np.int64)[replicas.gpu]
+        known = (found.tier <= 1) & (replicas.pp == 1) & np.isin(replicas.engine, UNIT_ENGINES)
+        for x, y in RATIOS:
+            rows.append(np.flatnonzero(known & ((x + y) * replicas.tp <= linked)))
+            chosen.append((0, x, y))
+    counts = [len(r) for r in rows]
+    draft, prefill, decode = (np.repeat([c[i] for c in chosen], counts) for i in range(3))
+    every = np.concatenate(rows)
+    return every, replace(replicas.take(every), draft=draft, prefill=prefill, decode=decode)
+
+
 def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
     return np.array([not scenario.policy.engines or name in scenario.policy.engines for name in ENGINES])
 
@@ -290,19 +314,20 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
 
 
 def _physics(
-    workload: Workload, factor: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients, scenario: Scenario
-) -> Physics:
+    workload: Workload, factor: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients, scenario: Scenario,
+    options: Options | None,
+) -> Physics:  # fmt: skip
     """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
     policy, slots = scenario.policy, np.zeros(len(replicas), dtype=np.int64)
     most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
     for f, mix in mixes.items():
         rows = np.flatnonzero(factor == f)
-        part = replicas.take(rows).compact()
+        part = replicas.take(rows)
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
-        slots[rows] = np.minimum(memory_fit(part, mix, policy.gpu_memory_utilization, least).slots, MAX_SEQUENCES)
-        coarse = _curves(replicas.take(rows), found.take(rows), names, mix, coefficients, policy.confidence, COARSE, CHUNK, policy.chunked_prefill)
-        most[rows], allowed[rows] = saturation_bound(coarse, mix, limits(workload, f), slots[rows])
+        slots[rows] = np.minimum(memory_fit(part.compact(), mix, policy.gpu_memory_utilization, least).slots, most_sequences(part, names, options))
+        coarse = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
+        most[rows], allowed[rows] = serving.bound_of(part, coarse, mix, limits(workload, f), slots[rows], coefficients)
     return Physics(mixes, factor, slots, most, allowed)
 
 

@@ -8,6 +8,7 @@ from planner.catalog.catalog import Served
 from planner.catalog.records import Gpu
 from planner.check.case import Built, Case
 from planner.check.findings import Finding, Notes, same
+from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment
 from planner.scenario.records import Scenario, Workload
@@ -48,6 +49,10 @@ def _runs(notes: Notes, d: Deployment, served: Served, gpu: Gpu, where: str) -> 
     notes.require(heads % group == 0 or group % heads == 0, where, f"{heads} KV heads do not split over TP{group}")
     for size in (a.intermediate_size, a.expert_intermediate_size if d.ep == 1 else 0) if checkpoint.fp8_block else ():
         notes.require(size % (group * checkpoint.fp8_block) == 0, where, f"{size} rows do not split into whole blocks of {checkpoint.fp8_block} over TP{group}")
+    if d.decode_engines:
+        notes.require((d.prefill_engines, d.decode_engines) in RATIOS, where, "no ratio of prefill to decode engines that plans may choose")
+        notes.require(d.pp == 1 and not d.speculative, where, "units of pipelines, or with drafted tokens, were never measured")
+        notes.require(d.engine in ("vllm", "sglang"), where, f"a plain command starts no unit of {d.engine}")
     narrow = d.kv_cache_dtype == "fp8"
     notes.require(not narrow or checkpoint.precision in FP8_KV or "fp8" in gpu.precisions, where, "no kernels for an FP8 KV cache")
     notes.require(narrow or checkpoint.precision not in FP8_KV, where, f"a KV cache of {d.kv_cache_dtype} numbers, served with FP8 ones")
@@ -58,6 +63,8 @@ def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, w
     notes.require(not policy.engines or d.engine in policy.engines, where, f"engine {d.engine} was not asked for")
     notes.require(d.dp == 1 or "attention_dp" in policy.allow, where, "attention data parallel is not allowed")
     notes.require(d.ep == 1 or d.dp > 1 or "expert_parallel" in policy.allow, where, "expert parallel is not allowed")
+    notes.require(not d.speculative or "speculative" in policy.allow, where, "speculative decoding is not allowed")
+    notes.require(not d.decode_engines or ("disaggregated" in policy.allow and policy.chunked_prefill), where, "disaggregated units are not allowed")
     notes.require(d.kv_cache_dtype != "fp8" or served.checkpoint.precision in FP8_KV or "fp8_kv" in policy.allow, where, "an FP8 KV cache is not allowed")
     notes.require(not policy.precisions or served.checkpoint.precision in policy.precisions, where, f"precision {d.precision} was not asked for")
     notes.require(not _named(served, policy.exclude_models), where, "the model is excluded")

@@ -12,13 +12,15 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import Gpu
-from planner.performance.capacity import Capacity, Limit, capacity, pooled_qps
+from planner.performance.capacity import Capacity, Limit, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
-from planner.performance.evidence import Evidence, evidence, step_shift
+from planner.performance.disaggregated import Units
+from planner.performance.evidence import Evidence, evidence, shown_tier
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.serving import Options, capacity_of, curves_of, load_options, most_sequences, step_factor, units_of
+from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 
@@ -31,8 +33,10 @@ class Fit:
     factor: float
     mix: LengthMix
     limits: tuple[Limit, ...]
-    curves: StepCurves
+    curves: StepCurves  # of one engine
+    units: Units | None  # of a disaggregated unit
     memory: Memory
+    most: int  # sequences that the engine may admit, whatever finds room
     max_num_seqs: int
     step_factor: float  # at max_num_seqs
     single: float
@@ -42,7 +46,7 @@ class Fit:
     @property
     def slots(self) -> int:
         """Requests that find room at once."""
-        return min(int(self.memory.slots[0]), MAX_SEQUENCES)
+        return min(int(self.memory.slots[0]), self.most)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def scenario_of(plan: Plan) -> Scenario:
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
     coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
+    options = load_options(catalog.coefficients_file) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
     built: list[Built | None] = []
     unknown: list[tuple[int, str]] = []
     for i, d in enumerate(plan.deployments):
@@ -113,7 +118,7 @@ def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
         if why:
             unknown.append((i, why))
         serves = tuple(w for w, p in enumerate(plan.workloads) if any(r.deployment == i and r.share > 0 for r in p.routing))
-        built.append(None if why else _build(d, scenario, catalog, coefficients, serves))
+        built.append(None if why else _build(d, scenario, catalog, coefficients, options, serves))
     return Case(plan, scenario, catalog, tuple(built), tuple(unknown))
 
 
@@ -146,6 +151,8 @@ def _unknown(d: Deployment, catalog: Catalog) -> str:
     if d.engine not in ENGINES:
         return f"engine {d.engine} is unknown"
     sizes = (d.tp, d.pp, d.replicas, d.max_num_seqs, batched_tokens_of(d))
+    if min(d.prefill_engines, d.decode_engines) < 0 or (d.prefill_engines > 0) != (d.decode_engines > 0):
+        return "a disaggregated unit has engines of both roles"
     return "" if min(sizes) >= 1 else "replicas, TP, PP, max_num_seqs and max_num_batched_tokens must be at least 1"
 
 
@@ -158,13 +165,13 @@ def _served(d: Deployment, catalog: Catalog) -> Served | None:
     return next((s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode), None)
 
 
-def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, serves: tuple[int, ...]) -> Built:
+def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, options: Options | None, serves: tuple[int, ...]) -> Built:
     served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
     assert served is not None
     replica = _replica(d, served, gpu)
     found = evidence(replica, (served.card.name,), catalog.measured)
-    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, found, scenario, coefficients))}
-    return Built(served, gpu, TIERS[int(found.tier[0])], fits, serves)
+    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, found, scenario, coefficients, options))}
+    return Built(served, gpu, TIERS[int(shown_tier(found, replica)[0])], fits, serves)
 
 
 def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
@@ -172,11 +179,14 @@ def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
         return np.array([value], dtype=np.int64)
 
     precision = PRECISIONS.index(served.checkpoint.precision)
-    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2)
+    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2, int(d.speculative == "mtp"), d.prefill_engines, d.decode_engines)
     return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), *(one(n) for n in sizes))
 
 
-def _fit(d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients) -> Fit | None:
+def _fit(
+    d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients,
+    options: Options | None,
+) -> Fit | None:  # fmt: skip
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
     factor = served.output_factor or workload.output_factor
     if not factor:
@@ -184,13 +194,15 @@ def _fit(d: Deployment, workload: Workload, served: Served, replica: Replicas, f
     cached, tokens = workload.prefix_cache_hit, batched_tokens_of(d)
     mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv, cached=cached)
     memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
-    seqs = min(d.max_num_seqs, int(memory.slots[0]), MAX_SEQUENCES)
-    shift = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, GRID)
-    at = step_shift(found, replica, (served.card.name,), coefficients, scenario.policy.confidence, mix, np.array([float(d.max_num_seqs)]))
-    curves = step_curves(replica, mix, coefficients, GRID, tokens, scenario.policy.chunked_prefill).scaled(shift.step, shift.prompt)
+    name, sure = (served.card.name,), scenario.policy.confidence
+    most = int(most_sequences(replica, name, options)[0])
+    seqs = np.array([min(d.max_num_seqs, int(memory.slots[0]), most)], dtype=np.int64)
+    at = step_factor(replica, found, name, mix, coefficients, sure, options, d.max_num_seqs)
+    curves = curves_of(replica, found, name, mix, coefficients, sure, options, GRID, tokens, scenario.policy.chunked_prefill)
+    units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
     limits = limits_of(workload, factor)
-    single, saturated, per_unit = _in_units(workload, capacity(curves, mix, limits, np.array([seqs], dtype=np.int64)))
-    return Fit(workload, factor, mix, limits, curves, memory, seqs, float(at.step[0, 0]), single, saturated, per_unit)
+    single, saturated, per_unit = _in_units(workload, capacity_of(replica, curves, mix, limits, seqs, coefficients))
+    return Fit(workload, factor, mix, limits, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
 
 
 def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:

@@ -47,7 +47,7 @@ def _shares(notes: Notes, case: Case) -> None:
     """Each deployment pays for the GPUs it uses; what nobody uses is idle; together they are the cost."""
     plan = case.plan
     for i, d in enumerate(plan.deployments):
-        right = sum(_per_gpu(case, h.purchase) * d.tp * d.pp * h.replicas for h in d.hosts)
+        right = sum(_per_gpu(case, h.purchase) * d.gpus_per_replica * h.replicas for h in d.hosts)
         notes.require(same_money(d.usd_per_hour, right), case.where(i), f"states a share of ${d.usd_per_hour:.4f}/h, its GPUs cost ${right:.4f}")
     idle = plan.cost.idle_usd_per_hour
     whole = sum(d.usd_per_hour for d in plan.deployments) + idle

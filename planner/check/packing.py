@@ -50,12 +50,13 @@ def packing(case: Case) -> Finding:
 
 def _counts(notes: Notes, d: Deployment, where: str) -> None:
     notes.agree(sum(h.replicas for h in d.hosts), d.replicas, where, "replicas on hosts")
-    notes.agree(d.gpus, d.replicas * d.tp * d.pp, where, "GPUs")
+    notes.agree(d.gpus, d.replicas * d.gpus_per_replica, where, "GPUs")
 
 
 def _guests(case: Case, purchase: int) -> list[Guest]:
-    """Who stands on a purchase, largest replica first."""
-    found = [Guest(case.where(i), d.gpu, d.tp, d.pp, h.replicas) for i, d in enumerate(case.plan.deployments) for h in d.hosts if h.purchase == purchase]
+    """Who stands on a purchase, largest replica first. A disaggregated unit stands on linked GPUs, as if all were one TP group."""
+    here = [(case.where(i), d, h.replicas) for i, d in enumerate(case.plan.deployments) for h in d.hosts if h.purchase == purchase]
+    found = [Guest(where, d.gpu, *((d.gpus_per_replica, 1) if d.decode_engines else (d.tp, d.pp)), n) for where, d, n in here]
     return sorted(found, key=lambda g: -g.gpus)
 
 
@@ -76,6 +77,20 @@ def _place_singly(notes: Notes, offer: Offer, held: int, guests: list[Guest], wh
         notes.require(node <= offer.gpus_per_node, g.where, f"needs {node} GPUs of one node, {where} has {offer.gpus_per_node}")
     needed = sum(g.gpus * g.replicas for g in guests)
     notes.require(needed <= held, where, f"{needed} GPUs are needed, {held} held")
+    if offer.available is not None:
+        _place_in_nodes(notes, offer, offer.available, guests, where)
+
+
+def _place_in_nodes(notes: Notes, offer: Offer, gpus: int, guests: list[Guest], where: str) -> None:
+    """First fit, largest first, into the nodes there are, the last of which may be smaller: exact for replicas of 2^k GPUs in nodes of 2^k."""
+    room = [offer.gpus_per_node] * (gpus // offer.gpus_per_node) + [gpus % offer.gpus_per_node]
+    for g in guests:
+        for n in range(g.replicas):
+            node = next((i for i, free in enumerate(room) if free >= g.gpus), None)
+            if node is None:
+                notes.add(where, f"no node has room for replica {n + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs")
+                return
+            room[node] -= g.gpus
 
 
 def _place_whole(notes: Notes, offer: Offer, instances: int, guests: list[Guest], where: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
 from planner.performance.capacity import Limit, Service, service
+from planner.performance.disaggregated import unit_beyond, unit_service
 from planner.performance.queue import chain, state, tail
 from planner.plan import PlanWorkload
 
@@ -45,8 +46,10 @@ def _load_of_one(case: Case, index: int, w: int, fit: Fit, replicas: int) -> flo
 
 def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
     """Share of requests beyond a limit, with the spare replicas gone."""
-    queue = chain(fit.curves, fit.mix, np.array([fit.max_num_seqs], dtype=np.int64))
     rate = _load_of_one(case, index, w, fit, case.in_service(index))
+    if fit.units:
+        return float(unit_beyond(fit.units, fit.mix, fit.limits, limit, np.array([rate]))[0])
+    queue = chain(fit.curves, fit.mix, np.array([fit.max_num_seqs], dtype=np.int64))
     load = np.clip(rate / queue.rate, 1e-9, 1 - 1e-9)
     return float(tail(limit.metric, queue, state(queue, load), limit.limit_s, limit.share)[0, 0])
 
@@ -78,5 +81,7 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     able = max(case.capacity(index, w), 1e-12)
     load = sum(case.flow(v, index) / max(case.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)
     rate = load * able / d.replicas * fit.qps_per_unit
+    if fit.units:
+        return unit_service(fit.units, fit.mix, fit.limits, np.array([rate]), (fit.factor - 1) / fit.factor)
     seqs = np.array([fit.max_num_seqs], dtype=np.int64)
     return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), (fit.factor - 1) / fit.factor)

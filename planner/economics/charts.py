@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from planner.economics.compare import Compared
     from planner.economics.curve import CostCurve
+    from planner.economics.frontier import Frontier
     from planner.economics.ownership import OwnedGpu
+    from planner.economics.sensitivity import Sensitivity
     from planner.economics.speed import SpeedFrontier
+    from planner.economics.sweep import Sweep
 
 
 def cost_chart(curve: CostCurve) -> Any:
@@ -64,3 +69,77 @@ def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> An
     owning = base.mark_area().encode(x=x, y=y, color="part:N", tooltip=["utilisation:Q", "part:N", "usd_per_hour:Q"])
     rent = [{"usd_per_hour": rent_usd_per_hour}] if rent_usd_per_hour is not None else []
     return owning + alt.Chart(alt.InlineData(rent)).mark_rule(strokeDash=[4, 4]).encode(y="usd_per_hour:Q")
+
+
+def frontier_chart(found: Frontier) -> Any:
+    """Cost against quality as steps, one line for each limit of a third axis."""
+    import altair as alt
+
+    from planner.report.studies import frontier_rows
+
+    rows = frontier_rows(found)
+    x = alt.X("quality:Q", scale=alt.Scale(zero=False), title=f"{found.metric} of what serves {found.workload}")
+    y = alt.Y("usd_per_hour:Q", scale=alt.Scale(type="log"), title="$ per hour")
+    base = alt.Chart(alt.InlineData(rows), width=480, height=320, title="Cost-quality frontier").encode(x=x, y=y)
+    if found.axis:
+        base = base.encode(color=alt.Color(f"{found.axis}_limit_ms:O", title=f"{found.axis.upper()} limit, ms"))
+    return base.mark_line(interpolate="step-before") + base.mark_point(filled=True).encode(tooltip=["quality:Q", "usd_per_hour:Q", "what:N"])
+
+
+def sweep_chart(found: Sweep) -> Any:
+    """The staircase of one axis, coloured by what serves; a map of two."""
+    import altair as alt
+
+    from planner.report.studies import sweep_rows
+
+    # Names with a colon or dot would be read as types and paths.
+    names = {a.name: a.name.replace(":", " of ").replace(".", " ") for a in found.axes}
+    rows = [{names.get(k, k): v for k, v in r.items()} for r in sweep_rows(found) if "usd_per_hour" in r]
+    scale = [alt.Scale(type="log") if a.is_geometric else alt.Scale(zero=False) for a in found.axes]
+    seen = [*(f"{n}:Q" for n in names.values()), "usd_per_hour:Q", "what:N"]
+    first = list(names.values())
+    if len(found.axes) == 1:
+        base = alt.Chart(alt.InlineData(rows), width=560, height=320, title=f"Cost along {first[0]}")
+        base = base.encode(x=alt.X(f"{first[0]}:Q", scale=scale[0]), y=alt.Y("usd_per_hour:Q", title="$ per hour"))
+        return base.mark_line(color="lightgrey") + base.mark_point(filled=True).encode(
+            color=alt.Color("structure:N", title="", legend=alt.Legend(orient="bottom", columns=1, labelLimit=600)), tooltip=seen
+        )
+    base = alt.Chart(alt.InlineData(rows), width=480, height=320, title=f"Cost over {first[0]} and {first[1]}")
+    return base.mark_rect().encode(
+        x=f"{first[1]}:O",
+        y=alt.Y(f"{first[0]}:O", sort="descending"),
+        color=alt.Color("usd_per_hour:Q", scale=alt.Scale(type="log"), title="$ per hour"),
+        tooltip=seen,
+    )
+
+
+def tornado_chart(found: Sensitivity) -> Any:
+    """What each assumption moves the cost by, the widest on top."""
+    import altair as alt
+
+    cost = found.plan.cost.usd_per_hour
+    rows = [
+        {"assumption": b.assumption, "side": side, "value": value, "change": usd - cost}
+        for b in found.blades
+        for side, value, usd in (("low", b.low, b.low_usd_per_hour), ("high", b.high, b.high_usd_per_hour))
+        if usd is not None
+    ]
+    order = [b.assumption for b in found.blades]
+    base = alt.Chart(alt.InlineData(rows), width=480, title=f"What moves ${cost:,.2f}/h")
+    return base.mark_bar().encode(
+        x=alt.X("change:Q", title="$ per hour more"),
+        y=alt.Y("assumption:N", sort=order, title=""),
+        color="side:N",
+        tooltip=["assumption:N", "side:N", "value:N", "change:Q"],
+    )
+
+
+def comparison_chart(found: Sequence[Compared]) -> Any:
+    """Costs side by side."""
+    import altair as alt
+
+    rows = [{"scenario": c.name, "usd_per_hour": c.usd_per_hour, "why": c.why} for c in found if c.usd_per_hour is not None]
+    base = alt.Chart(alt.InlineData(rows), width=480, title="Scenarios")
+    return base.mark_bar().encode(
+        x=alt.X("usd_per_hour:Q", title="$ per hour"), y=alt.Y("scenario:N", sort=None), tooltip=["scenario:N", "usd_per_hour:Q", "why:N"]
+    )

@@ -14,6 +14,8 @@ from planner.catalog.files import parse_toml, read_text
 from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.plan import Deployment, Plan
+from planner.planning.infeasible import Infeasible
+from planner.planning.solve import solve
 from planner.scenario.records import Scenario
 from planner.scenario.sources import ask
 
@@ -47,7 +49,17 @@ class Compared:
 def compare(scenarios: Sequence[tuple[str, Scenario]], catalog: Catalog, where: Where = HERE, done: Done = quietly) -> tuple[Compared, ...]:
     """The plans of several scenarios of one catalogue, each beside the first."""
     results = answers([s for _, s in scenarios], catalog, where, done)
-    return beside([(name, r, s.model_dump(mode="json")) for (name, s), r in zip(scenarios, results, strict=True)])
+    told = [r if r.plan else Result(None, _explained(s, catalog)) for (_, s), r in zip(scenarios, results, strict=True)]
+    return beside([(name, r, s.model_dump(mode="json")) for (name, s), r in zip(scenarios, told, strict=True)])
+
+
+def _explained(scenario: Scenario, catalog: Catalog) -> str:
+    """Why there is no plan, with the smallest changes that would make one."""
+    try:
+        solve(scenario, catalog, compare=False)
+    except Infeasible as error:
+        return str(error)
+    return "no plan"
 
 
 def compare_plans(plans: Sequence[tuple[str, Plan]]) -> tuple[Compared, ...]:

@@ -23,12 +23,13 @@ from planner.performance.predict import closed_loop
 from planner.performance.replicas import Floats
 from planner.performance.step import GRID, MAX_SEQUENCES, step_curves
 from planner.scenario.records import Supply
-from planner.validation.predictions import EXPECTED
+from planner.validation.predictions import EXPECTED, unbiased
 from planner.validation.single import EXACT, Forecast, Found, Question, forecast
 
 TENTH = 0.1
 SATURATED = float(np.log2(1 + TENTH))  # elasticity at which doubling the load brings a tenth more throughput
 RATES = tuple(10.0**k for k in range(-1, 7))  # req/s
+DISAGREE = 1.25
 PERCENTILE = 95.0  # at which the limits hold under Poisson traffic, as plans have it
 DIGITS = 6
 
@@ -273,12 +274,12 @@ def cost_curve(question: Question, catalog: Catalog, *, usd_per_gpu_hour: float 
             usd_per_request=float(loads.usd_per_request[i]), usd_per_million_output=float(million / loads.tps[i]),
             usd_per_million_output_low=float(million / p.tps_high[i]), usd_per_million_output_high=float(million / p.tps_low[i]),
             marginal_usd_per_request=_known(marginal[i]), marginal_usd_per_million_output=_known(marginal[i] / q.osl * 1e6), elasticity=_known(elasticity[i]),
-            broken=loads.broken(i, asked), in_zone=zone is not None and zone.low <= n[i] <= zone.high,
+            broken=loads.broken(i, asked), in_zone=zone is not None and zone.low <= int(n[i]) <= zone.high,
         )  # fmt: skip
 
     offered, within = _offered(found, q, catalog, asked, loads.usd_per_hour, int(n[-1]))
     return CostCurve(
-        forecast=first,
+        forecast=replace(first, notes=(*first.notes, *_doubt(float(loads.tps[-1]) / q.osl, offered[-1].qps))),
         limits=asked,
         usd_per_gpu_hour=price,
         price=words,
@@ -291,6 +292,12 @@ def cost_curve(question: Question, catalog: Catalog, *, usd_per_gpu_hour: float 
         offered=offered,
         qps_within_limits=within,
     )
+
+
+def _doubt(closed: float, most: float) -> list[str]:
+    """A note where the two predictions of what the replica can serve, requests/s, are further apart than other errors explain."""
+    words = f"Doubtful: the closed loop is predicted to serve up to {closed:.3g} req/s, Poisson traffic {most:.3g}; they should differ little."
+    return [words] if closed > DISAGREE * most else []
 
 
 def no_zone(loads: Loads, limits: Limits) -> str:
@@ -324,14 +331,11 @@ def _cheapest(f: Forecast, catalog: Catalog) -> tuple[float, str]:
 
 def _offered(found: Found, q: Question, catalog: Catalog, limits: Limits, usd_per_hour: float, slots: int) -> tuple[tuple[OfferedRate, ...], float]:
     """The replica under Poisson arrivals of equal requests: at powers of ten, at the most within the limits (0: none) and at the most of all."""
-    one, mix, coefficients = (
-        found.replicas(q, q.tp),
-        LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)])),
-        load_coefficients(catalog.coefficients_file),
-    )
+    one, mix = found.replicas(q, q.tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))
+    coefficients = unbiased(load_coefficients(catalog.coefficients_file))
     known = evidence(one, (found.card.name,), catalog.measured)
     shift = step_shift(known, one, (found.card.name,), coefficients, EXPECTED, mix, GRID)
-    curves, seqs = step_curves(one, mix, coefficients).scaled(shift.step, shift.prompt), np.array([slots])
+    curves, seqs = step_curves(one, mix, coefficients).pulled(shift.step, shift.prompt, mix), np.array([slots])
     asked = (Limit("ttft", limits.max_ttft_s, PERCENTILE), Limit("tpot", 1 / limits.min_tps_per_user, PERCENTILE))
     most, within = (float(capacity(curves, mix, some, seqs).qps[0]) for some in ((), asked))
     rates = np.array(sorted({*(r for r in RATES if r < most), *([within] if 0 < within < most else [])}))

@@ -7,16 +7,38 @@ from math import ceil
 
 from planner.scenario.records import Workload
 
+# As deep as in the runs that the ratios come from: github:SemiAnalysisAI/InferenceX benchmarks/single_node/dsr1_fp8_b200_mtp.sh and
+# dsr1_fp8_b200_trt_mtp.sh (there 3, with attention data parallel 1). vLLM was not among them: docs.vllm.ai features/speculative_decoding/mtp.
+DRAFTING = {
+    "vllm": ["""--speculative-config '{"method":"mtp","num_speculative_tokens":1}'"""],
+    "sglang": ["--speculative-algorithm EAGLE --speculative-num-steps 2 --speculative-eagle-topk 1 --speculative-num-draft-tokens 3"],
+}
+# docs.vllm.ai features/nixl_connector_usage and docs.sglang.io advanced_features/pd_disaggregation; both need a router before the unit,
+# ports of their own for engines of one host, and NIXL installed.
+ROLES = {
+    "vllm": {
+        role: f"""--kv-transfer-config '{{"kv_connector":"NixlConnector","kv_role":"{word}"}}'"""
+        for role, word in (("prefill", "kv_producer"), ("decode", "kv_consumer"))
+    },
+    "sglang": {role: f"--disaggregation-mode {role} --disaggregation-transfer-backend nixl" for role in ("prefill", "decode")},
+}
+
 
 @dataclass(frozen=True)
 class Layout:
-    """One replica over its GPUs: dp groups of attention among tp GPUs, whole experts spread over ep of them."""
+    """One replica over its GPUs: dp groups of attention among tp GPUs, whole experts spread over ep of them.
+
+    ``draft``: the checkpoint's own layer drafts tokens. A disaggregated unit is ``prefill`` + ``decode`` such engines.
+    """
 
     tp: int
     pp: int
     dp: int
     ep: int
     fp8_kv: bool
+    draft: bool = False
+    prefill: int = 0
+    decode: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,7 @@ class Memory:
 
 
 def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: Memory) -> str:
-    """One replica's start command.
+    """One replica's start command; of a disaggregated unit one line for each role, with how many engines it starts.
 
     The engines give memory in different terms: vLLM the share of the device it may use in all, SGLang the share for weights and
     KV cache, TensorRT-LLM the share of what is free after loading that goes to KV cache. With attention data parallel, limits on
@@ -72,8 +94,14 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
         words += ["--enable_chunked_prefill"] if chunked else []
         words += [f"--kv_cache_free_gpu_memory_fraction {memory.kv_cache / (memory.device - memory.weights):.2f}"]
         words += ["--kv_cache_dtype fp8"] if fp8_kv else []
-        words += ["--extra_llm_api_options <(echo 'enable_attention_dp: true')"] if dp > 1 else []
-    return " ".join(words)
+        options = ["enable_attention_dp: true"] if dp > 1 else []
+        options += [f"speculative_config: {{decoding_type: MTP, num_nextn_predict_layers: {1 if dp > 1 else 3}}}"] if layout.draft else []
+        words += [f"--extra_llm_api_options <(echo '{options[0] if len(options) == 1 else '{' + ', '.join(options) + '}'}')"] if options else []
+    words += DRAFTING.get(engine, []) if layout.draft else []
+    if not layout.decode:
+        return " ".join(words)
+    roles = (("prefill", layout.prefill), ("decode", layout.decode))
+    return "\n".join(" ".join((*words, ROLES[engine][role], f"# {count} {role} engine{'s' * (count > 1)}")) for role, count in roles)
 
 
 def context_to_serve(workloads: list[Workload], output_factor: float, max_context: int) -> int:

@@ -16,7 +16,6 @@ import numpy as np
 from planner.errors import CatalogError
 from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
 from planner.performance.coefficients import Coefficients
-from planner.performance.evidence import Shift
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
 from planner.performance.queue import PROMPT_LOAD, Chain, Rows, State, chain, gamma_tail, normal_tail, state, tail, waiting
@@ -62,10 +61,11 @@ class Errors:
     step_quantiles: Mapping[str, float]  # decode step at the measured number decoding
     prompt_quantiles: Mapping[str, float]  # time per prompt where the prefill pool was the bottleneck
 
-    def shift(self, at: Shift, expected: Shift, confidence: float) -> Shift:
-        """Factors for both pools' curves: ``at`` is ``step_shift`` at this confidence, ``expected`` that at 0.5; never less than ``at``."""
+    def slower(self, at: StepCurves, expected: StepCurves, confidence: float) -> StepCurves:
+        """Both pools' curves: ``at`` are an engine's at this confidence, ``expected`` those at 0.5; never faster than ``at``."""
         step, prompt = (_quantile_of(q, confidence) for q in (self.step_quantiles, self.prompt_quantiles))
-        return Shift(np.maximum(at.step, expected.step * step), np.maximum(at.prompt, expected.prompt * prompt))
+        prompts = np.maximum(at.prefill_s_per_token, expected.prefill_s_per_token * prompt)
+        return replace(at, step_s=np.maximum(at.step_s, expected.step_s * step), prefill_s_per_token=prompts)
 
 
 def _quantile_of(quantiles: Mapping[str, float], confidence: float) -> float:
@@ -115,13 +115,26 @@ def transfer_seconds(replicas: Replicas, mix: LengthMix, coefficients: Coefficie
     return found
 
 
-def unit_bound(units: Units, mix: LengthMix) -> Floats:
-    """Requests/s [P] that no unit exceeds: x prefill engines in full passes, min(x, y) links, y decode engines with all slots taken."""
+def prompt_bound(units: Units, mix: LengthMix) -> Floats:
+    """Requests/s [P] that x prefill engines in full passes and min(x, y) links allow."""
     token = units.prefill.prefill_s_per_token + mix.computed * units.prefill.step_s[:, 0] / units.prefill.batched_tokens
     prompts = units.prefill_engines / (token * mix.mean_input)
     links = np.minimum(units.prefill_engines, units.decode_engines) / np.maximum(units.transfer_s.mean(axis=1), 1e-12)
+    found: Floats = np.minimum(prompts, links)
+    return found
+
+
+def unit_bound(units: Units, mix: LengthMix) -> Floats:
+    """Requests/s [P] that no unit exceeds: what its prompts allow, and y decode engines with all slots taken."""
     answers = units.decode_engines * _decoding(units, mix).rate[:, 0]
-    return np.where(units.slots >= 1, np.minimum(np.minimum(prompts, links), answers), 0.0)
+    return np.where(units.slots >= 1, np.minimum(prompt_bound(units, mix), answers), 0.0)
+
+
+def unit_beyond(units: Units, mix: LengthMix, limits: Sequence[Limit], limit: Limit, qps: Floats) -> Floats:
+    """Share [P] of requests beyond one limit at ``qps`` [P] of each unit; ``limits`` as in ``unit_service``."""
+    now = _at(units, _decoding(units, mix), _pooling(units, mix, limits), qps[:, None])
+    found: Floats = _tail(limit.metric, now, limit.limit_s, limit.share)[:, 0]
+    return found
 
 
 def unit_capacity(units: Units, mix: LengthMix, limits: Sequence[Limit]) -> Capacity:
@@ -219,10 +232,10 @@ def prefill_pool(units: Units, mix: LengthMix, lam: Rows) -> Prefill:
 
 def _decoding(units: Units, mix: LengthMix) -> Chain:
     """One decode engine as a queue of its own."""
-    return chain(_without_prompts(units.decode), mix, units.slots)
+    return chain(without_prompts(units.decode), mix, units.slots)
 
 
-def _without_prompts(curves: StepCurves) -> StepCurves:
+def without_prompts(curves: StepCurves) -> StepCurves:
     """Curves of an engine whose prompts cost next to nothing (ratios of their moments are taken) and take no room in its steps."""
     none = np.zeros(len(curves))
     return replace(curves, prefill_s_per_token=none + 1e-12, overhead_s=none, whole_prompt_s=none)
@@ -230,7 +243,7 @@ def _without_prompts(curves: StepCurves) -> StepCurves:
 
 def _pooling(units: Units, mix: LengthMix, limits: Sequence[Limit]) -> Rows:
     """Capacity of one decode engine over that of one of y behind a least-loaded router, [P, 1]."""
-    alone = capacity(_without_prompts(units.decode), mix, [x for x in limits if x.metric in ("tpot", "itl")], units.slots)
+    alone = capacity(without_prompts(units.decode), mix, [x for x in limits if x.metric in ("tpot", "itl")], units.slots)
     pooled = pooled_qps(alone.qps, alone.qps_saturated, units.decode_engines)
     found: Rows = np.divide(alone.qps, pooled, out=np.ones_like(pooled), where=pooled > 0)[:, None]
     return found

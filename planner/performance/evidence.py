@@ -52,6 +52,11 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     return Evidence(np.where(unusual, np.maximum(tier, 1), tier), nearest)
 
 
+def shown_tier(found: Evidence, replicas: Replicas) -> Ints:
+    """Tiers [P] as plans state them: with drafted tokens or in a unit the engine was measured, what is made of it is anchored at best."""
+    return np.where((replicas.draft > 0) | replicas.is_unit, np.maximum(found.tier, 1), found.tier)
+
+
 def _ours(r: Replicas) -> Ints:
     return np.stack((r.gpu, r.architecture, r.precision, r.scheme, r.tp, r.pp, r.dp), axis=1)
 

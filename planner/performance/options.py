@@ -224,7 +224,7 @@ def _engines(pools: Sequence[Pools], catalog: Catalog, tp: Sequence[int], attent
 def _expected(replicas: Replicas, mix: LengthMix, catalog: Catalog, coefficients: Coefficients) -> StepCurves:
     names = tuple(c.name for c in catalog.cards)
     shift = step_shift(evidence(replicas, names, catalog.measured), replicas, names, coefficients, EXPECTED, mix, GRID)
-    return step_curves(replicas, mix, coefficients).scaled(shift.step, shift.prompt)
+    return step_curves(replicas, mix, coefficients).pulled(shift.step, shift.prompt, mix)
 
 
 def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, data: Mapping[str, str], refused: Counter[str]) -> Errors:
@@ -288,8 +288,9 @@ def comparison(catalog: Catalog, coefficients: Coefficients, found: Errors, conf
             mix = lognormal_mix(*lengths, 0.5, 0.5)
             known, curves, slots = evidence(replica, names, catalog.measured), step_curves(replica, mix, coefficients), memory_fit(replica, mix).slots
             at, expected = (step_shift(known, replica, names, coefficients, c, mix, GRID) for c in (confidence, EXPECTED))
-            both, apart = curves.scaled(at.step, at.prompt), found.shift(at, expected, confidence)
-            cells = [_gain(replica, mix, both, curves.scaled(apart.step, apart.prompt), slots, limits, coefficients) for limits in COMPARED_LIMITS]
+            both = curves.pulled(at.step, at.prompt, mix)
+            apart = found.slower(both, curves.pulled(expected.step, expected.prompt, mix), confidence)
+            cells = [_gain(replica, mix, both, apart, slots, limits, coefficients) for limits in COMPARED_LIMITS]
             lines.append(f"| {card} {precision}, {engine} | {gpu} TP{tp}{' DP' * dp} | {lengths[0]} / {lengths[1]} | {' | '.join(cells)} |")
     return lines
 

@@ -28,7 +28,7 @@ from planner.performance.loop import (
     straight,
     usable,
 )  # fmt: skip
-from planner.performance.replicas import Floats, Ints, Replicas
+from planner.performance.replicas import COLUMNS, Floats, Ints, Replicas
 from planner.performance.residual import Features, Residual, Residuals, between_loads, features, residuals_of
 from planner.performance.step import all_reduce, decode_flops, layer_overhead, weight_time
 
@@ -98,7 +98,7 @@ def closed_loop(
 
 def _distinct(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Ints, Ints]:
     """The first row of each configuration, and the configuration of each row: the loads of one share a curve."""
-    columns = (replicas.architecture, replicas.gpu, replicas.precision, replicas.engine, replicas.tp, replicas.pp, isl, osl)
+    columns = (*(getattr(replicas, name) for name in COLUMNS), isl, osl)
     _, first, same = np.unique(np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True)
     return first, same.ravel()
 

@@ -55,21 +55,19 @@ class SpeculationRatio(Record):
 
 @dataclass(frozen=True)
 class Ratios:
-    """The ratios of one group: log TPOT ratio [L] at rising log2 loads [L] (means over its configurations), and one TTFT ratio."""
+    """The ratios of one group: log TPOT ratio [L] at rising log2 loads [L] (means over its configurations), and one TTFT ratio.
+
+    ``most``: the highest load measured by TP and whether attention is data parallel; other layouts were not measured.
+    """
 
     loads: Floats
     log_tpot: Floats
     ttft: float
-    sizes: frozenset[int]  # of TP
+    most: Mapping[tuple[int, bool], int]
 
     def tpot(self, sequences: Floats) -> Floats:
         """TPOT ratio at these loads, straight in log2; below the lowest measured load its ratio, which is not better than theirs."""
         return np.exp(np.interp(np.log2(np.maximum(sequences, 1.0)), self.loads, self.log_tpot))
-
-    @property
-    def most(self) -> int:
-        """The highest measured load."""
-        return round(float(2 ** self.loads[-1]))
 
 
 @dataclass(frozen=True)
@@ -113,16 +111,21 @@ def _ratios(rows: Sequence[SpeculationRatio]) -> Ratios:
     loads = sorted({r.concurrency for r in rows})
     means = [float(np.mean([np.log(r.tpot_ratio) for r in rows if r.concurrency == load])) for load in loads]
     ttft = float(np.exp(np.mean([np.log(r.ttft_ratio) for r in rows])))
-    return Ratios(np.log2(np.array(loads, dtype=float)), np.array(means), ttft, frozenset(r.tp for r in rows))
+    most: dict[tuple[int, bool], int] = {}
+    for r in rows:
+        most[r.tp, r.attention_dp] = max(most.get((r.tp, r.attention_dp), 0), r.concurrency)
+    return Ratios(np.log2(np.array(loads, dtype=float)), np.array(means), ttft, most)
 
 
 def measured_loads(found: Speculation, replicas: Replicas, names: Sequence[str], method: str = "mtp") -> Ints:
-    """The highest load [P] at which speculative decoding was measured on each replica type, its TP included; 0 = never.
+    """The highest load [P] at which speculative decoding was measured on each replica type, its TP and attention layout included; 0 = never.
 
     ``names`` names the rows of ``replicas.architectures``. An engine must not admit more sequences than that.
     """
     groups, which = _groups(found, replicas, names, method)
-    return np.array([g.most if g else 0 for g in groups], dtype=np.int64)[which]
+    first = np.unique(which, return_index=True)[1]
+    layouts = zip(replicas.tp[first].tolist(), (replicas.dp[first] > 1).tolist(), strict=True)
+    return np.array([g.most[layout] if g else 0 for g, layout in zip(groups, layouts, strict=True)], dtype=np.int64)[which]
 
 
 def speculative_curves(
@@ -152,10 +155,10 @@ def draft_share(replicas: Replicas) -> Floats:
 
 def _groups(found: Speculation, replicas: Replicas, names: Sequence[str], method: str) -> tuple[list[Ratios | None], Ints]:
     """The ratios of each distinct replica type, None where never measured, and the index [P] of each row's."""
-    columns = (replicas.architecture, replicas.gpu, replicas.precision, replicas.engine, replicas.tp, replicas.pp)
+    columns = (replicas.architecture, replicas.gpu, replicas.precision, replicas.engine, replicas.tp, replicas.pp, replicas.dp > 1)
     distinct, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     groups: list[Ratios | None] = []
-    for a, g, p, e, tp, pp in distinct.tolist():
+    for a, g, p, e, tp, pp, dp in distinct.tolist():
         known = found.groups.get((names[a], replicas.gpus[g].name, PRECISIONS[p], ENGINES[e], method))
-        groups.append(known if known and tp in known.sizes and pp == 1 else None)
+        groups.append(known if known and (tp, bool(dp)) in known.most and pp == 1 else None)
     return groups, which.ravel()

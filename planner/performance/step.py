@@ -53,14 +53,24 @@ class StepCurves:
         prompt, overhead = self.prefill_s_per_token[index], self.overhead_s[index]
         return StepCurves(self.n, self.step_s[index], prompt, overhead, self.floor_s[index], self.batched_tokens, whole)
 
-    def scaled(self, step: Floats, prompt: Floats | None = None) -> StepCurves:
-        """Step and prompt cost times factors per row [P], those on the step also by sequences [P, G]: the one place where
-        measurements and confidence enter. The step never falls with more sequences, nor below its floor."""
-        by_load = step if step.ndim == 2 else step[:, None]
-        slower = np.maximum.accumulate(np.maximum(self.step_s * by_load, self.floor_s), axis=1)
-        prompts = np.maximum(step if prompt is None else prompt, PREFILL_FLOOR)
+    def scaled(self, factor: Floats) -> StepCurves:
+        """Step and prompt cost times one factor per row [P]."""
+        return self._with(np.maximum(self.step_s * factor[:, None], self.floor_s), np.maximum(factor, PREFILL_FLOOR))
+
+    def pulled(self, step: Floats, prompt: Floats, mix: LengthMix) -> StepCurves:
+        """The one place where measurements and confidence enter: the decode step and its share of other requests' prompts, which
+        measured TPOT holds together, times factors by row and sequences [P, G]; the cost of prompts times factors per row [P].
+
+        The step never falls with more sequences, nor below its floor.
+        """
+        prompts = np.maximum(prompt, PREFILL_FLOOR)
+        others = self.prompt_s(mix.mean_input) / mix.mean_output * self.n
+        return self._with(np.maximum((self.step_s + others) * step - others * prompts[:, None], self.floor_s), prompts)
+
+    def _with(self, step_s: Floats, prompts: Floats) -> StepCurves:
         whole = None if self.whole_prompt_s is None else self.whole_prompt_s * prompts
-        return replace(self, step_s=slower, prefill_s_per_token=self.prefill_s_per_token * prompts, whole_prompt_s=whole)
+        rising = np.maximum.accumulate(step_s, axis=1)
+        return replace(self, step_s=rising, prefill_s_per_token=self.prefill_s_per_token * prompts, whole_prompt_s=whole)
 
 
 def step_curves(

@@ -11,6 +11,7 @@ import numpy as np
 
 from planner.candidates.columns import market
 from planner.candidates.points import Points
+from planner.performance.evidence import shown_tier
 from planner.plan import Alternative, Brief, Plan
 from planner.planning.answer import Answer, answer
 from planner.planning.deploy import Chosen, chosen_pools, purchases
@@ -86,7 +87,7 @@ class Budget:
 def farthest(chosen: Sequence[Chosen], points: Points) -> int:
     """Rank of the thinnest evidence among deployments: the tier, and one more where not even the GPU's generation was tested."""
     survey, rows = points.survey, np.array([c.row for c in chosen])
-    return int((survey.evidence.tier[rows] + survey.coefficients.unseen(survey.replicas.take(rows))).max())
+    return int((shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) + survey.coefficients.unseen(survey.replicas.take(rows))).max())
 
 
 def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
@@ -176,19 +177,22 @@ def _brief(c: Chosen, points: Points) -> Brief:
     from planner.performance.replicas import ENGINES
 
     r, row = points.survey.replicas, c.row
-    tp, pp = int(r.tp[row]), int(r.pp[row])
+    linked, groups = points.survey.gpus_of(row)
     return Brief(
         model=c.eligible.served.card.name,
         checkpoint=c.eligible.name,
         precision=c.eligible.served.checkpoint.precision,
         engine=ENGINES[int(r.engine[row])],
         gpu=r.gpus[int(r.gpu[row])].name,
-        tp=tp,
-        pp=pp,
+        tp=int(r.tp[row]),
+        pp=int(r.pp[row]),
         dp=int(r.dp[row]),
         ep=int(r.ep[row]),
+        speculative="mtp" if r.draft[row] else "",
+        prefill_engines=int(r.prefill[row]),
+        decode_engines=int(r.decode[row]),
         replicas=c.pool.total,
-        gpus=tp * pp * c.pool.total,
+        gpus=linked * groups * c.pool.total,
     )
 
 

@@ -15,10 +15,10 @@ from planner.candidates.pooling import pool_capacity, replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, context_to_serve, serve_command
-from planner.performance.capacity import Capacity, capacity, service
-from planner.performance.evidence import TIERS
+from planner.performance import serving
+from planner.performance.capacity import Capacity
+from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.replicas import ENGINES, Floats
-from planner.performance.step import MAX_SEQUENCES
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -90,13 +90,14 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     """One deployment with everything a reviewer asks of it."""
     scenario, r, row, point = answer.market.scenario, survey.replicas, chosen.row, chosen.candidate.point
     checkpoint, card = chosen.eligible.served.checkpoint, chosen.eligible.served.card
-    tp, pp, dp, ep, kv_bytes = (int(column[row]) for column in (r.tp, r.pp, r.dp, r.ep, r.kv_bytes))
+    tp, pp, dp, ep, kv_bytes, draft, prefill, decode = (int(c[row]) for c in (r.tp, r.pp, r.dp, r.ep, r.kv_bytes, r.draft, r.prefill, r.decode))
+    linked, groups = survey.gpus_of(row)
     total = chosen.pool.total
-    gpus = tp * pp * total
+    gpus = linked * groups * total
     served = sorted(chosen.pool.traffic)
     w = served[0]
     memory = memory_of(survey, w, np.array([row]), point.max_num_batched_tokens)
-    cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * tp * pp * n for o, n in chosen.pool.replicas.items())
+    cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * linked * groups * n for o, n in chosen.pool.replicas.items())
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
     factor = max(survey.physics[v].factor[row] for v in served)
@@ -115,6 +116,9 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         dp=dp,
         ep=ep,
         kv_cache_dtype="fp8" if kv_bytes == 1 else "16-bit",
+        speculative="mtp" if draft else "",
+        prefill_engines=prefill,
+        decode_engines=decode,
         replicas=total,
         gpus=gpus,
         max_num_seqs=point.max_num_seqs,
@@ -130,7 +134,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         serve_command=serve_command(
             engine,
             checkpoint.id,
-            Layout(tp, pp, dp, ep, kv_bytes == 1),
+            Layout(tp, pp, dp, ep, kv_bytes == 1, draft > 0, prefill, decode),
             Steps(point.max_num_seqs, point.max_num_batched_tokens, chunked, any(scenario.workload[v].prefix_cache_hit for v in served)),
             context if chunked else min(context, point.max_num_batched_tokens),
             scenario.policy.gpu_memory_utilization,
@@ -178,7 +182,8 @@ def _quality(eligible: Eligible, w: int, workload: Workload) -> PlanQuality | No
 
 def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
     """Tier, nearest measurement, and what the confidence costs in capacity against the median."""
-    tier, nearest = TIERS[int(survey.evidence.tier[chosen.row])], int(survey.evidence.nearest[chosen.row])
+    row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
+    tier = TIERS[int(shown_tier(survey.evidence.take(row), survey.replicas.take(row))[0])]
     confidence = survey.scenario.policy.confidence
     now, median = row_capacity(chosen, survey, w, confidence), row_capacity(chosen, survey, w, 0.5)
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
@@ -187,9 +192,10 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         if measured
         else "fitted physics only"
     )
+    options = survey.options.sources(survey.replicas, chosen.row) if survey.options else ()
     return PlanEvidence(
         tier=tier,
-        source=source,
+        source="; ".join((source, *options)),
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
         capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
@@ -219,7 +225,8 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
     factor = float(physics.factor[chosen.row])
     kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
-    return capacity(curves_of(survey, w, rows, point.max_num_batched_tokens, confidence), physics.mixes[factor], kept, seqs)
+    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
+    return serving.capacity_of(survey.replicas.take(rows), curves, physics.mixes[factor], kept, seqs, survey.coefficients)
 
 
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
@@ -229,9 +236,14 @@ def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     names = list(survey.scenario.workload[w].slo)
     gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(names))]
     if not gains or max(gains) < 1.002:
-        point = chosen.candidate.point
-        seqs, slots = point.max_num_seqs, int(slots_of(survey, w, np.array([chosen.row]), point.max_num_batched_tokens)[0])
-        return "saturation" if seqs < slots else f"the engines' limit of {MAX_SEQUENCES} sequences" if slots >= MAX_SEQUENCES else "KV cache room"
+        point, row = chosen.candidate.point, np.array([chosen.row])
+        seqs, slots = point.max_num_seqs, int(slots_of(survey, w, row, point.max_num_batched_tokens)[0])
+        one = survey.replicas.take(row)
+        most = int(serving.most_sequences(one, survey.names, survey.options)[0])
+        if one.is_unit[0] or seqs < slots:
+            return "saturation"
+        whose = f"the {most} sequences up to which drafting was measured" if one.draft[0] else f"the engines' limit of {most} sequences"
+        return whose if slots >= most else "KV cache room"
     metric, percentile = names[int(np.argmax(gains))].split("_p")
     return f"{metric.upper()} p{percentile}"
 
@@ -250,7 +262,8 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     rate = np.array([load * able * point.qps_per_unit[w]])
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    found = service(curves, physics.mixes[factor], rate, seqs, min(1.0, point.single[w] / able), (factor - 1) / factor)
+    part, mix, asked, pooling = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
+    found = serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor)
     return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=_ms(found.itl_s) if found.itl_s else None, e2e_ms=_ms(found.e2e_s))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from math import ceil, inf
+from math import ceil, floor, inf, log10
 
 from planner.candidates.columns import Market, market
 from planner.candidates.offers import allowed
@@ -15,30 +15,38 @@ from planner.candidates.points import Points
 from planner.candidates.survey import survey
 from planner.errors import PlannerError
 from planner.planning.answer import Answer, answer, limits_of, sections
+from planner.planning.conflict import conflict_of
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Rules
 from planner.program.solver import Limits
 from planner.scenario.records import Scenario
 from planner.scenario.units import MOST_SECONDS, format_duration
 
-BISECTIONS = 8
+BISECTIONS = 9  # to about a percent
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
 SEARCH_TIME_S, SOLVE_TIME_S, SOLVE_GAP = 15.0, 1.0, 0.01  # an explanation must not take longer than the answer would have
 LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
 
 
 class Infeasible(PlannerError):
-    """No plan meets all demands. ``changes``: the smallest single changes that would make one; exit status 1."""
+    """No plan meets all demands; exit status 1.
+
+    ``changes``: the smallest single changes that would make one. ``conflict``: demands that cannot be met together, though any
+    one fewer could. ``together``: the smallest change of all of these at once, by the same share.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, changes: tuple[str, ...], excluded: Mapping[str, int]) -> None:
-        self.changes, self.excluded = changes, excluded
+    def __init__(self, what: str, changes: tuple[str, ...], excluded: Mapping[str, int], conflict: tuple[str, ...] = (), together: str = "") -> None:
+        self.changes, self.excluded, self.conflict, self.together = changes, excluded, conflict, together
         super().__init__(what, hint="")
 
     def __str__(self) -> str:
-        tail = f" Any one of these would do: {'; '.join(self.changes)}." if self.changes else ""
-        return f"infeasible: {self.what}.{tail}"
+        words = [f"infeasible: {self.what}."]
+        words += [f"Any one of these would do: {'; '.join(self.changes)}."] if self.changes else []
+        words += [f"In conflict: {', '.join(self.conflict)}."] if self.conflict else []
+        words += [f"Or all of these together: {self.together}."] if self.together else []
+        return " ".join(words)
 
 
 def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
@@ -51,7 +59,8 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     if hopeless:
         return Infeasible(_nothing_serves(points, scenario, hopeless[0]), tuple(_smallest_changes(points, scenario, hopeless)), excluded)
     changes = tuple(_smallest_changes(points, scenario, range(len(scenario.workload)), found.market))
-    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded)
+    conflict, together = conflict_of(scenario, points)
+    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded, conflict, together)
 
 
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
@@ -131,6 +140,18 @@ def _relaxed_rules(base: Market) -> list[str]:
     return _relaxations(places, replace(limits_of(base), gap=0.0))
 
 
+def rounded_up(value: float, digits: int = 3) -> float:
+    """The next number of so few digits: what is proposed must do."""
+    step = 10.0 ** (floor(log10(value)) - digits + 1)
+    return float(f"{ceil(value / step - 1e-9) * step:.{digits}g}")
+
+
+def rounded_down(value: float, digits: int = 3) -> float:
+    """The number of so few digits below."""
+    step = 10.0 ** (floor(log10(value)) - digits + 1)
+    return float(f"{floor(value / step + 1e-9) * step:.{digits}g}")
+
+
 def tables_infeasible(problem: Problem, limits: Limits) -> Infeasible:
     """The error for a problem from the user's own tables."""
     rules = problem.rules
@@ -152,7 +173,8 @@ def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
 
     if rules.budget is not None and (relaxed := least("budget")):
         slack, unsure = relaxed
-        found.append(f"a budget of ${rules.budget + slack['budget']:,.2f}/h (+${slack['budget']:,.2f}{unsure})")
+        cents = ceil(100 * (rules.budget + slack["budget"]) - 1e-6) / 100
+        found.append(f"a budget of ${cents:,.2f}/h (+${cents - rules.budget:,.2f}{unsure})")
     if rules.max_gpus is not None and (relaxed := least("max_gpus")):
         slack, unsure = relaxed
         found.append(f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})")
@@ -177,7 +199,7 @@ def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if cost(middle) < inf else (low, middle)
     served = ", ".join(
-        f"{w.rate * low:.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
+        f"{rounded_down(w.rate * low):.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
         for w in scenario.workload
     )
     return [f"{served} ({low:.2g} of the traffic)"]
@@ -227,7 +249,7 @@ def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
         for _ in range(BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (low, middle) if works(format_duration(limit * middle)) else (middle, high)
-        found.append(f"{metric.upper()} p{percentile} of {format_duration(float(f'{limit * high:.3g}'))} instead of {format_duration(limit)}")
+        found.append(f"{metric.upper()} p{percentile} of {format_duration(rounded_up(limit * high))} instead of {format_duration(limit)}")
     return found
 
 

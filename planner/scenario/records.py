@@ -235,9 +235,9 @@ class Policy(Part):
     exclude_models: Annotated[tuple[str, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
     gpu_memory_utilization: Annotated[float, Field(gt=0.3, le=0.99), Flag("--gpu-memory-utilization", "share of GPU memory the engine may use", "SHARE")] = 0.92
     allow: Annotated[
-        tuple[Literal["attention_dp", "expert_parallel", "fp8_kv"], ...],
+        tuple[Literal["attention_dp", "expert_parallel", "fp8_kv", "speculative", "disaggregated"], ...],
         Many,
-        Flag("--allow", "serve in no other ways beside tensor parallel: attention_dp, expert_parallel (both by default), fp8_kv", "WAY"),
+        Flag("--allow", "ways to serve beside tensor parallel: attention_dp, expert_parallel (both by default), fp8_kv, speculative, disaggregated", "WAY"),
     ] = ("attention_dp", "expert_parallel")
     chunked_prefill: Annotated[bool, Flag("--chunked-prefill", "true: prompts share the steps of decoding; false: each has a step of its own", "BOOL")] = True
     router: Annotated[Literal["least_loaded", "random"], Flag("--router", "how requests reach replicas: least_loaded or random", "NAME")] = "least_loaded"

@@ -158,7 +158,7 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
         mix = lognormal_mix(isl, osl, 0.0 if fixed else DEFAULT_INPUT_CV, 0.0 if fixed else DEFAULT_OUTPUT_CV)
         sub = part.take(here)
         shift = step_shift(known.take(here), sub, task.names, coefficients, EXPECTED, mix, GRID)
-        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).scaled(shift.step, shift.prompt)
+        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).pulled(shift.step, shift.prompt, mix)
         seqs = np.minimum(memory_fit(sub, mix, max_num_batched_tokens=tokens).slots, default_max_num_seqs(sub))
         found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
         for j, answer in zip(here.tolist(), found, strict=True):

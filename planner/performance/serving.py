@@ -1,0 +1,159 @@
+"""Engines that draft tokens or stand in disaggregated units, beside plain ones: curves, bounds, capacity and service of any rows.
+
+Chooses between the formulas of ``capacity`` and ``disaggregated``, and applies what was measured of either way of serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from planner.catalog.files import read_csv
+from planner.catalog.load import shipped_folders
+from planner.performance.capacity import BLOCK, Capacity, Limit, Service, capacity, saturation_bound, service
+from planner.performance.coefficients import Coefficients
+from planner.performance.disaggregated import FILE as ERRORS_FILE
+from planner.performance.disaggregated import Errors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
+from planner.performance.evidence import Evidence, step_shift
+from planner.performance.lengths import LengthMix
+from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
+from planner.performance.speculation import FILE as RATIOS_FILE
+from planner.performance.speculation import Speculation, SpeculationRatio, measured_loads, speculation, speculative_curves
+from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
+
+UNIT_ENGINES = tuple(ENGINES.index(e) for e in ("vllm", "sglang"))  # TensorRT-LLM starts units from files of its own, not by a plain command
+EXPECTED = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was measured of both ways of serving, with its sources."""
+
+    speculation: Speculation
+    errors: Errors
+    speculation_source: str
+
+    def sources(self, replicas: Replicas, row: int) -> tuple[str, ...]:
+        """Where the options of a row come from; none for a plain engine."""
+        drafts = (f"speculative decoding: {self.speculation_source}",) if replicas.draft[row] else ()
+        return drafts + ((f"disaggregated units: {self.errors.source}",) if replicas.is_unit[row] else ())
+
+
+def load_options(coefficients_file: Path) -> Options:
+    """speculation.csv and disaggregated.json beside the coefficients, else as shipped. Raises CatalogError."""
+    shipped = shipped_folders()[1]
+    ratios, errors = (beside if (beside := coefficients_file.with_name(name)).is_file() else shipped / name for name in (RATIOS_FILE, ERRORS_FILE))
+    return _read(ratios, ratios.stat().st_mtime_ns, errors, errors.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(ratios: Path, _ratios_at: int, errors: Path, _errors_at: int) -> Options:
+    rows = read_csv(ratios, SpeculationRatio)
+    return Options(speculation(rows), load_errors(errors), " and ".join(dict.fromkeys(r.source for r in rows)))
+
+
+def most_sequences(replicas: Replicas, names: Sequence[str], options: Options | None) -> Ints:
+    """Sequences that an engine of each row may admit, [P]: what engines allow, with drafted tokens the highest load measured."""
+    most = np.full(len(replicas), MAX_SEQUENCES, dtype=np.int64)
+    rows = np.flatnonzero(replicas.draft)
+    if len(rows) and options:
+        most[rows] = np.minimum(measured_loads(options.speculation, replicas.take(rows), names), MAX_SEQUENCES)
+    return most
+
+
+def curves_of(
+    replicas: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float,
+    options: Options | None = None, grid: Floats = GRID, batched_tokens: int = CHUNK, chunked: bool = True,
+) -> StepCurves:  # fmt: skip
+    """Curves of one engine of each row, pulled to measurements and to the confidence. ``names`` names ``replicas.architectures``.
+
+    Where errors are drawn at random, those of both ways of serving stay at the confidence, beside the engine's expected step.
+    """
+    shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
+    physics = step_curves(replicas.compact(), mix, coefficients, grid, batched_tokens, chunked)
+    curves = physics.pulled(shift.step, shift.prompt, mix)
+    units, drafts = np.flatnonzero(replicas.is_unit), np.flatnonzero(replicas.draft)
+    if options and len(units):
+        expected = step_shift(found.take(units), replicas.take(units), names, replace(coefficients, draw=None), EXPECTED, mix, grid)
+        middle = physics.take(units).pulled(expected.step, expected.prompt, mix)
+        curves = _put(curves, units, options.errors.slower(curves.take(units), middle, confidence))
+    if options and len(drafts):
+        curves = _put(curves, drafts, speculative_curves(options.speculation, replicas.take(drafts), names, curves.take(drafts), mix, confidence))
+    return curves
+
+
+def _put(curves: StepCurves, rows: Ints, other: StepCurves) -> StepCurves:
+    """The curves with some rows replaced."""
+    step, floor, prompt, overhead = (x.copy() for x in (curves.step_s, curves.floor_s, curves.prefill_s_per_token, curves.overhead_s))
+    step[rows], floor[rows], prompt[rows], overhead[rows] = other.step_s, other.floor_s, other.prefill_s_per_token, other.overhead_s
+    return replace(curves, step_s=step, floor_s=floor, prefill_s_per_token=prompt, overhead_s=overhead)
+
+
+def step_factor(
+    replica: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float,
+    options: Options | None, sequences: int,
+) -> float:  # fmt: skip
+    """What one plain replica's predicted TPOT is multiplied by with so many sequences; with options, what its decode step takes over that of the physics."""
+    at = np.array([float(sequences)])
+    if not options or not (replica.draft[0] or replica.is_unit[0]):
+        return float(step_shift(found, replica, names, coefficients, confidence, mix, at).step[0, 0])
+    curves = curves_of(replica, found, names, mix, coefficients, confidence, options, at)
+    return float(curves.step_s[0, 0] / step_curves(replica, mix, coefficients, at).step_s[0, 0])
+
+
+def units_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, coefficients: Coefficients, sequences: Ints) -> Units:
+    """Rows that are units: both pools on the same curves, ``sequences`` [P] on each decode engine."""
+    sent = transfer_seconds(replicas, mix, coefficients, replicas.prefill + replicas.decode)
+    return Units(curves, curves, replicas.prefill, replicas.decode, sent, sequences)
+
+
+def capacity_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients) -> Capacity:
+    """``capacity`` of plain rows, ``unit_capacity`` of units (the whole unit's)."""
+    is_unit = replicas.is_unit
+    if not is_unit.any():
+        return capacity(curves, mix, limits, sequences)
+    found = np.zeros((4, len(replicas)))
+    plain = np.flatnonzero(~is_unit)
+    found[:, plain] = _columns(capacity(curves.take(plain), mix, limits, sequences[plain]))
+    units = np.flatnonzero(is_unit)
+    for at in range(0, len(units), BLOCK):
+        rows = units[at : at + BLOCK]
+        found[:, rows] = _columns(unit_capacity(units_of(replicas.take(rows), curves.take(rows), mix, coefficients, sequences[rows]), mix, limits))
+    return Capacity(*found)
+
+
+def _columns(found: Capacity) -> Floats:
+    return np.stack((found.qps, found.qps_saturated, found.e2e_s, found.in_flight))
+
+
+def bound_of(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients
+) -> tuple[Floats, Floats]:
+    """``saturation_bound`` of any rows: requests/s that no capacity exceeds, and about the most sequences on an engine within the limits.
+
+    A unit is bound by its prompts, its links, and as many decode engines without prompts between; TTFT and E2E bind by no rate there.
+    """
+    most, allowed = saturation_bound(curves, mix, limits, sequences)
+    rows = np.flatnonzero(replicas.is_unit)
+    if len(rows):
+        units = units_of(replicas.take(rows), curves.take(rows), mix, coefficients, sequences[rows])
+        decoding = without_prompts(units.decode)
+        answers, _ = saturation_bound(decoding, mix, [x for x in limits if x.metric in ("tpot", "itl")], units.slots)
+        _, within = saturation_bound(decoding, mix, limits, units.slots)
+        most[rows] = np.where(within > 0, np.minimum(prompt_bound(units, mix), units.decode_engines * answers), 0.0)
+        allowed[rows] = within
+    return most, allowed
+
+
+def service_of(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], qps: Floats, sequences: Ints, coefficients: Coefficients,
+    pooling: float = 1.0, reasoning: float = 0.0,
+) -> Service:  # fmt: skip
+    """``service`` of rows that are all plain, or ``unit_service`` of rows that are all units."""
+    if not replicas.is_unit.any():
+        return service(curves, mix, qps, sequences, pooling, reasoning)
+    return unit_service(units_of(replicas, curves, mix, coefficients, sequences), mix, limits, qps, reasoning)

@@ -1,0 +1,488 @@
+"""Facts about studies: frontiers against brute force, staircases, comparisons, margins, break-evens, kept answers, clusters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from brute_force import optimum
+from conftest import Run
+from scipy.optimize import linprog
+
+from planner import Catalog, Scenario, load_catalog, solve
+from planner.candidates.columns import market
+from planner.economics.change import with_supply, with_what_if, with_workload
+from planner.economics.compare import changes, compare, differences, merged, scenarios_in
+from planner.economics.explain import explain, k_cheapest, large_scale, long_run, restricted_to, why_not_of
+from planner.economics.frontier import by_model, frontier
+from planner.economics.runs import Where, answer_one, answers, key_of
+from planner.economics.sensitivity import sensitivity
+from planner.economics.sweep import axis, headroom_qps, marginal, structure, sweep
+from planner.errors import ScenarioError
+from planner.planning.known import Known
+from planner.program.model import build
+from planner.program.problem import Problem
+
+TINY = Path(__file__).parent / "data" / "tiny"
+EXACT = {"gap": 0.0}
+
+
+@cache
+def shipped() -> Catalog:
+    return load_catalog()
+
+
+@cache
+def tiny(seed: int = 0) -> Catalog:
+    """The tiny catalogue; with a seed, every published score and price is another."""
+    catalog = load_catalog([TINY], shipped=False)
+    if not seed:
+        return catalog
+    rng = np.random.default_rng(seed)
+    cards = tuple(
+        c.model_copy(update={"quality": tuple(q.model_copy(update={"score": float(rng.integers(30, 95)) / 100}) for q in c.quality)}) for c in catalog.cards
+    )
+    offers = tuple(o.model_copy(update={"usd_per_hour": float(np.round(o.usd_per_hour * rng.uniform(0.4, 2.0), 2))}) for o in catalog.offers)
+    return replace(catalog, cards=cards, offers=offers, hash=f"{catalog.hash}-{seed}")
+
+
+def asked(policy: dict[str, Any] | None = None, supply: dict[str, Any] | None = None, **workload: Any) -> Scenario:
+    return Scenario.model_validate({"workload": [{"qps": 20, **workload}], "policy": policy or {}, "supply": supply or {}, "solver": EXACT})
+
+
+def brute_force(catalog: Catalog, scenario: Scenario) -> float:
+    """The least cost of a scenario by enumeration."""
+    problem = market(Known(catalog).points(scenario, catalog.offers), scenario).problem
+    places = sorted({o.location for o in problem.offers})
+    return min((optimum(_at(problem, place)) for place in places), default=inf)
+
+
+def _at(problem: Problem, place: str) -> Problem:
+    """The problem at one location."""
+    offers = [i for i, o in enumerate(problem.offers) if o.location == place]
+    columns = tuple(replace(c, offers=tuple(offers.index(o) for o in c.offers if o in offers)) for c in problem.columns)
+    return replace(problem, offers=tuple(problem.offers[i] for i in offers), columns=tuple(c for c in columns if c.offers))
+
+
+# ---- frontier
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_the_frontier_is_the_pareto_set_of_brute_force(seed: int) -> None:
+    catalog = tiny(seed)
+    qps = float(np.random.default_rng(seed).integers(5, 60))
+    scenario = asked(qps=qps, output_factor=4)
+    found = frontier(scenario, catalog)
+    scores = sorted({q.score for s in catalog.served if (q := catalog.quality(s, "mmlu-pro"))})
+    costs = {f: brute_force(catalog, with_workload(scenario, 0, min_quality=f)) for f in scores}
+    pareto = [f for f in scores if costs[f] < inf and all(costs[g] > costs[f] * (1 + 1e-9) for g in scores if g > f)]
+    assert [p.quality for p in found.points] == pytest.approx(pareto)
+    assert [p.usd_per_hour for p in found.points] == pytest.approx([costs[f] for f in pareto])
+
+
+def test_the_shipped_frontier_rises_and_every_point_is_a_whole_plan() -> None:
+    found = frontier(asked(qps=50), shipped())
+    assert len(found.points) > 8
+    for a, b in pairwise(found.points):
+        assert a.quality < b.quality and a.usd_per_hour < b.usd_per_hour and a.bound_usd_per_hour <= b.bound_usd_per_hour
+        assert b.usd_per_hour_per_point == pytest.approx((b.usd_per_hour - a.usd_per_hour) / (b.quality - a.quality) / 100)
+    assert all(p.bound_usd_per_hour <= p.usd_per_hour and p.plan.deployments for p in found.points)
+    middle = found.points[len(found.points) // 2]
+    assert solve(asked(qps=50, min_quality=middle.quality), shipped(), compare=False).cost.usd_per_hour == pytest.approx(middle.usd_per_hour)
+
+
+def test_a_mean_frontier_of_mixes_is_never_above_that_of_floors() -> None:
+    floors = frontier(asked(qps=40), tiny())
+    means = frontier(asked({"mix": True, "max_pools": 3}, qps=40), tiny())
+    for p in floors.points:
+        cheaper = [m.usd_per_hour for m in means.points if m.quality >= p.quality - 1e-9]
+        assert cheaper and min(cheaper) <= p.usd_per_hour * (1 + 1e-6)
+
+
+def test_a_third_axis_keeps_only_what_a_tighter_limit_pays_for() -> None:
+    found = frontier(asked(qps=40), tiny(), also="tpot")
+    assert found.axis == "tpot" and len({p.latency_ms for p in found.points}) > 1
+    points = [(p.quality, p.usd_per_hour, p.latency_ms or 0.0) for p in found.points]
+    for a in points:
+        assert not any(b != a and b[0] >= a[0] and b[1] <= a[1] and b[2] <= a[2] for b in points)
+    with pytest.raises(ScenarioError, match="no frontier over 'speed'"):
+        frontier(asked(), tiny(), also="speed")
+
+
+def test_all_models_at_one_load() -> None:
+    found = by_model(asked(qps=40), tiny())
+    assert [r.cost for _, r in found] == sorted(r.cost for _, r in found)
+    assert {name for name, _ in found} <= {c.name for c in tiny().cards}
+    for name, r in found:
+        assert r.plan is not None and {d.model for d in r.plan.deployments} == {name}
+
+
+# ---- staircase
+
+
+def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_plan_changes() -> None:
+    scenario = asked(min_quality=0.5)
+    found = sweep(scenario, tiny(), [axis("qps=2:300", 12)])
+    costs = [r.cost for r in found.results]
+    assert costs == sorted(costs)
+    known = Known(tiny())
+    for before, after in pairwise(found.steps):
+        at = answer_one(with_workload(scenario, 0, qps=after.from_value), known).plan
+        below = answer_one(with_workload(scenario, 0, qps=after.from_value * 0.99), known).plan
+        assert structure(at) == after.structure != structure(below)
+        assert before.to_value < after.from_value
+    steps = marginal(found.axes[0].values, found.results)
+    assert steps[-1] is None and all(s is not None and s >= 0 for s in steps[:-1])
+
+
+def test_a_map_has_every_combination() -> None:
+    found = sweep(asked(), tiny(), [axis("qps=10,40"), axis("quality=0.5,0.65,0.99")])
+    assert found.values == [(10, 0.5), (10, 0.65), (10, 0.99), (40, 0.5), (40, 0.65), (40, 0.99)]
+    assert [r.plan is None for r in found.results] == [False, False, True] * 2
+    assert "cannot all be met" in found.results[2].why
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rate=1:2", "cannot sweep over 'rate'"),
+        ("qps", "cannot sweep over 'qps'"),
+        ("qps=9:2", "not values"),
+        ("qps=a:b", "not values"),
+        ("qps=0:5", "not values"),
+        ("quality:x=0:1", "cannot sweep over 'quality:x'"),
+        ("qps=1:2:9999", "not values"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ScenarioError, match=words):
+        axis(text)
+
+
+def test_values_are_written_as_they_are_typed() -> None:
+    assert axis("ttft=500ms,2s").values == (0.5, 2.0)
+    assert [axis("ttft=500ms,2s").text(v) for v in (0.5, 2.0)] == ["500ms", "2s"]
+    assert axis("qps=10:1000:3").values == pytest.approx((10, 100, 1000))
+    assert axis("quality=0.5:0.7", 3).values == pytest.approx((0.5, 0.6, 0.7))
+    assert axis("budget=730/month,2/h").values == (1.0, 2.0)
+
+
+def test_headroom_is_what_the_plan_carries() -> None:
+    plan = solve(asked(min_quality=0.5), tiny(), compare=False)
+    most = headroom_qps(plan)
+    assert most is not None and most > 20
+    same = solve(asked(min_quality=0.5, qps=most * 0.999), tiny(), compare=False)
+    assert same.cost.usd_per_hour == pytest.approx(plan.cost.usd_per_hour)
+    assert most == pytest.approx(sum(d.capacity_qps_per_replica * d.replicas for d in plan.deployments))
+
+
+# ---- what-if
+
+
+def test_supposed_prices_and_steps_are_honoured_and_checked() -> None:
+    base = solve(asked(min_quality=0.5), tiny(), compare=False)
+    dearer = solve(with_what_if(asked(min_quality=0.5), price_factor={"all": 1.5}), tiny(), compare=False)
+    assert dearer.cost.usd_per_hour == pytest.approx(1.5 * base.cost.usd_per_hour)
+    costs = [solve(with_what_if(asked(min_quality=0.5, qps=80), step_factor=f), tiny(), compare=False).cost.usd_per_hour for f in (0.5, 1.0, 2.0)]
+    assert costs == sorted(costs) and costs[0] < costs[2]
+
+
+def test_budget_buys_the_most_traffic_and_the_best_quality() -> None:
+    plan = solve(
+        Scenario.model_validate({"workload": [{"min_quality": 0.5}], "policy": {"budget": "12/h"}, "objective": {"maximize": "qps"}, "solver": EXACT}),
+        tiny(),
+        compare=False,
+    )
+    most = plan.workloads[0].qps
+    assert plan.cost.usd_per_hour <= 12
+    assert solve(asked(min_quality=0.5, qps=most * 1.003), tiny(), compare=False).cost.usd_per_hour > 12
+    best = solve(
+        Scenario.model_validate({"workload": [{"qps": 20}], "policy": {"budget": "12/h"}, "objective": {"maximize": "quality"}, "solver": EXACT}),
+        tiny(),
+        compare=False,
+    )
+    points = [p.quality for p in frontier(asked(), tiny()).points if p.usd_per_hour <= 12]
+    assert best.workloads[0].min_quality_served == pytest.approx(max(points))
+
+
+# ---- compare
+
+FILE = """
+name = "today"
+[[workload]]
+name = "chat"
+qps = 20
+min_quality = 0.5
+[[workload]]
+name = "batch"
+concurrency = 30
+[scenario.cut]
+policy.budget = "1/h"
+[scenario.more]
+workload.chat.qps = 60
+[scenario.both]
+inherit = "more"
+workload = { min_quality = 0.65 }
+"""
+
+
+def test_named_scenarios_inherit_and_override(tmp_path: Path) -> None:
+    path = tmp_path / "q4.toml"
+    path.write_text(FILE)
+    named = dict(scenarios_in(path))
+    assert list(named) == ["base", "cut", "more", "both"]
+    assert named["cut"].policy.budget == 1.0 and named["cut"].workload == named["base"].workload
+    assert [w.rate for w in named["more"].workload] == [60, 30]
+    assert [(w.rate, w.min_quality) for w in named["both"].workload] == [(60, 0.65), (30, 0.65)]
+    assert differences(named["base"].model_dump(mode="json"), named["more"].model_dump(mode="json")) == ("workload.chat.qps: 20 -> 60",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[scenario.a]\ninherit = "b"\n', "'b', which is not there"),
+        ('[scenario.a]\ninherit = "b"\n[scenario.b]\ninherit = "a"\n', "inherits from itself"),
+        ("[scenario.a]\nworkload = [{qps = -1}]\n", "scenario 'a': workload.0.qps"),
+        ("scenario = 3\n", "named tables"),
+    ],
+)
+def test_bad_scenarios_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match=words):
+        scenarios_in(path)
+
+
+def test_tables_merge_and_a_rate_takes_the_place_of_requests_in_flight() -> None:
+    base = {"policy": {"budget": 3, "mix": True}, "workload": [{"name": "a", "concurrency": 5}, {"name": "b", "qps": 1}]}
+    assert merged(base, {"policy": {"budget": 4}})["policy"] == {"budget": 4, "mix": True}
+    assert merged(base, {"workload": {"a": {"qps": 2}}})["workload"] == [{"name": "a", "qps": 2}, {"name": "b", "qps": 1}]
+    assert merged(base, {"workload": [{"qps": 9}]})["workload"] == [{"qps": 9}]
+
+
+def test_a_comparison_says_what_is_new_gone_and_resized() -> None:
+    found = compare([("now", asked(min_quality=0.5)), ("more", asked(min_quality=0.5, qps=200)), ("none", asked(min_quality=0.99))], tiny())
+    assert found[0].changes == () and {c.sign for c in found[1].changes} <= {"+", "-", "~"} and found[1].changes
+    assert found[2].plan is None and "0.99" in found[2].why
+    assert changes(found[0].plan, found[0].plan) == ()
+
+
+# ---- explain
+
+
+def relaxation_by_linprog(problem: Problem) -> float:
+    """The LP relaxation written out from the Pyomo program's own rows, solved by scipy."""
+    from pyomo.core.base import Constraint, Objective
+    from pyomo.repn import generate_standard_repn
+
+    m = build(large_scale(problem)).program
+    columns: dict[int, int] = {}
+    bounds: list[tuple[float | None, float | None]] = []
+
+    def row(expression: Any) -> tuple[dict[int, float], float]:
+        linear = generate_standard_repn(expression)
+        for v in linear.linear_vars:
+            if id(v) not in columns:
+                columns[id(v)] = len(columns)
+                bounds.append((v.lb, v.ub))
+        return {columns[id(v)]: c for v, c in zip(linear.linear_vars, linear.linear_coefs, strict=True)}, linear.constant
+
+    cost, _ = row(next(m.component_data_objects(Objective, active=True)).expr)
+    upper: list[tuple[dict[int, float], float]] = []
+    for c in m.component_data_objects(Constraint, active=True):
+        body, constant = row(c.body)
+        if c.upper is not None:
+            upper.append((body, float(c.upper()) - constant if callable(c.upper) else float(c.upper) - constant))
+        if c.lower is not None:
+            low = float(c.lower()) if callable(c.lower) else float(c.lower)
+            upper.append(({k: -v for k, v in body.items()}, -(low - constant)))
+    a = np.zeros((len(upper), len(columns)))
+    for i, (body, _) in enumerate(upper):
+        for k, v in body.items():
+            a[i, k] = v
+    c_vector = np.zeros(len(columns))
+    for k, v in cost.items():
+        c_vector[k] = v
+    found = linprog(c_vector, A_ub=a, b_ub=[b for _, b in upper], bounds=bounds, method="highs")
+    return float(found.fun) if found.status == 0 else inf
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_solves(seed: int) -> None:
+    catalog, known = tiny(seed), Known(tiny(seed))
+    scenario = asked({"max_pools": 2}, {"quota": {"GPU-80": 6}, "max_gpus": 40}, qps=30, min_quality=0.3, output_factor=3)
+    try:
+        found = explain(scenario, catalog)
+    except Exception as error:
+        pytest.skip(f"no plan: {error}")
+    rows = {m.demand: m for m in found.margins}
+    base = long_run(scenario, known)[0]
+
+    def relaxed(s: Scenario) -> float:
+        problem = market(known.points(s, catalog.offers), s).problem
+        return min(relaxation_by_linprog(_at(problem, place)) for place in sorted({o.location for o in problem.offers}))
+
+    assert base == pytest.approx(relaxed(scenario), rel=1e-6)
+    more = relaxed(with_workload(scenario, 0, qps=30 * 1.001))
+    assert rows["traffic"].long_run_usd_per_hour == pytest.approx((more - base) / 0.03, rel=1e-3, abs=1e-6)
+    quota = relaxed(with_supply(scenario, quota={"GPU-80": 7}))
+    dual = rows["quota of GPU-80"].long_run_usd_per_hour
+    assert dual is not None and quota - base >= dual * (1 + 1e-6) - 1e-6 and dual <= 1e-9  # convex: no unit saves more than the first
+    for name, change in (
+        ("quota of GPU-80", with_supply(scenario, quota={"GPU-80": int(rows["quota of GPU-80"].looser)})),
+        ("GPUs in all", with_supply(scenario, max_gpus=41)),
+    ):
+        assert rows[name].looser_usd_per_hour == pytest.approx(solve(change, catalog, compare=False).cost.usd_per_hour)
+    tpot = rows["TPOT p95"]
+    assert tpot.looser_usd_per_hour == pytest.approx(
+        solve(with_workload(scenario, 0, slo={"ttft_p95": 2.0, "tpot_p95": 0.055}), catalog, compare=False).cost.usd_per_hour
+    )
+
+
+@pytest.mark.parametrize("name", ["GPU-24", "GPU-80", "cloud", "neo", "small-8b", "Large-60B"])
+def test_every_break_even_is_one(name: str) -> None:
+    """Just below it the rejected wins (or ties), just above it loses."""
+    scenario, known = asked(min_quality=0.5, qps=60), Known(tiny())
+    plan = solve(scenario, tiny(), compare=False)
+    try:
+        found = why_not_of(name, plan, scenario, known)
+    except ScenarioError:
+        pytest.skip(f"the tiny catalogue has no {name}")
+    if found.plan is None or not found.premium:
+        assert found.why
+        return
+    best = plan.cost.usd_per_hour
+    _, _, alone = restricted_to(name, scenario, tiny())
+    if found.price_factor is not None:
+        key = found.name
+        wins, loses = (answer_one(with_what_if(alone, price_factor={key: found.price_factor * f}), known).cost for f in (0.99, 1.01))
+        assert wins < best < loses
+    if found.step_factor is not None:
+        wins, loses = (answer_one(with_what_if(alone, step_factor=found.step_factor * f), known).cost for f in (0.99, 1.01))
+        assert wins <= best * (1 + 1e-9) < loses
+
+
+def test_who_is_asked_about_must_be_known() -> None:
+    with pytest.raises(ScenarioError, match="did you mean 'H200-SXM-141GB'"):
+        restricted_to("H200-SXM-141G", asked(), shipped())
+
+
+def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
+    """Against every combination of model, GPU and provider, solved one by one."""
+    scenario, catalog = asked(min_quality=0.3, qps=60, output_factor=3), tiny()
+    known, plan = Known(catalog), solve(scenario, catalog, compare=False)
+    found = k_cheapest(plan, scenario, known, 4, 50.0)
+    every = []
+    for model in [c.name for c in catalog.cards]:
+        for gpu in catalog.gpus:
+            for provider in sorted({o.provider for o in catalog.offers}):
+                s = with_supply(scenario, gpus=(gpu,), providers=(provider,))
+                r = answer_one(s.model_copy(update={"workload": (s.workload[0].model_copy(update={"models": (model,)}),)}), known)
+                every += [r.cost] if r.plan else []
+    every.sort()
+    assert [p.cost.usd_per_hour for p in found] == pytest.approx(every[1:5])
+    assert len({(p.deployments[0].model, p.deployments[0].gpu, p.purchases[0].provider) for p in (plan, *found)}) == len(found) + 1
+
+
+# ---- sensitivity
+
+
+def test_the_tornado_re_solves_each_assumption() -> None:
+    scenario = asked(min_quality=0.5, qps=60)
+    found = sensitivity(scenario, tiny(), swing=0.2, draws=6)
+    blades = {b.assumption: b for b in found.blades}
+    assert [b.width for b in found.blades] == sorted((b.width for b in found.blades), reverse=True)
+    assert blades["qps"].high_usd_per_hour == pytest.approx(solve(asked(min_quality=0.5, qps=72), tiny(), compare=False).cost.usd_per_hour)
+    assert blades["all prices"].low_usd_per_hour == pytest.approx(0.8 * found.plan.cost.usd_per_hour)
+    assert found.odds is not None and found.odds.draws == 6 and sum(n for _, n in found.odds.structures) == 6
+    assert sensitivity(scenario, tiny(), draws=6).odds == found.odds
+
+
+# ---- running many
+
+
+def test_answers_are_kept_and_found_again(tmp_path: Path) -> None:
+    questions = [asked(min_quality=0.5, qps=q) for q in (10, 20, 10)]
+    seen: list[tuple[int, int]] = []
+    first = answers(questions, tiny(), Where(tmp_path), lambda a, b: seen.append((a, b)))
+    assert seen[-1] == (3, 3) and len(list(tmp_path.rglob("*.json"))) == 2
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    again = answers(questions, tiny(), Where(tmp_path))
+    assert again == first and {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")} == stamps
+    broken = next(iter(stamps))
+    broken.write_text("{")
+    assert answers(questions, tiny(), Where(tmp_path)) == first
+    assert key_of(questions[0], tiny()) != key_of(questions[0], tiny(1))
+
+
+def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "planner",
+        "sweep",
+        "--over",
+        "qps=5:900",
+        "--points",
+        "60",
+        "--min-quality",
+        "0.7",
+        "--keep",
+        str(tmp_path),
+        "--format",
+        "csv",
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.rglob("*.json"))) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {p: p.read_bytes() for p in tmp_path.rglob("*.json")}
+    assert len(kept) >= 10 and all(json.loads(text) for text in kept.values())
+    whole = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert len(whole.splitlines()) == 61
+    assert {p: p.read_bytes() for p in kept} == kept
+    fresh = subprocess.run([*words, "--fresh"], capture_output=True, text=True, check=True).stdout
+    assert fresh == whole
+
+
+def test_a_cluster_gives_the_same_answers() -> None:
+    distributed = pytest.importorskip("distributed")
+    questions = [asked(min_quality=q, qps=r) for q in (0.5, 0.7) for r in (20, 90)]
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        far = answers(questions, shipped(), Where(scheduler=cluster.scheduler_address))
+    assert far == answers(questions, shipped())
+
+
+# ---- commands
+
+
+def test_commands_print_studies(run: Run, tmp_path: Path) -> None:
+    common = ("--keep", str(tmp_path / "kept"), "--catalog", str(TINY), "--gpu", "H100-SXM-80GB", "--provider", "verda")
+    status, out, err = run("frontier", "--qps", "30", "--model", "Llama-3.1-8B", "--model", "Qwen3-32B", *common, "--format", "json")
+    assert (status, err) == (0, "")
+    points = json.loads(out)["points"]
+    assert points and all(p["plan"]["schema_version"] == 1 and p["quality"] for p in points)
+    status, out, err = run("sweep", "--over", "qps=10:80", "--points", "3", "--min-quality", "0.5", *common)
+    assert (status, err) == (0, "") and "Which plan takes over where" in out
+    status, out, err = run("explain", "--qps", "30", "--min-quality", "0.5", "--why-not", "verda", *common)
+    assert (status, err) == (0, "") and "the best plan uses it" in out.lower()
+    status, out, err = run("sensitivity", "--qps", "30", "--min-quality", "0.5", *common, "--format", "csv")
+    assert (status, err) == (0, "") and out.startswith("assumption,")
+    status, _, err = run("sweep", "--over", "qps=10:80", "--over", "qps=1:2")
+    assert status == 2 and err.count("\n") == 1 and "varied twice" in err
+    status, _, err = run("explain", "--qps", "30", "--why-not", "H900")
+    assert status == 2 and "no GPU, model or provider is called 'H900'" in err
