@@ -10,11 +10,9 @@ import argparse
 import csv
 import hashlib
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -26,12 +24,13 @@ from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, capacity, pooled_qps
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
-from planner.performance.disaggregated import NODE_GPUS, RATIOS, Errors, Units, closed_unit, load_errors, transfer_seconds, unit_capacity
+from planner.performance.disaggregated import NODE_GPUS, RATIOS, Errors, Units, load_errors, transfer_seconds, unit_capacity
 from planner.performance.evidence import evidence, step_shift
 from planner.performance.fit import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS, step_quantiles, summary
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.pools import EXPECTED, Pools, engines, predicted, sizes_in
+from planner.performance.replicas import Floats, Ints, Replicas
 from planner.performance.speculation import FILE as RATIOS_FILE
 from planner.performance.speculation import SpeculationRatio, held_out
 from planner.performance.step import GRID, StepCurves, step_curves
@@ -41,8 +40,6 @@ ADMITTED = 0.9  # sequences decoding with speculation, over those without, below
 SAME = ("model", "gpu", "engine", "precision", "tp", "ep", "dp_attn", "isl", "osl", "concurrency")
 PAIRED_SOURCE = "inferencex_app_fixture"  # the one that records whether speculative decoding was on
 FLAGS = ("INCONSISTENT", "AMBIGUOUS", "DUPLICATE", "queue-saturated")
-POOLS = re.compile(r"prefill (\S+)w tp(\d+).*?decode (\S+)w tp(\d+)")
-EXPECTED = 0.5
 QUEUE, LATE = 8, 5.0  # prompts per prefill engine, and times its own prefill until the first token, from which on prompts clearly queue
 
 
@@ -116,57 +113,24 @@ def write_ratios(path: Path, found: Sequence[SpeculationRatio]) -> None:
 # ---- disaggregated units ----
 
 
-@dataclass(frozen=True)
-class Pools:
-    """One measured closed loop on a disaggregated unit."""
-
-    card: str
-    gpu: str
-    precision: str
-    engine: str
-    prefill: int
-    prefill_tp: int
-    decode: int
-    decode_tp: int
-    isl: float
-    osl: float
-    concurrency: float
-    ttft_s: float
-    tpot_s: float
-    tps: float
-    method: str
-
-    @property
-    def prefill_pool(self) -> str:
-        """What its time per prompt depends on."""
-        return "|".join((self.card, self.gpu, self.precision, self.engine, f"{self.prefill}x{self.prefill_tp}", f"{self.isl:g}"))
-
-    @property
-    def configuration(self) -> str:
-        """All but the load."""
-        pools = f"{self.prefill}x{self.prefill_tp}+{self.decode}x{self.decode_tp}"
-        return "|".join((self.card, self.gpu, self.precision, self.engine, pools, f"{self.isl:g}", f"{self.osl:g}", self.method))
-
-
 def read_pools(rows: Sequence[Row], cards: Mapping[str, str], gpus: Iterable[str], refused: Counter[str]) -> list[Pools]:
     """The disaggregated runs whose notes give the engines of both pools; ``refused`` counts the others by reason."""
     known, found = set(gpus), []
     for row in rows:
         latency = [row[f"{k}_ms_mean"] or row[f"{k}_ms_p50"] for k in ("ttft", "tpot")]
-        match, engine = POOLS.search(row["notes"]), ENGINE_NAMES.get(row["engine"].split("-")[-1], "")
+        engine, sizes = ENGINE_NAMES.get(row["engine"].split("-")[-1], ""), sizes_in(row["notes"])
         label, gpu = CHECKPOINTS.get(row["model"], row["model"]), GPU_NAMES.get(row["gpu"], row["gpu"])
-        sizes = [int(c) for c in match.groups() if c.isdigit()] if match else []
         reason = (
-            "engines of the pools not given" if len(sizes) < 4 or not all(sizes)
+            "engines of the pools not given" if not sizes
             else "speculative decoding not recorded" if row["spec_decode"] == "not recorded"
-            else "TP above 8" if max(sizes[1], sizes[3]) > 8
+            else "TP above 8" if max(sizes[1], sizes[3]) > NODE_GPUS
             else "no card or GPU, or engine not planned" if label not in cards or gpu not in known or not engine
             else "no latency or rate" if not (all(latency) and row["output_tps_total"])
             else "flagged" if any(word in row["notes"] for word in FLAGS)
             else ""
         )  # fmt: skip
         refused[reason or "read"] += 1
-        if not reason:
+        if not reason and sizes:
             ratio, (prefill, prefill_tp, decode, decode_tp) = 1.0 if row["source"] in NVIDIA_RUNS else RANDOM_LENGTHS, sizes
             ttft, tpot = (float(ms) / 1000 for ms in latency)
             found.append(Pools(
@@ -176,75 +140,20 @@ def read_pools(rows: Sequence[Row], cards: Mapping[str, str], gpus: Iterable[str
     return found
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """Of each run: decode step at the measured number decoding, closed-loop TPOT and tokens/s, requests/s that prompts allow; 0 slots = cannot be."""
-
-    step_s: Floats
-    tpot_s: Floats
-    tps: Floats
-    prompts: Floats
-    slots: Floats
-
-
-def predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, attention_dp: bool) -> Predicted:
-    """Predictions at confidence 0.5, with or without attention data parallel in the decode engines (it is not recorded)."""
-    found = np.zeros((5, len(pools)))
-    for lengths in sorted({(p.isl, p.osl) for p in pools}):
-        at = [i for i, p in enumerate(pools) if (p.isl, p.osl) == lengths]
-        here, mix = [pools[i] for i in at], LengthMix(np.array([lengths[0]]), np.array([lengths[1]]))
-        x, y = np.array([p.prefill for p in here]), np.array([p.decode for p in here])
-        prefill = _engines(here, catalog, [p.prefill_tp for p in here], False)
-        decode = _engines(here, catalog, [p.decode_tp for p in here], attention_dp)
-        room = np.where(memory_fit(prefill, mix).slots > 0, np.minimum(memory_fit(decode, mix).slots, int(GRID[-1])), 0)
-        first, then = (_expected(r, mix, catalog, coefficients) for r in (prefill, decode))
-        units = Units(first, then, x, y, transfer_seconds(prefill, mix, coefficients, x + y), np.maximum(room, 1))
-        _, tpot, tps = closed_unit(units, mix, np.array([p.concurrency for p in here]))
-        decoding = [p.tps * p.tpot_s / p.decode for p in here]
-        step = [float(np.interp(n, GRID, s)) for n, s in zip(decoding, then.step_s, strict=True)]
-        token = first.prefill_s_per_token + first.step_s[:, 0] / first.batched_tokens
-        found[:, at] = np.stack((np.array(step), tpot, tps, x / (token * mix.mean_input), room.astype(float)))
-    return Predicted(*found)
-
-
-def _engines(pools: Sequence[Pools], catalog: Catalog, tp: Sequence[int], attention_dp: bool) -> Replicas:
-    cards, gpus = [c.name for c in catalog.cards], list(catalog.gpus)
-
-    def column(value: Callable[[Pools], int]) -> Ints:
-        return np.array([value(p) for p in pools], dtype=np.int64)
-
-    sizes = np.array(tp, dtype=np.int64)
-    return Replicas(
-        tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values()), column(lambda p: cards.index(p.card)), column(lambda p: gpus.index(p.gpu)),
-        column(lambda p: PRECISIONS.index(p.precision)), column(lambda p: ENGINES.index(p.engine)), sizes, np.ones_like(sizes),
-        sizes if attention_dp else np.ones_like(sizes),
-    )  # fmt: skip
-
-
-def _expected(replicas: Replicas, mix: LengthMix, catalog: Catalog, coefficients: Coefficients) -> StepCurves:
-    names = tuple(c.name for c in catalog.cards)
-    shift = step_shift(evidence(replicas, names, catalog.measured), replicas, names, coefficients, EXPECTED, mix, GRID)
-    return step_curves(replicas, mix, coefficients).pulled(shift.step, shift.prompt, mix)
-
-
 def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, data: Mapping[str, str], refused: Counter[str]) -> Errors:
     """Errors and quantiles over the runs without speculative decoding.
 
-    Decode engines are held against the faster of both layouts of attention, since a planner would choose it, and so would those who measured.
     The rate that a prefill pool reached while prompts queued bounds its time per prompt from above: some waited for decode engines, or for a start.
     """
-    plain, spread = (predicted(pools, catalog, coefficients, dp) for dp in (False, True))
-    fits = plain.slots > 0
+    found = predicted(pools, catalog, coefficients)
+    fits, step, tpot, tps = found.slots > 0, found.step_s, found.tpot_s, found.tps
     refused["weights or KV cache do not fit"] += int((~fits).sum())
-    other = spread.slots > 0
-    step = np.where(other, np.minimum(plain.step_s, spread.step_s), plain.step_s)
-    tpot, tps = np.where(other, np.minimum(plain.tpot_s, spread.tpot_s), plain.tpot_s), np.where(other, np.maximum(plain.tps, spread.tps), plain.tps)
     seen = {k: np.array([getattr(p, k) for p in pools]) for k in ("tpot_s", "ttft_s", "tps", "prefill", "osl")}
     configuration, none = np.array([p.configuration for p in pools]), np.array([p.method == "none" for p in pools])
     rate, used = seen["tps"] / seen["osl"], fits & none
-    queued = used & (rate * seen["ttft_s"] >= QUEUE * seen["prefill"]) & (seen["ttft_s"] * plain.prompts >= LATE * seen["prefill"])
-    prompts = _best(plain.prompts / rate, [p.prefill_pool for p in pools], queued)
-    found = {
+    queued = used & (rate * seen["ttft_s"] >= QUEUE * seen["prefill"]) & (seen["ttft_s"] * found.prompts >= LATE * seen["prefill"])
+    prompts = _best(found.prompts / rate, [p.prefill_pool for p in pools], queued)
+    summaries = {
         "configurations": len(set(configuration[used].tolist())),
         "step": summary((seen["tpot_s"] / step)[used]),
         "tpot_closed_loop": summary((seen["tpot_s"] / tpot)[used]),
@@ -255,7 +164,7 @@ def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients,
     }
     source = "InferenceX runs on disaggregated units via github:vngcloud/InferenceX-app@7fe6d62, against coefficients.json and residuals.json"
     quantiles = step_quantiles((seen["tpot_s"] / step)[used], configuration[used]), step_quantiles(prompts, np.arange(len(prompts)).astype(str))
-    return Errors(source, date.today().isoformat(), data, found, *quantiles)
+    return Errors(source, date.today().isoformat(), data, summaries, *quantiles)
 
 
 def _best(ratio: Floats, group: Sequence[str], rows: NDArray[np.bool_]) -> Floats:
@@ -283,7 +192,7 @@ def comparison(catalog: Catalog, coefficients: Coefficients, found: Errors, conf
     lines = []
     for card, gpu, precision, engine, tp, dp in COMPARED:
         one = Pools(card, gpu, precision, engine, 1, tp, 1, tp, 0, 0, 0, 0, 0, 0, "none")
-        replica, names = _engines([one], catalog, [tp], dp), tuple(c.name for c in catalog.cards)
+        replica, names = engines([one], catalog, [tp], dp), tuple(c.name for c in catalog.cards)
         for lengths in COMPARED_LENGTHS:
             mix = lognormal_mix(*lengths, 0.5, 0.5)
             known, curves, slots = evidence(replica, names, catalog.measured), step_curves(replica, mix, coefficients), memory_fit(replica, mix).slots

@@ -160,7 +160,7 @@ def monotone(curves: LoopCurves, output_tokens: Floats, room: Floats) -> LoopCur
     for j in range(1, load.shape[1]):
         growth, crowd = load[:, j] / load[:, j - 1], np.maximum(load[:, j] / room[:, 0], 1.0)
         whole = growth * (ttft[:, j - 1] + others * tpot[:, j - 1])
-        most = np.minimum(growth * tpot[:, j - 1], whole / np.maximum(others * crowd, 1e-9))
+        most = (whole - ttft[:, j - 1]) / np.maximum(others * crowd, 1e-9)  # leaves TTFT what it was at least
         tpot[:, j] = np.clip(tpot[:, j], tpot[:, j - 1], np.maximum(most, tpot[:, j - 1]))
         decode = others * tpot[:, j]
         ttft[:, j] = np.clip(ttft[:, j], np.minimum(decode * (crowd - 1), whole - decode), whole - decode)

@@ -120,7 +120,7 @@ def warnings(
     """What may make the plan wrong."""
     found: list[str] = []
     for c, d in zip(chosen, deployments, strict=True):
-        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, c, d)
+        found += _quality_warnings(survey, c, d) + _evidence_warnings(survey, c, d) + _option_warnings(d)
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
@@ -177,6 +177,22 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     return [f"no measured neighbour: {nearest}{accuracy}. Measure before buying"]
 
 
+def _option_warnings(d: Deployment) -> list[str]:
+    """What the measurements of speculative decoding and of disaggregated units do not say (docs/serving-options.md)."""
+    found = []
+    if d.speculative:
+        found.append(
+            f"{d.checkpoint} drafts its own tokens: how many are accepted depends on the traffic; the gain was measured on random tokens, "
+            "on DeepSeek-R1 only. Measure it on yours"
+        )
+    if d.decode_engines:
+        found.append(
+            f"{d.checkpoint} is served in units of {d.prefill_engines} prefill and {d.decode_engines} decode engines: how far predictions of units are off "
+            "was measured on DeepSeek-R1 only, in closed loops; a unit needs a router of its own and is down while one role is"
+        )
+    return found
+
+
 def _api_warnings(survey: Survey, apis: Sequence[HostedApi], cost: float) -> list[str]:
     """A plan far below the API's price is suspect; one above it is a poor deal. Only where one workload makes them comparable."""
     if len(survey.scenario.workload) > 1:
@@ -207,9 +223,9 @@ def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: S
             found.append(f"spot capacity of {p.provider} {p.instance_type} can be reclaimed at any time; the plan assumes that it stays")
         if p.dated_by == "snapshot":
             found.append(f"price of {p.provider} {p.instance_type} is undated at its source; {p.as_of} is the snapshot's date")
-        spread = [d for d in deployments if d.tp * d.pp > 1 and any(h.purchase == i for h in d.hosts)]
+        spread = [d for d in deployments if d.gpus_per_replica > 1 and any(h.purchase == i for h in d.hosts)]
         if p.basis == "gpu" and spread:
-            gpus = spread[0].tp * spread[0].pp
+            gpus = spread[0].gpus_per_replica
             found.append(f"{p.provider} sells {p.gpu} one by one; that {gpus} connected ones can be rented together at this price is assumed")
         elif p.note and p.basis == "instance":
             found.append(f"{p.provider} {p.instance_type}: {p.note}")

@@ -188,7 +188,7 @@ def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
             row |= {
                 "usd_per_hour": r.cost,
                 "gpus_held": r.plan.gpus_held,
-                "quality": r.plan.workloads[0].min_quality_served,
+                "quality_served": r.plan.workloads[0].min_quality_served,
                 "what": what(r.plan),
                 "structure": structure(r.plan),
             }
