@@ -25,6 +25,7 @@ def predict(
     ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1,
     kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm",
+    speculative: Annotated[str, typer.Option("--speculative", help="mtp: the checkpoint's own layer drafts tokens", metavar="WAY", show_default=False)] = "",
     confidence: ConfidenceOption = 0.9,
     form: FormatOption = "table",
     output: OutputOption = None,
@@ -39,7 +40,7 @@ def predict(
     from planner.report.predict import formatted
     from planner.validation.single import Question, forecast
 
-    question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence)
+    question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence, speculative)
     deliver(formatted(forecast(question, load_catalog(catalog or ())), form), output)
 
 

@@ -61,6 +61,10 @@ class Errors:
     step_quantiles: Mapping[str, float]  # decode step at the measured number decoding
     prompt_quantiles: Mapping[str, float]  # time per prompt where the prefill pool was the bottleneck
 
+    def step(self, confidence: float) -> float:
+        """Measured over predicted decode step that is not exceeded with this confidence."""
+        return _quantile_of(self.step_quantiles, confidence)
+
     def slower(self, at: StepCurves, expected: StepCurves, confidence: float) -> StepCurves:
         """Both pools' curves: ``at`` are an engine's at this confidence, ``expected`` those at 0.5; never faster than ``at``."""
         step, prompt = (_quantile_of(q, confidence) for q in (self.step_quantiles, self.prompt_quantiles))

@@ -20,9 +20,10 @@ from planner.performance.disaggregated import FILE as ERRORS_FILE
 from planner.performance.disaggregated import Errors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
 from planner.performance.evidence import Evidence, step_shift
 from planner.performance.lengths import LengthMix
+from planner.performance.predict import Prediction
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
 from planner.performance.speculation import FILE as RATIOS_FILE
-from planner.performance.speculation import Speculation, SpeculationRatio, measured_loads, speculation, speculative_curves
+from planner.performance.speculation import Speculation, SpeculationRatio, loop_ratios, measured_loads, speculation, speculative_curves
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 
 UNIT_ENGINES = tuple(ENGINES.index(e) for e in ("vllm", "sglang"))  # TensorRT-LLM starts units from files of its own, not by a plain command
@@ -103,6 +104,27 @@ def step_factor(
         return float(step_shift(found, replica, names, coefficients, confidence, mix, at).step[0, 0])
     curves = curves_of(replica, found, names, mix, coefficients, confidence, options, at)
     return float(curves.step_s[0, 0] / step_curves(replica, mix, coefficients, at).step_s[0, 0])
+
+
+def drafted_loop(
+    found: Prediction, options: Options, replicas: Replicas, names: Sequence[str], concurrency: Floats, output_tokens: Floats, confidence: float
+) -> Prediction:
+    """Closed loops of rows that draft: the measured ratios on what ``found`` predicts without. NaN where none was measured at that load.
+
+    concurrency, output_tokens: [P], of each replica and as written. Rows that do not draft stay.
+    """
+    ratios = loop_ratios(options.speculation, replicas, names, concurrency)
+    tpot, ttft = (np.where(replicas.draft > 0, r, 1.0) for r in ratios)
+    low, high = (np.where(replicas.draft > 0, options.speculation.quantile(c), 1.0) for c in (1 - confidence, confidence))
+    seconds = found.ttft_ms * ttft + found.tpot_ms * tpot * (output_tokens - 1)
+    tps = np.where(replicas.draft > 0, 1000 * concurrency * output_tokens / seconds, found.output_tps)
+    change = tps / found.output_tps
+    return replace(
+        found, ttft_ms=found.ttft_ms * ttft, ttft_low=found.ttft_low * ttft, ttft_high=found.ttft_high * ttft,
+        tpot_ms=found.tpot_ms * tpot, tpot_low=found.tpot_low * tpot * low, tpot_high=found.tpot_high * tpot * high,
+        output_tps=tps, tps_low=found.tps_low * change / high, tps_high=found.tps_high * change / low,
+        in_flight_decoding=found.in_flight_decoding * change * tpot, tier=np.where(replicas.draft > 0, np.maximum(found.tier, 1), found.tier),
+    )  # fmt: skip
 
 
 def units_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, coefficients: Coefficients, sequences: Ints) -> Units:

@@ -128,6 +128,15 @@ def measured_loads(found: Speculation, replicas: Replicas, names: Sequence[str],
     return np.array([g.most[layout] if g else 0 for g, layout in zip(groups, layouts, strict=True)], dtype=np.int64)[which]
 
 
+def loop_ratios(found: Speculation, replicas: Replicas, names: Sequence[str], concurrency: Floats, method: str = "mtp") -> tuple[Floats, Floats]:
+    """(TPOT ratio, TTFT ratio) [P] of closed loops of so many requests on each replica; NaN where the replica type or so high a load was not measured."""
+    groups, which = _groups(found, replicas, names, method)
+    known = concurrency <= measured_loads(found, replicas, names, method)
+    tpot = [float(g.tpot(n)) if (g := groups[i]) and ok else np.nan for i, n, ok in zip(which.tolist(), concurrency, known.tolist(), strict=True)]
+    ttft = [g.ttft if (g := groups[i]) and ok else np.nan for i, ok in zip(which.tolist(), known.tolist(), strict=True)]
+    return np.array(tpot), np.array(ttft)
+
+
 def speculative_curves(
     found: Speculation, replicas: Replicas, names: Sequence[str], curves: StepCurves, mix: LengthMix, confidence: float, method: str = "mtp"
 ) -> StepCurves:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 from planner.performance.capacity import Limit
+from planner.performance.disaggregated import NODE_GPUS
+from planner.performance.pools import sizes_in
 from planner.performance.replicas import ENGINES, PRECISIONS
 from planner.validation.labels import Labels, engine_of
 from planner.validation.points import Point
@@ -24,6 +26,8 @@ NVIDIA_RUNS = ("nvidia_aic_internal", "nvidia-aiconfigurator")
 # says precision "fp16" and use_fp8 = True for every GPU (github:mlcommons/inference_results_v4.1@a2f5d66
 # closed/NVIDIA/configs/llama2-70b/Server/__init__.py). Blackwell is not in that file, so its rows are left as labelled.
 QUANTISED_BY_HARNESS = ("hopper", "ada")
+DISAGGREGATED, DRAFTED = "disagg", "mtp"  # words of the columns mode and spec_decode
+DECODE_LAYOUT = "layout of the decode engines not recorded: the faster of those with and without attention data parallel"
 FIXED_LENGTHS = ("synthetic", "random")  # words of a workload whose requests are all about as long
 
 
@@ -42,15 +46,19 @@ class Mapped:
     kind: str
     limits: tuple[Limit, ...] = ()
     note: str = ""
+    draft: int = 0  # 1: a layer of the checkpoint drafts tokens
+    pools: tuple[int, int, int, int] | None = None  # of a disaggregated unit: prefill engines and their TP, decode engines and theirs
 
 
 def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
     """What a row stands for: one replica type, or one for each TP the row leaves open; else the reason."""
     kind = _kind(point)
-    refused = kind if kind not in KINDS else _refusal(point)
+    refused = kind if kind not in KINDS else _refusal(point, kind)
     if refused:
         return refused
-    card, gpu, engine = labels.card(point.model), labels.gpu(point.gpu), engine_of(point.engine)
+    pools = sizes_in(point.notes) if point.mode == DISAGGREGATED else None
+    # Units are labelled by what routes between their engines as well: dynamo-sglang.
+    card, gpu, engine = labels.card(point.model), labels.gpu(point.gpu), engine_of(point.engine.split("-")[-1] if pools else point.engine)
     if isinstance(card, str) or isinstance(gpu, str):
         return card if isinstance(card, str) else str(gpu)
     if not engine:
@@ -58,16 +66,19 @@ def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
     precision = labels.precision(point.precision, point.model, card, gpu)
     if precision not in PRECISIONS:
         return f"unknown precision '{point.precision}'"
-    sizes = _sizes(point, kind)
+    sizes = [(pools[3], 1, (DECODE_LAYOUT,))] if pools else _sizes(point, kind)
     if isinstance(sizes, str):
         return sizes
     notes = [f"flagged {flag(point)}: not compared"] if flag(point) else []
-    notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 else []
+    notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 and not pools else []
     if precision == "bf16" and _is_quantised(point, engine, labels.gpus[gpu].generation):
         precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]
     limits = _limits(point) if kind == SLA else ()
     numbers = (card, gpu, PRECISIONS.index(precision), ENGINES.index(engine))
-    return tuple(Mapped(*numbers, tp, point.pp, _groups(point, tp), replicas, kind, limits, "; ".join([*notes, *note])) for tp, replicas, note in sizes)
+    draft = int(point.spec_decode == DRAFTED)
+    return tuple(
+        Mapped(*numbers, tp, point.pp, _groups(point, tp), replicas, kind, limits, "; ".join([*notes, *note]), draft, pools) for tp, replicas, note in sizes
+    )
 
 
 def harness(point: Point) -> str:
@@ -94,15 +105,29 @@ def flag(point: Point) -> str:
     return next((word for word in FLAGS if word in point.notes), "")
 
 
-def _refusal(point: Point) -> str:
+def _refusal(point: Point, kind: str) -> str:
     """What the planner has no prediction for, whatever the names."""
     if point.mode not in ("", "agg"):
-        return "disaggregated prefill and decode"
-    if point.spec_decode not in ("", "none", "not recorded"):
+        why = _refused_unit(point, kind)
+        return f"disaggregated prefill and decode: {why}" if why else ""
+    if point.spec_decode not in ("", "none", "not recorded") and (point.spec_decode != DRAFTED or kind != CLOSED):
         return f"speculative decoding ({point.spec_decode})"
     if point.dp > 1 and (point.gpus or point.tp) % point.dp:
         return f"attention data parallel over {point.dp} groups of {point.gpus or point.tp} GPUs"
     return ""
+
+
+def _refused_unit(point: Point, kind: str) -> str:
+    pools = sizes_in(point.notes)
+    if kind != CLOSED or point.mode != DISAGGREGATED:
+        return "predicted in closed loops only"
+    if not pools:
+        return "engines of the pools not given"
+    if max(pools[1], pools[3]) > NODE_GPUS:
+        return f"TP above {NODE_GPUS}"
+    if point.spec_decode == "not recorded":
+        return "speculative decoding not recorded"
+    return "" if point.spec_decode in ("", "none") else f"speculative decoding ({point.spec_decode}) in units is not predicted"
 
 
 def _is_quantised(point: Point, engine: str, generation: str) -> bool:

@@ -18,13 +18,16 @@ from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
 from planner.performance.evidence import evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
+from planner.performance.pools import Pools, predicted
 from planner.performance.predict import closed_loop
-from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
 from planner.validation.labels import labels_of
-from planner.validation.mapping import CLOSED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
+from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
 from planner.validation.points import Point
 
 EXPECTED = 0.5  # open loops are predicted at the middle of the band
@@ -72,7 +75,10 @@ def predict_points(points: Sequence[Point], catalog: Catalog, confidence: float)
             mapped.append(m)
     if mapped:
         task = _task(points, mapped, owner, catalog)
-        _closed_loops(task, answers, confidence)
+        options = load_options(catalog.coefficients_file) if any(m.draft or m.pools for m in mapped) else None
+        _closed_loops(task, answers, confidence, options)
+        if options:
+            _units(task, answers, confidence, options)
         if any(m.kind != CLOSED for m in mapped):
             _open_loops(task, answers)
     return answers
@@ -83,7 +89,8 @@ def _task(points: Sequence[Point], mapped: Sequence[Mapped], owner: Sequence[int
         return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
 
     architectures, gpus = tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values())
-    replicas = Replicas(architectures, gpus, column("card"), column("gpu"), column("precision"), column("engine"), column("tp"), column("pp"), column("dp"))
+    columns = {name: column(name) for name in ("gpu", "precision", "engine", "tp", "pp", "dp", "draft")}
+    replicas = Replicas(architectures, gpus, column("card"), **columns)
     names, coefficients = tuple(c.name for c in catalog.cards), load_coefficients(catalog.coefficients_file)
     return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients)
 
@@ -96,24 +103,29 @@ def nearest_words(row: MeasuredConfiguration) -> str:
 # ---- closed loops
 
 
-def _closed_loops(task: Task, answers: list[Answer], confidence: float) -> None:
-    kinds = np.array([m.kind for m in task.mapped])
+def _closed_loops(task: Task, answers: list[Answer], confidence: float, options: Options | None) -> None:
+    closed = np.array([m.kind == CLOSED and not m.pools for m in task.mapped])
     harnesses = np.array([harness(p) for p in task.points])
-    for name in np.unique(harnesses[kinds == CLOSED]):
-        _closed_loop(task, answers, np.flatnonzero((kinds == CLOSED) & (harnesses == name)), str(name), confidence)
+    for name in np.unique(harnesses[closed]):
+        _closed_loop(task, answers, np.flatnonzero(closed & (harnesses == name)), str(name), confidence, options)
 
 
-def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confidence: float) -> None:
+def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confidence: float, options: Options | None) -> None:
     """All rows of one harness."""
     points, count = [task.points[i] for i in rows], np.array([task.mapped[i].replicas for i in rows], dtype=float)
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
     found = closed_loop(part, isl, osl, each, task.names, task.catalog.measured, task.coefficients, confidence=confidence, harness=name)
+    if options and part.draft.any():
+        found = drafted_loop(found, options, part, task.names, each, osl * LENGTH_RATIO[name], confidence)
     for j, i in enumerate(task.owner[rows].tolist()):
         answer = answers[i]
         if not found.fits[j]:
             answer.reason = too_large(part.take(np.array([j])))
+            continue
+        if np.isnan(found.tpot_ms[j]):
+            answer.reason = f"speculative decoding ({DRAFTED}) was not measured on this replica type at this load"
             continue
         answer.note = task.mapped[rows[j]].note
         answer.predicted = {
@@ -124,6 +136,34 @@ def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confi
         answer.band = {f"{m}_ms_{side}": float(getattr(found, f"{m}_{side}")[j]) for m in ("ttft", "tpot") for side in ("low", "high")}
         answer.tier = TIERS[int(found.tier[j])]
         answer.nearest = _nearest(task.catalog, int(found.nearest[j]))
+
+
+def _units(task: Task, answers: list[Answer], confidence: float, options: Options) -> None:
+    """Disaggregated units: TPOT and tokens/s. TTFT of closed loops, which is start-up and admission of the benchmark, is not predicted."""
+    rows = [i for i, m in enumerate(task.mapped) if m.pools]
+    if not rows:
+        return
+    runs = [_run(task, i) for i in rows]
+    found = predicted(runs, task.catalog, task.coefficients)
+    known = evidence(task.replicas.take(np.array(rows)), task.names, task.catalog.measured)
+    for j, i in enumerate(rows):
+        answer = answers[task.owner[i]]
+        if found.slots[j] < 1:
+            answer.reason = too_large(task.replicas.take(np.array([i])))
+            continue
+        answer.predicted = {"tpot_ms": 1000 * float(found.tpot_s[j]), "output_tps": float(found.tps[j])}
+        answer.band = {f"tpot_ms_{s}": answer.predicted["tpot_ms"] * options.errors.step(q) for s, q in (("low", 1 - confidence), ("high", confidence))}
+        answer.tier, answer.nearest = TIERS[max(int(known.tier[j]), 1)], _nearest(task.catalog, int(known.nearest[j]))
+        answer.note, answer.reason = task.mapped[i].note, "TTFT of closed loops on disaggregated units is not predicted"
+
+
+def _run(task: Task, i: int) -> Pools:
+    """A row as the run of a unit; what it measured takes no part in the prediction."""
+    point, m = task.points[i], task.mapped[i]
+    assert m.pools
+    sizes, ratio = m.pools, LENGTH_RATIO[harness(point)]
+    named = (task.names[m.card], task.replicas.gpus[m.gpu].name, PRECISIONS[m.precision], ENGINES[m.engine])
+    return Pools(*named, *sizes, point.isl * ratio, point.osl * ratio, float(point.concurrency or 1.0), 0.0, 0.0, 0.0, "none")
 
 
 def _nearest(catalog: Catalog, index: int) -> str:

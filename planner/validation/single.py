@@ -17,6 +17,8 @@ from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown, closed_loop
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Floats, Replicas
+from planner.performance.serving import drafted_loop, load_options
+from planner.performance.speculation import measured_loads
 from planner.plan import layout_words
 from planner.validation.predictions import nearest_words
 
@@ -42,6 +44,7 @@ class Question:
     osl: int
     concurrency: tuple[int, ...]
     confidence: float
+    speculative: str = ""  # or mtp: the checkpoint's own layer drafts tokens
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,18 @@ class Found:
         """The replica type asked for, at this TP, ``count`` times."""
         usual = 1 if self.checkpoint.precision in FP8_KV else 2
         dp, ep = (tp if n > 1 else 1 for n in (q.dp, q.ep))
-        numbers = (0, 0, PRECISIONS.index(self.checkpoint.precision), ENGINES.index(self.engine), tp, q.pp, dp, ep, KV_BYTES[q.kv_cache] or usual)
+        numbers = (
+            0,
+            0,
+            PRECISIONS.index(self.checkpoint.precision),
+            ENGINES.index(self.engine),
+            tp,
+            q.pp,
+            dp,
+            ep,
+            KV_BYTES[q.kv_cache] or usual,
+            bool(q.speculative),
+        )
         return Replicas((self.card.architecture,), (self.gpu,), *(np.full(count, n, dtype=np.int64) for n in numbers))
 
 
@@ -106,7 +120,7 @@ class Forecast:
         q, f = self.question, self.found
         return {
             "model": f.card.name, "checkpoint": f.checkpoint.id, "precision": f.checkpoint.precision, "engine": f.engine, "gpu": f.gpu.name,
-            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "kv_cache_dtype": self.kv_cache_dtype, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
+            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "kv_cache_dtype": self.kv_cache_dtype, "speculative": q.speculative, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
             "points": [vars(p) for p in self.points],
             "memory_gib": self.memory_gib, "requests_with_room": self.slots, "kv_gib_per_request": self.kv_gib_per_request,
             "evidence": {"tier": self.tier, "source": self.source, "as_of": self.as_of}, "notes": list(self.notes),
@@ -124,6 +138,8 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
     rows, load = found.replicas(q, q.tp, count), np.array(q.concurrency, dtype=float)
     isl, osl = np.full(count, float(q.isl)), np.full(count, float(q.osl))
     prediction = closed_loop(rows, isl, osl, load, (found.card.name,), catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
+    if q.speculative:
+        prediction = _drafted(q, found, rows, prediction, catalog)
     parts = breakdown(rows, isl, osl, load, coefficients, harness=EXACT)
     nearest = int(prediction.nearest[0])
     source, as_of = f"{coefficients.source} (no measurement near)", coefficients.fitted
@@ -142,6 +158,19 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
         as_of=as_of,
         notes=_notes(q, found, slots, bool(prediction.unseen[0])),
     )
+
+
+def _drafted(q: Question, found: Found, rows: Replicas, prediction: Prediction, catalog: Catalog) -> Prediction:
+    """The prediction with drafted tokens. Raises PlannerError where they were not measured."""
+    options, load = load_options(catalog.coefficients_file), np.array(q.concurrency, dtype=float)
+    most = int(measured_loads(options.speculation, rows, (found.card.name,))[0])
+    if load.max() > most:
+        where = f"{found.card.name} in {found.checkpoint.precision} on {found.gpu.name} with {found.engine}, TP{q.tp}"
+        what = f"of more than {most} requests at once" if most else "at all"
+        raise PlannerError(
+            f"speculative decoding was not measured {what}: {where}", "--concurrency" if most else "--speculative", "see docs/serving-options.md"
+        )
+    return drafted_loop(prediction, options, rows, (found.card.name,), load, np.full(len(load), float(q.osl)), q.confidence)
 
 
 def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
@@ -196,6 +225,7 @@ def _check(q: Question, found: Found) -> None:
     context = checkpoint.max_context or found.card.architecture.max_context
     if q.isl + q.osl > context:
         raise PlannerError(f"{q.isl + q.osl:,} tokens are more than the context of {checkpoint.id}, {context:,}", "--isl", "ask for shorter requests")
+    known_name(q.speculative or "mtp", ("mtp",), "way of speculative decoding", "--speculative", "mtp, or leave it out")
     known_name(q.kv_cache, KV_BYTES, "KV cache precision", "--kv-cache-dtype", f"one of {', '.join(KV_BYTES)}")
     if q.kv_cache == "fp8" and "fp8" not in gpu.precisions and checkpoint.precision not in FP8_KV:
         raise PlannerError(f"{gpu.name} has no kernels for an FP8 KV cache", "--kv-cache-dtype", "leave it out")
@@ -240,6 +270,10 @@ def _notes(q: Question, found: Found, slots: int, unseen: bool) -> tuple[str, ..
     over = [c for c in q.concurrency if c > slots]
     if over:
         notes.append(f"The KV cache has room for {slots:,} requests: above that, requests wait and TTFT is mostly waiting.")
+    if q.speculative:
+        notes.append(
+            "Tokens are drafted (MTP): what that gains depends on the traffic, and was measured on random tokens. Where the time goes is shown without it."
+        )
     if unseen:
         notes.append(f"No GPU of the generation of {found.gpu.name} was in the tests of the fit: the bands are those of unseen generations.")
     return tuple(notes)
