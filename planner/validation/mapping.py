@@ -112,7 +112,7 @@ def _refusal(point: Point, kind: str) -> str:
         return f"disaggregated prefill and decode: {why}" if why else ""
     if point.spec_decode not in ("", "none", "not recorded") and (point.spec_decode != DRAFTED or kind != CLOSED):
         return f"speculative decoding ({point.spec_decode})"
-    if point.dp > 1 and (point.gpus or point.tp) % point.dp:
+    if point.dp > 1 and (point.gpus or point.tp or point.dp) % point.dp:
         return f"attention data parallel over {point.dp} groups of {point.gpus or point.tp} GPUs"
     return ""
 
@@ -166,8 +166,9 @@ def _groups(point: Point, tp: int) -> int:
 
 def _sizes(point: Point, kind: str) -> list[tuple[int, int, tuple[str, ...]]] | str:
     """(TP, replicas, notes) to try, or why TP cannot be told."""
-    if point.dp != 1 and (point.gpus or point.tp):
-        return [(point.gpus or point.tp, 1, ())]  # one replica over all GPUs; TP counts those of an attention group in some sources
+    whole = point.gpus or point.tp
+    if point.dp != 1 and whole:
+        return [(whole, 1, ())]  # one replica over all GPUs; TP counts those of an attention group in some sources
     if point.tp:
         each = point.tp * point.pp
         replicas = point.gpus // each if point.gpus and point.gpus % each == 0 and point.ep == 1 else 1

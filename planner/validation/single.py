@@ -120,7 +120,8 @@ class Forecast:
         q, f = self.question, self.found
         return {
             "model": f.card.name, "checkpoint": f.checkpoint.id, "precision": f.checkpoint.precision, "engine": f.engine, "gpu": f.gpu.name,
-            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "kv_cache_dtype": self.kv_cache_dtype, "speculative": q.speculative, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
+            "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep, "kv_cache_dtype": self.kv_cache_dtype, "speculative": q.speculative,
+            "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
             "points": [vars(p) for p in self.points],
             "memory_gib": self.memory_gib, "requests_with_room": self.slots, "kv_gib_per_request": self.kv_gib_per_request,
             "evidence": {"tier": self.tier, "source": self.source, "as_of": self.as_of}, "notes": list(self.notes),

@@ -1,0 +1,199 @@
+"""Speculative decoding and disaggregated units as candidates: only where allowed and measured, bounded, checked, started, said.
+
+How good their formulas are is in test_disaggregated and test_speculation.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from planner import Scenario, load_catalog, solve
+from planner.candidates.points import Points
+from planner.candidates.survey import Survey, survey
+from planner.catalog.catalog import Catalog
+from planner.check.check import check_plan
+from planner.emit.engine import Layout, Memory, Steps, serve_command
+from planner.performance.disaggregated import RATIOS
+from planner.performance.replicas import ENGINES
+from planner.performance.speculation import measured_loads
+from planner.plan import Deployment, Plan, layout_words
+
+DEFAULT = ("attention_dp", "expert_parallel")
+TIGHT = {"ttft_p95": "5s", "tpot_p95": "20ms"}
+R1, V3 = "deepseek-ai/DeepSeek-R1-0528", "DeepSeek-V3"
+
+
+@cache
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+def scenario(*more: str, policy: dict[str, Any] | None = None, supply: dict[str, Any] | None = None, **workload: Any) -> Scenario:
+    """Long prompts and a tight TPOT, where both ways can pay."""
+    asked = {"qps": 10, "models": (V3,), "input_tokens": 8000, "output_tokens": 300, "slo": TIGHT, **workload}
+    rules = {"allow": (*DEFAULT, *more), **(policy or {})}
+    return Scenario.model_validate({"workload": [asked], "supply": {"gpus": ("B200-SXM", "H200-SXM-141GB"), **(supply or {})}, "policy": rules})
+
+
+@cache
+def surveyed(*more: str) -> Survey:
+    return survey(scenario(*more), catalog(), catalog().offers)
+
+
+@cache
+def planned(*more: str, engines: tuple[str, ...] = (), reasons: bool = False, confidence: float = 0.8) -> Plan:
+    asked: dict[str, Any] = {"models": (R1,), "slo": {"e2e_p95": "120s"}} if reasons else {}
+    return solve(scenario(*more, policy={"engines": engines, "confidence": confidence}, **asked), catalog(), compare=False)
+
+
+def only(plan: Plan) -> Deployment:
+    assert len(plan.deployments) == 1
+    return plan.deployments[0]
+
+
+# ---- which candidates there are
+
+
+def test_neither_is_a_candidate_unless_allowed() -> None:
+    plain = surveyed()
+    assert not plain.replicas.draft.any() and not plain.replicas.is_unit.any() and plain.options is None
+    assert surveyed("speculative").replicas.draft.any() and not surveyed("speculative").replicas.is_unit.any()
+    assert surveyed("disaggregated").replicas.is_unit.any() and not surveyed("disaggregated").replicas.draft.any()
+
+
+def test_what_is_allowed_comes_after_all_that_was_there_before() -> None:
+    plain, more = surveyed(), surveyed("speculative", "disaggregated")
+    first = more.replicas.take(slice(0, len(plain.replicas)))
+    assert all((getattr(first, name) == getattr(plain.replicas, name)).all() for name in ("architecture", "gpu", "engine", "tp", "pp", "dp", "draft", "decode"))
+
+
+def test_tokens_are_drafted_only_where_that_was_measured_and_for_no_more_sequences() -> None:
+    found = surveyed("speculative")
+    assert found.options
+    r, rows = found.replicas, np.flatnonzero(found.replicas.draft)
+    most = measured_loads(found.options.speculation, r.take(rows), found.names)
+    assert (most > 0).all() and set(r.tp[rows].tolist()) <= {4, 8} and (r.pp[rows] == 1).all()
+    points = Points(found).of(rows[found.physics[0].slots[rows] > 0])
+    assert points and all(p.max_num_seqs <= most[rows.tolist().index(row)] for row, at in points.items() for p in at)
+
+
+def test_units_stand_on_linked_gpus_of_one_node_and_need_engines_that_were_measured() -> None:
+    found = surveyed("disaggregated")
+    r, rows = found.replicas, np.flatnonzero(found.replicas.is_unit)
+    assert {(int(r.prefill[i]), int(r.decode[i])) for i in rows} <= set(RATIOS)
+    assert (r.size[rows] == r.tp[rows] * (r.prefill[rows] + r.decode[rows])).all() and (r.size[rows] <= 8).all()
+    assert (found.evidence.tier[rows] <= 1).all() and "trtllm" not in {ENGINES[e] for e in r.engine[rows].tolist()}
+
+
+def test_prompts_that_stop_decoding_whole_leave_units_out() -> None:
+    found = survey(scenario("disaggregated", policy={"chunked_prefill": False}), catalog(), catalog().offers)
+    assert not found.replicas.is_unit.any()
+
+
+@pytest.mark.parametrize("slo", [TIGHT, {"e2e_p95": "20s", "tpot_p95": "none", "ttft_p95": "none"}, {"itl_p99": "60ms", "ttft_p95": "4s"}], ids=str)
+def test_no_capacity_exceeds_the_bound_that_prunes(slo: dict[str, str]) -> None:
+    found = survey(scenario("speculative", "disaggregated", slo=slo), catalog(), catalog().offers)
+    r, physics = found.replicas, found.physics[0]
+    rows = np.flatnonzero((physics.slots > 0) & (r.is_unit | (r.draft > 0)))
+    for row, points in Points(found).of(rows).items():
+        for p in points:
+            assert max(p.single[0], p.saturated[0]) <= physics.most_qps[row] * (1 + 1e-6), row
+
+
+# ---- plans
+
+
+def test_a_plan_with_drafted_tokens() -> None:
+    plan = planned("speculative", engines=("trtllm",))
+    d = only(plan)
+    assert (d.speculative, d.decode_engines) == ("mtp", 0) and d.layout.endswith("+ MTP")
+    assert d.evidence and d.evidence.tier == "anchored" and "speculative decoding" in d.evidence.source
+    assert "decoding_type: MTP" in d.serve_command
+    assert any("accepted depends on the traffic" in w and "DeepSeek-R1 only" in w for w in plan.warnings)
+    assert check_plan(plan, catalog()).ok
+
+
+def test_a_plan_with_units() -> None:
+    plan = planned("disaggregated", engines=("sglang",))
+    d = only(plan)
+    assert (d.prefill_engines, d.decode_engines) in RATIOS and d.layout.startswith(f"{d.prefill_engines}P{d.decode_engines}D of ")
+    assert d.gpus == d.replicas * d.tp * (d.prefill_engines + d.decode_engines)
+    assert d.evidence and d.evidence.tier == "anchored" and "disaggregated units" in d.evidence.source
+    assert [line.split("--disaggregation-mode ")[1].split()[0] for line in d.serve_command.splitlines()] == ["prefill", "decode"]
+    assert any("units of" in w and "DeepSeek-R1 only" in w for w in plan.warnings)
+    assert check_plan(plan, catalog()).ok
+
+
+def test_a_model_that_reasons_is_planned_with_both_ways() -> None:
+    plan = planned("speculative", "disaggregated", reasons=True)
+    assert only(plan).checkpoint == R1 and only(plan).output_factor > 1
+    assert check_plan(plan, catalog()).ok
+
+
+def test_more_ways_never_cost_more() -> None:
+    for reasons in (False, True):
+        for confidence in (0.5, 0.9):
+            cost = {ways: planned(*ways, reasons=reasons, confidence=confidence).cost.usd_per_hour for ways in ((), ("speculative",), ("disaggregated",))}
+            both = planned("speculative", "disaggregated", reasons=reasons, confidence=confidence).cost.usd_per_hour
+            assert both <= min(cost.values()) * (1 + 1e-4) and max(cost.values()) <= cost[()] * (1 + 1e-4)
+
+
+def test_surer_plans_with_units_cost_no_less() -> None:
+    costs = [planned("disaggregated", engines=("sglang",), confidence=c).cost.usd_per_hour for c in (0.5, 0.8, 0.9)]
+    assert costs == sorted(costs)
+
+
+def test_the_check_refuses_what_was_not_allowed_or_is_misstated() -> None:
+    units, drafts = planned("disaggregated", engines=("sglang",)), planned("speculative", engines=("trtllm",))
+    for plan, changed in (
+        (units, {"prefill_engines": 0}),
+        (units, {"prefill_engines": only(units).prefill_engines + 1}),
+        (units, {"engine": "trtllm"}),
+        (units, {"speculative": "mtp"}),
+        (drafts, {"speculative": ""}),
+        (drafts, {"max_num_seqs": 1024}),
+    ):
+        other = plan.model_copy(update={"deployments": (only(plan).model_copy(update=changed),)})
+        assert not check_plan(other, catalog()).ok, changed
+    for plan in (units, drafts):
+        rules = {**plan.scenario, "policy": {**plan.scenario["policy"], "allow": DEFAULT}}
+        assert any("not allowed" in str(b) for b in check_plan(plan.model_copy(update={"scenario": rules}), catalog()).breaches)
+
+
+# ---- words and commands
+
+
+def test_layouts_in_words() -> None:
+    assert layout_words(1, 1, 1, 1, False, 1, 3) == "1P3D of TP1"
+    assert layout_words(8, 1, 1, 1, True) == "TP8 + MTP"
+    assert layout_words(4, 1, 4, 4, False, 1, 1) == "1P1D of DP4 EP4"
+
+
+def command(engine: str, **layout: Any) -> str:
+    return serve_command(engine, "some/model", Layout(2, 1, 1, 1, False, **layout), Steps(64, 8192), 8192, 0.9, Memory(80, 16, 50))
+
+
+def test_commands_start_each_role_and_the_drafting_layer() -> None:
+    prefill, decode = command("vllm", prefill=1, decode=3).splitlines()
+    assert '"kv_role":"kv_producer"' in prefill and prefill.endswith("# 1 prefill engine")
+    assert '"kv_role":"kv_consumer"' in decode and decode.endswith("# 3 decode engines")
+    assert "--speculative-config" in command("vllm", draft=True) and "--speculative-algorithm EAGLE" in command("sglang", draft=True)
+    assert "speculative_config: {decoding_type: MTP" in command("trtllm", draft=True)
+    for engine in ENGINES:
+        assert "specul" not in command(engine) and "\n" not in command(engine)
+
+
+# ---- predictions by name
+
+
+def test_predict_with_drafted_tokens_is_faster_and_only_where_measured(run: Run) -> None:
+    asked = ("predict", "--checkpoint", R1, "--gpu", "H200-SXM-141GB", "--tp", "8", "--isl", "1024", "--osl", "1024", "--engine", "trtllm", "--format", "csv")
+    status, out, _ = run(*asked, "--concurrency", "4", "--speculative", "mtp")
+    assert status == 0 and float(out.splitlines()[1].split(",")[4]) < float(run(*asked, "--concurrency", "4")[1].splitlines()[1].split(",")[4])
+    status, _, err = run(*asked, "--concurrency", "64", "--speculative", "mtp")
+    assert status == 2 and "not measured of more than 32 requests" in err
