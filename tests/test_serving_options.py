@@ -6,6 +6,7 @@ How good their formulas are is in test_disaggregated and test_speculation.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
 from planner.performance.speculation import measured_loads
 from planner.plan import Deployment, Plan, layout_words
+from planner.validation.points import read_points
+from planner.validation.predictions import Answer, predict_points
 
 DEFAULT = ("attention_dp", "expert_parallel")
 TIGHT = {"ttft_p95": "5s", "tpot_p95": "20ms"}
@@ -188,7 +191,36 @@ def test_commands_start_each_role_and_the_drafting_layer() -> None:
         assert "specul" not in command(engine) and "\n" not in command(engine)
 
 
-# ---- predictions by name
+# ---- predictions
+
+
+HEADER = "model,precision,gpu,engine,gpus_total,tp,mode,spec_decode,isl,osl,concurrency,tpot_ms_mean,notes\n"
+
+
+def validated(folder: Path, *rows: str) -> list[Answer]:
+    (folder / "points.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
+    return predict_points(read_points(folder / "points.csv"), catalog(), 0.9)
+
+
+def test_rows_with_drafted_tokens_are_predicted_where_that_was_measured(tmp_path: Path) -> None:
+    row = f"{R1},fp8,H200-SXM-141GB,trt,8,8,agg,{{}},1024,1024,{{}},20,\n"
+    drafts, plain, beyond, other = validated(tmp_path, row.format("mtp", 16), row.format("none", 16), row.format("mtp", 128), row.format("eagle", 16))
+    assert drafts.predicted["tpot_ms"] < plain.predicted["tpot_ms"] and drafts.predicted["output_tps"] > plain.predicted["output_tps"]
+    assert drafts.predicted["ttft_ms"] > plain.predicted["ttft_ms"] and (drafts.tier, plain.tier) == ("anchored", "measured")
+    assert drafts.band["tpot_ms_low"] < drafts.predicted["tpot_ms"] < drafts.band["tpot_ms_high"]
+    assert not beyond.predicted and "not measured on this replica type at this load" in beyond.reason
+    assert not other.predicted and other.reason == "speculative decoding (eagle)"
+
+
+def test_rows_of_units_are_predicted_where_their_engines_are_told(tmp_path: Path) -> None:
+    row = f"{R1},nvfp4,B200-SXM,dynamo-trt,12,,disagg,{{}},1024,1024,{{}},20,{{}}\n"
+    told = '"prefill 1w tp4 (4 GPU), decode 2w tp4 (8 GPU)"'
+    one, many, untold, drafted = validated(
+        tmp_path, row.format("none", 4, told), row.format("none", 256, told), row.format("none", 4, ""), row.format("mtp", 4, told)
+    )
+    assert set(one.predicted) == {"tpot_ms", "output_tps"} and "TTFT" in one.reason and one.tier == "anchored"
+    assert one.predicted["tpot_ms"] < many.predicted["tpot_ms"] and one.predicted["output_tps"] < many.predicted["output_tps"]
+    assert "engines of the pools not given" in untold.reason and "speculative decoding (mtp) in units" in drafted.reason
 
 
 def test_predict_with_drafted_tokens_is_faster_and_only_where_measured(run: Run) -> None:

@@ -62,15 +62,10 @@ class Coefficients:
         return column
 
     def _reading(self, replicas: Replicas, name: str) -> Floats:
-        """Factor on the efficiency of reading weights; in MoE checkpoints only the experts are stored in 4 bits.
-
-        A GPU without 8-bit products unpacks FP8 weights as it reads them, with the same kernels as 4-bit ones.
-        """
+        """Factor on the efficiency of reading weights; in MoE checkpoints only the experts are stored in 4 bits."""
         by_precision = np.array([self.precisions.get(p, 1.0) for p in PRECISIONS])[replicas.precision]
         moe = replicas.of_architecture(lambda a: float(a.experts > 0)) > 0
-        by_precision = np.where(moe & (name == "weights"), 1.0, by_precision)
-        unpacked = (replicas.precision == PRECISIONS.index("fp8")) & (replicas.of_gpu(lambda g: float(g.fp8_tflops or 0)) == 0)
-        column: Floats = np.where(unpacked, self.precisions.get("int4", 1.0), by_precision)[:, None]
+        column: Floats = np.where(moe & (name == "weights"), 1.0, by_precision)[:, None]
         return column
 
     def step_factor(self, tier: NDArray[np.int64], confidence: float | Floats) -> Floats:

@@ -36,11 +36,8 @@ def plan_sections(plan: Plan) -> list[Section]:
         sections.append(_routing(plan))
     sections += [_alternatives(plan)] if plan.alternatives or plan.api else []
     sections += [Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []
-    sections += (
-        [Section("Start one replica", tuple(d.serve_command for d in plan.deployments if d.serve_command))]
-        if any(d.serve_command for d in plan.deployments)
-        else []
-    )
+    commands = tuple(line for d in plan.deployments for line in d.serve_command.splitlines())
+    sections += [Section("Start one replica", commands)] if commands else []
     sections += [Section("Defaults used", (("; ".join(plan.defaults) + "."),))] if plan.defaults else []
     return sections
 
