@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.catalog.catalog import Catalog
 from planner.scenario.records import Scenario, Workload
 
 
@@ -15,6 +16,11 @@ def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
     if "slo" in change:
         changed = changed.model_copy(update={"slo": dict(change["slo"])})
     return scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
+
+
+def checkpoints_of(name: str, catalog: Catalog) -> tuple[str, ...]:
+    """The checkpoints of one card: names of models may begin alike (Phi-4, Phi-4-mini), these do not."""
+    return tuple(c.id for card in catalog.cards if card.name == name for c in card.checkpoint)
 
 
 def with_policy(scenario: Scenario, **change: Any) -> Scenario:

@@ -14,7 +14,7 @@ from math import inf
 from planner.candidates.columns import market
 from planner.candidates.eligibility import is_named
 from planner.catalog.catalog import Catalog
-from planner.economics.change import with_policy, with_supply, with_what_if, with_workload
+from planner.economics.change import checkpoints_of, with_policy, with_supply, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
 from planner.economics.sweep import headroom_qps
 from planner.errors import ScenarioError, did_you_mean
@@ -326,18 +326,19 @@ def _branches(plan: Plan, scenario: Scenario, known: Known, branch: _Branch, mos
     for place in range(depth, len(parts)):
         avoided = (*(branch.without if place == depth else ()), *parts[place].split("+"))
         new = _Branch(parts[:place], avoided)
-        other = answer_one(_narrowed(scenario, new, most), known).plan
+        other = answer_one(_narrowed(scenario, known.catalog, new, most), known).plan
         if other is not None:
             found.append((other, new))
     return found
 
 
-def _narrowed(scenario: Scenario, branch: _Branch, most: float) -> Scenario:
+def _narrowed(scenario: Scenario, catalog: Catalog, branch: _Branch, most: float) -> Scenario:
     """The scenario within a branch and under a cost."""
     fixed = [f.split("+") for f in branch.fixed]
     s, place = scenario, len(branch.fixed)
     if place > 0:
-        s = s.model_copy(update={"workload": tuple(w.model_copy(update={"models": tuple(fixed[0])}) for w in s.workload)})
+        models = tuple(c for name in fixed[0] for c in checkpoints_of(name, catalog))
+        s = s.model_copy(update={"workload": tuple(w.model_copy(update={"models": models}) for w in s.workload)})
     if place > 1:
         s = with_supply(s, gpus=tuple(fixed[1]))
     if place == 0:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from planner.catalog.catalog import Catalog
-from planner.economics.change import with_workload
+from planner.economics.change import checkpoints_of, with_workload
 from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
 from planner.errors import ScenarioError
 from planner.plan import Plan
@@ -159,6 +159,6 @@ def by_model(scenario: Scenario, catalog: Catalog, where: Where = HERE, done: Do
     """
     free = with_workload(scenario, workload, min_quality=None)
     names = sorted({card.name for card in catalog.cards})
-    asked = [with_workload(free, workload, models=(name,)) for name in names]
+    asked = [with_workload(free, workload, models=checkpoints_of(name, catalog)) for name in names]
     found = [(name, r) for name, r in zip(names, answers(asked, catalog, where, done), strict=True) if r.plan]
     return sorted(found, key=lambda x: x[1].cost)

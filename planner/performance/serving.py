@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.catalog.catalog import Catalog
 from planner.catalog.files import read_csv
 from planner.catalog.load import shipped_folders
+from planner.errors import CatalogError
 from planner.performance.capacity import BLOCK, Capacity, Limit, Service, capacity, saturation_bound, service
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
@@ -44,17 +46,20 @@ class Options:
         return drafts + ((f"disaggregated units: {self.errors.source}",) if replicas.is_unit[row] else ())
 
 
-def load_options(coefficients_file: Path) -> Options:
-    """speculation.csv and disaggregated.json beside the coefficients, else as shipped. Raises CatalogError."""
-    shipped = shipped_folders()[1]
-    ratios, errors = (beside if (beside := coefficients_file.with_name(name)).is_file() else shipped / name for name in (RATIOS_FILE, ERRORS_FILE))
+def load_options(catalog: Catalog) -> Options:
+    """speculation.csv and disaggregated.json of the last of the user's folders that has each, else as shipped. Raises CatalogError."""
+    folders = (*reversed(catalog.folders), shipped_folders()[1])
+    ratios, errors = (next((f / name for f in folders if (f / name).is_file()), folders[-1] / name) for name in (RATIOS_FILE, ERRORS_FILE))
     return _read(ratios, ratios.stat().st_mtime_ns, errors, errors.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
 def _read(ratios: Path, _ratios_at: int, errors: Path, _errors_at: int) -> Options:
     rows = read_csv(ratios, SpeculationRatio)
-    return Options(speculation(rows), load_errors(errors), " and ".join(dict.fromkeys(r.source for r in rows)))
+    found = speculation(rows)
+    if not len(found.errors):
+        raise CatalogError("no configuration of a group was measured beside another at its load, so nobody knows how far off ratios are", str(ratios))
+    return Options(found, load_errors(errors), " and ".join(dict.fromkeys(r.source for r in rows)))
 
 
 def most_sequences(replicas: Replicas, names: Sequence[str], options: Options | None) -> Ints:

@@ -50,9 +50,10 @@ def _moved(b: Blade, ours: str | None) -> str:
 def _odds(o: Odds) -> Section:
     low, middle, high = (o.costs[min(int(q * len(o.costs)), len(o.costs) - 1)] if o.costs else float("nan") for q in (0.05, 0.5, 0.95))
     lines = (
-        f"In {o.stays_best:.0%} (± {o.stays_best_error:.0%}) of {o.draws} draws the same plan is cheapest; in {o.holds:.0%} of those no more replicas are needed than bought.",
+        f"In {o.stays_best:.0%} (± {o.stays_best_error:.0%}) of {o.draws} draws the same plan is cheapest; in {o.holds:.0%} of those "
+        "no more replicas are needed than bought.",
         f"The cheapest plan costs {money(low)} to {money(high)}/h in nine of ten draws, {money(middle)}/h in the middle.",
-        "Each draw gives every configuration (architecture, precision, GPU, engine) an error from its evidence tier, and plans anew.",
+        "Each draw gives every configuration (architecture, precision, GPU, engine) an error from its evidence tier, and plans anew with hindsight.",
     )
     rows = tuple((name, f"{n / o.draws:.0%}") for name, n in o.structures[:8])
     return Section("How often the choice stays best", lines, Grid(("cheapest", "draws"), rows, ("draws",)))
