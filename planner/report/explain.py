@@ -15,10 +15,7 @@ def explain_sections(found: Explanation) -> list[Section]:
     bound = "; ".join(plan.binding) or "nothing but whole replicas"
     sections = [Section("Plan", (f"{what(plan)}: {money(plan.cost.usd_per_hour)}/h.", f"Bound by {bound}."))]
     header = ("demand", "now", "a step tighter", "$/h", "a step looser", "$/h ", "long run", "per")
-    rows = tuple(
-        (m.demand, m.now, m.tighter, _change(m.tighter_usd_per_hour, plan.cost.usd_per_hour), m.looser, _change(m.looser_usd_per_hour, plan.cost.usd_per_hour), _long(m), m.long_run_per)
-        for m in found.margins
-    )  # fmt: skip
+    rows = tuple(_margin_row(m, plan.cost.usd_per_hour) for m in found.margins)
     notes = (
         "Steps are solved again, whole replicas and instances counted. Traffic steps just past what the plan carries.",
         "Long run: the LP relaxation, where fractions of replicas can be bought and pools are large; its change per unit given.",
@@ -38,6 +35,11 @@ def explain_sections(found: Explanation) -> list[Section]:
         )
         sections.append(Section("Cheapest plans of another structure", grid=Grid(("#", "what", "where", "$/h", "more"), runners, ("$/h", "more"))))
     return sections
+
+
+def _margin_row(m: Margin, cost: float) -> tuple[str, ...]:
+    tighter, looser = _change(m.tighter_usd_per_hour, cost), _change(m.looser_usd_per_hour, cost)
+    return (m.demand, m.now, m.tighter, tighter, m.looser, looser, _long(m), m.long_run_per)
 
 
 def _change(cost: float | None, ours: float) -> str:
