@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planner.catalog.catalog import Catalog
     from planner.catalog.load import load_catalog
+    from planner.demand.records import Demand
+    from planner.demand.source import read_demand
     from planner.economics.compare import compare
     from planner.economics.curve import cost_curve
     from planner.economics.explain import explain
@@ -19,18 +21,24 @@ if TYPE_CHECKING:
     from planner.economics.sensitivity import sensitivity
     from planner.economics.speed import speed_frontier
     from planner.economics.sweep import sweep
+    from planner.hourly import HourlyPlan
     from planner.plan import Plan
     from planner.planning.infeasible import Infeasible
+    from planner.planning.periods import autoscale
     from planner.planning.solve import solve
     from planner.scenario.records import Scenario
+    from planner.simulation.run import simulate
 
 __all__ = [
     "Catalog",
+    "Demand",
     "HourlyCost",
+    "HourlyPlan",
     "Infeasible",
     "OwnedGpu",
     "Plan",
     "Scenario",
+    "autoscale",
     "break_even_utilization",
     "compare",
     "cost_curve",
@@ -39,6 +47,7 @@ __all__ = [
     "hourly_cost",
     "job_cost",
     "load_catalog",
+    "read_demand",
     "sensitivity",
     "solve",
     "speed_frontier",
@@ -47,7 +56,9 @@ __all__ = [
 
 _HOMES = {
     "Catalog": "planner.catalog.catalog",
+    "Demand": "planner.demand.records",
     "HourlyCost": "planner.economics.ownership",
+    "HourlyPlan": "planner.hourly",
     "Infeasible": "planner.planning.infeasible",
     "OwnedGpu": "planner.economics.ownership",
     "Plan": "planner.plan",
@@ -56,7 +67,10 @@ _HOMES = {
     "cost_curve": "planner.economics.curve",
     "hourly_cost": "planner.economics.ownership",
     "job_cost": "planner.economics.ownership",
+    "autoscale": "planner.planning.periods",
     "load_catalog": "planner.catalog.load",
+    "read_demand": "planner.demand.source",
+    "simulate": "planner.simulation.run",
     "solve": "planner.planning.solve",
     "frontier": "planner.economics.frontier",
     "sweep": "planner.economics.sweep",

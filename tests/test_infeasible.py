@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.planning.conflict import demands

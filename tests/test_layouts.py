@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from planner import Scenario, load_catalog, solve
-from planner.candidates.points import Points
 from planner.candidates.sharding import gains_by_attention_groups, unsplit
 from planner.candidates.survey import survey
 from planner.catalog.cards import read_card
@@ -95,7 +94,8 @@ def test_fp8_kv_cache_halves_what_a_sequence_keeps() -> None:
 
 
 def test_measurements_of_attention_groups_are_of_them_alone() -> None:
-    row = dict(architecture="DeepSeek-V3", precision="fp8", gpu="B200-SXM", engine="vllm", tp=8, points=9, source="", as_of="", licence="")
+    row = {"architecture": "DeepSeek-V3", "precision": "fp8", "gpu": "B200-SXM", "engine": "vllm", "tp": 8, "points": 9}
+    row |= {"source": "", "as_of": "", "licence": ""}
     grouped, plain = (MeasuredConfiguration.model_validate({**row, "dp": dp}) for dp in (8, 1))
     tp, dp = replica("deepseek-v3", "fp8", 8), replica("deepseek-v3", "fp8", 8, 8, 8)
     tiers = [[TIERS[int(evidence(r, ("DeepSeek-V3",), [m]).tier[0])] for m in (plain, grouped)] for r in (tp, dp)]

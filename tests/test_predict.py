@@ -41,7 +41,18 @@ def predicted(run: Run, *words: str) -> dict[str, Any]:
 
 
 def question(**changed: Any) -> Question:
-    asked = {"checkpoint": "Llama-3.1-8B", "gpu": "H100-SXM-80GB", "tp": 1, "pp": 1, "dp": 1, "ep": 1, "kv_cache": "auto", "engine": "vllm", "isl": 1000, "osl": 300}
+    asked = {
+        "checkpoint": "Llama-3.1-8B",
+        "gpu": "H100-SXM-80GB",
+        "tp": 1,
+        "pp": 1,
+        "dp": 1,
+        "ep": 1,
+        "kv_cache": "auto",
+        "engine": "vllm",
+        "isl": 1000,
+        "osl": 300,
+    }
     return Question(**{**asked, "concurrency": (1, 8), "confidence": 0.9, **changed})
 
 

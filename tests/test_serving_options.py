@@ -17,8 +17,10 @@ from planner import Scenario, load_catalog, solve
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.catalog.catalog import Catalog
+from planner.catalog.load import shipped_folders
 from planner.check.check import check_plan
 from planner.emit.engine import Layout, Memory, Steps, serve_command
+from planner.errors import CatalogError
 from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
 from planner.performance.speculation import measured_loads
@@ -106,6 +108,17 @@ def test_no_capacity_exceeds_the_bound_that_prunes(slo: dict[str, str]) -> None:
     for row, points in Points(found).of(rows).items():
         for p in points:
             assert max(p.single[0], p.saturated[0]) <= physics.most_qps[row] * (1 + 1e-6), row
+
+
+def test_own_ratios_are_read_instead_of_the_shipped_ones_and_name_the_catalogue(tmp_path: Path) -> None:
+    lines = (shipped_folders()[1] / "speculation.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "speculation.csv").write_text("".join([lines[0], *(line for line in lines[1:] if ",MI325X," in line)]), encoding="utf-8")
+    own = load_catalog((str(tmp_path),))
+    assert own.hash != catalog().hash
+    assert not survey(scenario("speculative"), own, own.offers).replicas.draft.any()
+    (tmp_path / "speculation.csv").write_text("".join(lines[:2]), encoding="utf-8")
+    with pytest.raises(CatalogError, match="how far off"):
+        survey(scenario("speculative"), own, own.offers)
 
 
 # ---- plans

@@ -116,7 +116,7 @@ def test_the_shipped_curves_are_answered_in_their_order() -> None:
     assert [(p.isl, p.concurrency, p.measured["tpot_ms_mean"]) for p in points] == [
         (float(r["isl"]), float(r["concurrency"]), float(r["tpot_ms"])) for r in rows
     ]
-    for row, a in zip(rows, answers, strict=True):
+    for _, a in zip(rows, answers, strict=True):
         if a.predicted:
             assert a.predicted["ttft_ms"] > 0 and a.predicted["tpot_ms"] > 0 and a.tier in TIERS and not a.reason
             assert a.band["tpot_ms_low"] <= a.band["tpot_ms_high"]

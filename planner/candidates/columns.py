@@ -57,6 +57,16 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost)
 
 
+def market_at_any_rate(points: Points, scenario: Scenario) -> Market:
+    """As ``market``, with every candidate that may be best at some rate, not only at the one stated.
+
+    What is settled by the price of one rate alone, in ``market``, is not where several pools and a limit on GPU types are in the rules.
+    """
+    policy = scenario.policy.model_copy(update={"max_pools": 2, "max_gpu_types": len(points.survey.replicas.gpus) + 1})
+    found = market(points, scenario.model_copy(update={"policy": policy}))
+    return replace(found, scenario=scenario, problem=replace(found.problem, rules=rules(scenario)))
+
+
 def rules(scenario: Scenario) -> Rules:
     """The policy as the program takes it."""
     p, s = scenario.policy, scenario.supply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
-from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
 from planner.scenario.records import Scenario, Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
@@ -13,7 +13,10 @@ NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point bel
 
 def length_mix(workload: Workload, factor: float) -> LengthMix:
     """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
-    return lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv, cached=workload.prefix_cache_hit)
+    means, cached = (workload.input_tokens, workload.output_tokens * factor), workload.prefix_cache_hit
+    if workload.lengths:
+        return joint_mix(workload.lengths.points, *means, cached=cached)
+    return lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
 
 
 @dataclass(frozen=True)

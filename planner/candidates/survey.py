@@ -107,7 +107,7 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
     names = tuple(dict.fromkeys(s.card.name for s in shapes))
     found = evidence(replicas, names, catalog.measured)
-    options = load_options(catalog.coefficients_file) if {"speculative", "disaggregated"} & set(scenario.policy.allow) else None
+    options = load_options(catalog) if {"speculative", "disaggregated"} & set(scenario.policy.allow) else None
     if options:
         rows, replicas = _with_options(replicas, found, names, options, scenario, offers)
         found, shape = found.take(rows), shape[rows]

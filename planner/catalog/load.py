@@ -30,17 +30,17 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
     """The catalogue of the shipped files under the user's folders, the last folder winning.
 
     A folder may hold ``models/*.toml`` and any of ``gpus.csv``, ``prices.csv``, ``api_prices.csv``, ``recovery.csv``,
-    ``evidence.csv``, ``coefficients.json``. Raises CatalogError with file and line.
+    ``evidence.csv``, ``coefficients.json``, ``speculation.csv``, ``disaggregated.json``. Raises CatalogError with file and line.
     """
     models, catalogs = shipped_folders()
     places = [(models, catalogs)] if shipped else []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise CatalogError("no such folder", str(folder))
-        if not any((folder / n).exists() for n in ("models", *_TABLES, "coefficients.json")):
+        if not any((folder / n).exists() for n in ("models", *_TABLES, *_FITTED)):
             raise CatalogError("holds no catalogue", str(folder), f"needs models/*.toml or one of {', '.join(_TABLES)}")
         places.append((folder / "models", folder))
-    files = sorted({f for m, c in places for f in (*m.glob("*.toml"), *(c / n for n in _TABLES), c / "coefficients.json") if f.is_file()})
+    files = sorted({f for m, c in places for f in (*m.glob("*.toml"), *(c / n for n in (*_TABLES, *_FITTED))) if f.is_file()})
     cards: dict[str, Card] = {}
     for folder, _ in places:
         cards |= _cards(folder)
@@ -120,6 +120,10 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
     "recovery.csv": (Recovery, lambda r: r.scheme),
     "evidence.csv": (MeasuredConfiguration, lambda m: (m.architecture, m.precision, m.gpu, m.engine, m.tp, m.dp)),
 }
+
+
+# Written by planner.performance; residuals.json belongs to the coefficients beside it. They enter the hash, and are read where they are needed.
+_FITTED = ("coefficients.json", "residuals.json", "speculation.csv", "disaggregated.json")
 
 
 def known_name(word: str, known: Iterable[str], what: str, where: str, hint: str) -> str:

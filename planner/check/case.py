@@ -16,7 +16,7 @@ from planner.performance.capacity import Capacity, Limit, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
 from planner.performance.disaggregated import Units
 from planner.performance.evidence import Evidence, evidence, shown_tier
-from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.serving import Options, capacity_of, curves_of, load_options, most_sequences, step_factor, units_of
@@ -110,7 +110,7 @@ def scenario_of(plan: Plan) -> Scenario:
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
     coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
-    options = load_options(catalog.coefficients_file) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
+    options = load_options(catalog) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
     built: list[Built | None] = []
     unknown: list[tuple[int, str]] = []
     for i, d in enumerate(plan.deployments):
@@ -192,7 +192,8 @@ def _fit(
     if not factor:
         return None
     cached, tokens = workload.prefix_cache_hit, batched_tokens_of(d)
-    mix = lognormal_mix(workload.input_tokens, workload.output_tokens * factor, workload.input_cv, workload.output_cv, cached=cached)
+    means, known = (workload.input_tokens, workload.output_tokens * factor), workload.lengths
+    mix = joint_mix(known.points, *means, cached) if known else lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
     memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
     name, sure = (served.card.name,), scenario.policy.confidence
     most = int(most_sequences(replica, name, options)[0])

@@ -40,7 +40,7 @@ def packing(case: Case) -> Finding:
         notes.require(bool(guests), where, "hosts nobody")
         offer = offer_of(case, p)
         if offer is not None:
-            _place(notes, offer, p.instances, guests, where)
+            place(notes, offer, p.instances, guests, where)
     notes.agree(plan.gpus_used, sum(d.gpus for d in plan.deployments), "plan", "GPUs used")
     notes.agree(plan.gpus_held, sum(p.gpus_held for p in plan.purchases), "plan", "GPUs held")
     replicas = sum(d.replicas for d in plan.deployments)
@@ -60,7 +60,8 @@ def _guests(case: Case, purchase: int) -> list[Guest]:
     return sorted(found, key=lambda g: -g.gpus)
 
 
-def _place(notes: Notes, offer: Offer, instances: int, guests: list[Guest], where: str) -> None:
+def place(notes: Notes, offer: Offer, instances: int, guests: list[Guest], where: str) -> None:
+    """Puts guests, largest first, on the instances held of one offer; what has no room is a breach."""
     for g in guests:
         notes.require(g.gpu == offer.gpu, g.where, f"stands on {offer.gpu} of {where}")
         notes.require(g.tp <= offer.max_tp, g.where, f"TP{g.tp}, but {offer.max_tp} GPUs at most are linked in one node of {where}")

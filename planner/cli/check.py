@@ -5,17 +5,20 @@ from __future__ import annotations
 import typer
 
 from planner.cli.options import CatalogOption
-from planner.cli.show import PlanFile, read_plan
+from planner.cli.show import PlanFile, read_saved
 
 
 def check(path: PlanFile, catalog: CatalogOption = None) -> None:
     """Check a saved plan independently: exit 0 if it holds, 1 if anything is breached."""
     from planner.catalog.load import load_catalog
     from planner.check.check import check_plan
+    from planner.check.periods import check_hours
+    from planner.hourly import HourlyPlan
 
-    plan = read_plan(path)
+    plan = read_saved(path)
     folders = catalog if catalog is not None else plan.scenario.get("catalog", [])
-    report = check_plan(plan, load_catalog(folders))
+    loaded = load_catalog(folders)
+    report = check_hours(plan, loaded) if isinstance(plan, HourlyPlan) else check_plan(plan, loaded)
     for line in report.checks:
         typer.echo(f"ok      {line}")
     for breach in report.breaches:

@@ -9,24 +9,28 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli import catalog, check, compare, cost, curve, explain, frontier, predict, sensitivity, show, sweep, validate
+from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
 from planner.errors import PlannerError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("show")(show.show)
 app.command("check")(check.check)
+app.command("simulate")(simulate.simulate)
 app.command("schema")(show.schema)
 app.command("predict")(predict.predict)
 app.command("validate")(validate.validate)
 app.command("curve")(curve.curve)
 app.command("frontier")(with_scenario_options(frontier.frontier))
 app.command("sweep")(with_scenario_options(sweep.sweep))
+app.command("autoscale")(with_scenario_options(autoscale.autoscale))
 app.command("compare")(compare.compare)
 app.command("explain")(with_scenario_options(explain.explain))
 app.command("sensitivity")(with_scenario_options(sensitivity.sensitivity))
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(cost.app, name="cost")
+app.add_typer(demand.app, name="demand")
+app.add_typer(demand.imports, name="import")
 
 
 def plan(
@@ -36,6 +40,9 @@ def plan(
     form: FormatOption = "table",
     output: OutputOption = None,
     no_alternatives: Annotated[bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False)] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="simulate the plan; where a limit is missed, load less and solve again, three rounds at most", show_default=False)
+    ] = False,
     save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False)] = False,  # noqa: ARG001 - main reads it
@@ -71,7 +78,12 @@ def plan(
     clock.lap("imports and scenario")
     loaded = None if question.scenario.tables.capacities else load_catalog(question.scenario.catalog)
     clock.lap("catalogue")
-    answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+    if verify:
+        from planner.planning.verify import solve_verified
+
+        answer = solve_verified(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+    else:
+        answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
     clock.lap("solve")
     from planner.report.formats import formatted
 

@@ -12,15 +12,27 @@ from planner.cli.options import FormatOption, OutputOption, check_writable, deli
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
+    from planner.hourly import HourlyPlan
     from planner.plan import Plan
 
 PlanFile = Annotated[Path, typer.Argument(help="a plan saved with --format json; - for standard input", metavar="PLAN.json")]
 
 
 def read_plan(path: Path) -> Plan:
-    """A saved plan. Raises PlannerError for what is not one."""
+    """A saved plan of one hour. Raises PlannerError for what is not one."""
+    from planner.hourly import HourlyPlan
+
+    saved = read_saved(path)
+    if isinstance(saved, HourlyPlan):
+        raise PlannerError("is a plan by the hour", str(path), "plan show and plan check read it; its plans[i] are plans of one hour")
+    return saved
+
+
+def read_saved(path: Path) -> Plan | HourlyPlan:
+    """A saved plan, of one hour or by the hour. Raises PlannerError for what is neither."""
     from pydantic import ValidationError
 
+    from planner.hourly import HourlyPlan
     from planner.plan import SCHEMA_VERSION, Plan
 
     try:
@@ -29,7 +41,8 @@ def read_plan(path: Path) -> Plan:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise PlannerError(f"cannot read the plan: {reason}", str(path)) from None
     try:
-        plan = Plan.model_validate_json(text)
+        kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
+        plan = kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
@@ -43,16 +56,23 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
     """Print a saved plan again, in any format."""
     known_format(form)
     check_writable(output)
+    from planner.hourly import HourlyPlan
+    from planner.report.autoscale import formatted_hours
     from planner.report.formats import formatted
 
-    deliver(formatted(read_plan(path), form), output)
+    saved = read_saved(path)
+    deliver(formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form), output)
 
 
-def schema(output: OutputOption = None) -> None:
+def schema(
+    output: OutputOption = None,
+    hourly: Annotated[bool, typer.Option("--hourly", help="of a plan by the hour (plan autoscale)", show_default=False)] = False,
+) -> None:
     """Print the JSON Schema of a plan."""
     import json
 
+    from planner.hourly import HourlyPlan
     from planner.plan import Plan
 
     check_writable(output)
-    deliver(json.dumps(Plan.model_json_schema(), indent=1, sort_keys=True) + "\n", output)
+    deliver(json.dumps((HourlyPlan if hourly else Plan).model_json_schema(), indent=1, sort_keys=True) + "\n", output)

@@ -34,13 +34,14 @@ def asked_scenario(asked: dict[str, Any], file: Path | None) -> tuple[Scenario, 
     """The scenario of flags, environment and file, and its catalogue. Raises ScenarioError and CatalogError."""
     from planner.candidates.offers import with_known_names
     from planner.catalog.load import load_catalog
+    from planner.scenario.profiles import flat
     from planner.scenario.sources import ask
 
     scenario = ask(asked, dict(os.environ), file).scenario
     if scenario.tables.capacities:
         raise PlannerError("studies need the catalogue; one's own capacities can only be planned", "--capacities")
     catalog = load_catalog(scenario.catalog)
-    return with_known_names(scenario, catalog), catalog
+    return flat(with_known_names(scenario, catalog)), catalog
 
 
 def where_of(keep: Path | None, fresh: bool, scheduler: str, workers: int) -> Where:

@@ -105,6 +105,8 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
 
 
 def context_to_serve(workloads: list[Workload], output_factor: float, max_context: int) -> int:
-    """A context limit that leaves the lengths of these workloads room: eight times the mean request, in steps of 1,024, at most the model's."""
+    """A context limit that leaves the lengths of these workloads room: the longest request where it is known, and at least eight times the mean
+    one; in steps of 1,024, at most the model's."""
     mean = max(w.input_tokens + w.output_tokens * output_factor for w in workloads)
-    return int(min(max_context, 1024 * ceil(8 * mean / 1024)))
+    most = max((sum(w.lengths.longest) + w.lengths.longest[1] * (output_factor - 1) for w in workloads if w.lengths and w.lengths.longest), default=0.0)
+    return int(min(max_context, 1024 * ceil(max(8 * mean, most) / 1024)))

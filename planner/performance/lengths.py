@@ -5,6 +5,7 @@ Capacity mixes over these points, so means and second moments must be right; sha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, log, sqrt
@@ -63,6 +64,14 @@ def lognormal_mix(mean_input: float, mean_output: float, input_cv: float, output
     inputs = mean_input * _multipliers(input_cv, points)
     outputs = mean_output * _multipliers(output_cv, points)[_scattered(points)]
     return LengthMix(inputs, outputs, cached)
+
+
+def joint_mix(points: Sequence[tuple[float, float]], mean_input: float, mean_output: float, cached: float = 0.0) -> LengthMix:
+    """Equal-weight joint points (input, output), scaled to these means. Raises ValueError for means below one token or a cached share of 1."""
+    if min(mean_input, mean_output) < 1 or not 0 <= cached < 1:
+        raise ValueError("lengths must be at least 1 token and cached shares below 1")
+    inputs, outputs = np.array(points, dtype=np.float64).T
+    return LengthMix(inputs * (mean_input / inputs.mean()), outputs * (mean_output / outputs.mean()), cached)
 
 
 @lru_cache(maxsize=256)

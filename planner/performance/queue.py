@@ -378,5 +378,6 @@ def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], uppe
 def _repeated(part: Part, rows: int, times: int) -> Part:
     """A chain or state with its rows one after the other so many times."""
     columns = {f.name: getattr(part, f.name) for f in fields(part)}
-    by_row: dict[str, Any] = {k: v for k, v in columns.items() if isinstance(v, np.ndarray) and v.ndim == 2 and len(v) == rows and k != "powers"}
-    return replace(part, **{k: np.tile(v, (times, 1)) for k, v in by_row.items()})
+    by_row = [k for k, v in columns.items() if isinstance(v, np.ndarray) and v.ndim == 2 and len(v) == rows and k != "powers"]
+    more: dict[str, Any] = {k: np.tile(columns[k], (times, 1)) for k in by_row}
+    return replace(part, **more)

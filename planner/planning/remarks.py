@@ -41,9 +41,11 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
 
     for i, w in enumerate(scenario.workload):
         prefix = f"{w.name}: " if len(scenario.workload) > 1 else ""
-        if unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens"):
+        found += [f"{prefix}{w.demand.describe()}"] if w.demand else []
+        found += [f"{prefix}{w.lengths.describe()}"] if w.lengths else []
+        if not w.lengths and (unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens")):
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
-        if unset(f"workload.{i}.input_cv") and unset(f"workload.{i}.output_cv"):
+        if not w.lengths and unset(f"workload.{i}.input_cv") and unset(f"workload.{i}.output_cv"):
             found.append(f"{prefix}length spread of the Azure 2023 conversation trace (CV {DEFAULT_INPUT_CV:g} in, {DEFAULT_OUTPUT_CV:g} out)")
         shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
@@ -138,6 +140,10 @@ def warnings(
             found.append(
                 f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)"
             )
+    for demanded in (w.demand for w in survey.scenario.workload if w.demand):
+        found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
+        if "keeps everything" in demanded.prefix_from:
+            found.append(f"prefix-cache hits of {demanded.source} are from {demanded.prefix_from}: real caches keep less (--prefix-cache-hit 0 counts on none)")
     found += _price_warnings(survey, deployments, bought)
     found += _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(found))

@@ -24,6 +24,7 @@ from planner.planning.money import cost_of, hosted_apis
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
 from planner.scenario.apply import catalog_for
+from planner.scenario.profiles import flat
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
@@ -41,7 +42,15 @@ def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool =
 
         return solve_tables(scenario, origins or {})
     catalog = catalog or load_catalog(scenario.catalog)
-    scenario = with_known_names(scenario, catalog)
+    if any(w.route_by for w in scenario.workload):
+        from planner.demand.routing import routed
+
+        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, known=known))
+    if any(w.demand and w.demand.is_open for w in scenario.workload):
+        from planner.demand.users import settled
+
+        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, known=known))
+    scenario = flat(with_known_names(scenario, catalog))
     supposed = catalog_for(catalog, scenario)
     points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
     if scenario.objective.maximize:

@@ -20,12 +20,12 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     def rule(m: Any, o: int, s: int) -> Any:
         offer = problem.offers[o]
-        places = offer.gpus // s if offer.whole else 1
+        there = offer.gpus // s if offer.whole else 1
         needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o])
-        taken = quicksum(_places(g, s, offer) * m.n[key] for key, g in needs if g >= s)
-        return taken <= places * m.I[o]
+        taken = quicksum(places(g, s, offer) * m.n[key] for key, g in needs if g >= s)
+        return taken <= there * m.I[o]
 
-    rows = [(o, s) for o in m.offer_keys for s in _steps(problem.offers[o], {_size(problem, pools[p]) for p, _ in m.replicas_by_offer[o]})]
+    rows = [(o, s) for o in m.offer_keys for s in sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _ in m.replicas_by_offer[o]})]
     m.packing = Constraint(rows, rule=rule)
 
 
@@ -33,7 +33,7 @@ def _size(problem: Problem, pool: Pool) -> int:
     return problem.columns[pool.column].gpus
 
 
-def _steps(offer: Purchasable, sizes: set[int]) -> list[int]:
+def sizes_that_matter(offer: Purchasable, sizes: set[int]) -> list[int]:
     """The powers of two that matter on an offer: the sizes of its replicas, cut to the instance."""
     if not offer.whole:
         return [1]
@@ -41,7 +41,7 @@ def _steps(offer: Purchasable, sizes: set[int]) -> list[int]:
     return sorted({min(g, largest) for g in sizes})
 
 
-def _places(g: int, s: int, offer: Purchasable) -> int:
+def places(g: int, s: int, offer: Purchasable) -> int:
     """Places of size s that a replica of g GPUs takes."""
     if offer.whole and g > offer.gpus:
         return -(-g // offer.gpus) * (offer.gpus // s)

@@ -21,7 +21,6 @@ from pyomo.repn.util import VarRecorder
 
 from planner.errors import SolverError
 
-
 LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
 
 

@@ -34,7 +34,10 @@ def plan_sections(plan: Plan) -> list[Section]:
         sections += [_service(plan), _trust(plan), _headroom(plan)]
     else:
         sections.append(_routing(plan))
-    sections += [_alternatives(plan)] if plan.alternatives or plan.api else []
+    if plan.alternatives or plan.api:
+        sections.append(_alternatives(plan))
+    elif plan.notes:
+        sections.append(Section("Notes", _sentences(plan.notes)))
     sections += [Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []
     commands = tuple(line for d in plan.deployments for line in d.serve_command.splitlines())
     sections += [Section("Start one replica", commands)] if commands else []
@@ -199,11 +202,14 @@ def _routing(plan: Plan) -> Section:
     return Section("Routing", grid=Grid(("class", "req/s", "served by"), rows, ("req/s",)))
 
 
+def _sentences(notes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{n[0].upper()}{n[1:]}." for n in notes)
+
+
 def _alternatives(plan: Plan) -> Section:
     chosen = ("this plan", "", money(plan.cost.usd_per_hour), "", "chosen")
     rows = (chosen, *(_alternative_row(a) for a in plan.alternatives), *(_api_row(a, plan) for a in plan.api))
-    notes = tuple(f"{n[0].upper()}{n[1:]}." for n in plan.notes)
-    return Section("Alternatives", notes, Grid(("instead", "what", "$/h", "more", "why not"), rows, ("$/h", "more")))
+    return Section("Alternatives", _sentences(plan.notes), Grid(("instead", "what", "$/h", "more", "why not"), rows, ("$/h", "more")))
 
 
 def _alternative_row(a: Alternative) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from planner.catalog.records import Engine, Kind, Precision, Purchase
+from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
 
 
@@ -29,7 +30,12 @@ Rate = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
 Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+Lead = Annotated[
+    float, BeforeValidator(lambda v: 0.0 if v in (0, "0", "0s") else parse_duration_s(v)), PlainSerializer(lambda v: format_lead(v), when_used="always")
+]
+TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
+DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (demand/asked.py)
 METRICS = ("ttft", "tpot", "itl", "e2e")
 SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
@@ -56,6 +62,16 @@ def canonical_limits(limits: Any) -> Any:
             raise ValueError(f"'{name}' stands twice: tokens/s per user and TPOT are one limit")
         found[key] = format_duration(1 / parse_rate(value)) if is_speed and value != "none" else value
     return found
+
+
+def format_lead(seconds: float) -> str:
+    """A time that may be none at all."""
+    return format_duration(seconds) if seconds else "0s"
+
+
+def listed(value: Any) -> Any:
+    """A list of numbers as the text it is typed as."""
+    return ",".join(f"{v:g}" for v in value) if isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value) else value
 
 
 def problem(what: str, *at: str | int) -> PydanticCustomError:
@@ -93,6 +109,32 @@ class Workload(Part):
         float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
     ] = None
     models: Annotated[tuple[str, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
+    lengths: Annotated[
+        Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
+    ] = None
+    route_by: Annotated[Literal["", "input"], Flag("--route-by", "input: split the workload by prompt length, which a router can tell", "WHAT")] = ""
+    demand: Annotated[
+        Demanded | None, Flag("--demand-file", "rate, peak, lengths and prefix hits out of a demand TOML (plan import demand) or shape", "FILE")
+    ] = None
+    rate_rule: Annotated[
+        Literal["percentile", "mean", "peak-minute"], Flag("--rate-rule", "what to plan a demand file for: percentile (the SLO's), mean or peak-minute", "RULE")
+    ] = "percentile"
+    growth: Annotated[
+        float, BeforeValidator(parse_growth), Flag("--growth", "traffic planned for per traffic today: 1.3, 30% or 5%/month for 12 months", "X")
+    ] = 1.0
+    users: Annotated[Rate | None, Flag("--users", "users in a conversation at once, instead of a rate", "N")] = None
+    think_time: Annotated[Seconds | None, Flag("--think-time", "pause of a user between an answer and the next request", "TIME")] = None
+    turns: Annotated[float | None, Field(ge=2, le=1e6), Flag("--turns", "requests of a conversation: there is no pause after the last", "N")] = None
+    profile: Annotated[
+        str, BeforeValidator(listed), Flag("--profile", "shape of the rate over the hours of a day or week, around its mean: a name, a list, or a CSV", "SHAPE")
+    ] = ""
+    requests_per_day: Annotated[
+        float | None,
+        Field(gt=0, le=1e12, allow_inf_nan=False),
+        Flag("--requests-per-day", "requests of a day that may wait for spare capacity, instead of a rate", "N"),
+    ] = None
+    release: Annotated[TimeOfDay, Flag("--release", "time of day at which a day's waiting requests are there (a day before the deadline)", "HH:MM")] = ""
+    deadline: Annotated[TimeOfDay, Flag("--deadline", "time of day by which a day's waiting requests are done", "HH:MM")] = "00:00"
 
     @model_validator(mode="before")
     @classmethod
@@ -112,16 +154,26 @@ class Workload(Part):
                 known = ", ".join((*METRICS, SPEED))
                 raise problem(f"'{name}' is no limit; write one of {known} and a percentile from 50 to 99.9, such as ttft_p95", "slo")
         given = {metric_of(name) for name in slo}
-        if given != {"e2e"}:  # who limits E2E alone does not stream; every other SLO gets both streaming limits
+        if given != {"e2e"} and data.get("requests_per_day") is None:  # who limits E2E alone does not stream; every other SLO gets both streaming limits
             slo = {**{k: format_duration(v) for k, v in DEFAULT_SLO.items() if k.split("_")[0] not in given}, **slo}
-        return {**data, "slo": {k: v for k, v in slo.items() if v != "none"}}
+        read = {**data, "slo": {k: v for k, v in slo.items() if v != "none"}}
+        if read.keys().isdisjoint(DEMAND_FIELDS):
+            return read
+        from planner.demand.asked import with_demand
+
+        return with_demand(read)
 
     @model_validator(mode="after")
     def _one_demand(self) -> Workload:
-        if self.qps is not None and self.concurrency is not None:
-            raise problem(f"workload '{self.name}' has both qps and concurrency; give one", "concurrency")
-        if self.qps is None and self.concurrency is None:
+        given = [n for n in ("qps", "concurrency", "requests_per_day") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise problem(f"workload '{self.name}' has both {given[0]} and {given[1]}; give one", given[1])
+        if not given:
             raise ValueError(f"workload '{self.name}' needs either qps or concurrency")
+        if self.route_by and (self.lengths is None or not self.lengths.cuts):
+            raise problem(f"workload '{self.name}' cannot be routed by length: its lengths are not known one by one; give lengths", "route_by")
+        if self.requests_per_day is not None and self.profile:
+            raise problem(f"workload '{self.name}' may wait, so its hours follow from the plan; leave the profile out", "profile")
         return self
 
     @field_serializer("slo")
@@ -129,13 +181,21 @@ class Workload(Part):
         """Limits as text; what is left without a limit says so, for the defaults would come back on reading."""
         texts = {k: format_duration(v) for k, v in slo.items()}
         limited = {k.split("_")[0] for k in slo}
-        absent = {} if limited == {"e2e"} else {k: "none" for k in DEFAULT_SLO if k.split("_")[0] not in limited}
+        absent = {} if limited == {"e2e"} or self.requests_per_day is not None else {k: "none" for k in DEFAULT_SLO if k.split("_")[0] not in limited}
         return texts | absent
 
     @property
     def rate(self) -> float:
-        """The mean demand in its own unit: requests/s, or requests in flight."""
+        """The mean demand in its own unit: requests/s, or requests in flight; of a day's requests, spread over the hours they have."""
+        if self.requests_per_day is not None:
+            return self.requests_per_day / (3600 * len(self.hours))
         return self.qps if self.qps is not None else float(self.concurrency or 0)
+
+    @property
+    def hours(self) -> tuple[int, ...]:
+        """Hours of the day in which waiting requests may be served: from release to deadline; all where both are one."""
+        begin, end = (int(t.partition(":")[0]) for t in (self.release or self.deadline, self.deadline))
+        return tuple((begin + i) % 24 for i in range((end - begin) % 24 or 24))
 
     @property
     def peak(self) -> float:
@@ -241,6 +301,9 @@ class Policy(Part):
     ] = ("attention_dp", "expert_parallel")
     chunked_prefill: Annotated[bool, Flag("--chunked-prefill", "true: prompts share the steps of decoding; false: each has a step of its own", "BOOL")] = True
     router: Annotated[Literal["least_loaded", "random"], Flag("--router", "how requests reach replicas: least_loaded or random", "NAME")] = "least_loaded"
+    startup_lead: Annotated[Lead, Field(ge=0, le=86400), Flag("--startup-lead", "time from starting an instance to its replicas serving", "TIME")] = 600.0
+    min_up_periods: Annotated[int, Field(ge=1, le=24), Flag("--min-up-periods", "fewest hours for which an instance is held once started", "N")] = 1
+    floor_replicas: Annotated[int, Field(ge=0, le=10**6), Flag("--floor-replicas", "fewest replicas of each deployment at any hour", "N")] = 1
 
     @property
     def pools_per_workload(self) -> int | None:

@@ -38,6 +38,7 @@ def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] |
     text = ""
     if file is not None:
         raw, text = _read(file)
+        _find_demand(raw, file.parent)
         _note(raw, (), "file", origins)
     for origin, values in (("environment", _from_environment(environment or {})), ("flag", _expand_slo(dict(flags or {})))):
         _apply(raw, origins, origin, values)
@@ -53,6 +54,16 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
         return parse_toml(text, file), text
     except CatalogError as error:
         raise ScenarioError(error.what, error.where, error.hint) from None
+
+
+def _find_demand(raw: dict[str, Any], folder: Path) -> None:
+    """Files of demand named in a scenario file stand beside it."""
+    workloads = raw.get("workload")
+    for workload in workloads if isinstance(workloads, list) else []:
+        for key in ("lengths", "demand"):
+            name = workload.get(key) if isinstance(workload, dict) else None
+            if isinstance(name, str) and (folder / name).is_file():
+                workload[key] = str(folder / name)
 
 
 def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> None:

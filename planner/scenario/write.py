@@ -6,16 +6,18 @@ from typing import Any
 
 from planner.errors import ScenarioError
 from planner.scenario.fields import askables
-from planner.scenario.records import Scenario
+from planner.scenario.records import Scenario, format_lead
 from planner.scenario.units import exact, format_duration
 
 
 def to_flags(scenario: Scenario) -> list[str]:
-    """The command line that asks this scenario. Raises ScenarioError for several workloads and owned GPUs, which need a file."""
+    """The command line that asks this scenario. Raises ScenarioError for several workloads, owned GPUs and joint lengths, which need a file."""
     if len(scenario.workload) > 1:
         raise ScenarioError("several workloads cannot be written as flags", hint="write TOML")
     if scenario.supply.owned:
         raise ScenarioError("owned GPUs cannot be written as flags", hint="write TOML")
+    if any(w.lengths or w.demand for w in scenario.workload):
+        raise ScenarioError("joint lengths and what a rate was made of cannot be written as flags", hint="write TOML")
     words: list[str] = []
     for a in askables():
         value: Any = scenario
@@ -50,6 +52,8 @@ def _flag(name: str, field: str, value: Any) -> list[str]:
         texts = [str(v) for v in value]
     elif field == "budget":
         texts = [f"{exact(value)}/h"]
+    elif field == "startup_lead":
+        texts = [format_lead(value)]
     elif field == "time_limit":
         texts = [format_duration(value)]
     else:

@@ -75,7 +75,7 @@ def predict_points(points: Sequence[Point], catalog: Catalog, confidence: float)
             mapped.append(m)
     if mapped:
         task = _task(points, mapped, owner, catalog)
-        options = load_options(catalog.coefficients_file) if any(m.draft or m.pools for m in mapped) else None
+        options = load_options(catalog) if any(m.draft or m.pools for m in mapped) else None
         _closed_loops(task, answers, confidence, options)
         if options:
             _units(task, answers, confidence, options)

@@ -163,7 +163,7 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
 
 def _drafted(q: Question, found: Found, rows: Replicas, prediction: Prediction, catalog: Catalog) -> Prediction:
     """The prediction with drafted tokens. Raises PlannerError where they were not measured."""
-    options, load = load_options(catalog.coefficients_file), np.array(q.concurrency, dtype=float)
+    options, load = load_options(catalog), np.array(q.concurrency, dtype=float)
     most = int(measured_loads(options.speculation, rows, (found.card.name,))[0])
     if load.max() > most:
         where = f"{found.card.name} in {found.checkpoint.precision} on {found.gpu.name} with {found.engine}, TP{q.tp}"

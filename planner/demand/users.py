@@ -1,0 +1,51 @@
+"""Users in a closed loop: the rate they ask at follows from how long answers take, which follows from the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.plan import Plan
+from planner.scenario.records import Scenario, Workload
+
+ROUNDS = 5
+CLOSE = 0.01  # relative: a rate this near to what the plan's answers make of it is settled
+
+
+def settled(scenario: Scenario, solve: Callable[[Scenario], Plan]) -> Scenario:
+    """The scenario at the rate for which its plan's answers take about as long as supposed; never less long: the plan carries the rate it makes.
+
+    The first plan is for answers that take no time: its rate is the highest there can be. Each further one is for longer answers, as the last
+    plan's are, or half as much longer where a plan for these turned out faster. Raises what ``solve`` raises.
+    """
+    supposed, step = [0.0] * len(scenario.workload), 1.0
+    settled_at = _with_answers(scenario, supposed)
+    best = solve(settled_at)
+    for _ in range(ROUNDS):
+        trial = [a + step * (b - a) for a, b in zip(supposed, _answers(best), strict=True)]
+        asked = _with_answers(scenario, trial)
+        if all(now.rate >= w.qps * (1 - CLOSE) for now, w in zip(asked.workload, best.workloads, strict=True) if now.demand and now.demand.users):
+            break
+        plan = solve(asked)
+        if all(b >= a * (1 - CLOSE) for a, b in zip(trial, _answers(plan), strict=True)):
+            supposed, best, settled_at = trial, plan, asked
+        else:
+            step /= 2
+    return settled_at
+
+
+def _answers(plan: Plan) -> list[float]:
+    """Mean E2E of each workload, s; no time where it is not predicted."""
+    return [w.predicted.e2e_ms.mean / 1e3 if w.predicted else 0.0 for w in plan.workloads]
+
+
+def _with_answers(scenario: Scenario, seconds: list[float]) -> Scenario:
+    """The scenario with the rate at which its users ask when answers take so long."""
+    return scenario.model_copy(update={"workload": tuple(_with_answer(w, s) for w, s in zip(scenario.workload, seconds, strict=True))})
+
+
+def _with_answer(workload: Workload, seconds: float) -> Workload:
+    d = workload.demand
+    if d is None or d.users is None or d.think_s is None:
+        return workload
+    rate = d.users * d.growth / (d.think_s + seconds)
+    return workload.model_copy(update={"qps": float(f"{rate:.6g}"), "demand": d.model_copy(update={"answer_s": float(f"{seconds:.4g}")})})

@@ -1,0 +1,142 @@
+"""An hourly plan as sections for the terminal and Markdown."""
+
+from __future__ import annotations
+
+from planner.hourly import Hour, HourlyPlan
+from planner.report.sections import Grid, Section, money
+from planner.report.studies import bar
+
+DAY = 24
+MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hours
+
+
+def formatted_hours(plan: HourlyPlan, form: str) -> str:
+    """The plan as text: json, csv (a row for each hour), markdown or table."""
+    if form == "json":
+        return plan.to_json()
+    from planner.report import render
+
+    if form == "csv":
+        rows = plan.rows()
+        return render.csv_text(list(rows[0]), [list(r.values()) for r in rows])
+    sections = autoscale_sections(plan)
+    return render.markdown(sections) if form == "markdown" else render.terminal(sections)
+
+
+def autoscale_sections(plan: HourlyPlan) -> list[Section]:
+    """Decision first, then what serves, what is bought, and the hours."""
+    hours = _hours(plan) if plan.hours <= MOST_ROWS else _days(plan)
+    commands = tuple(line for d in plan.deployments for line in d.serve_command.splitlines())
+    return [
+        Section("Autoscaled plan", _decision(plan)),
+        _deployments(plan),
+        _offers(plan),
+        *hours,
+        *([Section("Notes", plan.notes)] if plan.notes else []),
+        *([Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []),
+        Section("Assumed", plan.assumptions),
+        *([Section("Start one replica", commands)] if commands else []),
+        *([Section("Defaults used", ("; ".join(plan.defaults) + ".",))] if plan.defaults else []),
+    ]
+
+
+def _decision(plan: HourlyPlan) -> tuple[str, ...]:
+    proven = f"proven within {plan.gap:.1%}" if plan.status == "optimal" else f"not proven: the search stopped {plan.gap:.1%} above its bound"
+    span = f"{money(plan.usd)} for {plan.hours} hours: " if plan.hours != DAY else ""
+    lines = [f"{span}{money(plan.usd_per_day)}/day, {money(plan.usd_per_week)}/week, {proven} (bound {money(plan.bound_usd)} for {plan.hours} hours)."]
+    if plan.flat_usd_per_hour is None or plan.saving is None:
+        lines.append("No plan holds the peaks all day within the limits, so there is nothing to compare with.")
+    else:
+        lines.append(f"Holding the peaks all day costs {money(plan.flat_usd_per_hour * DAY)}/day ({plan.flat}): {round(plan.saving, 3) + 0.0:.1%} saved.")
+    lead = plan.scenario["policy"]["startup_lead"]
+    starts = sum(sum(h.started) for h in plan.periods)
+    many = "1 instance is" if starts == 1 else f"{starts} instances are"
+    lines.append(f"{many} started, {lead} before serving (--startup-lead; measure yours): {money(plan.startup_usd)} of the cost.")
+    return tuple(lines)
+
+
+def _serves(plan: HourlyPlan, i: int) -> str:
+    return ", ".join(f"{w.name} (waits)" if w.is_waiting else w.name for w in plan.workloads if i in w.deployments)
+
+
+def _deployments(plan: HourlyPlan) -> Section:
+    rows = []
+    for i, d in enumerate(plan.deployments):
+        counts = [h.deployments[i].replicas for h in plan.periods]
+        loads = [h.deployments[i].slo_load for h in plan.periods]
+        quality = f"{d.quality.score:.4f}" if d.quality else "-"
+        replicas = f"{min(counts)} to {max(counts)}"
+        rows.append(
+            (str(i + 1), _serves(plan, i), d.checkpoint, f"{d.layout} {d.gpu}", quality, replicas, f"{sum(counts) / len(counts):.1f}", f"{max(loads):.3f}")
+        )
+    header = ("#", "serves", "checkpoint", "replica", "quality", "replicas", "mean", "most SLO load")
+    return Section("What serves at every hour", grid=Grid(header, tuple(rows), ("quality", "replicas", "mean", "most SLO load")))
+
+
+def _offers(plan: HourlyPlan) -> Section:
+    rows = tuple(
+        (
+            f"{o.provider} {o.region}",
+            o.instance_type,
+            f"{o.gpus_per_instance} x {o.gpu}",
+            money(o.usd_per_hour),
+            f"{min(counts)} to {o.most_instances}",
+            o.as_of,
+        )
+        for o, counts in zip(plan.offers, zip(*(h.instances for h in plan.periods), strict=True), strict=True)
+    )
+    header = ("provider", "instance", "GPUs", "$/h each", "held", "price of")
+    return Section("What is held", grid=Grid(header, rows, ("$/h each", "held")))
+
+
+def _hours(plan: HourlyPlan) -> list[Section]:
+    """A row for each hour, with a bar of its cost."""
+    most = max(h.usd for h in plan.periods)
+    several = len(plan.workloads) > 1
+    header = (
+        "hour",
+        *(f"{w.name} {'in flight' if w.unit == 'concurrency' else 'req/s'}" for w in plan.workloads),
+        *(f"#{i + 1}" for i in range(len(plan.plans))),
+    )
+    header = (*header, "GPUs", "$/h", "cost")
+    rows = tuple(
+        (
+            f"{h.hour % DAY:02d}:00",
+            *(f"{w.rates[h.hour]:,.4g}" for w in plan.workloads),
+            *(str(d.replicas) for d in h.deployments),
+            str(h.gpus_held),
+            money(h.usd),
+            bar(h.usd, most, 20),
+        )
+        for h in plan.periods
+    )
+    words = "Mean traffic of each hour, replicas of each deployment (#), what is held, and what the hour costs with its start-ups."
+    note = words if several else words.replace("each deployment", "the deployment")
+    return [Section("By the hour", (note,), Grid(header, rows, header[:-1]))]
+
+
+def _days(plan: HourlyPlan) -> list[Section]:
+    """Days down, hours across: GPUs held, then replicas of each deployment."""
+
+    def value(title: str, of: list[int]) -> Section:
+        days = range(plan.hours // DAY)
+        rows = tuple(
+            (str(day + 1), *(str(n) for n in of[day * DAY : (day + 1) * DAY]), bar(sum(of[day * DAY : (day + 1) * DAY]) / DAY, max(of), 10)) for day in days
+        )
+        header = ("day", *(f"{h:02d}" for h in range(DAY)), "mean")
+        return Section(title, grid=Grid(header, rows, header[:-1]))
+
+    def replicas(i: int) -> list[int]:
+        return [h.deployments[i].replicas for h in plan.periods]
+
+    each = [value(f"Replicas of #{i + 1} ({_serves(plan, i)})", replicas(i)) for i in range(len(plan.plans))]
+    return [value("GPUs held, by day and hour", [h.gpus_held for h in plan.periods]), *each, _cost_of_days(plan)]
+
+
+def _cost_of_days(plan: HourlyPlan) -> Section:
+    def total(hours: tuple[Hour, ...]) -> float:
+        return sum(h.usd for h in hours)
+
+    days = [total(plan.periods[d : d + DAY]) for d in range(0, plan.hours, DAY)]
+    rows = tuple((str(i + 1), money(usd), bar(usd, max(days), 30)) for i, usd in enumerate(days))
+    return Section("Cost by day", grid=Grid(("day", "$", "cost"), rows, ("day", "$")))

@@ -1,0 +1,116 @@
+"""Demand over the hours of a day or week: named shapes, lists and CSV files around each workload's mean rate; and the flat question that holds the peak."""
+
+from __future__ import annotations
+
+import csv
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.catalog.load import shipped_folders
+from planner.errors import ScenarioError, did_you_mean
+from planner.scenario.records import Scenario, Workload
+
+Floats = NDArray[np.float64]
+COLUMNS = ("factor", "rate", "qps")
+FILE = "profiles.csv"  # of a catalogue: name, hour, factor
+DAY = 24
+MOST_HOURS = 2 * 7 * DAY
+
+
+def named_profiles(scenario: Scenario) -> dict[str, Floats]:
+    """[hour] rate over its mean, by name: the shipped shapes and those in the scenario's own catalogue folders, which win."""
+    found: dict[str, dict[int, float]] = {}
+    for folder in (shipped_folders()[1], *(Path(f) for f in scenario.catalog)):
+        if (folder / FILE).is_file():
+            rows = _rows(folder / FILE)
+            found |= {name: {} for name in {r["name"] for r in rows}}
+            for r in rows:
+                found[r["name"]][int(r["hour"])] = float(r["factor"])
+    return {name: np.array([hours[h] for h in sorted(hours)]) for name, hours in found.items()}
+
+
+def factors(workload: Workload, named: dict[str, Floats]) -> Floats:
+    """[hour] rate over its mean (so their mean is 1), from hour 0:00 on. Raises ScenarioError."""
+    text, where = workload.profile, f"profile of workload '{workload.name}'"
+    if not text:
+        return np.ones(1)
+    try:
+        if text in named:
+            shape = named[text]
+        elif Path(text).suffix == ".csv":
+            shape = _read(text)
+        else:
+            shape = np.array([float(v) for v in text.split(",")])
+    except OSError as error:
+        raise ScenarioError(f"cannot be read: {error.strerror}", text) from None
+    except ValueError:
+        hint = did_you_mean(text, named) or f"one of {', '.join(named)}, a list such as 0.5,1,1.5, or a CSV with a column factor"
+        raise ScenarioError(f"'{text}' is no profile", where, hint) from None
+    if not np.all(np.isfinite(shape)) or shape.min() < 0 or shape.max() <= 0:
+        raise ScenarioError("factors are numbers from 0 on, not all 0", where)
+    return np.asarray(shape / shape.mean(), dtype=np.float64)
+
+
+def _read(path: str) -> Floats:
+    """[hour] of a CSV: one row per hour from 0:00 on (factor, rate or qps), or a trace with arrival_s, whose whole hours are counted."""
+    rows = _rows(Path(path))
+    column = next((c for c in (*COLUMNS, "arrival_s") if rows and c in rows[0]), None)
+    if column is None:
+        raise ScenarioError(f"has no column {', '.join(COLUMNS)} or arrival_s", path, "one row for each hour from 0:00 on, or one for each request")
+    values = np.array([float(r[column]) for r in rows])
+    if column in COLUMNS:
+        return values
+    hours = int((values.max() - values.min()) // 3600)
+    if hours < 2:
+        raise ScenarioError("is too short for a profile", path, "a trace of a day or more has one")
+    return np.bincount(((values - values.min()) // 3600).astype(int))[:hours].astype(float)
+
+
+def hourly_rates(scenario: Scenario) -> Floats:
+    """[workload, hour] mean demand of each hour in the workload's own unit; 0 for requests that may wait.
+
+    Shapes of different length repeat until they end together (a day beside a week makes a week). Raises ScenarioError.
+    """
+    named = named_profiles(scenario)
+    shapes = [factors(w, named) for w in scenario.workload]
+    waits = any(w.requests_per_day is not None for w in scenario.workload)
+    hours = lcm(*(len(s) for s in shapes), DAY if waits else 1)
+    if hours > MOST_HOURS:
+        raise ScenarioError(f"profiles end together only after {hours} hours", "profile", f"use lengths that fit into one week, at most {MOST_HOURS} hours")
+    return np.stack([(0.0 if w.requests_per_day is not None else w.rate) * np.tile(s, hours // len(s)) for w, s in zip(scenario.workload, shapes, strict=True)])
+
+
+def flat(scenario: Scenario) -> Scenario:
+    """The question without hours: every workload at its busiest hour all day (mean rate kept, so unit costs are of real traffic);
+    requests that may wait as a constant rate over the hours they have, within the strictest limits on TPOT and ITL of any workload,
+    whose replicas they may share. What has neither is the same object."""
+    if not any(w.profile or w.requests_per_day is not None for w in scenario.workload):
+        return scenario
+    named = named_profiles(scenario)
+    pace = strictest_pace(scenario)
+    return scenario.model_copy(update={"workload": tuple(_flat(w, named, pace) for w in scenario.workload)})
+
+
+def strictest_pace(scenario: Scenario) -> dict[str, float]:
+    """The limits on the pace of answers (TPOT, ITL) under which nothing disturbs any workload with a rate."""
+    found: dict[str, float] = {}
+    for w in scenario.workload:
+        for name, seconds in w.slo.items() if w.requests_per_day is None else ():
+            if name.startswith(("tpot", "itl")):
+                found[name] = min(seconds, found.get(name, seconds))
+    return found
+
+
+def _flat(workload: Workload, named: dict[str, Floats], pace: dict[str, float]) -> Workload:
+    if workload.requests_per_day is not None:
+        own = {"qps": workload.rate, "requests_per_day": None, "release": "", "deadline": "00:00"}
+        return workload.model_copy(update=own | {"slo": {n: min(pace.get(n, s), workload.slo.get(n, s)) for n, s in (pace | workload.slo).items()}})
+    return workload.model_copy(update={"burst_factor": workload.burst_factor * float(factors(workload, named).max()), "profile": ""})
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,137 @@
+"""The engines of a plan, built again from the catalogue by the names in it: step times, cost of prompts, and KV tokens that find room.
+
+Only step times and memory come from ``performance``; capacities, predicted latencies and utilisations of the plan are not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.catalog.catalog import Catalog, Served
+from planner.errors import PlannerError
+from planner.performance.coefficients import load_coefficients
+from planner.performance.evidence import evidence
+from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
+from planner.performance.memory import memory_fit
+from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
+from planner.performance.serving import curves_of, load_options
+from planner.performance.step import CHUNK, GRID, StepCurves
+from planner.plan import Deployment, Plan
+from planner.scenario.records import Scenario, Workload
+from planner.simulation.state import Engine, Flow
+from planner.simulation.stream import Lengths, drawn_from, lognormal_lengths
+
+ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deployment: its engine, the share of each workload that it gets [W], and the instance each replica stands on (purchase, number)."""
+
+    engine: Engine
+    shares: tuple[float, ...]
+    places: tuple[tuple[int, int], ...]
+
+    @property
+    def replicas(self) -> int:
+        """Engines."""
+        return len(self.places)
+
+
+def scenario_of(plan: Plan) -> Scenario:
+    """The scenario that a plan carries. Raises PlannerError."""
+    try:
+        scenario = Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
+    except ValueError as error:
+        raise PlannerError(f"the plan's scenario cannot be read back: {str(error).splitlines()[0]}") from None
+    if scenario.tables.capacities:
+        raise PlannerError("a plan from one's own capacities cannot be simulated: nobody knows its step times", "--capacities")
+    return scenario
+
+
+def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float) -> tuple[Deployed, ...]:
+    """All deployments with step times that hold at a confidence (0.5: as expected). Raises PlannerError for what cannot be simulated."""
+    places = _places(plan)
+    return tuple(_deployed(d, i, plan, scenario, catalog, confidence, places[i]) for i, d in enumerate(plan.deployments))
+
+
+def lengths_of(workload: Workload) -> Lengths:
+    """How requests of a workload are drawn: from its joint lengths, else lognormal of its means and spreads."""
+    if workload.lengths is not None:
+        points = np.array(workload.lengths.points)
+        return drawn_from(points[:, 0], points[:, 1])
+    return lognormal_lengths(workload.input_tokens, workload.output_tokens, workload.input_cv, workload.output_cv)
+
+
+def _mix(workload: Workload, written: float) -> LengthMix:
+    means, cached = (workload.input_tokens, workload.output_tokens * written), workload.prefix_cache_hit
+    if workload.lengths is not None:
+        return joint_mix(workload.lengths.points, *means, cached)
+    return lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
+
+
+def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float, places: tuple[tuple[int, int], ...]) -> Deployed:
+    where = f"deployment {index} ({d.checkpoint} on {d.gpu})"
+    served = next((s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode), None)
+    if served is None or d.gpu not in catalog.gpus or d.engine not in ENGINES:
+        raise PlannerError("is not in the catalogue", where, "simulate with the catalogue that the plan was made with (--catalog)")
+    if d.decode_engines:
+        raise PlannerError("disaggregated units cannot be simulated yet", where)
+    shares = tuple(sum(r.share for r in w.routing if r.deployment == index) for w in plan.workloads)
+    engine = _engine(d, served, scenario, catalog, confidence, [s * w.qps for s, w in zip(shares, plan.workloads, strict=True)])
+    return Deployed(engine, shares, places)
+
+
+def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, qps: list[float]) -> Engine:
+    """The engine for its workloads. Step times of several are weighted by the tokens each writes: what a step reads of KV cache is the mean's."""
+    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
+    options = load_options(catalog) if d.speculative else None
+    replica, tokens = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens
+    found, name = evidence(replica, (served.card.name,), catalog.measured), (served.card.name,)
+    flows, steps, weights, kv, curves = [], [], [], [], None
+    for workload, rate in zip(scenario.workload, qps, strict=True):
+        if not rate:
+            flows.append(Flow(0.0))
+            continue
+        written = served.output_factor or workload.output_factor or 1.0
+        mix = _mix(workload, written)
+        memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
+        curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, scenario.policy.chunked_prefill)
+        flows.append(_flow(workload, curves, mix, written))
+        steps.append(np.interp(np.arange(d.max_num_seqs + 1), curves.n, curves.step_s[0]))
+        weights.append(rate * mix.mean_output)
+        kv.append(float(memory.kv_budget_gib[0] / memory.kv_gib_per_sequence[0]) * (mix.mean_input + mix.mean_output))
+    assert curves is not None
+    whole = None if curves.whole_prompt_s is None else float(curves.whole_prompt_s[0])
+    return Engine(np.average(steps, axis=0, weights=weights), tuple(flows), int(min(kv)), tokens, float(curves.overhead_s[0]), whole)
+
+
+def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float) -> Flow:
+    """What the engine must know of a workload. Of several limits on one metric the tightest decides whether a request is inside."""
+    limits = {m: min((s for k, s in workload.slo.items() if k.rpartition("_p")[0] == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
+    return Flow(float(curves.prefill_s_per_token[0]) / mix.computed, mix.computed, written, (written - 1) / written, **limits)
+
+
+def _replica(d: Deployment, served: Served, catalog: Catalog) -> Replicas:
+    def one(value: int) -> Ints:
+        return np.array([value], dtype=np.int64)
+
+    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2, int(d.speculative == "mtp"))
+    precision, engine = PRECISIONS.index(served.checkpoint.precision), ENGINES.index(d.engine)
+    return Replicas((served.card.architecture,), (catalog.gpus[d.gpu],), one(0), one(0), one(precision), one(engine), *(one(n) for n in sizes))
+
+
+def _places(plan: Plan) -> list[tuple[tuple[int, int], ...]]:
+    """(purchase, instance) of each replica of each deployment: the largest first, so that none is divided needlessly."""
+    used = [0] * len(plan.purchases)
+    found: list[list[tuple[int, int]]] = [[] for _ in plan.deployments]
+    for i in sorted(range(len(plan.deployments)), key=lambda i: -plan.deployments[i].gpus_per_replica):
+        d = plan.deployments[i]
+        for host in d.hosts:
+            size = max(plan.purchases[host.purchase].gpus_per_instance, 1)
+            for _ in range(host.replicas):
+                found[i].append((host.purchase, used[host.purchase] // size))
+                used[host.purchase] += d.gpus_per_replica
+    return [tuple(places) for places in found]

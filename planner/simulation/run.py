@@ -1,0 +1,160 @@
+"""The public simulate: a plan, the requests that come, and what happens to replicas; what users see then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.catalog.catalog import Catalog
+from planner.catalog.load import load_catalog
+from planner.errors import PlannerError
+from planner.plan import Plan
+from planner.scenario.records import Scenario
+from planner.scenario.units import parse_duration_s
+from planner.simulation import results
+from planner.simulation.engine import ROUTERS, cells
+from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
+from planner.simulation.results import Simulation
+from planner.simulation.state import BATCHES, FRAMES, Change, Running
+from planner.simulation.stream import Block, Poisson, Stream, Trace, merged
+
+REQUESTS = 200_000
+WARM_UP = 0.1  # share of Poisson requests that is not counted: the fleet starts empty
+FAILURE = re.compile(r"(replica|instance|zone)@(.+)")
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What was simulated of a stream: the deployments after it, and the seconds in which requests were counted."""
+
+    running: tuple[Running, ...]
+    counted_s: float
+    last_s: float
+
+
+def simulate(
+    plan: Plan, catalog: Catalog | None = None, *, traces: Mapping[str, Block] | None = None, requests: int = REQUESTS, seed: int = 0, burst: float = 1.0,
+    failures: Sequence[str] = (), median: bool = False, router: str = "",
+) -> Simulation:  # fmt: skip
+    """Simulates a plan, step by step, with step times at the plan's confidence (median: as expected).
+
+    traces: requests by the name of their workload; others come as a Poisson stream at their peak rate (mean x burst factor) for as long. Without any, so
+    many requests. burst: everything arrives so many times as fast. failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
+    policy's startup_lead. Raises PlannerError for a plan that cannot be simulated.
+    """
+    scenario = scenario_of(plan)
+    catalog = catalog or load_catalog(scenario.catalog)
+    confidence = 0.5 if median else scenario.policy.confidence
+    fleet = deployed(plan, scenario, catalog, confidence)
+    stream, words = _stream(plan, scenario, traces or {}, requests, seed, burst)
+    changes = _changes(failures, fleet, scenario.policy.startup_lead)
+    router = router or scenario.policy.router
+    fed = feed(fleet, stream, router, seed, changes, WARM_UP if isinstance(stream, Poisson) else 0.0)
+    return outcome(plan, scenario, fed, words, router, confidence, seed, failures, plan.cost.usd_per_hour)
+
+
+def feed(fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[Change]] = (), warm_up: float = 0.0) -> Fed:
+    """Sends a stream through deployments; each gets its share of every workload, drawn at random."""
+    if router not in ROUTERS:
+        raise PlannerError(f"unknown router '{router}'", "--router", f"one of {', '.join(ROUTERS)}")
+    width = max(stream.seconds, 1e-9) / FRAMES
+    running = tuple(Running(d.engine, d.replicas, router, seed, width, changes[i] if changes else ()) for i, d in enumerate(fleet))
+    shares = np.cumsum([d.shares for d in fleet], axis=0)  # [D, W]
+    rng = np.random.default_rng((seed, 1))
+    warm, done, first, last = int(warm_up * stream.count), 0, 0.0, 0.0
+    for block in stream.blocks():
+        number = done + np.arange(len(block))
+        batch = np.where(number < warm, -1, (number - warm) * BATCHES // (stream.count - warm))
+        if done <= warm < done + len(block):
+            first = float(block.arrival_s[warm - done])
+        done, last = done + len(block), float(block.arrival_s[-1])
+        draw = rng.random(len(block)) if len(fleet) > 1 else None
+        for i, one in enumerate(running):
+            if draw is None:
+                one.feed(block, batch, done == stream.count)
+                continue
+            low = shares[i - 1][block.workload] if i else 0.0
+            mine = (draw >= low) & (draw < shares[i][block.workload])
+            one.feed(block.take(mine), batch[mine], done == stream.count)
+    return Fed(running, max(last - first, 1e-9), last)
+
+
+def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], requests: int, seed: int, burst: float) -> tuple[Stream, str]:
+    """The requests, and what they are in words."""
+    names = [w.name for w in plan.workloads]
+    unknown = [n for n in traces if n not in names]
+    if unknown:
+        raise PlannerError(f"the plan has no workload '{unknown[0]}'", "--trace", f"one of {', '.join(names)}")
+    if not burst > 0:
+        raise PlannerError(f"must be above 0, got {burst:g}", "--burst")
+    rates, lengths = [w.qps * w.burst_factor * burst for w in plan.workloads], [lengths_of(w) for w in scenario.workload]
+    faster = f", {burst:g} times as fast" if burst != 1 else ""
+    if not traces:
+        if requests < 1:
+            raise PlannerError("there are no requests", "--requests")
+        return Poisson(rates, lengths, requests, seed), f"Poisson at {sum(rates):,.4g} req/s{faster}"
+    parts = [replace(t, arrival_s=t.arrival_s / burst, workload=np.full(len(t), names.index(n))) for n, t in traces.items()]
+    until, words = max(float(p.arrival_s[-1]) for p in parts), [_in_words(n, t) for n, t in traces.items()]
+    for w, name in enumerate(names):
+        if name not in traces:
+            many = max(round(rates[w] * until), 1)
+            parts += [replace(b, workload=np.full(len(b), w)) for b in Poisson([rates[w]], [lengths[w]], many, seed + w).blocks()]
+            words.append(f"Poisson at {rates[w]:,.4g} req/s ({name})")
+    return Trace(merged(parts)), ", ".join(words) + faster
+
+
+def _in_words(name: str, trace: Block) -> str:
+    dropped = ", ".join(f"{n:,} rows dropped: {reason}" for reason, n in trace.dropped.items())
+    return f"trace of {len(trace):,} requests ({name}{'; ' + dropped if dropped else ''})"
+
+
+def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) -> list[list[Change]]:
+    """What fails, by deployment: the first replica, all on its instance, or every third instance; it is back ``lead_s`` later."""
+    found: list[list[Change]] = [[] for _ in fleet]
+    for text in failures:
+        match = FAILURE.fullmatch(text.strip())
+        if not match:
+            raise PlannerError(f"no failure: '{text}'", "--fail", "write replica, instance or zone and a time, such as replica@10min")
+        try:
+            what, at = match.group(1), parse_duration_s(match.group(2))
+        except ValueError as error:
+            raise PlannerError(f"the time of '{text}' {error}", "--fail", "such as replica@10min") from None
+        hit = fleet[0].places[0]
+        for i, d in enumerate(fleet):
+            for r, place in enumerate(d.places):
+                if (i, r) == (0, 0) or (what == "instance" and place == hit) or (what == "zone" and place[1] % ZONES == hit[1] % ZONES):
+                    found[i] += [Change(at, r, "kill"), Change(at + lead_s, r, "up")]
+    return found
+
+
+def outcome(
+    plan: Plan, scenario: Scenario, fed: Fed, words: str, router: str, confidence: float, seed: int, failures: Sequence[str], usd_per_hour: float
+) -> Simulation:
+    """What users saw of a stream that was fed to the plan's deployments."""
+    sims = [r.sim for r in fed.running]
+    histogram, counts, sums = (np.sum([getattr(s, name) for s in sims], axis=0) for name in ("histogram", "counts", "sums"))
+    workloads = []
+    for w, asked in enumerate(scenario.workload):
+        gaps = np.sum([s.histogram[0, 3] for s, r in zip(sims, fed.running, strict=True) if r.engine.flows[w].prompt_s > 0], axis=0)
+        workloads.append(results.workload(asked.name, asked.slo, histogram[w], counts[w], sums[w], gaps, fed.counted_s))
+    used = tuple(
+        results.Used(
+            f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **cells(r.sim)
+        )
+        for d, r in zip(plan.deployments, fed.running, strict=True)
+    )
+    tokens, good = (t / fed.counted_s * 3600 / 1e6 for t in results.good_tokens(sums))
+    series = results.series([s.series for s in sims], sims[0].width, fed.last_s)
+    return Simulation(
+        words, router, confidence, seed, int(counts[:, :, 4].sum()), fed.last_s, tuple(workloads), used,
+        usd_per_hour / tokens if tokens else None, usd_per_hour / good if good else None, tuple(failures), series,
+    )  # fmt: skip
+
+
+def _busy(r: Running, name: str, fed: Fed) -> float:
+    """Mean over replicas and time of what was summed over time."""
+    until = max(fed.last_s, float(r.sim.fleet["start"].max()))
+    return float(r.sim.fleet[name].mean()) / until

@@ -1,0 +1,318 @@
+"""Autoscaled plans: counts are optimal against brute force, cost lies between the hours' own optima and the flat plan, and waiting work fills valleys."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from planner import Catalog, HourlyPlan, Infeasible, Scenario, autoscale, load_catalog, solve
+from planner.check.packing import settle
+from planner.check.periods import check_hours
+from planner.errors import ScenarioError
+from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
+from planner.program.problem import Purchasable, Rules
+from planner.program.solver import Limits
+from planner.scenario.profiles import flat, hourly_rates
+from planner.scenario.write import to_flags, to_toml
+
+EXACT = Limits(gap=0.0)
+MODEST = {"kinds": ["neocloud"], "gpus": ["H100-SXM-80GB", "L40S"]}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+def scenario(*workloads: dict[str, object], policy: dict[str, object] | None = None, supply: dict[str, object] | None = None) -> Scenario:
+    return Scenario.model_validate({"workload": list(workloads), "policy": policy or {}, "supply": supply or {}})
+
+
+# ---- the program over hours, against brute force
+
+
+def packs(pools: list[PeriodPool], offers: list[Purchasable], held: tuple[int, ...], counts: tuple[int, ...]) -> bool:
+    """Whether some placement of all replicas fits, by trying every split of each pool over the offers."""
+
+    def splits(n: int, kinds: int) -> list[tuple[int, ...]]:
+        return [s for s in product(range(n + 1), repeat=kinds) if sum(s) == n]
+
+    for split in product(*(splits(n, len(p.offers)) for p, n in zip(pools, counts, strict=True))):
+        for o, offer in enumerate(offers):
+            taken = [0] * held[o]
+            guests = sorted(
+                (p.gpus for p, s in zip(pools, split, strict=True) for i, n in zip(p.offers, s, strict=True) if i == o for _ in range(n)), reverse=True
+            )
+            if not all(settle(taken, g, offer.gpus) for g in guests):
+                break
+        else:
+            return True
+    return False
+
+
+def by_hand(problem: PeriodProblem, most: tuple[int, ...]) -> float:
+    """Least cost over all holdings of every hour. Without waiting work."""
+    pools, offers, hours = list(problem.pools), list(problem.offers), problem.hours
+    ways = [[h for h in product(*(range(n + 1) for n in most)) if packs(pools, offers, h, tuple(p.need[t] for p in pools))] for t in range(hours)]
+    best = float("inf")
+    for held in product(*ways):
+        rises = [[max(0, held[t][o] - held[t - 1][o]) for t in range(hours)] for o in range(len(offers))]
+        up = min(problem.min_up, hours)
+        if any(sum(r[t - k] for k in range(up)) > held[t][o] for o, r in enumerate(rises) for t in range(hours) if up > 1):
+            continue
+        best = min(best, sum(x.usd_per_hour * (held[t][o] + problem.lead_hours * rises[o][t]) for o, x in enumerate(offers) for t in range(hours)))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_counts_are_the_cheapest_of_all_counts(seed: int) -> None:
+    draw = random.Random(seed)
+    hours = draw.choice([2, 3])
+    offers = (Purchasable("here", "A", 1, draw.uniform(1, 2)), Purchasable("here", "A", 4, draw.uniform(3, 6)))
+    pools = tuple(PeriodPool(g, (0, 1) if g == 1 else (1,), tuple(draw.randint(0, 3) for _ in range(hours))) for g in draw.choice([(1, 2), (1, 4), (2, 2)]))
+    problem = PeriodProblem(pools, offers, hours, draw.choice([0.0, 0.25, 1.5]), draw.choice([1, 2]))
+    assert cheapest_hours(problem, EXACT).cost == pytest.approx(by_hand(problem, (3, 4)))
+
+
+def test_a_dear_start_is_avoided_by_holding_through_a_short_valley() -> None:
+    pool = PeriodPool(1, (0,), (2, 1, 2, 2))
+    offers = (Purchasable("here", "A", 1, 1.0),)
+    assert cheapest_hours(PeriodProblem((pool,), offers, 4, lead_hours=0.5), EXACT).cost == pytest.approx(7.5)
+    held = cheapest_hours(PeriodProblem((pool,), offers, 4, lead_hours=2.0), EXACT)
+    assert held.cost == pytest.approx(8.0) and not any(held.started)
+
+
+def test_a_lone_instance_stays_up_for_its_least_time() -> None:
+    pool = PeriodPool(1, (0,), (0, 1, 0, 0, 0, 0))
+    problem = PeriodProblem((pool,), (Purchasable("here", "A", 1, 1.0),), 6, min_up=3)
+    assert cheapest_hours(problem, EXACT).cost == pytest.approx(3.0)
+
+
+def test_the_quota_holds_in_every_hour() -> None:
+    pools = (PeriodPool(1, (0,), (3, 1)), PeriodPool(1, (0,), (1, 3)))
+    offers = (Purchasable("here", "A", 1, 1.0),)
+    assert cheapest_hours(PeriodProblem(pools, offers, 2, rules=Rules(quota={"A": 4})), EXACT).cost == pytest.approx(8.0)
+    assert not cheapest_hours(PeriodProblem(pools, offers, 2, rules=Rules(quota={"A": 3})), EXACT).found
+
+
+def test_waiting_work_takes_valleys_before_anything_is_bought() -> None:
+    host = PeriodPool(1, (0,), (4, 4, 4, 4), load=(4.0, 1.0, 1.0, 4.0))  # six replica-hours are free, all in hours 1 and 2
+    own = PeriodPool(1, (0,), (0,) * 4)
+    offers = (Purchasable("here", "A", 1, 1.0),)
+
+    def cost(amount: float) -> float:
+        work = Waiting(((0, 1, 2, 3),), (amount,), {0: 1.0, 1: 1.0}, own=(1,))
+        found = cheapest_hours(PeriodProblem((host, own), offers, 4, waiting=(work,)), EXACT)
+        assert sum(sum(d) for d in found.done.values()) == pytest.approx(amount)
+        return found.cost
+
+    assert cost(6.0) == pytest.approx(16.0)
+    assert cost(6.5) == pytest.approx(17.0)
+    assert cost(9.0) == pytest.approx(19.0)
+
+
+def test_waiting_work_stays_in_its_window() -> None:
+    host = PeriodPool(1, (0,), (2, 2, 2, 2), load=(0.0, 2.0, 2.0, 0.0))
+    work = Waiting(((1, 2),), (2.0,), {0: 1.0})
+    found = cheapest_hours(PeriodProblem((host,), (Purchasable("here", "A", 1, 1.0),), 4, waiting=(work,)), EXACT)
+    assert found.done[0, 0][0] == found.done[0, 0][3] == 0.0 and found.cost == pytest.approx(10.0)
+
+
+# ---- whole plans
+
+
+@pytest.mark.parametrize("lead", ["0s", "10min"])
+def test_cost_lies_between_the_hours_alone_and_the_flat_plan(catalog: Catalog, lead: str) -> None:
+    shape = [0.4, 1.0, 1.6]
+    asked = scenario({"qps": 60, "min_quality": 0.6, "profile": shape}, policy={"startup_lead": lead}, supply=MODEST)
+    plan = autoscale(asked, catalog)
+    alone = sum(solve(scenario({"qps": 60 * f, "min_quality": 0.6}, supply=MODEST), catalog, compare=False).cost.usd_per_hour for f in shape)
+    peak = solve(flat(asked), catalog, compare=False).cost.usd_per_hour
+    assert alone * (1 - 1e-6) <= plan.usd <= 3 * peak * (1 + 1e-6)
+    assert plan.flat_usd_per_hour == pytest.approx(peak)
+    assert plan.bound_usd <= plan.usd and plan.gap <= 0.01 and plan.status == "optimal"
+
+
+def test_the_structure_is_the_cheapest_of_all_structures(catalog: Catalog) -> None:
+    """Two models on two GPU types, each combination asked for alone."""
+    models, gpus = ["Qwen3-4B-Instruct-2507", "Phi-4-mini-instruct"], ["H100-SXM-80GB", "L40S"]
+    profile = [0.5, 1.5, 0.25, 1.75]
+
+    def cost(names: list[str], types: list[str]) -> float:
+        asked = scenario({"qps": 40, "models": names, "profile": profile}, supply={"gpus": types})
+        return autoscale(asked.model_copy(update={"solver": asked.solver.model_copy(update={"time_limit": 60.0})}), catalog).usd
+
+    each = [cost([m], [g]) for m, g in product(models, gpus)]
+    assert min(each) * (1 - 1e-6) <= cost(models, gpus) * (1 + 1e-9) <= min(each) * 1.01
+
+
+def test_a_flat_profile_costs_what_the_plan_costs(catalog: Catalog) -> None:
+    asked = scenario({"qps": 100, "min_quality": 0.7, "profile": [1, 1, 1, 1]})
+    plan = autoscale(asked, catalog)
+    assert plan.usd == pytest.approx(4 * solve(asked, catalog, compare=False).cost.usd_per_hour) and plan.startup_usd == 0
+
+
+def test_workloads_that_peak_at_different_hours_share_what_they_hold(catalog: Catalog) -> None:
+    day, night = [1.8, 0.2], [0.2, 1.8]
+    apart = autoscale(scenario({"name": "a", "qps": 100, "profile": day}, {"name": "b", "qps": 100, "profile": night}, supply=MODEST), catalog)
+    at_once = autoscale(scenario({"name": "a", "qps": 100, "profile": day}, {"name": "b", "qps": 100, "profile": day}, supply=MODEST), catalog)
+    assert apart.usd < at_once.usd and apart.saving is not None and apart.saving > 0.4
+    assert max(h.gpus_held for h in apart.periods) < max(h.gpus_held for h in at_once.periods)
+
+
+def test_waiting_requests_are_done_between_release_and_deadline(catalog: Catalog) -> None:
+    steady = {"name": "chat", "qps": 50, "min_quality": 0.6, "profile": "m-small"}
+    batch = {"name": "batch", "requests_per_day": 400_000, "release": "22:00", "deadline": "06:00", "min_quality": 0.6}
+    plan = autoscale(scenario(steady, batch, supply=MODEST), catalog)
+    waiting = plan.workloads[1]
+    assert waiting.is_waiting and sum(waiting.rates) * 3600 == pytest.approx(400_000)
+    assert all(r == 0 for t, r in enumerate(waiting.rates) if 6 <= t < 22)
+    assert plan.saving is not None and plan.saving > 0
+    assert plan.usd <= autoscale(scenario(steady, {**batch, "deadline": "22:00"}, supply=MODEST), catalog).usd * 1.5
+
+
+def test_waiting_requests_alone_cost_whole_replica_hours_and_starts(catalog: Catalog) -> None:
+    """The one model on the one GPU type: replica-hours of a window are the requests over what a replica does in an hour."""
+    asked = scenario({"requests_per_day": 2e6, "release": "00:00", "deadline": "06:00", "models": ["Qwen3-4B-Instruct-2507"]}, supply={"gpus": ["L40S"]})
+    plan = autoscale(asked, catalog)
+    speed, price = plan.deployments[0].capacity_qps_per_replica * 3600, plan.offers[0].usd_per_hour / plan.offers[0].gpus_per_instance
+    replica_hours = sum(h.deployments[0].replicas for h in plan.periods)
+    assert replica_hours >= 2e6 / speed and plan.usd >= price * replica_hours
+    assert plan.gap < 0.01 and all(h.gpus_held == 0 for h in plan.periods[6:])
+
+
+def test_more_room_for_waiting_requests_never_costs_more(catalog: Catalog) -> None:
+    def cost(deadline: str) -> float:
+        return autoscale(scenario({"requests_per_day": 2e6, "release": "00:00", "deadline": deadline, "min_quality": 0.6}, supply=MODEST), catalog).bound_usd
+
+    assert cost("00:00") <= cost("04:00") * 1.01
+
+
+def test_floor_and_spare_replicas_hold_in_every_hour(catalog: Catalog) -> None:
+    plan = autoscale(scenario({"qps": 30, "profile": [0, 1, 2]}, policy={"floor_replicas": 3, "spare_replicas": 1}, supply=MODEST), catalog)
+    assert all(h.deployments[0].replicas >= 3 for h in plan.periods)
+    asleep = autoscale(scenario({"qps": 30, "profile": [0, 1, 2]}, policy={"floor_replicas": 0}, supply=MODEST), catalog)
+    assert asleep.periods[0].deployments[0].replicas == 0 and asleep.periods[0].gpus_held == 0
+
+
+def test_a_budget_below_the_peak_is_infeasible(catalog: Catalog) -> None:
+    with pytest.raises(Infeasible, match="budget"):
+        autoscale(scenario({"qps": 200, "min_quality": 0.8, "profile": "m-small"}, policy={"budget": "10/h"}, supply=MODEST), catalog)
+
+
+# ---- the independent check
+
+
+@pytest.fixture(scope="module")
+def plan(catalog: Catalog) -> HourlyPlan:
+    return autoscale(scenario({"qps": 60, "min_quality": 0.6, "profile": [0.4, 1.0, 1.6]}, supply=MODEST), catalog)
+
+
+def test_a_sound_plan_passes_and_survives_json(plan: HourlyPlan, catalog: Catalog) -> None:
+    again = HourlyPlan.model_validate_json(plan.to_json())
+    assert again == plan and check_hours(again, catalog).ok
+    assert len(plan.to_frame()) == 3
+
+
+def test_a_missing_replica_an_unpaid_hour_and_a_wrong_rate_are_found(plan: HourlyPlan, catalog: Catalog) -> None:
+    busiest = max(range(3), key=lambda t: plan.periods[t].usd)
+
+    def changed(**update: object) -> HourlyPlan:
+        hour = plan.periods[busiest].model_copy(update=update)
+        return plan.model_copy(update={"periods": tuple(hour if t == busiest else h for t, h in enumerate(plan.periods))})
+
+    def found(broken: HourlyPlan) -> set[str]:
+        return {b.name for b in check_hours(broken, catalog).breaches}
+
+    count = plan.periods[busiest].deployments[0]
+    fewer = count.model_copy(
+        update={"replicas": count.replicas - 1, "hosts": (count.hosts[0].model_copy(update={"replicas": count.hosts[0].replicas - 1}), *count.hosts[1:])}
+    )
+    assert "capacity" in found(changed(deployments=(fewer,)))
+    assert "packing" in found(changed(instances=tuple(0 for _ in plan.offers)))
+    assert "cost" in found(changed(usd=plan.periods[busiest].usd - 1))
+    assert "held" in found(changed(started=tuple(n + 1 for n in plan.periods[busiest].started)))
+    slower = plan.workloads[0].model_copy(update={"rates": (1.0, 1.0, 1.0)})
+    assert "demand" in found(plan.model_copy(update={"workloads": (slower,)}))
+
+
+# ---- the command
+
+
+def test_the_command_prints_saves_shows_and_checks(run: Run, tmp_path: Path) -> None:
+    asked = ["autoscale", "--qps", "60", "--min-quality", "0.6", "--profile", "0.4,1,1.6", "--gpu", "L40S"]
+    status, out, _ = run(*asked)
+    assert status == 0 and "saved" in out and "02:00" in out
+    file = tmp_path / "plan.json"
+    assert run(*asked, "--format", "json", "-o", file)[0] == 0
+    assert len(json.loads(file.read_text())["periods"]) == 3
+    assert run("check", file)[0] == 0
+    assert json.loads(run("schema", "--hourly")[1])["title"] == "HourlyPlan"
+    assert run("show", file)[1] == out
+    assert run("show", file, "--format", "csv")[1].count("\n") == 4
+    week = run("autoscale", "--qps", "60", "--min-quality", "0.6", "--gpu", "L40S", "--profile", ",".join("1234567" * 24))[1]
+    assert "GPUs held, by day and hour" in week and "Cost by day" in week
+
+
+def test_traffic_without_hours_is_no_question_for_autoscaling(run: Run) -> None:
+    status, _, error = run("autoscale", "--qps", "10")
+    assert status == 2 and "--profile" in error
+
+
+# ---- profiles
+
+
+def test_shipped_profiles_are_shapes_of_a_day(catalog: Catalog) -> None:
+    for name in ("m-small", "m-mid", "m-large", "deepseek-r1"):
+        rates = hourly_rates(scenario({"qps": 10, "profile": name}))
+        assert rates.shape == (1, 24) and rates.mean() == pytest.approx(10)
+    assert hourly_rates(scenario({"qps": 10, "profile": "m-small"})).argmax() == 20  # the busiest hour of ServeGen's m-small
+    assert flat(scenario({"qps": 10, "profile": "m-small"})).workload[0].burst_factor == pytest.approx(1.46, abs=0.01)
+
+
+def test_a_day_beside_a_week_makes_a_week(tmp_path: Path) -> None:
+    week = tmp_path / "week.csv"
+    week.write_text("rate\n" + "\n".join(str(5 + (t // 24)) for t in range(168)) + "\n")
+    rates = hourly_rates(scenario({"name": "a", "qps": 2, "profile": "m-mid"}, {"name": "b", "qps": 8, "profile": str(week)}))
+    assert rates.shape == (2, 168) and np.allclose(rates[0, :24], rates[0, 24:48]) and rates[1].mean() == pytest.approx(8) and rates[1, 167] == rates[1].max()
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens\n" + "\n".join(f"{3600 * h + i},10" for h in range(24) for i in range(1 + h % 2)) + "\n")
+    assert hourly_rates(scenario({"qps": 3, "profile": str(trace)}))[0, :2].tolist() == pytest.approx([2.0, 4.0], rel=0.05)
+
+
+def test_a_catalogue_of_ones_own_may_hold_profiles(tmp_path: Path) -> None:
+    (tmp_path / "profiles.csv").write_text("name,hour,factor\noffice,0,1\noffice,1,3\n")
+    asked = scenario({"qps": 10, "profile": "office"}).model_copy(update={"catalog": (str(tmp_path),)})
+    assert hourly_rates(asked).tolist() == [[5.0, 15.0]]
+
+
+@pytest.mark.parametrize("profile", ["nosuch", "1,-1", "0,0", "missing.csv", "1,x"])
+def test_what_is_no_profile_is_an_error(profile: str) -> None:
+    with pytest.raises(ScenarioError):
+        hourly_rates(scenario({"qps": 1, "profile": profile}))
+
+
+def test_new_fields_survive_being_written() -> None:
+    asked = scenario(
+        {"requests_per_day": 5000, "deadline": "06:00", "release": "20:00"}, policy={"startup_lead": "5min", "min_up_periods": 2, "floor_replicas": 0}
+    )
+    import rtoml
+
+    assert Scenario.model_validate(rtoml.loads(to_toml(asked))) == asked
+    assert {"--requests-per-day", "--deadline", "--startup-lead"} <= set(to_flags(asked))
+    assert len(asked.workload[0].hours) == 10 and not asked.workload[0].slo
+    for wrong in ({"qps": 1, "requests_per_day": 5}, {"requests_per_day": 5, "profile": "m-mid"}, {"requests_per_day": 5, "deadline": "6:30"}):
+        with pytest.raises(ValueError):
+            scenario(wrong)
+
+
+def test_a_plan_for_a_profile_holds_its_peak(catalog: Catalog) -> None:
+    asked = scenario({"qps": 60, "min_quality": 0.6, "profile": [0.5, 1.5]}, supply=MODEST)
+    peak = solve(scenario({"qps": 60, "min_quality": 0.6, "burst_factor": 1.5}, supply=MODEST), catalog, compare=False)
+    assert solve(asked, catalog, compare=False).cost.usd_per_hour == pytest.approx(peak.cost.usd_per_hour)
