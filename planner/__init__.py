@@ -49,6 +49,7 @@ __all__ = [
     "load_catalog",
     "read_demand",
     "sensitivity",
+    "simulate",
     "solve",
     "speed_frontier",
     "sweep",

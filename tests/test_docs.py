@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- output: (?P<sections>[^>]*?) -->\n)?```console\n(?P<body>.*?)```", re.DOTALL)
 UPDATE = bool(os.environ.get("UPDATE_DOCS"))
+# Answers are kept by their content and the planner's code, so commands shown twice are solved once in a run of the tests.
+KEPT = Path(tempfile.gettempdir()) / f"plan-docs-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command, comments=True)
     assert words[0] == "plan", command
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "XDG_CACHE_HOME": str(KEPT)}
     return subprocess.run([sys.executable, "-m", "planner", *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

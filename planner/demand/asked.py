@@ -83,12 +83,12 @@ def _from_source(found: dict[str, Any], name: str) -> tuple[dict[str, Any], Dema
     a = demand.arrivals
     prefix_from = demand.prefix_from if "prefix_cache_hit" not in stated else ""
     if a is None:
-        if not stated & {"qps", "concurrency", "users"}:
+        if not stated & {"qps", "concurrency", "users", "requests_per_day"}:
             raise PlannerError("the source tells no rate", name, "state qps")
         return found, Demanded(source=name, prefix_from=prefix_from)
     rule = found.get("rate_rule") or RULES[0]
     planned, words = planned_rate(demand, rule, _percentile(found))
-    if not stated & {"qps", "concurrency", "users"}:
+    if not stated & {"qps", "concurrency", "users", "requests_per_day"}:
         found |= {"qps": float(f"{a.mean:.6g}")}
     if "burst_factor" not in stated:
         found |= {"burst_factor": max(1.0, float(f"{planned / a.mean:.4g}"))}

@@ -42,16 +42,28 @@ def factors(workload: Workload, named: dict[str, Floats]) -> Floats:
             shape = named[text]
         elif Path(text).suffix == ".csv":
             shape = _read(text)
+        elif Path(text).suffix == ".toml":
+            shape = _of_demand(text)
         else:
             shape = np.array([float(v) for v in text.split(",")])
     except OSError as error:
         raise ScenarioError(f"cannot be read: {error.strerror}", text) from None
     except ValueError:
-        hint = did_you_mean(text, named) or f"one of {', '.join(named)}, a list such as 0.5,1,1.5, or a CSV with a column factor"
+        hint = did_you_mean(text, named) or f"one of {', '.join(named)}, a list such as 0.5,1,1.5, a CSV with a column factor, or a demand file"
         raise ScenarioError(f"'{text}' is no profile", where, hint) from None
     if not np.all(np.isfinite(shape)) or shape.min() < 0 or shape.max() <= 0:
         raise ScenarioError("factors are numbers from 0 on, not all 0", where)
     return np.asarray(shape / shape.mean(), dtype=np.float64)
+
+
+def _of_demand(path: str) -> Floats:
+    """[hour] of a demand file that lasts a day or more, by the clock of its source (UTC)."""
+    from planner.demand.source import read_demand
+
+    arrivals = read_demand(path).arrivals
+    if arrivals is None or not arrivals.profile:
+        raise ScenarioError("has no profile", path, "a trace of a day or more has one; import it with plan import demand")
+    return np.array(arrivals.profile)
 
 
 def _read(path: str) -> Floats:
