@@ -85,6 +85,7 @@ class PlanEvidence(Part):
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
     replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5
     step_time_factor: float  # predicted step times were multiplied by this
+    step_time_band: dict[str, float] = {}  # the same at other confidences: measured/predicted is not above it with that share
     note: str = ""
 
 
@@ -156,7 +157,7 @@ class Deployment(Part):
         """One flat row; parts become columns such as quality_score."""
         row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts"})
         for name, part in (("quality", self.quality), ("memory_gib", self.memory_gib), ("evidence", self.evidence)):
-            row |= {f"{name}_{k}": v for k, v in part.model_dump().items()} if part else {}
+            row |= {f"{name}_{k}": v for k, v in part.model_dump().items() if not isinstance(v, dict)} if part else {}
         return row
 
 

@@ -436,7 +436,7 @@ def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
         "--over",
         "qps=5:900",
         "--points",
-        "60",
+        "30",
         "--min-quality",
         "0.7",
         "--keep",

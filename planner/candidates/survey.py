@@ -156,11 +156,11 @@ def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidenc
     return curves.take(back)
 
 
-def step_factor(survey: Survey, w: int, row: int, sequences: int) -> float:
-    """What predicted step times of a row are multiplied by with so many sequences, measurements and confidence together."""
+def step_factor(survey: Survey, w: int, row: int, sequences: int, confidence: float | None = None) -> float:
+    """What predicted step times of a row are multiplied by with so many sequences: measurements and confidence (the scenario's) together."""
     one, found = survey.replicas.take(np.array([row])), survey.evidence.take(np.array([row]))
     mix = survey.physics[w].mixes[float(survey.physics[w].factor[row])]
-    return serving.step_factor(one, found, survey.names, mix, survey.coefficients, survey.scenario.policy.confidence, survey.options, sequences)
+    return serving.step_factor(one, found, survey.names, mix, survey.coefficients, confidence or survey.scenario.policy.confidence, survey.options, sequences)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:

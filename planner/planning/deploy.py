@@ -24,6 +24,8 @@ from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
 from planner.scenario.records import Scenario, Workload
 
+BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -201,6 +203,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
         replicas_at_median=replicas_at(chosen, survey, 0.5),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
+        step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )
 
 
