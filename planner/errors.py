@@ -42,7 +42,7 @@ class SolverError(PlannerError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "did you mean 'X'?" for known words that begin alike or contain it, else the closest one, or "" (case is ignored)."""
-    by_lower = {k.lower(): k for k in sorted(known)}
+    by_lower = {k.lower(): k for k in sorted(known) if k}
     close = [k for k in by_lower if k.startswith(word.lower())] if len(word) > 1 else []
     beginnings = {k[: len(word)]: k for k in by_lower if len(k) >= len(word) > 2}
     close = close or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
