@@ -222,7 +222,7 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
         return ScenarioError("workload is not a list of tables", where, "write [[workload]]")
     if first["type"] in ("literal_error",) and isinstance(value, str):
         options = [o.strip("' ") for o in str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(",")]
-        hint = did_you_mean(value, options) or f"one of {', '.join(options)}"
+        hint = did_you_mean(value, options) or f"one of {', '.join(o for o in options if o)}"
         return ScenarioError(f"unknown value '{value}'", where, hint)
     return ScenarioError(f"{shown}{message[0].lower()}{message[1:]}", where, _demand_hint(message))
 
