@@ -148,11 +148,10 @@ def sample(rows: Rows, count: int) -> Ints:
         model, *_, isl, osl = key.split("|")
         points[model, isl, osl, float(rows.concurrency[i])].append(i)
     order = sorted(points)
-    np.random.default_rng(0).shuffle(order)
     found: list[int] = []
-    for point in order:
+    for point in np.random.default_rng(0).permutation(len(order)).tolist():
         if len(found) < count:
-            found += points[tuple(point)]  # type: ignore[index]
+            found += points[order[point]]
     # Rows of one database together: it keeps them in memory.
     return np.array(sorted(found, key=lambda i: (str(rows.gpu[i]), int(rows.replicas.engine[i]), str(rows.model[i]), i)), dtype=np.int64)
 

@@ -93,7 +93,8 @@ def _runs(rows: Rows, some: Ints) -> Iterator[tuple[Floats, Floats]]:
     for name in sorted(set(rows.configuration[some].tolist())):
         run = some[rows.configuration[some] == name]
         loads = np.unique(rows.concurrency[run])
-        yield tuple(np.array([np.log(column[run][rows.concurrency[run] == n]).mean() for n in loads]) for column in (rows.decoding, rows.tpot_s))  # type: ignore[misc]
+        decoding, tpot = (np.array([np.log(column[run][rows.concurrency[run] == n]).mean() for n in loads]) for column in (rows.decoding, rows.tpot_s))
+        yield decoding, tpot
 
 
 def held_out_curves(
@@ -329,14 +330,14 @@ def _shuffled(usd: Sequence[Floats], error: Sequence[Floats], times: int = 50) -
     return round(float(np.mean(inside)), 4)
 
 
-def by_level_chosen(asked: Configurations, found: Sequence[Choice]) -> dict[str, dict[str, float]]:
+def by_level_chosen(asked: Configurations, found: Sequence[Choice]) -> dict[str, dict[str, float | None]]:
     """Of mixed scenarios: how often the chosen was known at each level, and how often it was then covered."""
     covered: dict[str, list[float]] = {level: [] for level in LEVELS}
     for choice in found:
         best = int(np.argmin(choice.usd))
         level = list(LEVELS)[int(drawn_levels(asked, len(LEVELS), choice.number)[choice.candidate[best]])]
         covered[level].append(float(choice.covered[best]))
-    return {level: {"chosen": len(v), "covered": round(float(np.mean(v)), 4) if v else None} for level, v in covered.items()}  # type: ignore[dict-item]
+    return {level: {"chosen": len(v), "covered": round(float(np.mean(v)), 4) if v else None} for level, v in covered.items()}
 
 
 def _interval(covered: Floats, groups: NDArray[np.str_]) -> tuple[float, float]:
@@ -371,7 +372,10 @@ def of_plans(catalog: Catalog, count: int) -> tuple[dict[str, float], dict[str, 
             levels[level] += d["usd_per_hour"] / total
             low = max(n for n in LOADS if n <= max(d["in_flight_per_replica"] or 1, 1))
             loads[f"{low}+"] += d["usd_per_hour"] / total
-    return tuple({name: round(found[name] / max(found.total(), 1e-9), 4) for name in names} for found, names in ((levels, LEVELS), (loads, sorted(loads))))  # type: ignore[return-value]
+    by_level, by_load = (
+        {name: round(found[name] / max(found.total(), 1e-9), 4) for name in names} for found, names in ((levels, LEVELS), (loads, sorted(loads)))
+    )
+    return by_level, by_load
 
 
 # ---- the run ----
@@ -414,7 +418,10 @@ def main() -> None:
     def scenarios(of: Callable[[float, int], StepCurves]) -> dict[str, list[Choice]]:
         return {str(c): choose(asked, catalog, partial(of, c), options.scenarios, options.seed) for c in CONFIDENCES}
 
-    every = {level: scenarios(lambda c, _, level=level: curves[level][c]) for level in LEVELS}  # type: ignore[misc]
+    def known_as(level: str) -> Callable[[float, int], StepCurves]:
+        return lambda c, _: curves[level][c]
+
+    every = {level: scenarios(known_as(level)) for level in LEVELS}
     every[MIXED] = scenarios(lambda c, number: mixed(asked, {level: found[c] for level, found in curves.items()}, number))
     levels = {level: {c: summary(asked, found) for c, found in by_confidence.items()} for level, by_confidence in every.items()}
     plans, in_flight = of_plans(catalog, options.plans)

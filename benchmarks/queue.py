@@ -14,6 +14,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -77,7 +78,7 @@ class Case:
     engine: Engine
     formula_qps: float
     saturated_qps: float
-    predict: object  # rate -> (p95 TTFT, p95 TPOT) in seconds
+    predict: Callable[[float], tuple[float, float]]  # rate -> (p95 TTFT, p95 TPOT) in seconds
 
 
 def case_of(catalog: Catalog, candidate: tuple[str, str, str, int], workload: tuple[str, int, int, float, float, float, float]) -> Case | None:
@@ -175,7 +176,7 @@ def _seconds(fleet: list[Deployed], stream: Poisson) -> float:
     return time.process_time() - start
 
 
-def table(title: str, rows: list[dict[str, object]]) -> None:
+def table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     grid = Table(title=title, title_justify="left")
     for name in rows[0]:
         grid.add_column(name, justify="right" if isinstance(rows[0][name], (int, float)) else "left")
@@ -203,7 +204,7 @@ def main() -> None:
     for case in cases:
         for load in LOADS:
             rate = load * case.formula_qps
-            ttft, tpot = case.predict(rate)  # type: ignore[operator]
+            ttft, tpot = case.predict(rate)
             seen_ttft, seen_tpot, inside, width = simulated(case, rate, 1, requests, 3)
             service_rows.append({
                 "candidate": case.name, "workload": case.workload[0], "load": load, "qps": rate, "ttft_ms": ttft * 1e3, "simulated_ttft_ms": seen_ttft * 1e3,
@@ -230,7 +231,7 @@ def main() -> None:
     if missed:
         table("Plans that miss", missed)
     speeds = [speed(1), speed(8), speed(32), speed(8, 10_000_000)]
-    table("Speed of the simulator", speeds)  # type: ignore[arg-type]
+    table("Speed of the simulator", speeds)
     RESULTS.mkdir(exist_ok=True)
     found = {
         "requests": requests,

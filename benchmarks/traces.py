@@ -25,6 +25,7 @@ from rich.table import Table
 
 from planner import Scenario, load_catalog, solve
 from planner.catalog.catalog import Catalog
+from planner.economics.change import with_workload
 from planner.plan import Plan
 from planner.simulation.rebuild import Deployed, deployed, scenario_of
 from planner.simulation.results import quantile
@@ -86,8 +87,8 @@ def bursty(requests: Block, catalog: Catalog) -> list[dict[str, object]]:
     mean = len(many) / float(many.arrival_s[-1])
     slo = {"ttft_p95": "1s", "tpot_p95": "50ms"}
     ruled = planned(many, slo, catalog)
-    asked = {"workload": [{"qps": mean, "min_quality": QUALITY, "slo": slo, "lengths": "azure-2023-code"}], "supply": {"gpus": [GPU]}}
-    plan = solve(Scenario.model_validate(asked), catalog, compare=False)
+    asked = Scenario.model_validate({"workload": [{"qps": mean, "min_quality": QUALITY, "slo": slo, "lengths": "azure-2023-code"}], "supply": {"gpus": [GPU]}})
+    plan = solve(asked, catalog, compare=False)
     (one,), d = deployed(plan, scenario_of(plan), catalog, CONFIDENCE), plan.deployments[0]
     rows: list[dict[str, object]] = []
 
@@ -98,10 +99,9 @@ def bursty(requests: Block, catalog: Catalog) -> list[dict[str, object]]:
 
     add("one size, planned for the mean", d.replicas, f"{mean:.3g} req/s", many)
     peak = ruled.workloads[0].burst_factor
-    asked["workload"][0]["burst_factor"] = peak  # type: ignore[index]
     add(
         "one size, planned by the percentile rule",
-        solve(Scenario.model_validate(asked), catalog, compare=False).deployments[0].replicas,
+        solve(with_workload(asked, 0, burst_factor=peak), catalog, compare=False).deployments[0].replicas,
         f"{peak:.3g} x the mean",
         many,
     )

@@ -323,10 +323,7 @@ def relaxation_by_linprog(problem: Problem) -> float:
 def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_solves(seed: int) -> None:
     catalog, known = tiny(seed), Known(tiny(seed))
     scenario = asked({"max_pools": 2}, {"quota": {"GPU-80": 6}, "max_gpus": 40}, qps=30, min_quality=0.3, output_factor=3)
-    try:
-        found = explain(scenario, catalog)
-    except Exception as error:
-        pytest.skip(f"no plan: {error}")
+    found = explain(scenario, catalog)
     rows = {m.demand: m for m in found.margins}
     base = long_run(scenario, known)[0]
 
@@ -356,10 +353,7 @@ def test_every_break_even_is_one(name: str) -> None:
     """Just below it the rejected wins (or ties), just above it loses."""
     scenario, known = asked(min_quality=0.5, qps=60), Known(tiny())
     plan = solve(scenario, tiny(), compare=False)
-    try:
-        found = why_not_of(name, plan, scenario, known)
-    except ScenarioError:
-        pytest.skip(f"the tiny catalogue has no {name}")
+    found = why_not_of(name, plan, scenario, known)
     if found.plan is None or not found.premium:
         assert found.why
         return
@@ -397,6 +391,16 @@ def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
 
 
 # ---- sensitivity
+
+
+def test_users_are_varied_as_users_and_a_stated_rate_takes_their_place() -> None:
+    """A rate that follows from users would settle where it was, whatever a study set it to."""
+    users = asked(min_quality=0.5, users=8000, think_time="10s", qps=None)
+    blades = {b.assumption: b for b in sensitivity(users, tiny()).blades}
+    assert "users" in blades and "qps" not in blades
+    assert blades["users"].low_usd_per_hour < blades["users"].high_usd_per_hour
+    rate = with_workload(users, 0, qps=7.0)
+    assert solve(rate, tiny(), compare=False).workloads[0].qps == 7.0
 
 
 def test_the_tornado_re_solves_each_assumption() -> None:

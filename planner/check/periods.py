@@ -134,7 +134,8 @@ def _load(c: Clock, i: int, h: Hour, served: Sequence[int]) -> float:
         work += rate / _able(fit, c, 1 if shared else max(here, 1), shared) if fit and fit.single > 0 else inf
     for x, k, n in waiting:
         fit = c.fit(i, len(c.scenario.workload) + k if served else c.waiting[k])
-        score = c.cases[i].catalog.quality(c.cases[i].built[0].served, x.quality_metric) if c.cases[i].built[0] else None  # type: ignore[union-attr]
+        built = c.cases[i].built[0]
+        score = c.cases[i].catalog.quality(built.served, x.quality_metric) if built else None
         good = x.min_quality is None or (score is not None and score.score >= x.min_quality - RELATIVE)
         work += n / 3600 / (fit.single * (mixture_factor(c.cases[i].scenario) if shared else 1.0)) if fit and fit.single > 0 and good else inf
     return work / here if here > 0 else inf

@@ -52,7 +52,7 @@ def curve(
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
     from planner.economics.curve import Limits, cost_curve
-    from planner.economics.speed import speed_frontier
+    from planner.economics.speed import Axis, speed_frontier
     from planner.report.curve import formatted
     from planner.scenario.units import parse_duration_s, parse_rate
     from planner.validation.single import Question
@@ -61,7 +61,8 @@ def curve(
     known = load_catalog(catalog or ())
     if frontier or not gpu:
         _refuse(usd_per_hour, tp, pp, dp, ep, kv_cache)
-        found: Any = speed_frontier(checkpoint, known, isl=isl, osl=osl, by=by, gpu=gpu, engine=engine, max_ttft_s=limits.max_ttft_s)  # type: ignore[arg-type]
+        asked: Axis = "cost" if by == "cost" else "throughput"  # checked above
+        found: Any = speed_frontier(checkpoint, known, isl=isl, osl=osl, by=asked, gpu=gpu, engine=engine, max_ttft_s=limits.max_ttft_s)
     else:
         question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine or "vllm", isl, osl, (1,), confidence)
         try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,14 +114,14 @@ def _unit(text: str) -> str:
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
-def opened(path: Path) -> tuple[IO[bytes], Callable[[], int], int]:
+def opened(path: Path) -> tuple[gzip.GzipFile | io.BufferedReader, Callable[[], int], int]:
     """The file's bytes (unzipped), how far it was read, and its size. Raises PlannerError."""
     try:
         raw = path.open("rb")
     except OSError as error:
         raise PlannerError(f"cannot read the file: {error.strerror}", str(path)) from None
     zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-    return (gzip.GzipFile(fileobj=raw) if zipped else raw), raw.tell, path.stat().st_size  # type: ignore[return-value]
+    return gzip.GzipFile(fileobj=raw) if zipped else raw, raw.tell, path.stat().st_size
 
 
 def beginning(path: Path, size: int = 65536) -> str:

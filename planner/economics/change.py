@@ -9,13 +9,27 @@ from planner.scenario.records import Scenario, Workload
 
 
 def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
-    """The scenario with fields of one workload set, checked anew. Limits in seconds replace all limits."""
+    """The scenario with fields of one workload set, checked anew. Limits in seconds replace all limits.
+
+    A rate takes the place of users, whose rate would follow from the plan's answers again; ``users`` changes their number.
+    """
     old = scenario.workload[w]
-    raw = old.model_dump(mode="json") | {k: v for k, v in change.items() if k != "slo"}
+    raw = old.model_dump(mode="json") | {k: v for k, v in change.items() if k not in ("slo", "users")}
+    if raw.get("demand") and "users" in change:
+        raw["demand"] |= {"users": change["users"]}
+    elif raw.get("demand") and ("qps" in change or "concurrency" in change):
+        raw["demand"] |= {"users": None, "think_s": None, "answer_s": None}
     changed = Workload.model_validate(raw)
     if "slo" in change:
         changed = changed.model_copy(update={"slo": dict(change["slo"])})
     return scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
+
+
+def traffic_of(workload: Workload) -> tuple[str, str, float]:
+    """(field, unit, amount) of a workload's traffic as it was stated: users, requests/s or requests in flight."""
+    if workload.demand and workload.demand.users is not None:
+        return "users", "users", workload.demand.users
+    return ("qps", "req/s", workload.qps) if workload.qps is not None else ("concurrency", "in flight", workload.rate)
 
 
 def checkpoints_of(name: str, catalog: Catalog) -> tuple[str, ...]:

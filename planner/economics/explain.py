@@ -14,7 +14,7 @@ from math import inf
 from planner.candidates.columns import market
 from planner.candidates.eligibility import is_named
 from planner.catalog.catalog import Catalog
-from planner.economics.change import checkpoints_of, with_policy, with_supply, with_what_if, with_workload
+from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
 from planner.economics.sweep import headroom_qps
 from planner.errors import ScenarioError, did_you_mean
@@ -152,12 +152,15 @@ def _demand_rows(plan: Plan, scenario: Scenario, w: int) -> list[_Row]:
 def _rate_row(plan: Plan, scenario: Scenario, w: int, label: str) -> _Row:
     """Traffic: just past what the plan carries, and a step less."""
     workload = scenario.workload[w]
-    unit, field = ("req/s", "qps") if workload.qps is not None else ("in flight", "concurrency")
-    most = headroom_qps(plan, w) if workload.qps is not None and workload.burst_factor == 1 else None
-    up, down = (most * (1 + BEYOND) if most else workload.rate * (1 + STEP)), workload.rate * (1 - STEP)
-    more, less, slightly = (with_workload(scenario, w, **{field: rate}) for rate in (up, down, workload.rate * (1 + SMALL)))
+    field, unit, now = traffic_of(workload)
+    most = headroom_qps(plan, w) if field == "qps" and workload.burst_factor == 1 else None
+    up, down = (most * (1 + BEYOND) if most else now * (1 + STEP)), now * (1 - STEP)
+    more, less = (with_workload(scenario, w, **{field: amount}) for amount in (up, down))
     steps = (f"{up:.5g} {unit}", more), (f"{down:.5g} {unit}", less)
-    return _Row(f"{label}traffic", f"{workload.rate:g} {unit}", *steps, _difference(slightly, workload.rate * SMALL), f"{unit} more")
+    rate = "qps" if workload.qps is not None else "concurrency"  # the long run knows no answers, so users are the rate that they came to
+    slightly = with_workload(scenario, w, **{rate: workload.rate * (1 + SMALL)})
+    per = "req/s more" if rate == "qps" else "in flight more"
+    return _Row(f"{label}traffic", f"{now:g} {unit}", *steps, _difference(slightly, workload.rate * SMALL), per)
 
 
 def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:

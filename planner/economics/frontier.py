@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Frontier:
     points: tuple[FrontierPoint, ...]
     workload: str
     metric: str
-    axis: Literal["", "ttft", "tpot"] = ""
+    axis: str = ""  # "ttft" or "tpot" where there is a third axis
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +74,7 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
             found += [replace(p, latency_ms=limit_ms) for p in _by_floor(question, known, workload, done)]
     kept = _unbeaten(found) if also else found
     notes = [f"{len(found) - len(kept)} plans under a tighter {also.upper()} limit than they need are left out"] if len(found) > len(kept) else []
-    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes))  # type: ignore[arg-type]  # checked above
+    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes))
 
 
 def _along(scenario: Scenario, w: int, also: str) -> list[tuple[float | None, Scenario]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
-from planner.economics.change import with_what_if, with_workload
+from planner.economics.change import traffic_of, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
@@ -89,31 +89,43 @@ def _blade(name: str, texts: tuple[str, str], low: Result, high: Result) -> Blad
 
 def _moves(scenario: Scenario, swing: float) -> tuple[list[tuple[str, tuple[str, str]]], list[Scenario]]:
     """Assumptions with their two values in words, and the questions, low and high after each other."""
-    down, up = 1 - swing, 1 + swing
-    names: list[tuple[str, tuple[str, str]]] = []
-    questions: list[Scenario] = []
+    found = [m for w in range(len(scenario.workload)) for m in _workload_moves(scenario, w)]
+    prices, steps = scenario.what_if.price_factor, scenario.what_if.step_factor
+    found.append(Move("all prices", lambda f: with_what_if(scenario, price_factor={**prices, "all": prices.get("all", 1.0) * f}), "x{:g}".format))
+    found.append(Move("step times", lambda f: with_what_if(scenario, step_factor=steps * f), "x{:g}".format))
+    ends = (1 - swing, 1 + swing)
+    return [(m.name, (m.text(ends[0]), m.text(ends[1]))) for m in found], [m.change(f) for m in found for f in ends]
 
-    def move(name: str, change: Callable[[float], Scenario], text: Callable[[float], str]) -> None:
-        names.append((name, (text(down), text(up))))
-        questions.extend(change(f) for f in (down, up))
 
-    for w, workload in enumerate(scenario.workload):
-        label = f"{workload.name} " if len(scenario.workload) > 1 else ""
-        field = "qps" if workload.qps is not None else "concurrency"
-        for what, name, value in (
-            (field, field, workload.rate),
-            ("prompt tokens", "input_tokens", workload.input_tokens),
-            ("answer tokens", "output_tokens", workload.output_tokens),
-        ):
-            move(label + what, _field(scenario, w, name, value), lambda f, value=value: f"{value * f:.5g}")  # type: ignore[misc]
-        for limit, seconds in workload.slo.items():
-            move(label + limit.upper().replace("_P", " p"), _limit(scenario, w, limit, seconds), lambda f, s=seconds: format_duration(float(f"{s * f:.4g}")))  # type: ignore[misc]
-        if workload.prefix_cache_hit:
-            move(f"{label}prefix cache hits", _hits(scenario, w), lambda f, h=workload.prefix_cache_hit: f"{min(h * f, 0.99):.3g}")  # type: ignore[misc]
-    prices = scenario.what_if.price_factor
-    move("all prices", lambda f: with_what_if(scenario, price_factor={**prices, "all": prices.get("all", 1.0) * f}), lambda f: f"x{f:g}")
-    move("step times", lambda f: with_what_if(scenario, step_factor=scenario.what_if.step_factor * f), lambda f: f"x{f:g}")
-    return names, questions
+@dataclass(frozen=True)
+class Move:
+    """One assumption: the scenario with it times a factor, and how that reads."""
+
+    name: str
+    change: Callable[[float], Scenario]
+    text: Callable[[float], str]
+
+
+def _workload_moves(scenario: Scenario, w: int) -> list[Move]:
+    """Traffic, lengths, limits and cache hits of one workload."""
+    workload = scenario.workload[w]
+    label = f"{workload.name} " if len(scenario.workload) > 1 else ""
+    traffic, _, amount = traffic_of(workload)
+    fields = (traffic, traffic, amount), ("prompt tokens", "input_tokens", workload.input_tokens), ("answer tokens", "output_tokens", workload.output_tokens)
+    found = [Move(label + what, _field(scenario, w, name, value), _times(value)) for what, name, value in fields]
+    for limit, seconds in workload.slo.items():
+        found.append(Move(label + limit.upper().replace("_P", " p"), _limit(scenario, w, limit, seconds), _duration(seconds)))
+    if workload.prefix_cache_hit:
+        found.append(Move(f"{label}prefix cache hits", _hits(scenario, w), _times(workload.prefix_cache_hit)))
+    return found
+
+
+def _times(value: float) -> Callable[[float], str]:
+    return lambda f: f"{value * f:.5g}"
+
+
+def _duration(seconds: float) -> Callable[[float], str]:
+    return lambda f: format_duration(float(f"{seconds * f:.4g}"))
 
 
 def _field(scenario: Scenario, w: int, name: str, value: float) -> Callable[[float], Scenario]:
