@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,11 +58,16 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
         offers=offers,
         api_prices=tuple(a for a in tables["api_prices.csv"] if isinstance(a, ApiPrice)),
         recoveries={r.scheme: r for r in tables["recovery.csv"] if isinstance(r, Recovery)},
-        measured=tuple(m for m in tables["evidence.csv"] if isinstance(m, MeasuredConfiguration)),
+        measured=tuple(_with_weights(m, cards) for m in tables["evidence.csv"] if isinstance(m, MeasuredConfiguration)),
         coefficients_file=next((c / "coefficients.json" for _, c in reversed(places) if (c / "coefficients.json").is_file()), catalogs / "coefficients.json"),
         hash=_hash(files),
         folders=tuple(Path(f) for f in folders),
     )
+
+
+def _with_weights(row: MeasuredConfiguration, cards: Mapping[str, Card]) -> MeasuredConfiguration:
+    card = cards.get(row.architecture)
+    return row.model_copy(update={"active_parameters": card.architecture.active_parameters}) if card else row
 
 
 def _cards(folder: Path) -> dict[str, Card]:

@@ -233,6 +233,7 @@ class MeasuredConfiguration(Record):
     engine: str
     tp: PositiveCount  # GPUs of the replica
     dp: PositiveCount = 1  # groups of attention data parallel
+    active_parameters: Positive | None = None  # weights that one token passes through; the card's where there is one
     points: PositiveCount
     source: str
     as_of: str

@@ -20,6 +20,12 @@ from planner.performance.residual import LOADS, OTHER_TP, Residuals, between_loa
 
 __all__ = ["TIERS", "Evidence", "Shift", "evidence", "step_shift"]
 PROMPT_LOADS = 10.0  # log2: loads whose mean residual stands for that of prompts
+# Mean squared difference of two configurations' log(measured/physics TPOT) on one GPU, by what they differ in: another precision, another engine
+# (or attention data parallel), each doubling of TP, each doubling of active weights. Least squares without negative weights over the 1,498 pairs of
+# catalogs/curves.csv; another architecture, dense against sparse, and the kind of attention add nothing once these are known. tests/test_evidence.py
+# finds them again.
+APART = {"precision": 0.0193, "engine": 0.0101, "tp": 0.0021, "active": 0.0151}
+FAR = 100.0  # doublings: more than any two models are apart
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,34 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     measured: architecture, precision, GPU, engine and TP were measured; anchored: architecture and GPU;
     transferred: the GPU with another model; modelled: nothing near. PP and KV caches
     of another precision than the checkpoint's usual one were never measured, so both are at best anchored.
+    The nearest of those at a tier is the one whose error differs least by what the two differ in (``APART``).
     """
     ours = _ours(replicas)
     theirs = _theirs(replicas, architecture_names, measured)
-    # From far to near: each nearer match overwrites. Columns: GPU, architecture, precision, engine, TP, PP, DP.
-    tier, nearest = np.full(len(replicas), 3), np.full(len(replicas), -1)
-    for level, columns in ((2, [0]), (1, [0, 1]), (1, [0, 1, 3]), (1, [0, 1, 2]), (1, [0, 1, 2, 3]), (0, [0, 1, 2, 3, 4, 5, 6])):
-        found = _look_up(ours[:, columns], theirs[:, columns])
-        tier, nearest = np.where(found >= 0, level, tier), np.where(found >= 0, found, nearest)
+    tier = np.full(len(replicas), 3)
+    for level, columns in ((2, [0]), (1, [0, 1]), (0, [0, 1, 2, 3, 4, 5, 6])):  # GPU, architecture, precision, engine, TP, PP, DP
+        tier = np.where(_look_up(ours[:, columns], theirs[:, columns]) >= 0, level, tier)
     unusual = replicas.kv_bytes != np.array([1 if p in FP8_KV else 2 for p in PRECISIONS])[replicas.precision]
-    return Evidence(np.where(unusual, np.maximum(tier, 1), tier), nearest)
+    return Evidence(np.where(unusual, np.maximum(tier, 1), tier), _nearest(replicas, ours, theirs, measured))
+
+
+def _nearest(replicas: Replicas, ours: Ints, theirs: Ints, measured: Sequence[MeasuredConfiguration]) -> Ints:
+    """The measured configuration [P] on the same GPU, of the same architecture if any is, that is least apart; of equals the one with the most points."""
+    unique, which = np.unique(ours, axis=0, return_inverse=True)
+    active = np.log2([a.active_parameters for a in replicas.architectures])
+    theirs_active = np.log2([m.active_parameters or np.nan for m in measured])
+    order = np.argsort([-m.points for m in measured], kind="stable")
+    found = np.full(len(unique), -1)
+    for gpu in np.unique(unique[:, 0]):
+        rows, near = np.flatnonzero(unique[:, 0] == gpu), order[theirs[order, 0] == gpu]
+        if not len(near):
+            continue
+        mine, other = unique[rows][:, None, :], theirs[near][None, :, :]
+        weights = np.abs(active[mine[..., 1]] - theirs_active[near])
+        apart = APART["precision"] * (mine[..., 2] != other[..., 2]) + APART["engine"] * (mine[..., 3] != other[..., 3])
+        apart += APART["tp"] * np.abs(np.log2(mine[..., 4] * mine[..., 5] / other[..., 4])) + APART["active"] * np.where(np.isnan(weights), FAR, weights)
+        found[rows] = near[np.where(mine[..., 1] == other[..., 1], apart - FAR, apart).argmin(axis=1)]
+    return found[which.ravel()]
 
 
 def shown_tier(found: Evidence, replicas: Replicas) -> Ints:
