@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -21,7 +23,7 @@ from brute_force import optimum
 from conftest import Run
 from scipy.optimize import linprog
 
-from planner import Catalog, Scenario, load_catalog, solve
+from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import market
 from planner.economics.change import with_supply, with_what_if, with_workload
 from planner.economics.compare import changes, compare, differences, merged, scenarios_in
@@ -215,6 +217,42 @@ def test_budget_buys_the_most_traffic_and_the_best_quality() -> None:
     )
     points = [p.quality for p in frontier(asked(), tiny()).points if p.usd_per_hour <= 12]
     assert best.workloads[0].min_quality_served == pytest.approx(max(points))
+
+
+def most(**supply: Any) -> Scenario:
+    return Scenario.model_validate({"workload": [{"min_quality": 0.5}], "supply": supply, "objective": {"maximize": "qps"}, "solver": EXACT})
+
+
+def test_owned_gpus_alone_are_an_end_to_the_most_traffic() -> None:
+    owned = [{"name": "site", "gpu": "GPU-80", "count": 3, "gpus_per_node": 1, "usd_per_hour": 1.0}]
+    plan = solve(most(kinds=["owned"], owned=owned), tiny(), compare=False)
+    assert plan.gpus_held == 3 and "owned GPU-80 of site: 3 of 3" in plan.binding
+    again = {"qps": plan.workloads[0].qps * 1.002, "min_quality": 0.5}
+    with pytest.raises(Infeasible):
+        solve(Scenario.model_validate({"workload": [again], "supply": {"kinds": ["owned"], "owned": owned}, "solver": EXACT}), tiny(), compare=False)
+
+
+def test_the_most_traffic_has_no_end_while_one_gpu_type_has_none() -> None:
+    with pytest.raises(ScenarioError, match="no end: nothing limits GPU-24 "):
+        solve(most(quota={"GPU-80": 8}), tiny(), compare=False)
+    with pytest.raises(ScenarioError, match="no end: nothing limits GPU-24, GPU-80 "):
+        solve(most(), tiny(), compare=False)
+    assert solve(most(quota={"GPU-80": 4}, gpus=["GPU-80"]), tiny(), compare=False).gpus_held == 4
+
+
+def test_budgets_are_swept_for_the_most_they_buy(run: Run, tmp_path: Path) -> None:
+    common = ("--maximize", "qps", "--min-quality", "0.5", "--catalog", str(TINY), "--gpu", "GPU-80", "--keep", str(tmp_path / "kept"))
+    status, out, err = run("sweep", "--over", "budget=5/h:20/h", "--points", "3", *common, "--format", "csv")
+    assert (status, err) == (0, "")
+    reached = [float(row["demand"]) for row in csv.DictReader(io.StringIO(out))]
+    assert len(reached) == 3 and reached == sorted(reached) and reached[0] < reached[-1]
+    status, _, err = run("sweep", "--over", "budget=5,20", *common)
+    assert status == 2 and "needs a period" in err
+
+
+def test_owned_alone_without_any_names_the_flag(run: Run) -> None:
+    status, _, err = run("--qps", "2", "--kind", "owned")
+    assert status == 2 and err.count("\n") == 1 and "--owned FILE" in err
 
 
 # ---- compare

@@ -89,8 +89,9 @@ def axis(text: str, points: int = 20) -> Axis:
             values = _spaced(read(low), read(high), size, kind in GEOMETRIC)
         else:
             values = sorted({read(v) for v in rest.split(",")})
-    except ValueError:
-        raise ScenarioError(f"not values to sweep over: '{rest}'", "--over", "write a range such as 10:2000, or a list such as 10,20,50") from None
+    except ValueError as error:
+        hint = str(error) if kind in _READ and str(error) else "write a range such as 10:2000, or a list such as 10,20,50"
+        raise ScenarioError(f"not values to sweep over: '{rest}'", "--over", hint) from None
     if not 1 <= len(values) <= MOST_POINTS:
         raise ScenarioError(f"{len(values)} values are asked for", "--over", f"from 1 to {MOST_POINTS:,}")
     return Axis(name, tuple(values), kind in GEOMETRIC)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from planner.candidates.columns import market
 from planner.candidates.points import Points
+from planner.errors import ScenarioError
 from planner.planning.answer import answer
 from planner.scenario.records import Scenario, Workload
 
 EXACT = 1e-3  # relative: traffic is found to a thousandth, rounded down
 MOST_QPS = 1e7
 LEAST = 1e-6  # of the traffic stated: less is none
-DOUBLINGS = 40
 
 
 def largest(points: Points, scenario: Scenario) -> Scenario:
-    """The scenario with its demand (or its first workload's floor) raised as far as a plan exists; itself if not even that has one."""
+    """The scenario with its demand (or its first workload's floor) raised as far as a plan exists; itself if not even that has one.
+
+    Raises ScenarioError where the most traffic has no end.
+    """
     return _most_traffic(points, scenario) if scenario.objective.maximize == "qps" else _best_quality(points, scenario)
 
 
@@ -35,15 +38,25 @@ def scaled(scenario: Scenario, factor: float) -> Scenario:
     return scenario.model_copy(update={"workload": tuple(more(w) for w in scenario.workload)})
 
 
+def unlimited(points: Points, scenario: Scenario) -> list[str]:
+    """GPU types of which any number may be held: no budget, cap or quota limits them, and an offer of them has no end."""
+    if scenario.policy.budget is not None or scenario.supply.max_gpus is not None:
+        return []
+    return sorted({o.gpu for o in points.survey.offers if o.available is None} - scenario.supply.quota.keys())
+
+
 def _most_traffic(points: Points, scenario: Scenario) -> Scenario:
     """All workloads in the proportion stated."""
+    if endless := unlimited(points, scenario):
+        some = ", ".join(endless[:3]) + (f" and {len(endless) - 3} more" if len(endless) > 3 else "")
+        raise ScenarioError(f"the most traffic has no end: nothing limits {some}", "--maximize", "give --budget, --max-gpus, or --quota for every GPU type")
     low, high = LEAST, 1.0
     if not is_feasible(points, scaled(scenario, low)):
         return scenario
     ceiling = MOST_QPS / max(w.rate for w in scenario.workload)
-    for _ in range(DOUBLINGS):
-        if high >= ceiling or not is_feasible(points, scaled(scenario, high)):
-            break
+    while is_feasible(points, scaled(scenario, high)):
+        if high >= ceiling:
+            raise ScenarioError(f"more than {MOST_QPS:,.0f} can be served, and no larger rate can be asked", "--maximize", "lower the limits")
         low, high = high, min(high * 2, ceiling)
     while high > low * (1 + EXACT):
         middle = (low * high) ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -106,10 +107,16 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
     return tuple(steps)
 
 
-def binding(scenario: Scenario, deployments: Sequence[Deployment], cost: float, held: int, gpus: dict[str, int]) -> tuple[str, ...]:
+def binding(scenario: Scenario, deployments: Sequence[Deployment], cost: float, bought: Sequence[Purchase]) -> tuple[str, ...]:
     """The demands that hold the plan where it is."""
+    gpus, owned = Counter[str](), Counter[tuple[str, str]]()
+    for p in bought:
+        gpus[p.gpu] += p.gpus_held
+        owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
+    held = gpus.total()
     found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
     found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if g in gpus and gpus[g] >= n]
+    found += [f"owned {o.gpu} of {o.name}: {n} of {o.count}" for o in scenario.supply.owned if (n := owned[o.name, o.gpu]) >= o.count]
     found += [f"max_gpus: {held}"] if scenario.supply.max_gpus is not None and held >= scenario.supply.max_gpus else []
     budget = scenario.policy.budget
     found += [f"budget: ${cost:,.2f} of ${budget:,.2f} an hour"] if budget is not None and cost > 0.98 * budget else []

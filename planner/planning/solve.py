@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from planner.candidates.columns import market
@@ -96,9 +95,6 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
-    by_gpu = Counter({p.gpu: 0 for p in bought})
-    for p in bought:
-        by_gpu[p.gpu] += p.gpus_held
     excluded = surveyed.excluded + found.market.excluded
     return Plan(
         planner_version=planner_version(),
@@ -118,7 +114,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         headroom=remarks.headroom(found, chosen, deployments, used, held),
         defaults=remarks.defaults(scenario, origins),
         api=apis,
-        binding=remarks.binding(scenario, deployments, cost.usd_per_hour, held, dict(by_gpu)),
+        binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
         warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(

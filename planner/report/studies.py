@@ -145,17 +145,28 @@ def _staircase(found: Sweep, today: Plan | None) -> list[Section]:
     )
     lines = _today(today) if a.name == "qps" else ()
     sections = [Section("Which plan takes over where", lines, Grid(("from", "to", "what", "$/h"), steps, ("from", "to", "$/h")))]
+    is_traffic = a.name in ("qps", "concurrency")
+    most_of = next((r.plan.objective for r in found.results if r.plan and r.plan.objective != "cost"), "")
     rows = tuple(
         (
-            a.text(v), money(r.cost) if r.plan else "-", money(r.cost / v, 4) if r.plan and a.name in ("qps", "concurrency") else "-",
+            a.text(v), *((_reached(r.plan),) if most_of else ()),
+            money(r.cost) if r.plan else "-", *((money(r.cost / v, 4) if r.plan else "-",) if is_traffic else ()),
             "-" if m is None else f"{m:+,.4g}", str(r.plan.gpus_held) if r.plan else "-", what(r.plan) if r.plan else r.why.split(".")[0],
             bar(r.cost, most, 20) if r.plan else "",
         )
         for v, r, m in zip(a.values, found.results, marginal(a.values, found.results), strict=True)
     )  # fmt: skip
-    header = (a.name, "$/h", f"$/h per {a.name}", "next step", "GPUs", "what", "cost")
+    header = (a.name, *((f"most {most_of}",) if most_of else ()), "$/h", *((f"$/h per {a.name}",) if is_traffic else ()), "next step", "GPUs", "what", "cost")
     note = f"next step: $/h per unit of {a.name} from this value to the next."
-    return [*sections, Section(f"Cost along {a.name}", (note,), Grid(header, rows, header[:5]))]
+    return [*sections, Section(f"Cost along {a.name}", (note,), Grid(header, rows, header[:-2]))]
+
+
+def _reached(plan: Plan | None) -> str:
+    """What a plan reaches that makes the most of its limits: its traffic, or its quality."""
+    if plan is None:
+        return "-"
+    first = plan.workloads[0]
+    return f"{first.demand.value:.4g}" if plan.objective == "qps" else f"{first.min_quality_served or 0:.4f}"
 
 
 def _today(plan: Plan | None) -> tuple[str, ...]:
@@ -186,6 +197,7 @@ def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
         row: dict[str, Any] = dict(zip((a.name for a in found.axes), values, strict=True))
         if r.plan:
             row |= {
+                **({"demand": r.plan.workloads[0].demand.value} if r.plan.objective == "qps" else {}),
                 "usd_per_hour": r.cost,
                 "gpus_held": r.plan.gpus_held,
                 "quality_served": r.plan.workloads[0].min_quality_served,

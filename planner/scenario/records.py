@@ -270,7 +270,9 @@ class Supply(Part):
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Supply:
+    def _complete(self) -> Supply:
+        if self.kinds == ("owned",) and not self.owned:
+            raise problem("only GPUs of one's own may be used, but none are given; list them with --owned FILE, or as [[supply.owned]]", "kinds")
         places = [(o.name, o.gpu) for o in self.owned]
         for i, place in enumerate(places):
             if place in places[:i]:
@@ -316,7 +318,8 @@ class Objective(Part):
 
     minimize: Literal["cost"] = "cost"
     maximize: Annotated[
-        Literal["", "qps", "quality"], Flag("--maximize", "find the most qps, or the best quality, within --budget and quotas; cost comes second", "WHAT")
+        Literal["", "qps", "quality"],
+        Flag("--maximize", "find the most qps, or the best quality, within budget, quotas and owned GPUs; cost comes second", "WHAT"),
     ] = ""
 
 
@@ -380,9 +383,6 @@ class Scenario(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
-        limited = self.policy.budget is not None or self.supply.max_gpus is not None or self.supply.quota
-        if self.objective.maximize and not limited:
-            raise problem("what is most has no end without a limit; give a budget, quotas or max_gpus", "policy", "budget")
         names = [w.name for w in self.workload]
         for i, name in enumerate(names):
             if name in names[:i]:
