@@ -106,6 +106,17 @@ def layout_words(tp: int, pp: int, dp: int, ep: int, draft: bool | int = False, 
     return f"{prefill}P{decode}D of {engine}" if decode else engine
 
 
+def called(card: str, checkpoint: str) -> str:
+    """The model as its checkpoint names it: by its card where that begins with the card's name, else in its own words (several share an architecture)."""
+    own = checkpoint.rsplit("/", maxsplit=1)[-1]
+    return card if own.lower().startswith(card.lower()) and own[len(card) : len(card) + 1] in ("", "-") else own
+
+
+def measured_as(architecture: str, card: str, checkpoint: str) -> str:
+    """Whose measurement it is, told apart from the model asked for where both share an architecture."""
+    return f"{architecture} (same architecture)" if architecture == card != called(card, checkpoint) else architecture
+
+
 class Deployment(Part):
     """One candidate of the plan with its replicas."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,3 +60,12 @@ def test_the_weights_follow_from_the_shipped_curves() -> None:
     doublings = [np.abs(v[left] - v[right]) for v in (np.log2(unique[:, 4]), active)]
     weights, _ = optimize.nnls(np.stack([*differs, *doublings], axis=1).astype(float), (mean[left] - mean[right]) ** 2)
     assert weights == pytest.approx(list(APART.values()), abs=0.001)
+
+
+def test_the_page_speaks_of_the_model_by_the_name_it_was_asked_for(run: Callable[..., tuple[int, str, str]]) -> None:
+    page = run("--qps", "20", "--model", "Llama-3.3-70B")[1]
+    assert "another model than Llama-3.3-70B" in page
+    assert "Llama-3.1-70B" not in page.replace("Llama-3.1-70B (same", "")
+    found = json.loads(run("--qps", "1", "--model", "DeepSeek-R1", "--output-factor", "2", "--ttft", "none", "--format", "json")[1])
+    assert found["deployments"] and all("Distill" not in d["checkpoint"] for d in found["deployments"])
+    assert found["deployments"][0]["evidence"]["source"].startswith("DeepSeek-V3 (same architecture) ")

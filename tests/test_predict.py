@@ -56,6 +56,17 @@ def question(**changed: Any) -> Question:
     return Question(**{**asked, "concurrency": (1, 8), "confidence": 0.9, **changed})
 
 
+# ---- names
+
+
+def test_a_model_goes_by_the_name_it_was_asked_for(run: Run) -> None:
+    page = run("predict", "--checkpoint", "DeepSeek-R1", "--gpu", "B200-SXM", "--tp", "8", "--isl", "1000", "--osl", "1000")[1]
+    assert "deepseek-ai/DeepSeek-R1 (fp8) on 8 x B200-SXM" in page
+    assert page.count("DeepSeek-V3") == page.count("DeepSeek-V3 (same architecture)") == 1
+    frontier = run("curve", "Llama-3.3-70B", "--gpu", "B200-SXM", "--frontier")[1]
+    assert "Llama-3.3-70B: nothing else" in frontier and "Llama-3.1" not in frontier
+
+
 # ---- numbers
 
 

@@ -267,7 +267,7 @@ GOOD = "Qwen3-32B,H100-SXM-80GB,vllm,1000,100,8"
         ("", "", "the file is empty"),
         (HEADER + "\n", "", "no rows"),
         (f"{HEADER}\n{GOOD},1\n", ":2", "7 cells where the header has 6"),
-        (f"{HEADER}\n{GOOD}\n{GOOD.replace('1000', 'many')}\n", ":3", "'isl': not a number, got 'many'"),
+        (f"{HEADER}\n{GOOD.replace('1000', 'many')}\n{GOOD.replace('1000', '')}\n", ":2", "'isl': not a number, got 'many' (no other row can be read either)"),
         (f"{HEADER}\n{GOOD.replace('1000', '')}\n", ":2", "'isl' is blank"),
         (f"{HEADER}\n{GOOD.replace('1000', '-5')}\n", ":2", "'isl': must be at least 1"),
         (f"{HEADER}\n{GOOD.replace(',8', ',inf')}\n", ":2", "'concurrency': must be a number"),
@@ -285,6 +285,24 @@ def test_a_bad_file_is_one_line_with_its_line(text: str, line: str, what: str, t
     with pytest.raises(CatalogError) as error:
         read_points(file)
     assert str(error.value).startswith(f"{file}{line}: ") and what in str(error.value)
+
+
+def test_a_row_that_cannot_be_read_keeps_its_place_and_the_others_count(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    good = "Qwen3-32B,H100-SXM-80GB,vllm,1000,100,8,2"
+    bad = ("Qwen3-32B,H100-SXM-80GB,vllm,,100,8,2", "Qwen3-32B,H100-SXM-80GB,vllm,1000,ten,8,2", "Qwen3-32B,vllm,1000,100,8")
+    file.write_text("\n".join((f"{HEADER},tp", bad[0], good, *bad[1:], good)) + "\n")
+    plain = tmp_path / "q.csv"
+    plain.write_text(f"{HEADER},tp\n{good}\n")
+    rows = json.loads(run("validate", file, "--format", "json")[1])["rows"]
+    alone = json.loads(run("validate", plain, "--format", "json")[1])["rows"][0]
+    assert [r["line"] for r in rows] == [2, 3, 4, 5, 6]
+    whys = ["'isl' is blank", None, "'osl': not a number, got 'ten'", "5 cells where the header has 7", None]
+    assert [r["reason"] for r in rows] == [why and f"cannot be read: {why}" for why in whys]
+    assert rows[0]["isl"] is None and rows[0]["model"] == "Qwen3-32B"
+    for i in (1, 4):
+        assert {**rows[i], "line": 2} == alone
+    assert "cannot be read: 'isl' is blank" in run("validate", file)[1]
 
 
 def test_columns_that_mean_nothing_are_passed_over(tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ def _answers_to(served: Served, name: str) -> bool:
 
 
 def begins(identity: str, name: str) -> bool:
-    """Whether a checkpoint's own name begins with these words: Qwen3-8B-FP8 with Qwen3-8B, not with Qwen3-8."""
+    """Whether a checkpoint's own name begins with these words: Qwen3-8B-FP8 with Qwen3-8B, not with Qwen3-8. A distillation is another model:
+    DeepSeek-R1 does not mean DeepSeek-R1-Distill-Llama-8B."""
     base = identity.lower().split("/")[-1]
-    return base.startswith(name.lower()) and not base[len(name) : len(name) + 1].isalnum()
+    rest = base[len(name) :]
+    return base.startswith(name.lower()) and not rest[:1].isalnum() and not rest.startswith("-distill")
 
 
 def is_excluded(served: Served, names: tuple[str, ...]) -> bool:

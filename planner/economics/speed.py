@@ -25,7 +25,7 @@ from planner.performance.memory import memory_fit
 from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.step import MAX_SEQUENCES
-from planner.validation.single import EXACT
+from planner.validation.single import EXACT, checkpoints_called
 
 LOADS: Ints = np.unique(np.round(2 ** (np.arange(21) / 2)).astype(np.int64))  # 1 to 1,024, two to a doubling
 Axis = Literal["throughput", "cost"]
@@ -103,7 +103,9 @@ def speed_frontier(
         )
         for i in unbeaten(per_user, worth) if in_time[i] for t in (types[which[i]],)
     )  # fmt: skip
-    return SpeedFrontier(card.name, isl, osl, by, max_ttft_s, points, len(types), len(n), int((~in_time).sum()))
+    return SpeedFrontier(
+        card.name if model.lower() == card.name.lower() else model, isl, osl, by, max_ttft_s, points, len(types), len(n), int((~in_time).sum())
+    )
 
 
 def unbeaten(speed: Floats, worth: Floats) -> list[int]:
@@ -131,13 +133,11 @@ class _Type:
 
 def _named(word: str, catalog: Catalog, tokens: int) -> tuple[Card, list[Checkpoint]]:
     """The card and its checkpoints that serve, or the one named. Raises PlannerError."""
-    of_id = {c.id.lower(): (card, [c]) for card in catalog.cards for c in card.checkpoint}
-    cards = {card.name.lower(): (card, [c for c in card.checkpoint if c.variant != "base"]) for card in catalog.cards}
-    found = {**of_id, **cards}.get(word.lower())
-    if found is None:
+    found = next(((card, [c]) for card in catalog.cards for c in card.checkpoint if c.id.lower() == word.lower()), None)
+    card, several = found or checkpoints_called(word, catalog.cards)
+    if card is None:
         names = [n for card in catalog.cards for n in (card.name, *(c.id for c in card.checkpoint))]
         raise PlannerError(f"unknown checkpoint or model '{word}'", "MODEL", did_you_mean(word, names) or "see plan catalog models")
-    card, several = found
     long = [c for c in several if tokens <= (c.max_context or card.architecture.max_context)]
     if not long:
         raise PlannerError(f"{tokens:,} tokens are more than the context of {word}", "--isl", "ask for shorter requests")

@@ -10,9 +10,10 @@ from math import inf
 import numpy as np
 
 from planner.candidates.columns import market
+from planner.candidates.eligibility import begins
 from planner.candidates.points import Points
 from planner.performance.evidence import shown_tier
-from planner.plan import Alternative, Brief, Plan
+from planner.plan import Alternative, Brief, Plan, called
 from planner.planning.answer import Answer, answer
 from planner.planning.deploy import Chosen, chosen_pools, purchases
 from planner.planning.money import cost_at
@@ -124,6 +125,12 @@ def _policy(scenario: Scenario, **update: object) -> Scenario:
     return scenario.model_copy(update={"policy": scenario.policy.model_copy(update=update)})
 
 
+def _asked_names(scenario: Scenario, plan: Plan) -> list[str]:
+    """What the plan's models are called: in the words they were asked for, else as their checkpoints are."""
+    asked = [n for w in scenario.workload for n in w.models]
+    return sorted({next((n for n in asked if begins(d.checkpoint, n)), called(d.model, d.checkpoint)) for d in plan.deployments})
+
+
 def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     """The questions asked beside the main one, most useful first."""
     s, p = scenario.supply, scenario.policy
@@ -139,7 +146,7 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     models = tuple(sorted({d.model for d in plan.deployments}))
     gpus = tuple(sorted({d.gpu for d in plan.deployments}))
     found.append(Variant(f"another GPU type than {' and '.join(gpus)}", _supply(scenario, exclude_gpus=(*s.exclude_gpus, *gpus))))
-    found.append(Variant(f"another model than {' and '.join(models)}", _policy(scenario, exclude_models=(*p.exclude_models, *models))))
+    found.append(Variant(f"another model than {' and '.join(_asked_names(scenario, plan))}", _policy(scenario, exclude_models=(*p.exclude_models, *models))))
     if rented:
         found.append(Variant(f"another provider than {' and '.join(rented)}", _supply(scenario, exclude_providers=(*s.exclude_providers, *rented))))
     if len(gpus) > 1:

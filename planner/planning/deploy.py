@@ -19,7 +19,7 @@ from planner.performance import serving
 from planner.performance.capacity import Capacity
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.replicas import ENGINES, Floats
-from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
+from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
 from planner.scenario.records import Scenario, Workload
@@ -189,11 +189,11 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
     confidence = survey.scenario.policy.confidence
     now, median = row_capacity(chosen, survey, w, confidence), row_capacity(chosen, survey, w, 0.5)
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
-    source = (
-        f"{measured.architecture} {measured.precision} on {measured.gpu}, {measured.engine} TP{measured.tp}: {measured.source}"
-        if measured
-        else "fitted physics only"
-    )
+    source = "fitted physics only"
+    if measured:
+        served = chosen.eligible.served
+        whose = measured_as(measured.architecture, served.card.name, served.checkpoint.id)
+        source = f"{whose} {measured.precision} on {measured.gpu}, {measured.engine} TP{measured.tp}: {measured.source}"
     options = survey.options.sources(survey.replicas, chosen.row) if survey.options else ()
     return PlanEvidence(
         tier=tier,

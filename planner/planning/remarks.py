@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
-from planner.plan import Deployment, HeadroomStep, HostedApi, Purchase
+from planner.plan import Deployment, HeadroomStep, HostedApi, Purchase, called
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
 from planner.scenario.fields import by_path
@@ -142,11 +142,10 @@ def warnings(
                 f"{d.checkpoint} has linear-attention layers, whose state engines cache less often than KV: measure that it reaches your prefix-cache hits"
             )
         if d.slo_load_one_replica_lost is None:
-            found.append(f"{d.model}: a single replica; when it fails the service is down (--spare-replicas 1)")
+            found.append(f"{called(d.model, d.checkpoint)}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
-            found.append(
-                f"{d.model}: with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)"
-            )
+            lost = f"with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)"
+            found.append(f"{called(d.model, d.checkpoint)}: {lost}")
     for demanded in (w.demand for w in survey.scenario.workload if w.demand):
         found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
         if "keeps everything" in demanded.prefix_from:
@@ -183,7 +182,8 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
         fold = "leave_model_and_generation_out" if unseen else "leave_model_and_gpu_out"
     else:
         elsewhere = "on another GPU only" if d.model in {m.architecture for m in survey.catalog.measured} else "on no GPU"
-        nearest = f"{d.model} was measured {elsewhere}, {d.gpu} with other models"
+        shared = "" if called(d.model, d.checkpoint) == d.model else f", the architecture of {called(d.model, d.checkpoint)},"
+        nearest = f"{d.model}{shared} was measured {elsewhere}, {d.gpu} with other models"
         fold = "leave_model_out"
     median = survey.coefficients.errors.get(fold, {}).get("tpot", {}).get("median")
     accuracy = f"; where the like was left out of the fit, TPOT was {median:.0%} off in the median" if median else ""

@@ -80,7 +80,7 @@ def record(point: Point, answer: Answer) -> dict[str, Any]:
     """One row of the JSON: what was asked, what is predicted, and what was measured in the same terms."""
     found: dict[str, Any] = {
         "line": point.line, "source": point.source, "model": point.model, "precision": point.precision, "gpu": point.gpu, "engine": point.engine,
-        "tp": point.tp, "isl": point.isl, "osl": point.osl, "concurrency": point.concurrency,
+        "tp": point.tp, "isl": None if point.unread else point.isl, "osl": None if point.unread else point.osl, "concurrency": point.concurrency,
         "request_rate": point.request_rate if point.request_rate != float("inf") else "inf", "load": answer.kind or point.load,
     }  # fmt: skip
     found |= {f"predicted_{name}": _short(answer.predicted.get(name)) for name in PREDICTED}

@@ -52,6 +52,8 @@ class Mapped:
 
 def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
     """What a row stands for: one replica type, or one for each TP the row leaves open; else the reason."""
+    if point.unread:
+        return f"cannot be read: {point.unread}"
     kind = _kind(point)
     refused = kind if kind not in KINDS else _refusal(point, kind)
     if refused:

@@ -1,6 +1,7 @@
 """Reads files of measured serving points: one row per measurement, latencies in milliseconds, rates in tokens/s and requests/s.
 
-Only what is needed to predict a row must be there; a bad file is refused with its line.
+Only what is needed to predict a row must be there: a row without it, or with a cell that is no number, keeps its place and says why it cannot be
+read. A file is refused where its header is wrong or no row can be read.
 """
 
 from __future__ import annotations
@@ -53,25 +54,34 @@ class Point:
     request_rate: float | None  # infinite: all at once
     measured: Mapping[str, float]
     notes: str
+    unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
 
 
 def read_points(path: Path) -> list[Point]:
-    """All rows of a file. Raises CatalogError with file and line."""
+    """All rows of a file, those that cannot be read included. Raises CatalogError with file and line, that of the first row where no row can be read."""
     reader = csv.reader(read_text(path).splitlines())
     header = next(reader, None)
     if not header:
         raise CatalogError("the file is empty", str(path), f"needs a header line with at least {', '.join(NEEDED)} and concurrency or request_rate")
     columns = _columns(header, f"{path}:1")
-    points = []
+    points: list[Point] = []
+    first: CatalogError | None = None
     for cells in reader:
         if not any(c.strip() for c in cells):
             continue
         where = f"{path}:{reader.line_num}"
-        if len(cells) != len(columns):
-            raise CatalogError(f"{len(cells)} cells where the header has {len(columns)}", where)
-        points.append(_point(dict(zip(columns, (c.strip() for c in cells), strict=True)), reader.line_num, where))
+        row = dict(zip(columns, (c.strip() for c in cells), strict=False))
+        try:
+            if len(cells) != len(columns):
+                raise CatalogError(f"{len(cells)} cells where the header has {len(columns)}", where)
+            points.append(_point(row, reader.line_num, where))
+        except CatalogError as error:
+            first = first or error
+            points.append(_unread(row, reader.line_num, error.what))
     if not points:
         raise CatalogError("no rows below the header", str(path))
+    if first and all(p.unread for p in points):
+        raise CatalogError(first.what, first.where, "no other row can be read either" if len(points) > 1 else "")
     return points
 
 
@@ -114,6 +124,15 @@ def _point(row: Mapping[str, str], line: int, where: str) -> Point:
         line, text("source", ""), text("date", ""), row["model"], text("precision", ""), row["gpu"], row["engine"], size("gpus_total"), size("tp"),
         size("pp") or 1, size("ep") or 1, _attention(text("dp_attn", ""), where), text("mode", ""), text("spec_decode", ""), isl, osl,
         text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""),
+    )  # fmt: skip
+
+
+def _unread(row: Mapping[str, str], line: int, why: str) -> Point:
+    """A row that keeps its place; its names are shown where they are told."""
+    text = row.get
+    return Point(
+        line, text("source", ""), text("date", ""), text("model", ""), text("precision", ""), text("gpu", ""), text("engine", ""), None, None, 1, 1, 1,
+        text("mode", ""), text("spec_decode", ""), math.nan, math.nan, text("workload", ""), text("load_type", ""), None, None, {}, text("notes", ""), why,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.plan import measured_as
 from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
@@ -95,9 +96,9 @@ def _task(points: Sequence[Point], mapped: Sequence[Mapped], owner: Sequence[int
     return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients)
 
 
-def nearest_words(row: MeasuredConfiguration) -> str:
-    """A measured configuration with its source and date."""
-    return f"{row.architecture} {row.precision} on {row.gpu}, {row.engine}, TP{row.tp}: {row.source}, {row.as_of}"
+def nearest_words(row: MeasuredConfiguration, card: str, label: str) -> str:
+    """A measured configuration with its source and date; ``label`` is what was asked for, of ``card``."""
+    return f"{measured_as(row.architecture, card, label)} {row.precision} on {row.gpu}, {row.engine}, TP{row.tp}: {row.source}, {row.as_of}"
 
 
 # ---- closed loops
@@ -135,7 +136,7 @@ def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confi
         }
         answer.band = {f"{m}_ms_{side}": float(getattr(found, f"{m}_{side}")[j]) for m in ("ttft", "tpot") for side in ("low", "high")}
         answer.tier = TIERS[int(found.tier[j])]
-        answer.nearest = _nearest(task.catalog, int(found.nearest[j]))
+        answer.nearest = _nearest(task, rows[j], int(found.nearest[j]))
 
 
 def _units(task: Task, answers: list[Answer], confidence: float, options: Options) -> None:
@@ -153,7 +154,7 @@ def _units(task: Task, answers: list[Answer], confidence: float, options: Option
             continue
         answer.predicted = {"tpot_ms": 1000 * float(found.tpot_s[j]), "output_tps": float(found.tps[j])}
         answer.band = {f"tpot_ms_{s}": answer.predicted["tpot_ms"] * options.errors.step(q) for s, q in (("low", 1 - confidence), ("high", confidence))}
-        answer.tier, answer.nearest = TIERS[max(int(known.tier[j]), 1)], _nearest(task.catalog, int(known.nearest[j]))
+        answer.tier, answer.nearest = TIERS[max(int(known.tier[j]), 1)], _nearest(task, i, int(known.nearest[j]))
         answer.note, answer.reason = task.mapped[i].note, "TTFT of closed loops on disaggregated units is not predicted"
 
 
@@ -166,8 +167,8 @@ def _run(task: Task, i: int) -> Pools:
     return Pools(*named, *sizes, point.isl * ratio, point.osl * ratio, float(point.concurrency or 1.0), 0.0, 0.0, 0.0, "none")
 
 
-def _nearest(catalog: Catalog, index: int) -> str:
-    return nearest_words(catalog.measured[index]) if index >= 0 else ""
+def _nearest(task: Task, row: int, index: int) -> str:
+    return nearest_words(task.catalog.measured[index], task.names[task.mapped[row].card], task.points[row].model) if index >= 0 else ""
 
 
 def too_large(one: Replicas) -> str:
@@ -203,7 +204,7 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
         found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
         for j, answer in zip(here.tolist(), found, strict=True):
             answer.tier = TIERS[int(known.tier[j])] if answer.predicted else ""
-            answer.nearest = _nearest(task.catalog, int(known.nearest[j])) if answer.predicted else ""
+            answer.nearest = _nearest(task, rows[j], int(known.nearest[j])) if answer.predicted else ""
             shapes_of.setdefault(int(task.owner[rows[j]]), []).append(answer)
     for i, several in shapes_of.items():
         answers[i] = max(several, key=lambda a: a.predicted.get("output_tps", -1.0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from planner.candidates.eligibility import begins
 from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import known_name
@@ -145,7 +147,8 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
     nearest = int(prediction.nearest[0])
     source, as_of = f"{coefficients.source} (no measurement near)", coefficients.fitted
     if nearest >= 0:
-        source, as_of = nearest_words(catalog.measured[nearest]).rpartition(", ")[0], catalog.measured[nearest].as_of
+        source = nearest_words(catalog.measured[nearest], found.card.name, found.checkpoint.id).rpartition(", ")[0]
+        as_of = catalog.measured[nearest].as_of
     slots, used = int(memory.slots[0]), (memory.weights, memory.kv_budget_gib, memory.activations, memory.reserve, memory.limit)
     return Forecast(
         question=q,
@@ -194,24 +197,35 @@ def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
 
 
 def find(q: Question, catalog: Catalog) -> Found:
-    """Checkpoint and GPU by name, case ignored. A card's name means its first served checkpoint whose precision the GPU runs."""
+    """Checkpoint and GPU by name, case ignored. A model's name means its first served checkpoint whose precision the GPU runs."""
     gpu = catalog.gpus[known_name(q.gpu, catalog.gpus, "GPU", "--gpu", "see plan catalog gpus")]
     engine = known_name(q.engine, ENGINES, "engine", "--engine", f"one of {', '.join(ENGINES)}")
     of_id = {c.id: (card, c) for card in catalog.cards for c in card.checkpoint}
     cards = {card.name: card for card in catalog.cards}
     by_lower = {name.lower(): name for name in (*cards, *of_id)}
-    name = by_lower.get(q.checkpoint.lower())
-    if name is None:
-        hint = did_you_mean(q.checkpoint, by_lower.values()) or "see plan catalog models"
-        raise PlannerError(f"unknown checkpoint or model '{q.checkpoint}'", "--checkpoint", hint)
+    name = by_lower.get(q.checkpoint.lower(), q.checkpoint)
     if name in of_id:
         return Found(*of_id[name], gpu, engine, "")
-    served = [c for c in cards[name].checkpoint if c.variant != "base"] or list(cards[name].checkpoint)
+    card, served = checkpoints_called(name, catalog.cards)
+    if card is None:
+        hint = did_you_mean(q.checkpoint, by_lower.values()) or "see plan catalog models"
+        raise PlannerError(f"unknown checkpoint or model '{q.checkpoint}'", "--checkpoint", hint)
     runs = [c for c in served if c.precision in gpu.precisions]
     if not runs:
         raise PlannerError(f"no checkpoint of {name} has a precision that {gpu.name} runs", "--checkpoint", f"it runs {', '.join(gpu.precisions)}")
     note = f"{name} is taken as its first checkpoint that {gpu.name} runs: {runs[0].id}" + (f" (it has {len(served)})." if len(served) > 1 else ".")
-    return Found(cards[name], runs[0], gpu, engine, note)
+    return Found(card, runs[0], gpu, engine, note)
+
+
+def checkpoints_called(name: str, cards: Sequence[Card]) -> tuple[Card | None, list[Checkpoint]]:
+    """The card with a checkpoint that begins with these words, and its checkpoints that do; else the card of this name with all of its checkpoints.
+    Base checkpoints only where there are no others; no card where the words are those of several, or of none."""
+    found = {c.name: [k for k in c.checkpoint if begins(k.id, name)] for c in cards}
+    found = {n: several for n, several in found.items() if several} or {c.name: list(c.checkpoint) for c in cards if c.name.lower() == name.lower()}
+    if len(found) != 1:
+        return None, []
+    ((of, several),) = found.items()
+    return next(c for c in cards if c.name == of), [c for c in several if c.variant != "base"] or several
 
 
 def _check(q: Question, found: Found) -> None:
