@@ -13,7 +13,7 @@ from pathlib import Path
 from planner.catalog.load import shipped_folders
 from planner.demand.records import Demand, Spread, to_toml
 from planner.demand.source import imported, read_histogram
-from planner.report.formats import write_whole
+from planner.files import write_whole
 
 FORMATS = {"azure-2023-conv": "azure", "azure-2023-code": "azure"}  # that the raw files came from, before columns were renamed
 TRACES = {"azure-2023-conv": "azure_2023_conv", "azure-2023-code": "azure_2023_code", "mooncake-conversation": "mooncake_conversation"}

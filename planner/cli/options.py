@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from planner.errors import PlannerError, did_you_mean
 from planner.scenario.fields import askables
 
 FORMATS = ("table", "json", "csv", "markdown")
+COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
 
 FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False)]
 OutputOption = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE")]
@@ -63,21 +65,20 @@ def known_format(form: str, allowed: tuple[str, ...] = FORMATS) -> str:
 
 
 def deliver(text: str, output: str | None) -> None:
-    """Result to the terminal or, whole, to a file."""
-    from planner.report.formats import write_whole
+    """Result to the terminal or, whole and without colours, to a file."""
+    from planner.files import write_result
 
     if output in (None, "-"):
         typer.echo(text, nl=False)
     else:
-        write_whole(Path(str(output)), text)
+        write_result(str(output), COLOURS.sub("", text))
 
 
 def check_writable(output: str | None) -> None:
     """Refuses an unwritable output before any work. Raises PlannerError."""
-    if output in (None, "-"):
-        return
-    path = Path(str(output))
-    if path.is_dir():
-        raise PlannerError("is a folder, not a file", str(path), "choose another path with -o")
-    if not (path.parent if str(path.parent) else Path()).is_dir():
-        raise PlannerError("the folder does not exist", str(path.parent), "make it, or choose another path with -o")
+    from planner.files import check_target
+
+    if output not in (None, "-"):
+        check_target(str(output))
+    elif sys.stdout is None:
+        raise PlannerError("cannot write the output: it is closed", "standard output", "name a file with -o")

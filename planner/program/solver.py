@@ -24,6 +24,14 @@ from planner.errors import SolverError
 LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
 
 
+class _Silent(highspy.Highs):  # type: ignore[misc]  # highspy is not read by the type checker
+    """HiGHS that logs nothing: switched off before its callbacks are registered, which is when 1.16 prints its licence to standard output."""
+
+    def enableCallbacks(self) -> None:
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()
+
+
 @dataclass(frozen=True)
 class Limits:
     """How exactly and how long to search (relative gap, seconds)."""
@@ -85,7 +93,7 @@ def relaxation(m: Any) -> tuple[float, dict[str, float]]:
 
 def version() -> str:
     """HiGHS's version."""
-    return str(highspy.Highs().version())
+    return str(_Silent().version())
 
 
 def _transfer(m: Any) -> tuple[Any, list[Any], int]:
@@ -118,8 +126,7 @@ def _transfer(m: Any) -> tuple[Any, list[Any], int]:
     lp.a_matrix_.value_ = np.array(value, dtype=float)
     kinds = highspy.HighsVarType
     lp.integrality_ = [kinds.kContinuous if v.is_continuous() else kinds.kInteger for v in variables]
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
+    highs = _Silent()
     if highs.passModel(lp) == highspy.HighsStatus.kError:
         raise SolverError("HiGHS refused the program", hint="please report this with the scenario")
     return highs, variables, len(lower)

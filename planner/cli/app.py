@@ -1,0 +1,94 @@
+"""The command `plan`: with flags it solves; verbs stand beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
+from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app.command("show")(show.show)
+app.command("check")(check.check)
+app.command("simulate")(simulate.simulate)
+app.command("schema")(show.schema)
+app.command("predict")(predict.predict)
+app.command("validate")(validate.validate)
+app.command("curve")(curve.curve)
+app.command("frontier")(with_scenario_options(frontier.frontier))
+app.command("sweep")(with_scenario_options(sweep.sweep))
+app.command("autoscale")(with_scenario_options(autoscale.autoscale))
+app.command("compare")(compare.compare)
+app.command("explain")(with_scenario_options(explain.explain))
+app.command("sensitivity")(with_scenario_options(sensitivity.sensitivity))
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(cost.app, name="cost")
+app.add_typer(demand.app, name="demand")
+app.add_typer(demand.imports, name="import")
+
+
+def plan(
+    context: typer.Context,
+    asked: dict[str, Any],
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="scenario in TOML; flags win over it", metavar="FILE")] = None,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    no_alternatives: Annotated[bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False)] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="simulate the plan; where a limit is missed, load less and solve again, three rounds at most", show_default=False)
+    ] = False,
+    save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE")] = None,
+    timings: Annotated[bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False)] = False,  # noqa: ARG001 - main reads it
+    version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
+) -> None:
+    """The cheapest LLM deployment that meets demand, quality floor and latency limits, proven optimal.
+
+    plan --qps 200 --min-quality 0.8
+    """
+    if context.invoked_subcommand:
+        return
+    if version:
+        from planner.planning.version import planner_version
+
+        typer.echo(planner_version())
+        return
+    known_format(form)
+    check_writable(output)
+    from planner.cli.clock import Clock
+
+    clock = Clock(enabled=timings)
+    from planner.scenario.sources import ask
+
+    question = ask(asked, dict(os.environ), file)
+    if save_scenario:
+        from planner.files import write_result
+        from planner.scenario.write import to_toml
+
+        write_result(save_scenario, to_toml(question.scenario))
+    from planner.catalog.load import load_catalog
+    from planner.planning.solve import solve
+
+    clock.lap("imports and scenario")
+    loaded = None if question.scenario.tables.capacities else load_catalog(question.scenario.catalog)
+    clock.lap("catalogue")
+    if verify:
+        from planner.planning.verify import solve_verified
+
+        answer = solve_verified(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+    else:
+        answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+    clock.lap("solve")
+    from planner.report.formats import formatted
+
+    deliver(formatted(answer, form), output)
+    clock.lap("report")
+    if answer.status != "optimal":
+        raise typer.Exit(3)
+
+
+app.callback(invoke_without_command=True)(with_scenario_options(plan))
