@@ -212,6 +212,7 @@ class Predicted(Part):
     tpot_ms: Distribution
     itl_ms: Distribution | None = None  # over all tokens: how long each came after the one before
     e2e_ms: Distribution
+    waiting_share: float | None = None  # of the requests: they find all sequences of their replica taken
 
 
 class PlanWorkload(Part):

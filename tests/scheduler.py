@@ -17,13 +17,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Run:
-    """What requests and tokens saw in the middle of a run. ``itl_weight``: tokens that saw each of ``itl``."""
+    """What requests and tokens saw in the middle of a run. ``itl_weight``: tokens that saw each of ``itl``; ``found``: in flight at arrival."""
 
     ttft: Floats
     tpot: Floats
     e2e: Floats
     itl: Floats
     itl_weight: Floats
+    found: Floats
 
     def itl_beyond(self, limit: float) -> float:
         """Share of tokens that waited longer."""
@@ -92,4 +93,6 @@ def simulate(
     steady = slice(count // 10, count * 9 // 10)
     middle = slice(len(gaps) // 10, len(gaps) * 9 // 10)
     tpot = (finish - first) / np.maximum(answer - 1, 1)
-    return Run((first - arrival)[steady], tpot[steady], (finish - arrival)[steady], np.array(gaps)[middle], np.array(tokens_seen, float)[middle])
+    found = np.arange(count) - np.searchsorted(np.sort(finish), arrival)
+    seen = np.array(gaps)[middle], np.array(tokens_seen, float)[middle]
+    return Run((first - arrival)[steady], tpot[steady], (finish - arrival)[steady], *seen, found[steady].astype(float))

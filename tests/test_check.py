@@ -27,6 +27,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "shared": {"workload": [{"name": f"tenant {i}", "qps": 1, "min_quality": 0.6, "output_tokens": 100 * (i + 1)} for i in range(3)]},
     "gaps": {"workload": [{"qps": 20, "min_quality": 0.6, "slo": {"itl_p99": "30ms"}, "burst_factor": 1.5, "prefix_cache_hit": 0.3}]},
     "whole prompts": {"workload": [{"concurrency": 100, "min_quality": 0.6, "burst_factor": 2}], "policy": {"chunked_prefill": False}},
+    "queues": {"workload": [{"qps": 100, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"], "slo": {"ttft_p95": "none", "tpot_p95": "none"}}]},
     "two": {
         "workload": [
             {"name": "chat", "qps": 30, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"]},
@@ -95,6 +96,7 @@ ONE_NUMBER: list[tuple[str, str, tuple[str | int, ...], Any]] = [
     ("capacity", "one", ("deployments", 0, "evidence", "step_time_factor"), more),
     ("capacity", "one", ("deployments", 0, "evidence", "tier"), "imagined"),
     ("capacity", "one", ("scenario", "policy", "max_slo_load"), 0.2),
+    ("slo", "queues", ("workloads", 0, "predicted", "waiting_share"), more),
     ("capacity", "in flight", ("deployments", 0, "capacity_in_flight_per_replica"), more),
     ("slo", "one", ("workloads", 0, "predicted", "ttft_ms", "p95"), more),
     ("slo", "two", ("workloads", 1, "predicted", "e2e_ms", "mean"), more),
@@ -275,3 +277,10 @@ def test_uses_nothing_that_made_the_plan() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
             assert not any(n.startswith(("planner.candidates", "planner.program", "planner.planning")) for n in names), f"{file.name}: {names}"
+
+
+def test_a_plan_that_queues_fails_where_that_was_not_allowed() -> None:
+    plan = solve(Scenario.model_validate({**QUESTIONS["queues"], "policy": {"max_waiting_share": 1}}), load_catalog(), compare=False)
+    held = plan.model_copy(update={"scenario": {**plan.scenario, "policy": {**plan.scenario["policy"], "max_waiting_share": 0.0011}}})
+    assert check(plan).ok
+    assert any("finds its replica full" in b.what for b in check(held).breaches if b.name == "slo")

@@ -17,7 +17,7 @@ from scheduler import simulate
 
 from planner.performance.capacity import Limit, capacity, pooled_qps, service
 from planner.performance.lengths import lognormal_mix
-from planner.performance.queue import chain, gamma_tail, normal_tail, skewed_tail, state
+from planner.performance.queue import chain, full_share, gamma_tail, normal_tail, skewed_tail, state
 from planner.performance.step import GRID, StepCurves
 
 BASE, SLOPE, TOKEN = 6.5e-3, 0.1e-3, 27e-6  # like an 8B model on an H100
@@ -107,6 +107,32 @@ def test_occupancy_against_the_chain_written_out() -> None:
     now = state(queue, np.array([[load]]))
     assert now.full[0, 0] == pytest.approx(share[slots:].sum(), rel=0.03)
     assert now.in_flight[0, 0] == pytest.approx(np.minimum(np.arange(len(share)), slots) @ share, rel=0.01)
+
+
+def test_without_limits_few_requests_find_the_replica_full() -> None:
+    """Unbounded it runs at its most, with more waiting than in service; bounded, the simulated scheduler seldom has all slots taken."""
+    mix, slots = lognormal_mix(512, 256, 0.8, 1.0), 64
+    free, bounded = (capacity(line(), mix, limits, seqs(slots)) for limits in ([], [Limit("full", np.inf, 95)]))
+    assert free.in_flight[0] > 2 * slots and bounded.in_flight[0] < slots
+    assert 0.8 * free.qps[0] < bounded.qps[0] < free.qps[0]
+    run = simulate(float(bounded.qps[0]), mix, slots, count=30_000)
+    assert 0.02 < (run.found >= slots).mean() < 0.06
+
+
+def test_a_replica_is_full_where_more_in_flight_bring_nothing() -> None:
+    """The chain written out: all slots taken, or 99 % of the most requests/s reached because prompts fill the steps."""
+    every, load = np.arange(1, 6000), 0.96
+    for inputs, outputs, slots in ((512, 256, 64), (8000, 8, 256)):
+        mix = lognormal_mix(inputs, outputs, 0, 0)
+        queue = chain(line(), mix, seqs(slots))
+        tpot = BASE + SLOPE * every + TOKEN * inputs / outputs * every
+        rate = every / (TOKEN * inputs + tpot * (outputs + 0.5))
+        rate = np.minimum(rate, 1 / (TOKEN * inputs + inputs * (BASE + SLOPE * every) / (8192 - np.minimum(every, slots))))
+        rate = np.maximum.accumulate(rate)
+        rate[slots:] = rate[slots - 1]
+        weight = np.concatenate(([1.0], np.cumprod(load * rate[-1] / rate)))
+        full = 1 + np.flatnonzero(rate >= 0.99 * rate[-1])
+        assert full_share(queue, np.array([[load]]))[0, 0] == pytest.approx(weight[full].sum() / weight.sum(), rel=0.08)
 
 
 SCALE = {"ttft": 1.0, "tpot": 0.03, "itl": 0.06, "e2e": 10.0}

@@ -224,6 +224,7 @@ SUPPLY = tables(
 POLICY = tables(
     confidence=st.floats(0.5, 0.99),
     max_slo_load=st.floats(0.01, 1),
+    max_waiting_share=st.floats(0.001, 1),
     spare_replicas=st.integers(0, 1000),
     max_pools=maybe(st.integers(1, 9)),
     mix=st.booleans(),

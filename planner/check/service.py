@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 
 from planner.check.case import Case, Fit
@@ -23,11 +25,12 @@ def slo(case: Case) -> Finding:
         serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := _fit(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
         alone = [(i, fit) for i, fit in serving if len(case.built[i].serves) == 1]  # type: ignore[union-attr]  # it has a fit
         for i, fit in alone:
-            for limit, name in zip(fit.limits, fit.workload.slo, strict=True):
+            for limit, name in zip_longest(fit.limits, fit.workload.slo):
                 beyond, allowed = _beyond(case, i, w, fit, limit), 1 - limit.percentile / 100
-                text = f"{got.name} misses {name} {limit.limit_s:g} s for {beyond:.3%} of requests, {allowed:.3%} may"
+                what = f"misses {name} {limit.limit_s:g} s for" if name else "finds its replica full for"
+                text = f"{got.name} {what} {beyond:.3%} of requests, {allowed:.3%} may"
                 notes.require(at_most(beyond, allowed, PROBABILITY), case.where(i), text)
-                said.append(f"{got.name} {name} missed by {beyond:.3%}")
+                said.append(f"{got.name} {name} missed by {beyond:.3%}" if name else f"{got.name} waits for {beyond:.3%}")
         _stated(notes, case, w, got, serving, len(alone) == len(serving))
     return notes.finding("SLO: " + (", ".join(said) or "no workload has a deployment of its own; see capacity"))
 
@@ -68,6 +71,10 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
             right = max(float(getattr(s, f"{metric}_s")[name][0]) for s in found) * 1e3
             value = getattr(stated, name)
             notes.require(same(value, right, STATED), got.name, f"states {metric.upper()} {name} {value:.6g} ms, should be {right:.6g}")
+    if got.predicted.waiting_share is not None:
+        right = max(float(s.waiting_share[0]) for s in found)
+        text = f"states that {got.predicted.waiting_share:.6g} of requests wait, should be {right:.6g}"
+        notes.require(abs(got.predicted.waiting_share - right) <= STATED * max(right, STATED), got.name, text)
     for limit in got.slo if alone else ():
         name = PERCENTILES.get(limit.percentile, "")
         value = getattr(getattr(got.predicted, f"{limit.metric}_ms"), name, 0.0) if name else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import Chain, Interpolation, Rows, chain, itl_tail, quantiles, state, tail, waiting
+from planner.performance.queue import Chain, Interpolation, Rows, chain, full_share, itl_tail, quantiles, state, tail, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 
@@ -28,15 +28,17 @@ class Limit:
     """One limit of an SLO; ``percentile`` 50 to 99.9 of all requests stay within it.
 
     ``share`` < 1 limits E2E to a part of the output: the first token of an answer comes after the reasoning part.
+    ``full`` at p95, whatever its seconds: 5 % of the requests may find the replica full (``queue.full_share``).
     """
 
-    metric: Literal["ttft", "tpot", "itl", "e2e"]
+    metric: Literal["ttft", "tpot", "itl", "e2e", "full"]
     limit_s: float
     percentile: float
     share: float = 1.0  # e2e only: counts to the moment this share of the output is written
 
     def __post_init__(self) -> None:
-        if self.metric not in ("ttft", "tpot", "itl", "e2e") or not self.limit_s > 0 or not 50 <= self.percentile <= 99.9:
+        known, least = ("ttft", "tpot", "itl", "e2e", "full"), 0 if self.metric == "full" else 50
+        if self.metric not in known or not self.limit_s > 0 or not least <= self.percentile <= 99.9:
             raise ValueError(f"not a limit: {self}")
 
 
@@ -59,6 +61,7 @@ class Service:
     e2e_s: dict[str, Floats]
     in_flight: Floats  # mean per replica
     itl_s: dict[str, Floats] = field(default_factory=dict)  # empty: not predicted
+    waiting_share: Floats = field(default_factory=lambda: np.zeros(0))  # of the requests: they find the replica full
 
 
 def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Capacity:
@@ -152,6 +155,8 @@ def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit]
 
 def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) -> NDArray[np.bool_]:
     """Where a limit is not already broken by the work itself, without any waiting or noise, [P, G]."""
+    if limit.metric == "full":
+        return np.ones(tpot.shape, dtype=bool)
     if limit.metric == "tpot":
         return tpot <= limit.limit_s
     if limit.metric == "itl":
@@ -196,4 +201,4 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
         of = "e2e" if metric == "ttft" and reasoning else metric
         tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0], found["itl"])
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0], found["itl"], full_share(queue, load)[:, 0])

@@ -175,7 +175,7 @@ def unit_service(units: Units, mix: LengthMix, limits: Sequence[Limit], qps: Flo
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         high = 50 * mean if metric in ("tpot", "itl") else longest
         found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, now, share, high, part) for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"])
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], tail("full", now.queue, now.decode, 0.0)[:, 0])
 
 
 def closed_unit(units: Units, mix: LengthMix, concurrency: Floats) -> tuple[Floats, Floats, Floats]:
@@ -269,7 +269,7 @@ def _means(now: Moment) -> dict[str, Rows]:
 def _tail(metric: str, now: Moment, limit: Rows | float, part: float = 1.0) -> Rows:
     """Probability [P, 1] that a request exceeds the limit. A decode engine takes a prompt in at its next step: half a step later."""
     prompts, decode = now.prompts, now.decode
-    if metric in ("tpot", "itl"):
+    if metric in ("tpot", "itl", "full"):
         return tail(metric, now.queue, decode, limit)
     first, wait = prompts.own + decode.step / 2, prompts.waits * prompts.mean
     if metric == "ttft":

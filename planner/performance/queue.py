@@ -22,6 +22,7 @@ CHUNK_WAIT = 1.15
 QUANTILE_STEPS = 30  # bisection to 1e-9 of the bracket
 PROMPT_FREE = 4  # terms of the series of steps without prompts; the rest is bounded
 SPREAD = ((-1.7320508, 1 / 6), (0.0, 2 / 3), (1.7320508, 1 / 6))  # three points that stand for a normal variable (Gauss and Hermite)
+FULL = 0.99  # of its most requests/s: a replica this near them serves no faster, however many more it is given
 PROMPT_LOAD = 0.97  # prompts never take more than this share of the time in the formulas below (they have a pole at 1)
 
 
@@ -192,6 +193,20 @@ def waiting(chain: Chain, load: Rows) -> Rows:
     return found
 
 
+def full_share(chain: Chain, load: Rows) -> Rows:
+    """Share of requests [P, 1] that find the replica full: all slots taken, or as many in flight as bring it to FULL of its most requests/s.
+
+    Poisson arrivals see the distribution over time (PASTA). Where prompts bind, X(n) is flat far below B, and more in flight only wait.
+    """
+    exponent = np.log(load) * chain.n + chain.log_weight
+    top = np.maximum(exponent.max(axis=1, keepdims=True), 0.0)
+    share = np.exp(exponent - top) * chain.weight
+    queue = np.exp(chain.slots * np.log(load) + chain.log_last - top) * load / (1 - load)
+    beyond = (share * (chain.rates >= FULL * chain.rate)).sum(axis=1, keepdims=True)
+    found: Rows = (beyond + queue) / (share.sum(axis=1, keepdims=True) + np.exp(-top) + queue)
+    return found
+
+
 def _prompt_wait(chain: Chain, lam: Rows, prompts: Rows, step: Rows, room: Rows) -> tuple[Rows, Rows]:
     """Mean and variance of the wait until a prompt's own step begins.
 
@@ -228,6 +243,8 @@ def _alone_wait(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Row
 
 def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float = 1.0) -> Rows:
     """Probability that a request exceeds the limit, over all requests of the mix: [P, 1]. ``share``: part of the output E2E counts to."""
+    if metric == "full":
+        return full_share(chain, s.rate / chain.rate)
     if metric == "e2e":
         return _tail_e2e(chain, s, limit, share)
     return {"ttft": _tail_ttft, "tpot": _tail_tpot, "itl": _tail_itl}[metric](chain, s, limit)

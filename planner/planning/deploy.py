@@ -226,7 +226,7 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
     rows, point = np.array([chosen.row]), chosen.candidate.point
     workload, physics = survey.scenario.workload[w], survey.physics[w]
     factor = float(physics.factor[chosen.row])
-    kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
+    kept = [limit for i, limit in enumerate(limits(workload, factor, survey.scenario.policy)) if i != without]
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
     return serving.capacity_of(survey.replicas.take(rows), curves, physics.mixes[factor], kept, seqs, survey.coefficients)
@@ -234,21 +234,28 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
 
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
-    confidence = survey.scenario.policy.confidence
-    base = row_capacity(chosen, survey, w, confidence).qps[0]
-    names = list(survey.scenario.workload[w].slo)
-    gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(names))]
-    if not gains or max(gains) < 1.002:
-        point, row = chosen.candidate.point, np.array([chosen.row])
-        seqs, slots = point.max_num_seqs, int(slots_of(survey, w, row, point.max_num_batched_tokens)[0])
-        one = survey.replicas.take(row)
-        most = int(serving.most_sequences(one, survey.names, survey.options)[0])
-        if one.is_unit[0] or seqs < slots:
-            return "saturation"
-        whose = f"the {most} sequences up to which drafting was measured" if one.draft[0] else f"the engines' limit of {most} sequences"
-        return whose if slots >= most else "KV cache room"
-    metric, percentile = names[int(np.argmax(gains))].split("_p")
-    return f"{metric.upper()} p{percentile}"
+    policy, slo, factor = survey.scenario.policy, list(survey.scenario.workload[w].slo), float(survey.physics[w].factor[chosen.row])
+    base, held = row_capacity(chosen, survey, w, policy.confidence).qps[0], limits(survey.scenario.workload[w], factor, policy)
+    gains = [row_capacity(chosen, survey, w, policy.confidence, without=i).qps[0] / base for i in range(len(held))]
+    at = int(np.argmax(gains)) if gains and max(gains) >= 1.002 else len(slo)
+    if at < len(slo):
+        metric, percentile = slo[at].split("_p")
+        return f"{metric.upper()} p{percentile}"
+    if at < len(gains) and gains[at] >= 1.002:
+        return f"at most {100 * policy.max_waiting_share:g}% of requests finding a replica full"
+    return _most_sequences(chosen, survey, w)
+
+
+def _most_sequences(chosen: Chosen, survey: Survey, w: int) -> str:
+    """What bounds the sequences in service."""
+    point, row = chosen.candidate.point, np.array([chosen.row])
+    seqs, slots = point.max_num_seqs, int(slots_of(survey, w, row, point.max_num_batched_tokens)[0])
+    one = survey.replicas.take(row)
+    most = int(serving.most_sequences(one, survey.names, survey.options)[0])
+    if one.is_unit[0] or seqs < slots:
+        return "saturation"
+    whose = f"the {most} sequences up to which drafting was measured" if one.draft[0] else f"the engines' limit of {most} sequences"
+    return whose if slots >= most else "KV cache room"
 
 
 def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
@@ -265,9 +272,11 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     rate = np.array([load * able * point.qps_per_unit[w]])
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked, pooling = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
+    part, mix, pooling = survey.replicas.take(rows), physics.mixes[factor], min(1.0, point.single[w] / able)
+    asked = limits(scenario.workload[w], factor, scenario.policy)
     found = serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor)
-    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=_ms(found.itl_s) if found.itl_s else None, e2e_ms=_ms(found.e2e_s))
+    itl = _ms(found.itl_s) if found.itl_s else None
+    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=itl, e2e_ms=_ms(found.e2e_s), waiting_share=float(found.waiting_share[0]))
 
 
 def _ms(values: dict[str, Floats]) -> Distribution:
@@ -281,7 +290,8 @@ def slowest(many: Sequence[Predicted]) -> Predicted:
         parts = [getattr(p, metric) for p in many]
         return Distribution(**{name: max(getattr(p, name) for p in parts) for name in Distribution.model_fields}) if all(parts) else None
 
-    return Predicted.model_validate({metric: worst(metric) for metric in Predicted.model_fields})
+    latencies = {metric: worst(metric) for metric in Predicted.model_fields if metric.endswith("_ms")}
+    return Predicted.model_validate({**latencies, "waiting_share": max(p.waiting_share or 0.0 for p in many)})
 
 
 def mixture_of(chosen: Chosen, answer: Answer) -> float:

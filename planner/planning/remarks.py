@@ -9,15 +9,16 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
-from planner.plan import Deployment, HeadroomStep, HostedApi, Purchase, called
+from planner.plan import Deployment, HeadroomStep, HostedApi, PlanWorkload, Purchase, called
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
 from planner.scenario.fields import by_path
-from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV, DEFAULT_SLO, Scenario
+from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV, DEFAULT_SLO, Scenario, Workload
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
 
 STALE_DAYS = 90
+ALWAYS = 0.5  # of the requests wait: from here on waiting is the rule
 SUSPECT = 3.0  # a plan this many times below the API's price needs a second look
 
 
@@ -63,6 +64,8 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     found += ["one location"] if unset("policy.max_locations") else []
     found += ["no spare replica"] if unset("policy.spare_replicas") else []
     found += [f"SLO load up to {p.max_slo_load:g}"] if unset("policy.max_slo_load") else []
+    waits = any(w.may_queue for w in scenario.workload) and unset("policy.max_waiting_share")
+    found += [f"at most {100 * p.max_waiting_share:g}% of requests find a replica full, as no TTFT or E2E limit says how long they may wait"] if waits else []
     burst, cache = ([getattr(w, field) for w in scenario.workload] for field in ("burst_factor", "prefix_cache_hit"))
     found += ["Poisson arrivals at the stated rate: no peak or burst factor"] if max(burst) == 1 else ["Poisson arrivals at the rate of peaks"]
     found += ["no prefix cache"] if not any(cache) else []
@@ -144,8 +147,7 @@ def warnings(
         if d.slo_load_one_replica_lost is None:
             found.append(f"{called(d.model, d.checkpoint)}: a single replica; when it fails the service is down (--spare-replicas 1)")
         elif d.slo_load_one_replica_lost > 1 + 1e-9:
-            lost = f"with one of {d.replicas} replicas down the SLO load is {d.slo_load_one_replica_lost:.4g}: the SLO is missed (--spare-replicas 1)"
-            found.append(f"{called(d.model, d.checkpoint)}: {lost}")
+            found += _overloaded([survey.scenario.workload[w] for w in c.pool.traffic], d, d.slo_load_one_replica_lost)
     for demanded in (w.demand for w in survey.scenario.workload if w.demand):
         found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
         if "keeps everything" in demanded.prefix_from:
@@ -153,6 +155,24 @@ def warnings(
     found += _price_warnings(survey, deployments, bought)
     found += _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(found))
+
+
+def queueing(scenario: Scenario, workloads: Sequence[PlanWorkload]) -> list[str]:
+    """Says where most requests wait because replicas are full. Work that may wait is left out: there it is meant."""
+    found = []
+    for asked, got in zip(scenario.workload, workloads, strict=True):
+        share = got.predicted.waiting_share if got.predicted else None
+        if share is None or share < ALWAYS or asked.requests_per_day is not None:
+            continue
+        how = "--max-waiting-share 0.05 keeps a margin" if asked.may_queue else "within its limits, with no margin for a burst"
+        found.append(f"workload {got.name} runs full and queues always: {share:.0%} of requests find a replica full and wait ({how})")
+    return found
+
+
+def _overloaded(served: Sequence[Workload], d: Deployment, load: float) -> list[str]:
+    """What a lost replica means to those served: a missed SLO where there is one, a backlog where there is none."""
+    missed = "the SLO is missed" if any(w.slo for w in served) else "requests pile up"
+    return [f"{called(d.model, d.checkpoint)}: with one of {d.replicas} replicas down the SLO load is {load:.4g}: {missed} (--spare-replicas 1)"]
 
 
 def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:

@@ -115,7 +115,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         defaults=remarks.defaults(scenario, origins),
         api=apis,
         binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
-        warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        warnings=(*remarks.queueing(scenario, workloads), *remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour)),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(
             version=highs_version(),

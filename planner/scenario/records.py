@@ -37,6 +37,7 @@ TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole h
 
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (demand/asked.py)
 METRICS = ("ttft", "tpot", "itl", "e2e")
+MOST_REQUESTS = 90  # a limit at this percentile or above says how long requests may wait, and so keeps queues short by itself
 SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
 # Spread of prompt and answer lengths in the Azure 2023 conversation trace (19,366 requests): standard deviation / mean.
@@ -198,6 +199,12 @@ class Workload(Part):
         return tuple((begin + i) % 24 for i in range((end - begin) % 24 or 24))
 
     @property
+    def may_queue(self) -> bool:
+        """Nothing in the SLO bounds how long nine in ten requests wait, though they are not there to wait."""
+        bounded = any(metric_of(name) in ("ttft", "e2e") and float(name.rpartition("_p")[2]) >= MOST_REQUESTS for name in self.slo)
+        return self.requests_per_day is None and not bounded
+
+    @property
     def peak(self) -> float:
         """The demand that capacity must hold."""
         return self.rate * self.burst_factor
@@ -285,6 +292,11 @@ class Policy(Part):
 
     confidence: Annotated[float, Field(ge=0.5, le=0.99), Flag("--confidence", "share of step-time predictions that must not be exceeded", "SHARE")] = 0.8
     max_slo_load: Annotated[float, Field(gt=0, le=1), Flag("--max-slo-load", "most traffic per capacity of any deployment", "SHARE")] = 1.0
+    max_waiting_share: Annotated[
+        float,
+        Field(ge=0.001, le=1),
+        Flag("--max-waiting-share", "without a limit on TTFT or E2E: most requests that find a replica full and wait (1: any)", "SHARE"),
+    ] = 0.05
     spare_replicas: Annotated[int, Field(ge=0, le=1000), Flag("--spare-replicas", "replicas of each deployment that may fail with the SLO kept", "K")] = 0
     max_pools: Annotated[int | None, Field(ge=1), Flag("--max-pools", "most deployments that serve one workload (1; with --mix no limit)", "N")] = None
     mix: Annotated[bool, Flag("--mix", "let several checkpoints serve one workload")] = False
