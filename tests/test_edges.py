@@ -13,12 +13,12 @@ from pathlib import Path
 
 import highspy
 import pytest
+from conftest import Run
 
 from planner.cli.options import check_writable, deliver
 from planner.errors import PlannerError
 from planner.files import write_result
 from planner.program import solver
-from tests.conftest import Run
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "tiny"

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from scipy.optimize import linprog
 
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import market
+from planner.cli.study import where_of
 from planner.economics.change import with_supply, with_what_if, with_workload
 from planner.economics.compare import changes, compare, differences, merged, scenarios_in
 from planner.economics.explain import explain, k_cheapest, large_scale, long_run, restricted_to, why_not_of
@@ -32,7 +34,7 @@ from planner.economics.frontier import by_model, frontier
 from planner.economics.runs import Where, answer_one, answers, key_of
 from planner.economics.sensitivity import sensitivity
 from planner.economics.sweep import axis, headroom_qps, marginal, structure, sweep
-from planner.errors import ScenarioError
+from planner.errors import PlannerError, ScenarioError
 from planner.planning.known import Known
 from planner.program.model import build
 from planner.program.problem import Problem
@@ -459,14 +461,61 @@ def test_answers_are_kept_and_found_again(tmp_path: Path) -> None:
     questions = [asked(min_quality=0.5, qps=q) for q in (10, 20, 10)]
     seen: list[tuple[int, int]] = []
     first = answers(questions, tiny(), Where(tmp_path), lambda a, b: seen.append((a, b)))
-    assert seen[-1] == (3, 3) and len(list(tmp_path.rglob("*.json"))) == 2
-    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")}
+    assert seen[-1] == (3, 3) and len(list(tmp_path.rglob("*.answer"))) == 2
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     again = answers(questions, tiny(), Where(tmp_path))
-    assert again == first and {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json")} == stamps
-    broken = next(iter(stamps))
-    broken.write_text("{")
-    assert answers(questions, tiny(), Where(tmp_path)) == first
+    assert again == first and {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
     assert key_of(questions[0], tiny()) != key_of(questions[0], tiny(1))
+
+
+def test_a_kept_body_that_is_no_answer_is_set_aside_and_solved_again(tmp_path: Path) -> None:
+    """Cut short, no object, another question's answer, one digit changed: none is taken for the answer, and none breaks the run."""
+    questions = [asked(min_quality=0.5, qps=q) for q in (10, 20)]
+    first = answers(questions, tiny(), Where(tmp_path))
+    one, other = tmp_path.rglob("*.answer")
+    good, cost = one.read_bytes(), re.compile(rb'("usd_per_hour": )\d')
+    bad = [b"", b"{", b"[]", b"null", b"7\n[1]", b"\xff\x00\n{}", good[:-9], other.read_bytes(), cost.sub(rb"\g<1>9", good, 1), b"x\n" + b"[" * 99_999]
+    for body in bad:
+        assert body != good
+        one.write_bytes(body)
+        told: list[str] = []
+        assert answers(questions, tiny(), Where(tmp_path, tell=told.append)) == first
+        assert one.read_bytes() == good and one.with_suffix(".bad").read_bytes() == body
+        assert len(told) == 1 and "set aside" in told[0]
+
+
+def test_a_full_disk_stops_no_run_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, raw: bytes) -> None:
+        os.write(handle, raw[:100])
+        os.close(handle)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("planner.files._write_all", full)
+    told: list[str] = []
+    found = answers([asked(min_quality=0.5, qps=q) for q in (10, 20)], tiny(), Where(tmp_path, tell=told.append))
+    assert all(r.plan for r in found) and told == [f"answers are not kept in {tmp_path}: No space left on device"]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_no_home_and_an_unusable_one_stop_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    question = [asked(min_quality=0.5, qps=10)]
+    expected = answers(question, tiny())
+    (tmp_path / "file").touch()
+    for name in ("HOME", "XDG_CACHE_HOME", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with monkeypatch.context() as nobody:
+        nobody.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as in a container without this user
+        status, _, err = run("demand", "show", "azure-2023-conv")
+        assert (status, err) == (0, "")
+        where = where_of(None, False, "", 1)
+        assert where.keep is None and capsys.readouterr().err == "note: answers are not kept: there is no home folder (name one with --keep)\n"
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        assert answers(question, tiny(), where_of(None, False, "", 1)) == expected
+    assert capsys.readouterr().err == f"note: answers are not kept in {tmp_path}/file/.cache/inference-planner/answers: Not a directory\n"
+    for named in (tmp_path / "file", tmp_path / "file" / "below"):  # asked for by name it is an error, before anything is solved
+        with pytest.raises(PlannerError, match="is not a folder"):
+            where_of(named, False, "", 1)
 
 
 def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
@@ -488,12 +537,12 @@ def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
     ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("*.json"))) < 10 and time.monotonic() < deadline:
+    while len(list(tmp_path.rglob("*.answer"))) < 10 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = {p: p.read_bytes() for p in tmp_path.rglob("*.json")}
-    assert len(kept) >= 10 and all(json.loads(text) for text in kept.values())
+    kept = {p: p.read_bytes() for p in tmp_path.rglob("*.answer")}
+    assert len(kept) >= 10
     whole = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert len(whole.splitlines()) == 31
     assert {p: p.read_bytes() for p in kept} == kept

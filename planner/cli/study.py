@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,12 +46,22 @@ def asked_scenario(asked: dict[str, Any], file: Path | None) -> tuple[Scenario, 
 
 
 def where_of(keep: Path | None, fresh: bool, scheduler: str, workers: int) -> Where:
-    """Where to run, as asked. Raises PlannerError for a folder that cannot be written."""
-    from planner.economics.runs import CACHE, Where
+    """Where to run, as asked. Without a usable cache of the user's nothing is kept, and that is told. Raises PlannerError for an unusable --keep."""
+    from planner.economics.runs import Where
+    from planner.economics.store import usable, users_folder
 
-    if keep is not None and keep.exists() and not keep.is_dir():
-        raise PlannerError("is not a folder", str(keep), "choose another with --keep")
-    return Where(None if fresh else keep or CACHE, scheduler, workers)
+    if keep is not None and not fresh:
+        usable(keep)
+    folder = None if fresh else keep or users_folder()
+    if folder is None and not fresh:
+        _tell("answers are not kept: there is no home folder (name one with --keep)")
+    return Where(folder, scheduler, workers, _tell)
+
+
+@cache
+def _tell(text: str) -> None:
+    """On standard error, once."""
+    typer.echo(f"note: {text}", err=True)
 
 
 @contextmanager

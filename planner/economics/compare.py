@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import parse_toml, read_text
-from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answers, quietly
+from planner.economics.store import Result
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.plan import Deployment, Plan
 from planner.planning.infeasible import Infeasible

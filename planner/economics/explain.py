@@ -15,7 +15,8 @@ from planner.candidates.columns import market
 from planner.candidates.eligibility import is_named
 from planner.catalog.catalog import Catalog
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
-from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
+from planner.economics.store import Result
 from planner.economics.sweep import headroom_qps
 from planner.errors import ScenarioError, did_you_mean
 from planner.plan import Plan

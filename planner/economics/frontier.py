@@ -14,7 +14,8 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.economics.change import checkpoints_of, with_workload
-from planner.economics.runs import HERE, Done, Result, Where, answer_one, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
+from planner.economics.store import Result
 from planner.errors import ScenarioError
 from planner.plan import Plan
 from planner.planning.known import Known

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
 from planner.economics.change import traffic_of, with_what_if, with_workload
-from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answers, quietly
+from planner.economics.store import Result
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
 from planner.plan import Plan

@@ -10,7 +10,8 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.economics.change import with_policy, with_what_if, with_workload
-from planner.economics.runs import HERE, Done, Result, Where, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answers, quietly
+from planner.economics.store import Result
 from planner.errors import ScenarioError, did_you_mean
 from planner.plan import Plan
 from planner.planning.known import Known

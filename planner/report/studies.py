@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.economics.compare import Compared
 from planner.economics.frontier import Frontier
-from planner.economics.runs import Result
+from planner.economics.store import Result
 from planner.economics.sweep import Sweep, headroom_qps, marginal, structure
 from planner.plan import Plan
 from planner.report.sections import Grid, Section, money
