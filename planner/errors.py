@@ -40,6 +40,13 @@ class SolverError(PlannerError):
     exit_code = 4
 
 
+class TimeUp(SolverError):
+    """The time allowed for the whole answer is over, and what was asked for is not known."""
+
+    def __init__(self, what: str = "no plan within the time limit") -> None:
+        super().__init__(what, "--time-limit", "raise it, or widen --gap")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "did you mean 'X'?" for known words that begin alike or contain it, else the closest one, or "" (case is ignored)."""
     by_lower = {k.lower(): k for k in sorted(known) if k}

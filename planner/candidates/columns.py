@@ -12,9 +12,10 @@ from planner.candidates.eligibility import is_excluded, is_named
 from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
 from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
-from planner.candidates.pruning import worth_having
+from planner.candidates.pruning import UNSETTLED, worth_having
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
+from planner.deadline import NEVER, Deadline
 from planner.plan import layout_words
 from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
@@ -32,17 +33,29 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Market:
-    """A restricted question made ready for the program: the problem with the candidates and offers its indices stand for."""
+    """A restricted question made ready for the program: the problem with the candidates and offers its indices stand for.
+
+    ``unsettled``: rows that time did not suffice to look at, so that no bound on the cost holds.
+    """
 
     scenario: Scenario
     problem: Problem
     candidates: tuple[Candidate, ...]
     offers: tuple[Offer, ...]
     excluded: Counter[str]
+    deadline: Deadline = NEVER
+
+    @property
+    def unsettled(self) -> int:
+        """Rows that may be worth having, for all that is known."""
+        return self.excluded[UNSETTLED]
 
 
 def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
-    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. ceiling: cost above which no plan matters."""
+    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. ceiling: cost above which no plan matters.
+
+    Raises TimeUp when the points' deadline passes before there is any.
+    """
     survey = points.survey
     offers = cheapest_by_shape(allowed(survey.offers, scenario.supply))
     scores = _scores(survey, scenario)
@@ -54,7 +67,7 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     demands = tuple(Demand(w.name, w.peak, w.mean_quality) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario))
-    return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost)
+    return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
 
 def market_at_any_rate(points: Points, scenario: Scenario) -> Market:

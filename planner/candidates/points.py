@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from planner.candidates.survey import STEP_TOKENS, Survey, curves_of, limits, slots_of, step_tokens, whole_request
 from planner.catalog.records import Offer
+from planner.deadline import NEVER, Deadline
 from planner.performance.capacity import Capacity
 from planner.performance.serving import capacity_of
 from planner.scenario.records import Scenario, Workload
@@ -34,15 +35,24 @@ class Point:
 
 
 class Points:
-    """The operating points of a survey's rows. Capacities are kept, so that asking again under another restriction is free."""
+    """The operating points of a survey's rows. Capacities are kept, so that asking again under another restriction is free.
 
-    def __init__(self, survey: Survey) -> None:
-        self.survey = survey
+    Past its deadline nothing more is computed: asking for what is not known raises TimeUp.
+    """
+
+    def __init__(self, survey: Survey, deadline: Deadline = NEVER) -> None:
+        self.survey, self.deadline = survey, deadline
         self._known: dict[int, list[Point]] = {}
 
     def asked(self, scenario: Scenario, offers: tuple[Offer, ...]) -> Points:
         """The same operating points for a question that has the same physics, over offers on the same GPUs."""
-        found = Points(replace(self.survey, scenario=scenario, offers=offers))
+        found = Points(replace(self.survey, scenario=scenario, offers=offers), self.deadline)
+        found._known = self._known
+        return found
+
+    def until(self, deadline: Deadline) -> Points:
+        """The same operating points with another deadline."""
+        found = Points(self.survey, deadline)
         found._known = self._known
         return found
 
@@ -56,6 +66,7 @@ class Points:
     def _compute(self, rows: Ints) -> dict[int, list[Point]]:
         points: dict[int, list[Point]] = {int(r): [] for r in rows}
         for tokens, here in self._steps(rows):
+            self.deadline.check()
             for p in self._points(here, tokens):
                 points[p.row].append(p)
         return {r: _undominated(p) for r, p in points.items()}

@@ -18,9 +18,11 @@ from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, replicas_needed
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
+from planner.errors import TimeUp
 from planner.performance.capacity import pooled_qps
 from planner.scenario.records import Scenario
 
+UNSETTLED = "not computed in time"  # reason of rows that may be worth having, for all that is known
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
 
 
@@ -28,7 +30,8 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
     """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
 
     Where there is one workload and nothing but cost limits it, a row that no plan below the ceiling can use is settled too,
-    whatever its GPU type; what a row surely costs as the only pool lowers the ceiling.
+    whatever its GPU type; what a row surely costs as the only pool lowers the ceiling. When the time is up the rows known so far are
+    all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
     """
     field = _field(points.survey, scenario, rows, scores, offers)
     reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
@@ -39,7 +42,13 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
         chosen = _most_promising(field, open_, size)
         if not len(chosen):
             break
-        found = points.of(rows[chosen])
+        try:
+            found = points.of(rows[chosen])
+        except TimeUp:
+            if not serves.any():
+                raise
+            lost[UNSETTLED] = int(open_.sum())
+            break
         for i in chosen.tolist():
             at = found[int(rows[i])]
             if at:
@@ -59,7 +68,7 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
     kept = np.flatnonzero(serves)
     pooled = _pooled(points.of(rows[kept]), rows, kept, field)
     kept = kept[~np.isin(kept, _beaten(field, pooled, pooled, kept, kept))]
-    lost["dominated"] = len(rows) - lost["SLO"] - lost["dearer at best"] - len(kept)
+    lost["dominated"] = len(rows) - lost["SLO"] - lost["dearer at best"] - lost[UNSETTLED] - len(kept)
     order = kept[np.argsort(-field.promise[kept], kind="stable")]
     return [int(r) for r in rows[order]], lost
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from planner.demand.given import Lengths
 from planner.demand.lengths import Floats
+from planner.errors import TimeUp
 from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.scenario.records import Scenario, Workload
@@ -29,7 +30,10 @@ def routed(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Orig
     together = solve_or_none(unsplit(scenario), origins, solve)
     if together is None:
         return _noted(solve(split(scenario), split_origins(scenario, origins)), "only routing by prompt length makes a plan: without it there is none")
-    apart = solve_or_none(split(scenario), split_origins(scenario, origins), solve)
+    try:
+        apart = solve_or_none(split(scenario), split_origins(scenario, origins), solve)
+    except TimeUp:
+        return _noted(together, "what routing by prompt length would save was not found in time (raise --time-limit)")
     if apart is None:
         return _noted(together, "routing by prompt length has no plan: this one does not route by length")
     one, two = together.cost.usd_per_hour, apart.cost.usd_per_hour

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from planner.errors import TimeUp
 from planner.plan import Plan
 from planner.scenario.records import Scenario, Workload
 
@@ -15,7 +16,8 @@ def settled(scenario: Scenario, solve: Callable[[Scenario], Plan]) -> Scenario:
     """The scenario at the rate for which its plan's answers take about as long as supposed; never less long: the plan carries the rate it makes.
 
     The first plan is for answers that take no time: its rate is the highest there can be. Each further one is for longer answers, as the last
-    plan's are, or half as much longer where a plan for these turned out faster. Raises what ``solve`` raises.
+    plan's are, or half as much longer where a plan for these turned out faster. When time is up the rate is the one settled so far.
+    Raises what ``solve`` raises the first time.
     """
     supposed, step = [0.0] * len(scenario.workload), 1.0
     settled_at = _with_answers(scenario, supposed)
@@ -25,7 +27,10 @@ def settled(scenario: Scenario, solve: Callable[[Scenario], Plan]) -> Scenario:
         asked = _with_answers(scenario, trial)
         if all(now.rate >= w.qps * (1 - CLOSE) for now, w in zip(asked.workload, best.workloads, strict=True) if now.demand and now.demand.users):
             break
-        plan = solve(asked)
+        try:
+            plan = solve(asked)
+        except TimeUp:
+            break
         if all(b >= a * (1 - CLOSE) for a, b in zip(trial, _answers(plan), strict=True)):
             supposed, best, settled_at = trial, plan, asked
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +11,8 @@ import numpy as np
 from planner.candidates.columns import market
 from planner.candidates.eligibility import begins
 from planner.candidates.points import Points
+from planner.deadline import Deadline
+from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
 from planner.plan import Alternative, Brief, Plan, called
 from planner.planning.answer import Answer, answer
@@ -24,7 +25,8 @@ STEP = 0.01  # of quality
 LITTLE = 0.1  # of the cost: worth paying for better evidence
 WORTH_SAYING = 5e-3  # of the cost: a smaller saving is none to run another pool for
 COMPARISON_GAP = 0.005  # alternatives need no proof to the last cent
-COMPARISON_TIME_S, COMPARISONS_TIME_S = 3.0, 8.0  # of each, and of all together
+EACH, TOGETHER = 0.1, 0.25  # share of the time limit for one comparison, and for all of them
+LATE = "the time for comparisons was used up (raise --time-limit)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Variant:
 
 def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
     """Up to six plans that differ in structure, and notes on what looser rules would save."""
-    budget = Budget(COMPARISONS_TIME_S, farthest(chosen_pools(found, points.survey), points))
+    budget = Budget(points.deadline.share(TOGETHER), farthest(chosen_pools(found, points.survey), points))
     options = [_alternative(v, points, plan, budget) for v in _variants(found.market.scenario, plan)[:MOST]]
     return _merged(options), _savings(found, points, plan, budget)
 
@@ -58,6 +60,7 @@ def _merged(options: list[Alternative]) -> tuple[Alternative, ...]:
 def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     """A warning, with the cost one point below and above, for every floor that is cleared by less than a point."""
     scenario, notes = found.market.scenario, []
+    deadline = points.deadline.share(TOGETHER)
     for w, workload in enumerate(scenario.workload):
         served = plan.workloads[w].min_quality_served
         if workload.min_quality is None or served is None or served - workload.min_quality >= STEP:
@@ -66,23 +69,20 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
-            ceiling = plan.cost.usd_per_hour if floor < workload.min_quality else inf  # a lower floor never costs more
-            other = answer(market(points, _quick(here, COMPARISON_TIME_S), ceiling), tidy=False)
-            costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other.found else f"{_nothing(other, COMPARISON_TIME_S)} at {floor:.3g}")
+            ceiling = plan.cost.usd_per_hour * (1 + 1e-6) if floor < workload.min_quality else inf  # a lower floor never costs more
+            other = _asked(points, here, deadline.share(EACH), ceiling, tidy=False)
+            costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other and other.found else f"{_nothing(other)} at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
     return tuple(notes)
 
 
+@dataclass(frozen=True)
 class Budget:
-    """What comparisons start from: the seconds left for them, and how far the plan's nearest measurements are."""
+    """What comparisons start from: the time for all of them, and how far the plan's nearest measurements are."""
 
-    def __init__(self, seconds: float, farthest: int = 0) -> None:
-        self.deadline, self.farthest = time.monotonic() + seconds, farthest
-
-    def share(self) -> float:
-        """Seconds that the next comparison may take; 0 when the budget is used up."""
-        return max(0.0, min(COMPARISON_TIME_S, self.deadline - time.monotonic()))
+    deadline: Deadline
+    farthest: int
 
 
 def farthest(chosen: Sequence[Chosen], points: Points) -> int:
@@ -100,16 +100,18 @@ def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
     )
 
 
-def _quick(scenario: Scenario, seconds: float) -> Scenario:
-    """The scenario with a gap and a time limit fit for a comparison."""
-    solver = scenario.solver
-    quick = solver.model_copy(update={"gap": max(COMPARISON_GAP, solver.gap), "time_limit": min(seconds, solver.time_limit)})
-    return scenario.model_copy(update={"solver": quick})
+def _asked(points: Points, scenario: Scenario, deadline: Deadline, ceiling: float = inf, tidy: bool = True) -> Answer | None:
+    """The answer to another question, with a gap fit for a comparison; None where time was up before there was any."""
+    solver = scenario.solver.model_copy(update={"gap": max(COMPARISON_GAP, scenario.solver.gap)})
+    try:
+        return answer(market(points.until(deadline), scenario.model_copy(update={"solver": solver}), ceiling), ceiling, tidy)
+    except TimeUp:
+        return None
 
 
-def _nothing(other: Answer, seconds: float) -> str:
+def _nothing(other: Answer | None) -> str:
     """That there is no plan, or that none was found in time: these are different answers."""
-    return "no plan" if other.solution.status == "infeasible" else f"no plan found in {seconds:.1g} s"
+    return "no plan" if other and other.solution.status == "infeasible" else "no plan found in time"
 
 
 def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
@@ -157,12 +159,11 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
 
 
 def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -> Alternative:
-    seconds = budget.share()
-    if not seconds:
-        return Alternative(difference=variant.difference, feasible=False, why=f"not compared: the {COMPARISONS_TIME_S:g} s for comparisons were used up")
-    found = answer(market(points, _quick(variant.scenario, seconds)))
-    if not found.found:
-        why = "no plan meets all demands this way" if found.solution.status == "infeasible" else _nothing(found, seconds)
+    if budget.deadline.passed():
+        return Alternative(difference=variant.difference, feasible=False, why=f"not compared: {LATE}")
+    found = _asked(points, variant.scenario, budget.deadline.share(EACH))
+    if not found or not found.found:
+        why = "no plan meets all demands this way" if found and found.solution.status == "infeasible" else f"{_nothing(found)} (raise --time-limit)"
         return Alternative(difference=variant.difference, feasible=False, why=why)
     bought, _ = purchases(found)
     chosen = chosen_pools(found, points.survey)
@@ -222,17 +223,19 @@ def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple
     looser += [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
     ceiling, settled = ours * (1 - WORTH_SAYING), False
     for what, changed in looser:
-        seconds = budget.share()
         if settled:
             notes.append(f"{what} would save less than {WORTH_SAYING:.1%}")
-        elif not seconds:
-            notes.append(f"what {what} would save was not searched: the time for comparisons was used up")
+        elif budget.deadline.passed():
+            notes.append(f"what {what} would save was not searched: {LATE}")
         else:
-            other = answer(market(points, _quick(changed, seconds), ceiling), ceiling, tidy=False)
-            settled = other.solution.status == "infeasible" and changed.policy.mix
-            if other.found:
+            other = _asked(points, changed, budget.deadline.share(EACH), ceiling, tidy=False)
+            if other is None:
+                notes.append(f"what {what} would save was not found in time (raise --time-limit)")
+            elif other.found:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {1 - other.cost / ours:.1%} less")
             else:
-                unsure = "" if other.solution.status == "infeasible" else f", as far as {seconds:.1g} s of search tell"
+                none = other.solution.status == "infeasible"
+                settled = none and changed.policy.mix
+                unsure = "" if none else ", as far as the search came in time (raise --time-limit)"
                 notes.append(f"{what} would save less than {WORTH_SAYING:.1%}{unsure}")
     return tuple(notes)

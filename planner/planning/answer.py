@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.candidates.columns import Market
+from planner.deadline import Deadline
+from planner.errors import TimeUp
 from planner.program.optimum import cheapest, tidied
 from planner.program.problem import ChosenPool, Column, Problem, Solution
 from planner.program.solver import Limits
@@ -37,9 +38,17 @@ class Answer:
 
 
 def limits_of(market: Market) -> Limits:
-    """Gap, time and seed of the market's scenario."""
+    """Gap and seed of the market's scenario, and the time that is left for it."""
     s = market.scenario.solver
-    return Limits(s.gap, s.time_limit, s.seed)
+    return Limits(s.gap, min(s.time_limit, market.deadline.left()), s.seed)
+
+
+def has_plan(market: Market) -> bool:
+    """Whether any plan meets all demands. Raises TimeUp where the time left did not suffice to know."""
+    found = answer(market, tidy=False)
+    if not found.found and found.solution.status == "unknown" and market.deadline.passed():
+        raise TimeUp()
+    return found.found
 
 
 def answer(market: Market, ceiling: float = inf, tidy: bool = True) -> Answer:
@@ -49,16 +58,23 @@ def answer(market: Market, ceiling: float = inf, tidy: bool = True) -> Answer:
     of the rest exceeds the best found. ceiling: cost above which nothing is of interest. tidy: break ties.
     """
     problem = market.problem
-    if problem.rules.max_locations != 1:
-        solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
-        return Answer(market, solution, len(_locations(problem)), 1)
-    return _one_location(market, ceiling, tidy)
+    if problem.rules.max_locations == 1:
+        return _one_location(market, ceiling, tidy)
+    solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
+    return Answer(market, _as_far_as_known(solution, market), len(_locations(problem)), 1)
+
+
+def _as_far_as_known(solution: Solution, market: Market) -> Solution:
+    """Where time did not suffice to look at every candidate no bound holds, and no plan found is not none there is."""
+    if not market.unsettled:
+        return solution
+    return replace(solution, status="feasible", bound=0.0, gap=1.0) if solution.found else replace(solution, status="unknown")
 
 
 def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
     """Each location solved on its own, most promising bound first, under the cost of the best so far."""
     problem, limits = market.problem, limits_of(market)
-    deadline = time.monotonic() + limits.time_limit_s
+    deadline = Deadline.after(limits.time_limit_s)
     parts = sections(problem)
     queue = sorted((bound, i) for i, part in enumerate(parts) if (bound := _lower_bound(part.problem)) < inf)
     best, best_part, unproven, stopped, sizes = Solution("infeasible"), None, inf, False, []
@@ -66,14 +82,13 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
         top = min(ceiling, best.cost)
         if bound > top * (1 + 1e-9):
             break
-        left = deadline - time.monotonic()
-        if left <= 0 or stopped:
+        if deadline.passed() or stopped:
             unproven = min(unproven, bound)  # of all that follow, too
             break
         part = _capped(_without_hopeless(parts[i], top), top)
         if not part.problem.columns:
             continue
-        found = cheapest(part.problem, replace(limits, time_limit_s=left), tidy=False)
+        found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), tidy=False)
         stopped = found.interrupted
         sizes.append((found.variables, found.constraints))
         if found.status != "infeasible":
@@ -82,10 +97,11 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
             best, best_part = found, part
     variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
     if best_part is None:
-        status = "unknown" if unproven < inf else "infeasible"
-        return Answer(market, Solution(status, variables=variables, constraints=constraints, interrupted=stopped), len(parts), len(sizes))
-    best = tidied(best_part.problem, best, limits) if tidy else best
-    return Answer(market, _proven(_mapped(best, best_part), unproven, limits, variables, constraints), len(parts), len(sizes))
+        nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints, interrupted=stopped)
+        return Answer(market, _as_far_as_known(nothing, market), len(parts), len(sizes))
+    best = tidied(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if tidy else best
+    proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)
+    return Answer(market, _as_far_as_known(proven, market), len(parts), len(sizes))
 
 
 def _proven(best: Solution, bound: float, limits: Limits, variables: int, constraints: int) -> Solution:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 
@@ -11,11 +11,12 @@ from planner.candidates.columns import market
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
-from planner.planning.answer import answer
+from planner.errors import TimeUp
+from planner.planning.answer import has_plan
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.units import MOST_SECONDS, format_duration
 
-SEARCH_TIME_S = 8.0
+SEARCH_SHARE = 0.25  # of the time limit
 STEPS = 8  # bisections of the common share
 MOST_SHARE = 4.0  # limits are loosened to at most five times themselves
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
@@ -31,39 +32,46 @@ class Demand:
     text: Callable[[float], str]
 
 
-def conflict_of(scenario: Scenario, points: Points) -> tuple[tuple[str, ...], str]:
-    """(names of a minimal conflicting set, the smallest common relaxation of it in words).
+def conflict_of(scenario: Scenario, points: Points) -> tuple[tuple[str, ...], str, str]:
+    """(names of a minimal conflicting set, the smallest common relaxation of it in words, what time did not suffice to search).
 
     Deletion filter: each demand in turn is left out for good if the rest still has no plan; what stays is minimal, as every one of
-    it was needed for the conflict. Empty where the search takes too long or even without all demands there is no plan.
+    it was needed for the conflict. Empty where even without all demands there is no plan.
     """
-    deadline = time.monotonic() + SEARCH_TIME_S
+    points = points.until(points.deadline.share(SEARCH_SHARE))
     known = {_physics(scenario): points}
 
     def is_feasible(s: Scenario) -> bool:
         key = _physics(s)
+        points.deadline.check()
         if key not in known:
-            known[key] = Points(survey(s, points.survey.catalog, allowed(points.survey.catalog.offers, s.supply)))
-        return answer(market(known[key].asked(s, allowed(points.survey.catalog.offers, s.supply)), s), tidy=False).found
+            known[key] = Points(survey(s, points.survey.catalog, allowed(points.survey.catalog.offers, s.supply)), points.deadline)
+        return has_plan(market(known[key].asked(s, allowed(points.survey.catalog.offers, s.supply)), s))
 
-    kept: list[Demand] = []
-    every = demands(scenario)
-    rest = scenario
-    for d in every:
-        if time.monotonic() > deadline:
-            return (), ""
-        without = d.dropped(rest)
-        if is_feasible(without):
-            kept.append(d)  # needed for the conflict
-        else:
-            rest = without
-    if not kept:
-        return (), ""
+    try:
+        kept, rest = _needed(scenario, is_feasible)
+    except TimeUp:
+        return (), "", "which demands are in conflict (raise --time-limit)"
     names = tuple(d.name for d in kept)
-    return names, _together(rest, kept, is_feasible, deadline) if len(kept) > 1 else ""
+    try:
+        return names, _together(rest, kept, is_feasible) if len(kept) > 1 else "", ""
+    except TimeUp:
+        return names, "", "how far all of these would have to move together (raise --time-limit)"
 
 
-def _together(scenario: Scenario, kept: Sequence[Demand], is_feasible: Callable[[Scenario], bool], deadline: float) -> str:
+def _needed(scenario: Scenario, is_feasible: Callable[[Scenario], bool]) -> tuple[list[Demand], Scenario]:
+    """Demands needed for the conflict, and the scenario without the others."""
+    kept: list[Demand] = []
+    for d in demands(scenario):
+        without = d.dropped(scenario)
+        if is_feasible(without):
+            kept.append(d)
+        else:
+            scenario = without
+    return kept, scenario
+
+
+def _together(scenario: Scenario, kept: Sequence[Demand], is_feasible: Callable[[Scenario], bool]) -> str:
     """The smallest share by which all of them can be loosened alike, in words; the demands outside the conflict are not in it."""
 
     def loosened(share: float) -> Scenario:
@@ -75,11 +83,10 @@ def _together(scenario: Scenario, kept: Sequence[Demand], is_feasible: Callable[
     low, high = 0.0, MOST_SHARE
     if not is_feasible(loosened(high)):
         return ""
-    for _ in range(STEPS):
-        middle = (low + high) / 2 if low else high / 4
-        low, high = (low, middle) if is_feasible(loosened(middle)) else (middle, high)
-        if time.monotonic() > deadline:
-            break
+    with suppress(TimeUp):  # the smallest share known to do is worth saying
+        for _ in range(STEPS):
+            middle = (low + high) / 2 if low else high / 4
+            low, high = (low, middle) if is_feasible(loosened(middle)) else (middle, high)
     return ", ".join(d.text(high) for d in kept)
 
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from math import ceil, floor, inf, log10
+from math import ceil, floor, log10
 
 from planner.candidates.columns import Market, market
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
-from planner.errors import PlannerError
-from planner.planning.answer import Answer, answer, limits_of, sections
+from planner.deadline import NEVER, Deadline
+from planner.errors import PlannerError, TimeUp
+from planner.planning.answer import Answer, has_plan, limits_of, sections
 from planner.planning.conflict import conflict_of
 from planner.program.optimum import least_relaxation
-from planner.program.problem import Problem, Rules
+from planner.program.problem import Problem, Rules, Solution
 from planner.program.solver import Limits
 from planner.scenario.records import Scenario
 from planner.scenario.units import MOST_SECONDS, format_duration
 
 BISECTIONS = 9  # to about a percent
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
-SEARCH_TIME_S, SOLVE_TIME_S, SOLVE_GAP = 15.0, 1.0, 0.01  # an explanation must not take longer than the answer would have
+SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.5, 1.0, 0.01  # of the time limit, for changes; of each solve
 LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
 
 
@@ -32,13 +32,16 @@ class Infeasible(PlannerError):
     """No plan meets all demands; exit status 1.
 
     ``changes``: the smallest single changes that would make one. ``conflict``: demands that cannot be met together, though any
-    one fewer could. ``together``: the smallest change of all of these at once, by the same share.
+    one fewer could. ``together``: the smallest change of all of these at once, by the same share. ``unsearched``: what time did not
+    suffice for.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, changes: tuple[str, ...], excluded: Mapping[str, int], conflict: tuple[str, ...] = (), together: str = "") -> None:
-        self.changes, self.excluded, self.conflict, self.together = changes, excluded, conflict, together
+    def __init__(
+        self, what: str, changes: tuple[str, ...], excluded: Mapping[str, int], conflict: tuple[str, ...] = (), together: str = "", unsearched: str = ""
+    ) -> None:
+        self.changes, self.excluded, self.conflict, self.together, self.unsearched = changes, excluded, conflict, together, unsearched
         super().__init__(what, hint="")
 
     def __str__(self) -> str:
@@ -46,6 +49,7 @@ class Infeasible(PlannerError):
         words += [f"Any one of these would do: {'; '.join(self.changes)}."] if self.changes else []
         words += [f"In conflict: {', '.join(self.conflict)}."] if self.conflict else []
         words += [f"Or all of these together: {self.together}."] if self.together else []
+        words += [f"Not searched: {self.unsearched}."] if self.unsearched else []
         return " ".join(words)
 
 
@@ -59,8 +63,8 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     if hopeless:
         return Infeasible(_nothing_serves(points, scenario, hopeless[0]), tuple(_smallest_changes(points, scenario, hopeless)), excluded)
     changes = tuple(_smallest_changes(points, scenario, range(len(scenario.workload)), found.market))
-    conflict, together = conflict_of(scenario, points)
-    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded, conflict, together)
+    conflict, together, unsearched = conflict_of(scenario, points)
+    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded, conflict, together, unsearched)
 
 
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
@@ -120,24 +124,26 @@ def demands_in_words(scenario: Scenario) -> str:
 
 def _smallest_changes(points: Points, scenario: Scenario, workloads: Iterable[int], base: Market | None = None) -> list[str]:
     """One line for each demand that would do alone; the search is given up, and says so, when it takes too long."""
-    searches: list[Callable[[], list[str]]] = []
+    points = points.until(points.deadline.share(SEARCH_SHARE))
+    searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
-        searches += [lambda: _relaxed_rules(base), lambda: _less_traffic(points, scenario)]
+        searches += [partial(_relaxed_rules, replace(base, deadline=points.deadline)), partial(_less_traffic, points, scenario)]
     for w in workloads:
         searches += [partial(_lower_floor, points, scenario, w), partial(_wider_limits, points, scenario, w)]
     found: list[str] = []
-    deadline = time.monotonic() + SEARCH_TIME_S
-    for search in searches:
-        if time.monotonic() > deadline:
-            return [*found, f"perhaps others (the search for changes was stopped after {SEARCH_TIME_S:g} s)"]
-        found += search()
+    try:
+        for search in searches:
+            for change in search():  # what a search found before time was up stays
+                found.append(change)
+    except TimeUp:
+        found.append("perhaps others (the search for changes was stopped: raise --time-limit)")
     return found
 
 
-def _relaxed_rules(base: Market) -> list[str]:
+def _relaxed_rules(base: Market) -> Iterator[str]:
     """Budget, quota, GPU cap and demand, each by the elastic program; with one location allowed, at the best one."""
     places = [s.problem for s in sections(base.problem) if s.problem.columns] if base.problem.rules.max_locations == 1 else [base.problem]
-    return _relaxations(places, replace(limits_of(base), gap=0.0))
+    return _relaxations(places, replace(limits_of(base), gap=0.0), base.deadline)
 
 
 def rounded_up(value: float, digits: int = 3) -> float:
@@ -152,21 +158,27 @@ def rounded_down(value: float, digits: int = 3) -> float:
     return float(f"{floor(value / step + 1e-9) * step:.{digits}g}")
 
 
-def tables_infeasible(problem: Problem, limits: Limits) -> Infeasible:
+def tables_infeasible(problem: Problem, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
     """The error for a problem from the user's own tables."""
     rules = problem.rules
     words = [f"{len(problem.demands)} classes"] + [f"quota {g}={n}" for g, n in rules.quota.items()]
     words += [f"at most {rules.max_gpus} GPUs"] if rules.max_gpus is not None else []
     words += [f"budget ${rules.budget:,.2f}/h"] if rules.budget is not None else []
-    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], limits)), {})
+    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], limits, deadline)), {})
 
 
-def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
-    """Budget, GPU cap and quotas, each relaxed by least; "perhaps less" where the least was not proven in time."""
-    rules, found = places[0].rules if places else Rules(), []
+def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline) -> Iterator[str]:
+    """Budget, GPU cap and quotas, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
+    rules = places[0].rules if places else Rules()
+
+    def relaxed_at(problem: Problem, relax: str) -> Solution:
+        left = min(limits.time_limit_s, deadline.left())
+        return least_relaxation(problem, relax, replace(limits, time_limit_s=left)) if left else Solution("unknown")
 
     def least(relax: str) -> tuple[Mapping[str, float], str] | None:
-        solutions = [s for problem in places if (s := least_relaxation(problem, relax, limits)).status != "infeasible"]
+        solutions = [s for problem in places if (s := relaxed_at(problem, relax)).status != "infeasible"]
+        if deadline.passed() and not any(s.found for s in solutions):
+            raise TimeUp()
         best = min((s for s in solutions if s.found), key=lambda s: sum(s.slack.values()), default=None)
         unproven = any(s.status != "optimal" for s in solutions)
         return (best.slack, ", perhaps less" if unproven else "") if best and best.slack else None
@@ -174,30 +186,29 @@ def _relaxations(places: list[Problem], limits: Limits) -> list[str]:
     if rules.budget is not None and (relaxed := least("budget")):
         slack, unsure = relaxed
         cents = ceil(100 * (rules.budget + slack["budget"]) - 1e-6) / 100
-        found.append(f"a budget of ${cents:,.2f}/h (+${cents - rules.budget:,.2f}{unsure})")
+        yield f"a budget of ${cents:,.2f}/h (+${cents - rules.budget:,.2f}{unsure})"
     if rules.max_gpus is not None and (relaxed := least("max_gpus")):
         slack, unsure = relaxed
-        found.append(f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})")
+        yield f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})"
     if rules.quota and (relaxed := least("quota")):
         slack, unsure = relaxed
         more = {k.split(":", 1)[1]: v for k, v in slack.items()}
-        found.append("a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()) + unsure)
-    return found
+        yield "a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()) + unsure
 
 
 def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
     """The largest share of the demand that can be served, to about a percent."""
 
-    def cost(share: float) -> float:
+    def works(share: float) -> bool:
         scaled = tuple(w.model_copy(update={"qps" if w.qps is not None else "concurrency": w.rate * share}) for w in scenario.workload)
-        return answer(market(points, scenario.model_copy(update={"workload": scaled})), tidy=False).cost  # capacities do not depend on rates
+        return has_plan(market(points, scenario.model_copy(update={"workload": scaled})))  # capacities do not depend on rates
 
     low, high = LEAST_SHARE, 1.0
-    if cost(low) == inf:
+    if not works(low):
         return []
     for _ in range(BISECTIONS):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if cost(middle) < inf else (low, middle)
+        low, high = (middle, high) if works(middle) else (low, middle)
     served = ", ".join(
         f"{rounded_down(w.rate * low):.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
         for w in scenario.workload
@@ -215,7 +226,7 @@ def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:
     anyone = _surveyed(_with(scenario, w, min_quality=None), points)  # one survey serves every floor
 
     def works(score: float) -> bool:
-        return answer(market(anyone, _with(scenario, w, min_quality=score)), tidy=False).found
+        return has_plan(market(anyone, _with(scenario, w, min_quality=score)))
 
     best = _first(scores, works)
     return [f"a quality floor of {best:.4g} instead of {workload.min_quality:g}"] if best is not None else []
@@ -232,25 +243,26 @@ def _first(scores: list[float], works: Callable[[float], bool]) -> float | None:
     return scores[low]
 
 
-def _wider_limits(points: Points, scenario: Scenario, w: int) -> list[str]:
+def _wider_limits(points: Points, scenario: Scenario, w: int) -> Iterator[str]:
     """For each latency limit the least that would do alone, to about a percent."""
-    found, workload = [], scenario.workload[w]
+    workload = scenario.workload[w]
     for name, limit in workload.slo.items():
 
         def works(limited: str, name: str = name) -> bool:
-            return _cost(scenario, points, w, slo=workload.model_dump(mode="json")["slo"] | {name: limited}) < inf
+            changed = _with(scenario, w, slo=workload.model_dump(mode="json")["slo"] | {name: limited})
+            return has_plan(market(_surveyed(changed, points), changed))
 
         metric, percentile = name.split("_p")
         widest = format_duration(min(limit * WIDEST, MOST_SECONDS))
         if not works(widest):
-            found += [f"no limit on {metric.upper()} p{percentile} ({widest} is still too tight)"] if works("none") else []
+            if works("none"):
+                yield f"no limit on {metric.upper()} p{percentile} ({widest} is still too tight)"
             continue
         low, high = 1.0, WIDEST
         for _ in range(BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (low, middle) if works(format_duration(limit * middle)) else (middle, high)
-        found.append(f"{metric.upper()} p{percentile} of {format_duration(rounded_up(limit * high))} instead of {format_duration(limit)}")
-    return found
+        yield f"{metric.upper()} p{percentile} of {format_duration(rounded_up(limit * high))} instead of {format_duration(limit)}"
 
 
 def _with(scenario: Scenario, w: int, **change: object) -> Scenario:
@@ -260,12 +272,7 @@ def _with(scenario: Scenario, w: int, **change: object) -> Scenario:
 
 
 def _surveyed(scenario: Scenario, points: Points) -> Points:
-    """The candidates of a changed scenario, over the same catalogue."""
+    """The candidates of a changed scenario, over the same catalogue. Raises TimeUp."""
+    points.deadline.check()
     catalog = points.survey.catalog
-    return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
-
-
-def _cost(scenario: Scenario, points: Points, w: int, **change: object) -> float:
-    """Cost of the scenario with one workload changed (infinite if still infeasible)."""
-    changed = _with(scenario, w, **change)
-    return answer(market(_surveyed(changed, points), changed), tidy=False).cost
+    return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)), points.deadline)

@@ -6,7 +6,6 @@ dearer. Nothing is returned unless the independent check (check/periods.py) agre
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -22,7 +21,8 @@ from planner.candidates.survey import Survey, slots_of, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.catalog.records import Offer
-from planner.errors import ScenarioError, SolverError
+from planner.deadline import Deadline
+from planner.errors import ScenarioError, SolverError, TimeUp
 from planner.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
 from planner.plan import HostedOn, Plan
 from planner.planning import remarks
@@ -41,6 +41,7 @@ from planner.scenario.sources import Origins
 
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 WEEK = 7 * DAY
+BASELINE_SHARE = 0.4  # of the time limit, for the flat plan it is compared with
 MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
 ASSUMPTIONS = (
     "Instances are paid by the hour held, on demand, and started and returned at full hours; what they take to start is paid in addition.",
@@ -77,11 +78,11 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     """
     if scenario.tables.capacities or scenario.objective.maximize:
         raise ScenarioError("autoscaled plans need the catalogue and a demand", "tables" if scenario.tables.capacities else "objective.maximize")
-    catalog = catalog or load_catalog(scenario.catalog)
-    scenario = with_known_names(_settled(scenario, catalog), catalog)
+    catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
+    scenario = with_known_names(_settled(scenario, catalog, deadline), catalog)
     asked = question(scenario)
     supposed = catalog_for(catalog, scenario)
-    points = Points(survey(asked.expanded, supposed, allowed(supposed.offers, scenario.supply)))
+    points = Points(survey(asked.expanded, supposed, allowed(supposed.offers, scenario.supply)), deadline)
     baseline = _flat_answers(points, asked)
     whole = market_at_any_rate(points, asked.expanded)
     field = Field(whole, asked.rates, _slots(points.survey, whole), asked.idle)
@@ -92,7 +93,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     return _checked(plan, catalog)
 
 
-def _settled(scenario: Scenario, catalog: Catalog) -> Scenario:
+def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenario:
     """The scenario with workloads split where they are routed by length, and the rate of users who wait for answers settled."""
     if any(w.route_by for w in scenario.workload):
         from planner.demand.routing import split
@@ -101,7 +102,7 @@ def _settled(scenario: Scenario, catalog: Catalog) -> Scenario:
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.demand.users import settled
 
-        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False))
+        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline.share(0.5)))
     return scenario
 
 
@@ -165,21 +166,20 @@ def _search(field: Field, asked: Question, flat_usd_per_hour: float) -> Found | 
     Raises SolverError when time is up without a plan.
     """
     solver = asked.scenario.solver
-    gap, deadline = max(solver.gap, GAP), time.monotonic() + solver.time_limit
+    gap, deadline = max(solver.gap, GAP), field.market.deadline
     policy = asked.scenario.policy
     best: Found | None = None
     ceiling = inf if policy.budget is None else policy.budget * asked.hours * (1 + policy.startup_lead / 3600) * (1 + 1e-6)
     unproven, solved, late = inf, 0, False
     for bound, structure in field.cheapest_first():
         top = best.solution.cost if best else ceiling
-        left = deadline - time.monotonic()
-        late, enough = left <= 0, gap if top <= flat_usd_per_hour * asked.hours * (1 + 1e-9) else 0.0
+        late, enough = deadline.passed(), gap if top <= flat_usd_per_hour * asked.hours * (1 + 1e-9) else 0.0
         if bound >= top * (1 - enough) or late:
             unproven = min(unproven, bound)
             break
         if structure is None:
             continue
-        found = _priced(field, asked, structure, Limits(gap / 4, left, solver.seed))
+        found = _priced(field, asked, structure, Limits(gap / 4, deadline.left(), solver.seed))
         solved += 1
         if asked.idle:  # only some candidates for waiting work alone were tried
             unproven = min(unproven, bound)
@@ -188,8 +188,9 @@ def _search(field: Field, asked: Question, flat_usd_per_hour: float) -> Found | 
         if found.solution.cost < top:
             best = found
     if best is None and late:
-        raise SolverError("no plan within the time limit", "--time-limit", "raise it")
-    return replace(best, bound=min(unproven, best.solution.cost), solved=solved) if best else None
+        raise TimeUp()
+    bound = 0.0 if field.market.unsettled else unproven
+    return replace(best, bound=min(bound, best.solution.cost), solved=solved) if best else None
 
 
 def _priced(field: Field, asked: Question, structure: Structure, limits: Limits) -> Found:
@@ -248,16 +249,20 @@ def _flat_answers(points: Points, asked: Question) -> list[Answer]:
     steady = tuple(range(asked.steady))
     apart = [*([steady] if steady else []), *((work.alone,) for work in asked.idle)]
     ways = [apart] + ([[(*steady, *(work.beside for work in asked.idle))]] if steady and asked.idle else [])
-    found = [[answer(market(Points(part := _restricted(points.survey, kept)), part.scenario)) for kept in way] for way in ways]
+    deadline = points.deadline.share(BASELINE_SHARE)
+    try:
+        found = [[answer(market(Points(part := _restricted(points.survey, kept), deadline), part.scenario)) for kept in way] for way in ways]
+    except TimeUp:
+        return []
     return min((way for way in found if all(a.found for a in way)), key=lambda way: sum(a.cost for a in way), default=[])
 
 
 def _infeasible(points: Points, asked: Question) -> Infeasible:
     """Why nothing serves all hours: what is true of the peaks, where they have no plan either."""
     part = _restricted(points.survey, (*range(asked.steady), *(work.alone for work in asked.idle)))
-    found = answer(market(Points(part), part.scenario))
+    found = answer(market(Points(part, points.deadline), part.scenario))
     if found.solution.status == "infeasible":
-        return explain(Points(part), part.scenario, found)
+        return explain(Points(part, points.deadline), part.scenario, found)
     return Infeasible(f"{demands_in_words(part.scenario)} cannot all be met by the hour", (), part.excluded + found.market.excluded)
 
 

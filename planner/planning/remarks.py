@@ -126,6 +126,13 @@ def binding(scenario: Scenario, deployments: Sequence[Deployment], cost: float, 
     return tuple(found)
 
 
+def unproven(found: Answer) -> str:
+    """What the time limit left unsearched, of a plan that is not proven."""
+    if found.market.unsettled:
+        return f"{found.market.unsettled:,} candidates were not looked at within the time limit: there may be cheaper plans (raise --time-limit)"
+    return f"the search was stopped by the time limit: a plan up to {found.solution.gap:.1%} cheaper is not ruled out (raise --time-limit)"
+
+
 def warnings(
     survey: Survey, chosen: Sequence[Chosen], deployments: Sequence[Deployment], bought: Sequence[Purchase], apis: Sequence[HostedApi], cost: float
 ) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
-from planner.errors import SolverError
+from planner.deadline import Deadline
+from planner.errors import SolverError, TimeUp
 from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
 from planner.planning import remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
@@ -27,43 +28,68 @@ from planner.scenario.profiles import flat
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
+SETTLING = 0.75  # of the time limit, for the rate of users who wait for answers; the rest is for the plan itself
+ANSWER = 0.75  # of the time limit, for the plan where it is also compared with others
 
-def solve(scenario: Scenario, catalog: Catalog | None = None, *, compare: bool = True, origins: Origins | None = None, known: Known | None = None) -> Plan:
+
+def solve(
+    scenario: Scenario,
+    catalog: Catalog | None = None,
+    *,
+    compare: bool = True,
+    origins: Origins | None = None,
+    known: Known | None = None,
+    deadline: Deadline | None = None,
+) -> Plan:
     """The cheapest plan that meets all of the scenario, checked independently before it is returned.
+
+    The scenario's time limit bounds the whole answer, comparisons and explanations included, from here or to the deadline given.
 
     compare: also solve the alternatives. known: candidates kept from questions like this one (of the same catalogue); an infeasible
     question is then not explained. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
     Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
     for unusable input, SolverError when no plan was found in time or a plan fails its check.
     """
+    deadline = deadline or Deadline.after(scenario.solver.time_limit)
     if scenario.tables.capacities:
         from planner.planning.tables import solve_tables
 
-        return solve_tables(scenario, origins or {})
-    catalog = catalog or load_catalog(scenario.catalog)
+        return solve_tables(scenario, origins or {}, deadline)
+    catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
     if any(w.route_by for w in scenario.workload):
         from planner.demand.routing import routed
 
-        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, known=known))
+        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, known=known, deadline=deadline))
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.demand.users import settled
 
-        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, known=known))
+        settling = deadline.share(SETTLING)
+        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, known=known, deadline=settling))
+        unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
     scenario = flat(with_known_names(scenario, catalog))
     supposed = catalog_for(catalog, scenario)
     points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
+    points = points.until(deadline)
     if scenario.objective.maximize:
-        scenario = largest(points, scenario)
+        scenario, unproven = largest(points, scenario)
+        unsearched += unproven
         points = points.asked(scenario, points.survey.offers)
-    found = answer(market(points, scenario))
+    found = answer(market(points.until(deadline.share(ANSWER)) if compare else points, scenario))
     if not found.found:
         if found.solution.status == "unknown":
-            raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
+            raise TimeUp()
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.market.excluded) if known else explain(points, scenario, found)
-    plan = assemble(found, points.survey, origins or {})
+    plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
     if compare and not found.solution.interrupted:  # who interrupts wants the answer now
         plan = plan.model_copy(update=_comparison(found, points, plan))
     return verified(plan, catalog)
+
+
+def cut_short(plan: Plan, found: Answer, unsearched: Sequence[str]) -> Plan:
+    """The plan, saying what the time limit left unsearched: then it is not proven to be the best."""
+    late = [] if found.solution.status == "optimal" or found.solution.interrupted else [remarks.unproven(found)]
+    status = "feasible" if unsearched else plan.status
+    return plan.model_copy(update={"status": status, "warnings": (*unsearched, *late, *plan.warnings)})
 
 
 def verified(plan: Plan, catalog: Catalog | None) -> Plan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.candidates.tables import TableProblem, read_tables
-from planner.errors import SolverError
+from planner.deadline import Deadline
+from planner.errors import TimeUp
 from planner.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.planning.infeasible import Infeasible, tables_infeasible
 from planner.planning.money import cost_at
@@ -20,19 +21,19 @@ from planner.scenario.sources import Origins
 SOURCE = "own table"
 
 
-def solve_tables(scenario: Scenario, origins: Origins) -> Plan:
+def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Plan:
     """The cheapest plan of two tables. Raises Infeasible, ScenarioError and SolverError as ``solve`` does."""
     from planner.planning.solve import verified
 
     tables = read_tables(scenario)
     if tables.unserved:
         raise Infeasible(f"no candidate serves {', '.join(tables.unserved)} (no row in {scenario.tables.capacities})", (), {})
-    limits = Limits(scenario.solver.gap, scenario.solver.time_limit, scenario.solver.seed)
+    limits = Limits(scenario.solver.gap, deadline.left(), scenario.solver.seed)
     solution = cheapest(tables.problem, limits)
     if solution.status == "unknown":
-        raise SolverError("no plan within the time limit", "--time-limit", "raise it, or widen --gap")
+        raise TimeUp()
     if not solution.found:
-        raise tables_infeasible(tables.problem, replace(limits, gap=0.0))
+        raise tables_infeasible(tables.problem, replace(limits, gap=0.0), deadline)
     return verified(_plan(scenario, tables, solution, origins), None)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
+from planner.deadline import Deadline
+from planner.errors import TimeUp
 from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
@@ -28,7 +30,8 @@ def solve_verified(scenario: Scenario, catalog: Catalog | None = None, *, compar
     If three rounds do not suffice, the last plan says what it misses in its warnings. Raises what ``solve`` and ``simulate`` raise.
     """
     catalog = catalog or load_catalog(scenario.catalog)
-    asked, plan = scenario, solve(scenario, catalog, compare=compare, origins=origins)
+    deadline = Deadline.after(scenario.solver.time_limit)
+    asked, plan = scenario, solve(scenario, catalog, compare=compare, origins=origins, deadline=deadline)
     notes: list[str] = []
     for number in range(1, ROUNDS + 1):
         found = simulate(plan, catalog, requests=REQUESTS, seed=seed)
@@ -43,7 +46,10 @@ def solve_verified(scenario: Scenario, catalog: Catalog | None = None, *, compar
         notes.append(f"simulation, round {number}: {_words(missed)}; limits hold with {share:.0%} of the traffic, so SLO loads must stay below {load:.3f}")
         scenario = asked.model_copy(update={"policy": asked.policy.model_copy(update={"max_slo_load": load})})
         try:
-            plan = solve(scenario, catalog, compare=compare, origins=origins)
+            plan = solve(scenario, catalog, compare=compare, origins=origins, deadline=deadline)
+        except TimeUp:
+            notes.append(f"simulation: no plan with SLO loads below {load:.3f} was found within the time limit (raise --time-limit)")
+            break
         except Infeasible:
             notes.append(f"simulation: there is no plan with SLO loads below {load:.3f}")
             break

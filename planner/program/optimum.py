@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from planner.deadline import Deadline
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.problem import ChosenPool, Problem, Solution
@@ -17,14 +18,15 @@ EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
 def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
     """The cheapest plan of a problem, ties broken (``tidy``) towards fewest pools, fewest GPUs, highest quality."""
+    deadline = Deadline.after(limits.time_limit_s)
     built = build(problem)
-    solution = _solution(built, optimise(built.program, limits))
-    return tidied(problem, solution, limits) if tidy and built.program.counted else solution
+    solution = _solution(built, optimise(built.program, replace(limits, time_limit_s=deadline.left())))
+    return tidied(problem, solution, replace(limits, time_limit_s=deadline.left())) if tidy and built.program.counted else solution
 
 
 def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:
     """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
-    if solution.status != "optimal":
+    if solution.status != "optimal" or not limits.time_limit_s:
         return solution
     better = _tidiest(problem, solution, limits)
     if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:

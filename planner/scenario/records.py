@@ -339,7 +339,7 @@ class Solver(Part):
     """How long and how exactly to search."""
 
     gap: Annotated[float, Field(ge=0, lt=1), Flag("--gap", "relative gap at which a plan counts as optimal", "SHARE")] = 0.001
-    time_limit: Annotated[Seconds, Flag("--time-limit", "longest search", "TIME")] = 30.0
+    time_limit: Annotated[Seconds, Flag("--time-limit", "longest time for the whole answer", "TIME")] = 30.0
     seed: Annotated[int, Field(ge=0, le=2**31 - 1), Flag("--seed", "seed of the solver", "N")] = 0
 
 
