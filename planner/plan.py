@@ -101,7 +101,7 @@ def layout_words(tp: int, pp: int, dp: int, ep: int, draft: bool | int = False, 
 
     TP8 + MTP where a layer of the checkpoint drafts tokens; 1P3D of TP2: a unit of one prefill and three decode engines.
     """
-    attention = [f"TP{tp // dp}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
+    attention = [f"TP{tp // max(dp, 1)}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
     engine = " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "") + (" + MTP" if draft else "")
     return f"{prefill}P{decode}D of {engine}" if decode else engine
 
@@ -253,6 +253,7 @@ class Brief(Part):
     pp: int
     dp: int = 1
     ep: int = 1
+    kv_cache_dtype: Literal["fp8", "16-bit"] = "16-bit"
     speculative: Literal["", "mtp"] = ""
     prefill_engines: int = 0
     decode_engines: int = 0

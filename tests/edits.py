@@ -46,7 +46,11 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "pools": {"workload": [{"qps": 150, "min_quality": 0.7}], "policy": {"max_pools": 3, "mix": True}},
     "most traffic": {"workload": [{"qps": 10, "min_quality": 0.7}], "policy": {"budget": "20/h"}, "objective": {"maximize": "qps"}},
     "instances": {"workload": [{"qps": 30, "min_quality": 0.8}], "supply": {"kinds": ["hyperscaler"]}},
-    "unequal instances": {"workload": [{"qps": 90, "min_quality": 0.6}], "supply": {"owned": [*OWN.values()], "kinds": ["neocloud"]}, "policy": {"max_pools": 2}},
+    "unequal instances": {
+        "workload": [{"qps": 90, "min_quality": 0.6}],
+        "supply": {"owned": [*OWN.values()], "kinds": ["neocloud"]},
+        "policy": {"max_pools": 2},
+    },
     "thinking": {"workload": [{"qps": 2, "models": ["Qwen/Qwen3-4B-Thinking-2507"], "slo": {"e2e_p95": "300s", "ttft_p95": "200s"}, "output_factor": 8}]},
     "prefix cache": {"workload": [{"qps": 20, "min_quality": 0.6, "slo": {"itl_p99": "30ms"}, "burst_factor": 1.5, "prefix_cache_hit": 0.3}]},
     "sglang": {"workload": [{"qps": 20, "min_quality": 0.8}], "policy": {"engines": ["sglang"], "chunked_prefill": False}},
@@ -186,7 +190,7 @@ def outcome(kind: str, at: Place, to: Any) -> str:
         return "caught"
     try:
         return "passed" if checked(plan).ok else "caught"
-    except Exception as error:  # noqa: BLE001  # any error is the finding
+    except Exception as error:  # any error is the finding
         return f"{type(error).__name__}: {error}"
 
 

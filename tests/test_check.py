@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 
 from planner import Scenario, load_catalog, solve
 from planner.check.check import Report, check_plan
+from planner.check.command import READERS, Settings, Words
 from planner.check.packing import settle
+from planner.emit.engine import Layout, Memory, Steps, serve_command
 from planner.plan import Plan
 
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -70,7 +74,7 @@ def more(value: float) -> float:
 def test_agrees_with_good_plans(question: str) -> None:
     report = check(planned(question))
     assert report.breaches == ()
-    assert report.ok and len(report.checks) == 14
+    assert report.ok and len(report.checks) == 15
 
 
 def test_reads_a_plan_back_from_json() -> None:
@@ -149,6 +153,45 @@ def test_the_size_of_a_step_is_checked_by_what_follows_from_it() -> None:
     assert "memory" in families(changed(planned("whole prompts"), "deployments", 0, "max_num_batched_tokens", to=1024))
 
 
+COMMANDS = [
+    ("one", "--tensor-parallel-size 1", "--tensor-parallel-size 2"),
+    ("one", "--max-num-seqs ", "--max-num-seqs 1"),
+    ("one", "--max-model-len ", "--max-model-len 1"),
+    ("one", "--gpu-memory-utilization 0.92", "--gpu-memory-utilization 0.95"),
+    ("one", " --max-num-seqs", " --enforce-eager --max-num-seqs"),
+    ("one", " --max-num-seqs", " --kv-cache-dtype fp8 --max-num-seqs"),
+    ("one", " --max-num-seqs", " --max-num-seqs 8 --max-num-seqs"),
+    ("one", " --max-num-seqs", " --pipeline-parallel-size 2 --max-num-seqs"),
+    ("one", " --gpu-memory-utilization 0.92", ""),
+    ("one", "vllm serve Qwen", "vllm serve --trust-remote-code Qwen"),
+    ("one", "vllm serve Qwen", "vllm serve 'Qwen"),
+    ("gaps", " --enable-prefix-caching", ""),
+    ("whole prompts", "--chunked-prefill-size -1", "--chunked-prefill-size 8192"),
+    ("whole prompts", " --kv-cache-dtype fp8_e4m3", ""),
+    ("whole prompts", "--mem-fraction-static 0.", "--mem-fraction-static 0.1"),
+]
+
+
+@pytest.mark.parametrize(("question", "old", "new"), COMMANDS, ids=[f"{q}: {n or o}" for q, o, n in COMMANDS])
+def test_the_start_command_is_read_back(question: str, old: str, new: str) -> None:
+    plan = planned(question)
+    assert old in plan.deployments[0].serve_command
+    assert families(changed(plan, "deployments", 0, "serve_command", to=lambda c: c.replace(old, new))) == {"command"}
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+@pytest.mark.parametrize("layout", [(1, 1, 1, 1), (8, 1, 1, 8), (8, 1, 8, 8), (4, 2, 1, 1)])
+def test_every_command_the_planner_writes_reads_back(engine: str, layout: tuple[int, int, int, int]) -> None:
+    tp, pp, dp, ep = layout
+    for fp8, draft, chunked, caches in product((False, True), repeat=4):
+        text = serve_command(engine, "a/b", Layout(tp, pp, dp, ep, fp8, draft), Steps(100, 4096, chunked, caches), 32768, 0.9, Memory(80.0, 30.0, 40.0))
+        found = READERS[engine](Words(text))
+        memory = {"vllm": 0.9, "sglang": 0.88, "trtllm": 0.8}[engine]
+        sequences = 100 if engine == "sglang" else ceil(100 / dp)
+        prefix, drafted = caches if engine == "vllm" else None, {"vllm": 1, "sglang": 3, "trtllm": 1 if dp > 1 else 3}[engine] * draft
+        assert found == Settings("a/b", tp, pp, dp, ep, sequences, 4096, chunked, 32768, prefix, memory, fp8, drafted)
+
+
 def test_a_quota_is_checked_for_its_gpu() -> None:
     plan = planned("instances")
     p = plan.purchases[0]
@@ -162,6 +205,16 @@ def test_names_are_those_of_the_catalogue() -> None:
     assert "candidate" in families(changed(plan, "deployments", 0, "gpu", to="no GPU"))
     for name in (plan.deployments[0].model, plan.deployments[0].checkpoint.upper()):
         assert families(changed(plan, "scenario", "policy", "exclude_models", to=[name])) == {"candidate"}
+
+
+def test_what_no_planner_writes_is_a_breach_and_no_crash() -> None:
+    for field in ("dp", "ep", "tp", "pp", "replicas"):
+        for value in (0, -1):
+            assert "candidate" in families(changed(planned("one"), "deployments", 0, field, to=value))
+    assert "demand" in families(changed(planned("one"), "workloads", 0, "slo", 0, "metric", to="speed"))
+    for at in ((), ("hosts",), ("purchases",)):
+        emptied = changed(planned("one"), *(("deployments", 0, *at) if at != ("purchases",) else at), to=()) if at else planned("one")
+        assert bool(families(emptied)) == bool(at)
 
 
 def test_a_workload_on_too_many_deployments() -> None:

@@ -21,8 +21,8 @@ from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.serving import Options, capacity_of, curves_of, load_options, most_sequences, step_factor, units_of
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.plan import Deployment, Plan
-from planner.scenario.records import Scenario, Workload
+from planner.plan import Brief, Deployment, Plan
+from planner.scenario.records import Policy, Scenario, Workload
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Built:
 
     served: Served
     gpu: Gpu
+    replica: Replicas
+    found: Evidence
     tier: str
     fits: Mapping[int, Fit]
     serves: tuple[int, ...]
@@ -68,6 +70,8 @@ class Case:
     scenario: Scenario
     catalog: Catalog
     built: tuple[Built | None, ...]
+    coefficients: Coefficients
+    options: Options | None
     unknown: tuple[tuple[int, str], ...] = field(default=())
 
     def where(self, index: int) -> str:
@@ -119,7 +123,7 @@ def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
             unknown.append((i, why))
         serves = tuple(w for w, p in enumerate(plan.workloads) if any(r.deployment == i and r.share > 0 for r in p.routing))
         built.append(None if why else _build(d, scenario, catalog, coefficients, options, serves))
-    return Case(plan, scenario, catalog, tuple(built), tuple(unknown))
+    return Case(plan, scenario, catalog, tuple(built), coefficients, options, tuple(unknown))
 
 
 def mixture_factor(scenario: Scenario) -> float:
@@ -156,10 +160,10 @@ def _unknown(d: Deployment, catalog: Catalog) -> str:
         return "GPU is not in the catalogue"
     if d.engine not in ENGINES:
         return f"engine {d.engine} is unknown"
-    sizes = (d.tp, d.pp, d.replicas, d.max_num_seqs, batched_tokens_of(d))
+    sizes = (d.tp, d.pp, d.dp, d.ep, d.replicas, d.max_num_seqs, batched_tokens_of(d))
     if min(d.prefill_engines, d.decode_engines) < 0 or (d.prefill_engines > 0) != (d.decode_engines > 0):
         return "a disaggregated unit has engines of both roles"
-    return "" if min(sizes) >= 1 else "replicas, TP, PP, max_num_seqs and max_num_batched_tokens must be at least 1"
+    return "" if min(sizes) >= 1 else "replicas, TP, PP, DP, EP, max_num_seqs and max_num_batched_tokens must be at least 1"
 
 
 def batched_tokens_of(d: Deployment) -> int:
@@ -174,13 +178,25 @@ def _served(d: Deployment, catalog: Catalog) -> Served | None:
 def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, options: Options | None, serves: tuple[int, ...]) -> Built:
     served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
     assert served is not None
-    replica = _replica(d, served, gpu)
+    replica = replica_of(d, served, gpu)
     found = evidence(replica, (served.card.name,), catalog.measured)
-    fits = {w: f for w, workload in enumerate(scenario.workload) if (f := _fit(d, workload, served, replica, found, scenario, coefficients, options))}
-    return Built(served, gpu, TIERS[int(shown_tier(found, replica)[0])], fits, serves)
+    bare = Built(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
+    sure = scenario.policy.confidence
+    fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options))}
+    return replace(bare, fits=fits)
 
 
-def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
+def refit(case: Case, index: int, w: int, confidence: float, without: int | None = None) -> Fit | None:
+    """A workload on a deployment as it would be at another confidence, or (``without``) with the i-th of its limits lifted."""
+    built = case.built[index]
+    if built is None:
+        return None
+    return _fit(case.plan.deployments[index], case.scenario.workload[w], built, case.scenario.policy, confidence, case.coefficients, case.options, without)
+
+
+def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
+    """A deployment as the physics takes it: one row."""
+
     def one(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.array([value], dtype=np.int64)
 
@@ -190,24 +206,25 @@ def _replica(d: Deployment, served: Served, gpu: Gpu) -> Replicas:
 
 
 def _fit(
-    d: Deployment, workload: Workload, served: Served, replica: Replicas, found: Evidence, scenario: Scenario, coefficients: Coefficients,
-    options: Options | None,
+    d: Deployment, workload: Workload, built: Built, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
+    without: int | None = None,
 ) -> Fit | None:  # fmt: skip
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
+    served, replica, found = built.served, built.replica, built.found
     factor = served.output_factor or workload.output_factor
     if not factor:
         return None
     cached, tokens = workload.prefix_cache_hit, batched_tokens_of(d)
     means, known = (workload.input_tokens, workload.output_tokens * factor), workload.lengths
     mix = joint_mix(known.points, *means, cached) if known else lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
-    memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
-    name, sure = (served.card.name,), scenario.policy.confidence
+    memory = memory_fit(replica, mix, policy.gpu_memory_utilization, tokens)
+    name = (served.card.name,)
     most = int(most_sequences(replica, name, options)[0])
     seqs = np.array([min(d.max_num_seqs, int(memory.slots[0]), most)], dtype=np.int64)
-    at = step_factor(replica, found, name, mix, coefficients, sure, options, d.max_num_seqs)
-    curves = curves_of(replica, found, name, mix, coefficients, sure, options, GRID, tokens, scenario.policy.chunked_prefill)
+    at = step_factor(replica, found, name, mix, coefficients, confidence, options, d.max_num_seqs)
+    curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
     units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
-    limits = limits_of(workload, factor, scenario.policy.max_waiting_share)
+    limits = tuple(limit for i, limit in enumerate(limits_of(workload, factor, policy.max_waiting_share)) if i != without)
     single, saturated, per_unit = _in_units(workload, capacity_of(replica, curves, mix, limits, seqs, coefficients))
     return Fit(workload, factor, mix, limits, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
 

@@ -11,6 +11,7 @@ from planner.catalog.catalog import Catalog
 from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
 from planner.check.case import Case, rebuild, scenario_of
+from planner.check.command import command
 from planner.check.cost import cost
 from planner.check.demand import demand, structure
 from planner.check.findings import Breach, Finding, Report
@@ -29,6 +30,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     candidate,  # what is deployed exists, may serve and runs
     memory,  # it fits
     capacity,  # it carries its traffic at the replicas there are
+    command,  # what is started is what is planned
     slo,  # every limit holds at the predicted service
     quality,  # floors and means
     offers,  # what is bought can be bought, at that price

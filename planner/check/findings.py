@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
+
+from pydantic import BaseModel
 
 RELATIVE = 1e-6
 CENT = 0.01
@@ -62,9 +65,24 @@ class Notes:
         """A breach unless the stated number is the right one."""
         self.require(same(stated, right, relative), where, f"states {what} {stated:.8g}, should be {right:.8g}")
 
+    def match(self, stated: BaseModel, right: BaseModel, where: str, relative: float = RELATIVE, skip: Collection[str] = ()) -> None:
+        """A breach for each field of a record that is not as in the right one: numbers within a tolerance, all else exactly."""
+        for name in type(right).model_fields:
+            value, ought = getattr(stated, name), getattr(right, name)
+            agree = same(value, ought, relative) if _is_number(value) and _is_number(ought) else value == ought
+            self.require(name in skip or agree, where, f"states {name.replace('_', ' ')} {_short(value)}, should be {_short(ought)}")
+
     def finding(self, check: str) -> Finding:
         """All of it with the family's sentence."""
         return Finding(tuple(self.breaches), check)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: object) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
 
 
 def same(a: float, b: float, relative: float = RELATIVE) -> bool:

@@ -196,6 +196,7 @@ def _brief(c: Chosen, points: Points) -> Brief:
         pp=int(r.pp[row]),
         dp=int(r.dp[row]),
         ep=int(r.ep[row]),
+        kv_cache_dtype="fp8" if int(r.kv_bytes[row]) == 1 else "16-bit",
         speculative="mtp" if r.draft[row] else "",
         prefill_engines=int(r.prefill[row]),
         decode_engines=int(r.decode[row]),
