@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from planner.clean import clipped
+
 MOST_OPTIONS = 4  # a hint names no more
 
 
@@ -22,7 +24,7 @@ class PlannerError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where else self.what
+        line = f"{clipped(self.where)}: {self.what}" if self.where else self.what
         return f"{line} ({self.hint})" if self.hint else line
 
 

@@ -369,7 +369,7 @@ def test_garbage_is_not_a_plan(run: Run, tmp_path: Path, text: str) -> None:
 def test_a_binary_file_is_not_a_plan(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_bytes(b"\xff\xfe\x00")
-    assert_refused(run("show", file), f"error: {file}: cannot read the plan: not text")
+    assert_refused(run("show", file), f"error: {file}: cannot read the plan: not UTF-8 text")
 
 
 def test_a_plan_of_a_newer_planner(run: Run, saved: Path) -> None:

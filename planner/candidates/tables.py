@@ -13,21 +13,21 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, create_model
 
 from planner.catalog.files import numbered_csv
-from planner.catalog.records import Record
+from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
 from planner.scenario.records import Part, Scenario
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Named = Annotated[Name, StringConstraints(min_length=1)]
 Amount = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Gpus = Annotated[int, Field(gt=0, le=100_000)]
 
 # "class" is a Python keyword, so the two records cannot be written as classes.
 _CAPACITY: dict[str, Any] = {
-    **{"candidate": (Name, ...), "gpu": (Name, ...), "gpus": (Gpus, ...)},
-    **{"usd_per_hour": (Amount, ...), "class": (Name, ...), "max_qps": (Amount, ...)},
+    **{"candidate": (Named, ...), "gpu": (Named, ...), "gpus": (Gpus, ...)},
+    **{"usd_per_hour": (Amount, ...), "class": (Named, ...), "max_qps": (Amount, ...)},
 }
-_DEMAND: dict[str, Any] = {"class": (Name, ...), "qps": (Amount, ...)}
+_DEMAND: dict[str, Any] = {"class": (Named, ...), "qps": (Amount, ...)}
 CapacityRow: type[Record] = create_model("CapacityRow", __base__=Record, **_CAPACITY)
 DemandRow: type[Record] = create_model("DemandRow", __base__=Record, **_DEMAND)
 

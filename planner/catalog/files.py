@@ -1,8 +1,11 @@
-"""Reads TOML and CSV files into records; every error names the file, the line and the field."""
+"""Reads TOML and CSV files into records, within limits (planner/limits.py); every error names the file, the line and the field."""
 
 from __future__ import annotations
 
 import csv
+import io
+import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +14,13 @@ from typing import Any, TypeVar
 import rtoml
 from pydantic import BaseModel, ValidationError
 
+from planner import limits
+from planner.clean import read_cell
 from planner.errors import CatalogError, did_you_mean
 
 R = TypeVar("R", bound=BaseModel)
 Loc = Sequence[int | str]
+VISIBLE = r"^\P{C}*$"  # a name: one line without control characters
 
 
 def read_toml(path: Path, kind: type[R]) -> R:
@@ -45,8 +51,8 @@ def read_csv(path: Path, kind: type[R]) -> list[R]:
 
 def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
     """(line number, record) of each row."""
-    reader = csv.reader(read_text(path).splitlines())
-    header = next(reader, None)
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
     if not header:
         raise CatalogError("the file is empty", str(path), f"needs a header line with {', '.join(kind.model_fields)}")
     unknown = [c for c in header if c not in kind.model_fields]
@@ -56,8 +62,7 @@ def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
         hint = did_you_mean(unknown[0], kind.model_fields) if unknown else ""
         raise CatalogError(what, f"{path}:1", hint or f"columns: {', '.join(kind.model_fields)}")
     many = {n for n, f in kind.model_fields.items() if str(f.annotation).startswith("tuple")}
-    for row in reader:
-        line = reader.line_num
+    for line, row in rows:
         if not row:
             continue
         if len(row) != len(header):
@@ -74,13 +79,54 @@ def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
             raise describe(error, path, kind, lambda _: line) from None  # noqa: B023 - used at once
 
 
-def read_text(path: Path) -> str:
-    """The file's text. Raises CatalogError when it cannot be read."""
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each line of a CSV, the header too. Raises CatalogError for what is no table, or too large a one."""
+    reader = csv.reader(io.StringIO(read_text(path, limits.FILE_BYTES), newline=""))
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise CatalogError(f"cannot read the file: {reason}", str(path)) from None
+        for i, row in enumerate(reader):
+            if i > limits.TABLE_ROWS:
+                raise CatalogError(f"has more than {limits.TABLE_ROWS:,} rows, the most that is read of a table", str(path))
+            yield reader.line_num, [read_cell(cell) for cell in row]
+    except csv.Error as error:
+        raise CatalogError(f"is no table: {error}", f"{path}:{reader.line_num}") from None
+
+
+def csv_dicts(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, cells by column) of each row below the header; cells that a short row lacks are absent. Raises CatalogError."""
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
+    yield from ((line, dict(zip(header, row, strict=False))) for line, row in rows if row)
+
+
+def read_text(path: Path, most: int = limits.TOML_BYTES, what: str = "file") -> str:
+    """The file's text. Raises CatalogError when it cannot be read, or has more bytes than ``most``."""
+    try:
+        with path.open("rb") as file:
+            found = file.read(most + 1)
+        if len(found) <= most:
+            return found.decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise CatalogError(f"cannot read the {what}: {reason}", str(path)) from None
+    raise CatalogError(f"has more than {most // limits.MIB} MiB, the most that is read of such a file", str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Plain data out of a JSON file. Raises CatalogError."""
+    try:
+        return json.loads(read_text(path, limits.FILE_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise CatalogError(f"is not JSON: {'nested too deeply' if isinstance(error, RecursionError) else error}", str(path)) from None
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; a name that no file can have (too long, with a NUL) is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for such a name
+
+
+def is_folder(path: str | Path) -> bool:
+    """The same of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of: Any) -> CatalogError:
@@ -97,8 +143,20 @@ def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of:
         return CatalogError(f"'{name}' is missing", where)
     value = first.get("input")
     shown = f", got {value!r}" if not isinstance(value, (dict, list)) else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = message_of(first)
     return CatalogError(f"'{name}': {message[0].lower()}{message[1:]}{shown}", where)
+
+
+def message_of(error: Any) -> str:
+    """What pydantic says of a value, in our words where its own speak of Python."""
+    limit = error.get("ctx", {}).get("max_length")
+    if error["type"] == "string_too_long":
+        return f"must have at most {limit} characters"
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == VISIBLE:
+        return "must be visible characters on one line"
+    if error["type"] == "too_long":
+        return f"{error['ctx']['actual_length']:,} are too many: at most {limit:,}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def toml_line(text: str, loc: Loc) -> int:

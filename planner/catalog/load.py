@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
-from planner.catalog.files import numbered_csv
+from planner.catalog.files import is_file, is_folder, numbered_csv
 from planner.catalog.records import ApiPrice, Card, Gpu, MeasuredConfiguration, Offer, Recovery
 from planner.errors import CatalogError, did_you_mean
 
@@ -35,9 +35,9 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
     models, catalogs = shipped_folders()
     places = [(models, catalogs)] if shipped else []
     for folder in map(Path, folders):
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise CatalogError("no such folder", str(folder))
-        if not any((folder / n).exists() for n in ("models", *_TABLES, *_FITTED)):
+        if not is_folder(folder / "models") and not any(is_file(folder / n) for n in (*_TABLES, *_FITTED)):
             raise CatalogError("holds no catalogue", str(folder), f"needs models/*.toml or one of {', '.join(_TABLES)}")
         places.append((folder / "models", folder))
     files = sorted({f for m, c in places for f in (*m.glob("*.toml"), *(c / n for n in (*_TABLES, *_FITTED))) if f.is_file()})

@@ -8,7 +8,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from planner import limits
+from planner.catalog.files import VISIBLE
 
 Precision = Literal["bf16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
 Variant = Literal["instruct", "thinking", "hybrid", "base"]
@@ -22,6 +25,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)]
 
 GIB = 2**30
 
@@ -86,7 +91,7 @@ class Architecture(Record):
 class Checkpoint(Record):
     """One published set of weights; only what somebody publishes can be deployed."""
 
-    id: str  # the publisher's repository name
+    id: Name  # the publisher's repository name
     variant: Variant  # hybrid answers in either mode, as asked per request
     precision: Precision
     quantised_from: str = ""  # the checkpoint whose scores it takes, times the recovery of `scheme`
@@ -125,10 +130,10 @@ class OutputFactor(Record):
 class Card(Record):
     """One LLM: its architecture, published checkpoints and measured quality."""
 
-    name: str
-    family: str
-    publisher: str
-    licence: str
+    name: Name
+    family: Name
+    publisher: Name
+    licence: Name
     released: date
     note: str = ""
     architecture: Architecture
@@ -143,10 +148,10 @@ class Gpu(Record):
     ``link_gb_s`` is one direction of the fastest path between GPUs of one node; ``node_link_gb_s`` between nodes.
     """
 
-    name: str
+    name: Name
     vendor: Literal["NVIDIA", "AMD", "Intel", "Google"]
-    generation: str
-    form_factor: str
+    generation: Name
+    form_factor: Name
     memory_gib: Positive
     bandwidth_gb_s: Positive
     bf16_tflops: Positive
@@ -167,13 +172,13 @@ class Gpu(Record):
 class Offer(Record):
     """Something that can be bought: an instance type, or single GPUs of a node, at one location."""
 
-    provider: str
+    provider: Name
     kind: Kind
-    region: str
-    geography: str
-    instance_type: str
+    region: Name
+    geography: Name
+    instance_type: Name
     basis: Basis
-    gpu: str
+    gpu: Name
     gpus_per_instance: PositiveCount  # 1 where basis = gpu
     gpus_per_node: PositiveCount
     max_tp: PositiveCount
@@ -200,10 +205,10 @@ class Offer(Record):
 class ApiPrice(Record):
     """A hosted API's price of exactly one model."""
 
-    provider: str
-    model: str  # name of the card
-    checkpoint: str  # the checkpoint it serves, as far as the provider says
-    api_name: str
+    provider: Name
+    model: Name  # name of the card
+    checkpoint: Name  # the checkpoint it serves, as far as the provider says
+    api_name: Name
     usd_per_million_input: Positive
     usd_per_million_output: Positive
     as_of: date

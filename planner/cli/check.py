@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from planner.cli.options import CatalogOption
+from planner.cli.options import CatalogOption, say
 from planner.cli.show import PlanFile, read_saved
 
 
@@ -20,9 +20,9 @@ def check(path: PlanFile, catalog: CatalogOption = None) -> None:
     loaded = load_catalog(folders)
     report = check_hours(plan, loaded) if isinstance(plan, HourlyPlan) else check_plan(plan, loaded)
     for line in report.checks:
-        typer.echo(f"ok      {line}")
+        say(f"ok      {line}")
     for breach in report.breaches:
-        typer.echo(f"BREACH  {breach.name}: {breach.where}: {breach.what}")
-    typer.echo("the plan holds" if report.ok else f"{len(report.breaches)} breach{'' if len(report.breaches) == 1 else 'es'}")
+        say(f"BREACH  {breach.name}: {breach.where}: {breach.what}")
+    say("the plan holds" if report.ok else f"{len(report.breaches)} breach{'' if len(report.breaches) == 1 else 'es'}")
     if not report.ok:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, say
 from planner.cli.study import progress
 from planner.errors import PlannerError
 
@@ -70,17 +70,18 @@ def import_demand(
 
     demand = _read(str(path), as_format, mapped, model)
     deliver(to_toml(demand), output)
-    typer.echo(summary(demand), err=True)
+    say(summary(demand), err=True)
 
 
 def _read(name: str, as_format: str, mapped: list[str] | None, model: str) -> Demand:
     """The demand of a file or shape. Raises PlannerError."""
+    from planner.catalog.files import is_file
     from planner.demand.source import imported, is_file_of_counts, read_demand, shapes
 
     path = Path(name)
-    if not path.is_file() and name not in shapes() and (as_format or mapped):
+    if not is_file(path) and name not in shapes() and (as_format or mapped):
         raise PlannerError("no such file", name)
-    if not path.is_file() or (is_file_of_counts(path) and not as_format and not mapped):
+    if not is_file(path) or (is_file_of_counts(path) and not as_format and not mapped):
         return read_demand(name)
     with progress(f"reading {path.name}") as done:
         return imported(path, as_format, _pairs(mapped), model, done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
+from planner.clean import clipped, error_line
 from planner.cli import streams
 from planner.errors import PlannerError
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _fail(_usage(error), 2)
         if debug:
             raise
-        _fail(f"internal error: {type(error).__name__}: {error} (please report it; --debug shows where)", 4)
+        _fail(f"internal error: {type(error).__name__}: {clipped(str(error))} (please report it; --debug shows where)", 4)
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
@@ -56,6 +57,6 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    kind = "" if message.startswith("infeasible") else "error: "
-    streams.say(f"{kind}{' '.join(message.split())}")
+    line = error_line(message)
+    streams.say(line if line.startswith("infeasible") else f"error: {line}")
     raise SystemExit(status)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.clean import plain
 from planner.errors import PlannerError, did_you_mean
 from planner.scenario.fields import askables
 
@@ -62,6 +63,11 @@ def known_format(form: str, allowed: tuple[str, ...] = FORMATS) -> str:
     if form not in allowed:
         raise PlannerError(f"unknown format '{form}'", "--format", did_you_mean(form, allowed) or f"one of {', '.join(allowed)}")
     return form
+
+
+def say(text: str, err: bool = False) -> None:
+    """One line for a person, without control characters."""
+    typer.echo(plain(text), err=err)
 
 
 def deliver(text: str, output: str | None) -> None:

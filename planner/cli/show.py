@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner import limits
+from planner.catalog.files import read_text
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.errors import PlannerError
 
@@ -35,11 +36,7 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     from planner.hourly import HourlyPlan
     from planner.plan import SCHEMA_VERSION, Plan
 
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise PlannerError(f"cannot read the plan: {reason}", str(path)) from None
+    text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.FILE_BYTES, "plan")
     try:
         kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
         plan = kind.model_validate_json(text)

@@ -30,7 +30,8 @@ def result_alone() -> None:
     out.flush()
     saved = io.BufferedWriter(_Result(os.dup(1), "w"))
     os.dup2(2, 1)
-    sys.stdout = io.TextIOWrapper(saved, out.encoding, out.errors, line_buffering=out.line_buffering, write_through=out.write_through)
+    errors = out.errors if out.encoding.lower() == "utf-8" else "backslashreplace"  # for what the terminal's characters lack
+    sys.stdout = io.TextIOWrapper(saved, out.encoding, errors, line_buffering=out.line_buffering, write_through=out.write_through)
     sys.__stdout__ = sys.stdout  # type: ignore[misc]  # which tells how wide the terminal is
 
 

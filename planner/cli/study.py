@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.options import deliver
+from planner.clean import plain
+from planner.cli.options import deliver, say
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def where_of(keep: Path | None, fresh: bool, scheduler: str, workers: int) -> Wh
 @cache
 def _tell(text: str) -> None:
     """On standard error, once."""
-    typer.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)
 
 
 @contextmanager
@@ -73,10 +74,11 @@ def progress(words: str) -> Iterator[Callable[[int, int], None]]:
         yield quietly
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(words, total=None)
+        task = bar.add_task(escape(plain(words)), total=None)
         yield lambda there, wanted: bar.update(task, completed=there, total=wanted or None)
 
 

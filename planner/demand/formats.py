@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planner import limits
 from planner.demand.tally import MOST_TOKENS, Rows
 from planner.errors import PlannerError, did_you_mean
 
@@ -114,24 +116,65 @@ def _unit(text: str) -> str:
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
-def opened(path: Path) -> tuple[gzip.GzipFile | io.BufferedReader, Callable[[], int], int]:
-    """The file's bytes (unzipped), how far it was read, and its size. Raises PlannerError."""
+def opened(path: Path) -> tuple[Unzipped, Callable[[], int], int]:
+    """The file's bytes (unzipped), how far it was read, and its size. Raises PlannerError, also while it is read."""
     try:
         raw = path.open("rb")
-    except OSError as error:
-        raise PlannerError(f"cannot read the file: {error.strerror}", str(path)) from None
-    zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-    return gzip.GzipFile(fileobj=raw) if zipped else raw, raw.tell, path.stat().st_size
+        return Unzipped(raw, path), raw.tell, path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"cannot read the file: {getattr(error, 'strerror', error)}", str(path)) from None
+
+
+class Unzipped(io.RawIOBase):
+    """A file's bytes, unzipped where it is zipped, as long as they can be those of a trace: no endless line, no bomb."""
+
+    def __init__(self, raw: io.BufferedReader, path: Path) -> None:
+        self._raw, self._path, self._size = raw, path, max(path.stat().st_size, 1)
+        self._zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+        self._stream: gzip.GzipFile | io.BufferedReader = gzip.GzipFile(fileobj=raw) if self._zipped else raw
+        self._read = self._line = 0  # bytes so far, and since the last end of a line
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Some more bytes. Raises PlannerError for a damaged file and beyond the limits."""
+        try:
+            found = self._stream.read(len(buffer))
+        except (OSError, EOFError, zlib.error):
+            raise PlannerError("is no whole gzip file" if self._zipped else "cannot be read", str(self._path)) from None
+        self._read += len(found)
+        end = max(found.rfind(b"\n"), found.rfind(b"\r"))
+        self._line = self._line + len(found) if end < 0 else len(found) - end - 1
+        if self._line > limits.FILE_BYTES:
+            raise PlannerError(f"has a line of more than {limits.FILE_BYTES // limits.MIB} MiB, the most that is read", str(self._path))
+        if self._read > max(limits.FILE_BYTES, limits.UNZIPPED_RATIO * self._size):
+            raise PlannerError(f"holds more than {limits.UNZIPPED_RATIO} times its own size, the most that is unzipped", str(self._path), "unzip it first")
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._raw.close()
+        super().close()
 
 
 def beginning(path: Path, size: int = 65536) -> str:
     """The first characters of a file."""
     stream, _, _ = opened(path)
     with stream:
-        try:
-            return stream.read(size).decode("utf-8-sig", errors="replace")
-        except OSError:
-            raise PlannerError("is no whole gzip file", str(path)) from None
+        return bytes(stream.read(size) or b"").decode("utf-8-sig", errors="replace")
+
+
+def whole(path: Path) -> str:
+    """All characters of a file. Raises PlannerError for one too large to be read whole."""
+    stream, _, _ = opened(path)
+    with stream, io.BufferedReader(stream) as buffered:
+        found = buffered.read(limits.FILE_BYTES + 1)
+    if len(found) > limits.FILE_BYTES:
+        raise PlannerError(f"has more than {limits.FILE_BYTES // limits.MIB} MiB, the most that is read whole", str(path), "as lines or CSV it may be longer")
+    return found.decode("utf-8-sig", errors="replace")
 
 
 def _is_json(path: Path) -> bool:
@@ -169,7 +212,7 @@ def _keys(text: str) -> set[str]:
             try:
                 found = json.loads(line)
                 break
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         else:
             return set()
@@ -195,8 +238,8 @@ def _csv(trace: Trace, _: Blocks | None, progress: Progress | None) -> Iterator[
         warnings.simplefilter("always")
         try:
             reader = pd.read_csv(
-                stream, chunksize=CHUNK, low_memory=False, on_bad_lines="warn", encoding_errors="replace", skipinitialspace=True, keep_default_na=True,
-                index_col=False,
+                io.BufferedReader(stream), chunksize=CHUNK, low_memory=False, on_bad_lines="warn", encoding_errors="replace", skipinitialspace=True,
+                keep_default_na=True, index_col=False,
             )  # fmt: skip
             seen = 0
             for frame in reader:
@@ -247,9 +290,9 @@ def _json_rows(trace: Trace, blocks: Blocks | None, progress: Progress | None) -
     stream, tell, size = opened(trace.path)
     paths = {p: [n.split(".") for n in names] for p, names in trace.format.columns.items()}
     with stream:
-        lines = iter(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace"))
-        whole = _array(trace.path, lines)
-        while chunk := list(islice(whole if whole is not None else lines, CHUNK // 4)):
+        lines = iter(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="replace"))
+        array = _array(trace.path)
+        while chunk := list(islice(lines if array is None else array, CHUNK // 4)):
             dropped: Counter[str] = Counter()
             table: dict[str, list[Any]] = {p: [] for p in (*paths, "cache_hit", *(("cached",) if blocks else ()))}
             for line in chunk:
@@ -267,14 +310,14 @@ def _json_rows(trace: Trace, blocks: Blocks | None, progress: Progress | None) -
                 progress(tell(), size)
 
 
-def _array(path: Path, lines: Iterator[str]) -> Iterator[Any] | None:
+def _array(path: Path) -> Iterator[Any] | None:
     """The objects of an array that stands on few lines; None where lines can be read one by one."""
     head = beginning(path, 4096).lstrip()
     if head[:1] != "[" or "\n" in head[1:]:
         return None
     try:
-        found: list[Any] = json.loads("".join(lines))
-    except ValueError as error:
+        found: list[Any] = json.loads(whole(path))
+    except (ValueError, RecursionError) as error:
         raise PlannerError(f"is not JSON: {error}", str(path)) from None
     return iter(found)
 

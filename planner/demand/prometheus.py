@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from planner.demand.arrivals import Arrivals, arrivals, since_monday
-from planner.demand.formats import beginning, opened
+from planner.demand.formats import beginning, whole
 from planner.demand.lengths import Floats, Histogram
 from planner.demand.records import Demand, Spread, cells_of, spread_in
 from planner.errors import PlannerError
@@ -89,14 +89,12 @@ def read_prometheus(path: Path, model: str = "") -> Demand:
 
 
 def _series(path: Path) -> tuple[dict[Key, Series], int]:
-    stream, _, _ = opened(path)
-    with stream:
-        text = stream.read().decode("utf-8-sig", errors="replace")
+    text = whole(path)
     if not text.strip():
         raise PlannerError("the file is empty", str(path))
     try:
         samples, skipped = _query(json.loads(text)) if text.lstrip().startswith("{") else _exposition(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise PlannerError("is no answer of a Prometheus query", str(path), "save /api/v1/query_range as JSON, or the text of /metrics") from None
     summed: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     for name, labels, points in samples:  # engines, replicas and finish reasons together

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from planner.clean import toml_text
 from planner.demand.arrivals import Arrivals, arrivals, since_monday
 from planner.demand.lengths import Histogram
 from planner.demand.tally import BIN_S, Ints, Tally, percentile
@@ -103,7 +104,7 @@ def to_toml(demand: Demand) -> str:
     """The demand TOML; cells stand one a line."""
     import rtoml
 
-    head = rtoml.dumps({"demand": demand.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"cells"})})
+    head = toml_text(rtoml.dumps({"demand": demand.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"cells"})}))
     if not demand.cells:
         return head
     lines = "".join(f"  [{i:.5g}, {o:.5g}, {n:.6g}],\n" for i, o, n in demand.cells)

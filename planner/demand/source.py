@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from planner.catalog.files import read_text, read_toml
+from planner.catalog.files import csv_dicts, is_file, read_toml
 from planner.catalog.load import shipped_folders
 from planner.demand.formats import Progress, beginning, rows, trace_of
 from planner.demand.lengths import Histogram
@@ -30,16 +29,16 @@ def shapes() -> dict[str, Path]:
 def read_demand(name: str, folder: Path | None = None) -> Demand:
     """The demand of a shipped shape's name, or of a demand TOML or histogram CSV (relative to ``folder``). Raises PlannerError."""
     path = (folder / name) if folder else Path(name)
-    if name in shapes() and not path.is_file():
+    if name in shapes() and not is_file(path):
         return read_toml(shapes()[name], DemandFile).demand
-    if not path.is_file():
+    if not is_file(path):
         raise PlannerError(f"no shape or file '{name}'", hint=did_you_mean(name, shapes()) or f"shipped shapes: {', '.join(shapes())}")
     return read_toml(path, DemandFile).demand if path.suffix == ".toml" else read_histogram(path) if is_histogram(path) else imported(path)
 
 
 def imported(path: Path, as_format: str = "", mapped: Mapping[str, str] | None = None, model: str = "", progress: Progress | None = None) -> Demand:
     """The demand in a trace, log or metrics file. Raises PlannerError for one that cannot be read or has no request that counts."""
-    if not path.is_file():
+    if not is_file(path):
         raise PlannerError("no such file", str(path))
     if as_format == "prometheus" or (not as_format and not mapped and is_prometheus(path)):
         return read_prometheus(path, model)
@@ -81,17 +80,16 @@ def is_histogram(path: Path) -> bool:
 def read_histogram(path: Path, means: tuple[float, float] | None = None) -> Demand:
     """A two-dimensional histogram: input_tokens,output_tokens,count (the tokens of each cell), or input_tokens_bucket,output_tokens_bucket with
     intervals "[128;256)" and count or share. ``means``: known mean tokens, which then place requests within intervals. Raises PlannerError."""
-    reader = csv.DictReader(read_text(path).splitlines())
     cells, weights = [], []
-    for row in reader:
+    for line, row in csv_dicts(path):
         try:
             sides = [_interval(row, side) for side in ("input_tokens", "output_tokens")]
             weights.append(float(row.get("count") or row["share"]))
         except (KeyError, TypeError, ValueError):
-            raise PlannerError("is no cell of a histogram", f"{path}:{reader.line_num}", "columns input_tokens,output_tokens,count") from None
+            raise PlannerError("is no cell of a histogram", f"{path}:{line}", "columns input_tokens,output_tokens,count") from None
         cells.append(sides)
         if weights[-1] < 0 or not np.isfinite(weights[-1]):
-            raise PlannerError("counts must not be negative", f"{path}:{reader.line_num}")
+            raise PlannerError("counts must not be negative", f"{path}:{line}")
     if not sum(weights):
         raise PlannerError("there are no requests", str(path))
     bounds, weight = np.array(cells)[np.array(weights) > 0], np.array([w for w in weights if w > 0])

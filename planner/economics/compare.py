@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from planner.catalog.catalog import Catalog
-from planner.catalog.files import parse_toml, read_text
+from planner.catalog.files import message_of, parse_toml, read_text
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import CatalogError, ScenarioError, did_you_mean
@@ -200,4 +200,4 @@ def _validated(name: str, raw: Mapping[str, Any], path: Path) -> Scenario:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in (first.get("ctx", {}).get("at") or first["loc"]))
-        raise ScenarioError(f"scenario '{name}': {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}", str(path)) from None
+        raise ScenarioError(f"scenario '{name}': {where + ': ' if where else ''}{message_of(first)}", str(path)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from math import ceil
 
@@ -69,8 +70,9 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
     """
     tp, pp, dp, fp8_kv = layout.tp, layout.pp, layout.dp, layout.fp8_kv
     seqs, tokens, chunked = ceil(steps.max_num_seqs / dp), steps.max_num_batched_tokens, steps.chunked_prefill
+    name = shlex.quote(checkpoint)  # people paste this
     if engine == "vllm":
-        words = ["vllm serve", checkpoint, f"--tensor-parallel-size {tp // dp}"]
+        words = ["vllm serve", name, f"--tensor-parallel-size {tp // dp}"]
         words += [f"--pipeline-parallel-size {pp}"] if pp > 1 else []
         words += [f"--data-parallel-size {dp}"] if dp > 1 else []
         words += ["--enable-expert-parallel"] if layout.ep > 1 else []
@@ -79,7 +81,7 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
         words += ["--enable-prefix-caching"] if steps.prefix_cache else []
         words += [f"--gpu-memory-utilization {gpu_memory_utilization:g}"] + (["--kv-cache-dtype fp8"] if fp8_kv else [])
     elif engine == "sglang":
-        words = ["python -m sglang.launch_server", f"--model-path {checkpoint}", f"--tp-size {tp}"]
+        words = ["python -m sglang.launch_server", f"--model-path {name}", f"--tp-size {tp}"]
         words += [f"--pp-size {pp}"] if pp > 1 else []
         words += [f"--attn-dp-size {dp}"] if dp > 1 else []
         words += [f"--ep-size {layout.ep}"] if layout.ep > 1 else []
@@ -88,7 +90,7 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
         words += [f"--mem-fraction-static {(memory.weights + memory.kv_cache) / memory.device:.2f}"]
         words += (["--kv-cache-dtype fp8_e4m3"] if fp8_kv else []) + ["--enable-metrics"]
     else:
-        words = ["trtllm-serve", checkpoint, f"--tp_size {tp}"] + ([f"--pp_size {pp}"] if pp > 1 else [])
+        words = ["trtllm-serve", name, f"--tp_size {tp}"] + ([f"--pp_size {pp}"] if pp > 1 else [])
         words += [f"--ep_size {layout.ep}"] if layout.ep > 1 else []
         words += [f"--max_batch_size {seqs}", f"--max_num_tokens {tokens}", f"--max_seq_len {max_context}"]
         words += ["--enable_chunked_prefill"] if chunked else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.clean import json_text
 from planner.hourly import Hour, HourlyPlan
 from planner.report.sections import Grid, Section, money
 from planner.report.studies import bar
@@ -13,7 +14,7 @@ MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hour
 def formatted_hours(plan: HourlyPlan, form: str) -> str:
     """The plan as text: json, csv (a row for each hour), markdown or table."""
     if form == "json":
-        return plan.to_json()
+        return json_text(plan.to_json())
     from planner.report import render
 
     if form == "csv":
@@ -35,7 +36,7 @@ def autoscale_sections(plan: HourlyPlan) -> list[Section]:
         *([Section("Notes", plan.notes)] if plan.notes else []),
         *([Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []),
         Section("Assumed", plan.assumptions),
-        *([Section("Start one replica", commands)] if commands else []),
+        *([Section("Start one replica", commands, is_code=True)] if commands else []),
         *([Section("Defaults used", ("; ".join(plan.defaults) + ".",))] if plan.defaults else []),
     ]
 

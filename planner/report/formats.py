@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.clean import json_text
 from planner.plan import Plan
 from planner.report.sections import plan_sections
 
@@ -9,7 +10,7 @@ from planner.report.sections import plan_sections
 def formatted(plan: Plan, form: str) -> str:
     """The plan as text: json, csv, markdown or table."""
     if form == "json":
-        return plan.to_json()
+        return json_text(plan.to_json())
     from planner.report import render
 
     if form == "csv":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from planner.clean import plain
 from planner.plan import Plan
 from planner.report.sections import Grid, plan_sections
 
@@ -12,8 +13,8 @@ def to_html(plan: Plan) -> str:
     """The plan's sections as an HTML fragment."""
     parts = []
     for section in plan_sections(plan):
-        parts.append(f"<h4>{escape(section.title)}</h4>")
-        parts += [f"<p>{escape(line)}</p>" for line in section.lines]
+        parts.append(f"<h4>{escape(plain(section.title))}</h4>")
+        parts += [f"<p>{escape(plain(line))}</p>" for line in section.lines]
         parts += [_table(section.grid)] if section.grid else []
     return "\n".join(parts)
 
@@ -21,7 +22,7 @@ def to_html(plan: Plan) -> str:
 def _table(grid: Grid) -> str:
     def cell(tag: str, name: str, text: str) -> str:
         align = ' style="text-align:right"' if name in grid.right else ' style="text-align:left"'
-        return f"<{tag}{align}>{escape(text)}</{tag}>"
+        return f"<{tag}{align}>{escape(plain(text))}</{tag}>"
 
     head = "".join(cell("th", n, n) for n in grid.header)
     rows = "".join("<tr>" + "".join(cell("td", n, c) for n, c in zip(grid.header, row, strict=True)) + "</tr>" for row in grid.rows)

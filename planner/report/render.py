@@ -1,10 +1,11 @@
-"""Renders sections for the terminal (rich), Markdown and CSV. Nothing here knows what a plan is."""
+"""Renders sections for the terminal (rich), Markdown and CSV, and makes every text harmless there. Nothing here knows what a plan is."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import IO
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from planner.clean import cell, markdown_line, plain
+from planner.clean import markdown as marked
 from planner.report.sections import Grid, Section
 
 WIDTH = 160  # where the output is no terminal
@@ -29,9 +32,9 @@ def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
     for i, section in enumerate(sections):
         if i:
             console.print()
-        console.print(Text(section.title, style="bold yellow" if section.is_caution else "bold"))
+        console.print(Text(plain(section.title), style="bold yellow" if section.is_caution else "bold"))
         for line in section.lines:
-            console.print(Text(f"  {'! ' if section.is_caution else ''}{line}"), overflow="fold")
+            console.print(Text(f"  {'! ' if section.is_caution else ''}{plain(line)}"), overflow="fold")
         if section.grid:
             console.print(_table(section.grid))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
@@ -40,9 +43,9 @@ def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
 def _table(grid: Grid) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for name in grid.header:
-        table.add_column(name, justify="right" if name in grid.right else "left", overflow="fold")
+        table.add_column(Text(plain(name)), justify="right" if name in grid.right else "left", overflow="fold")
     for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(plain(text)) for text in row))
     return table
 
 
@@ -50,25 +53,32 @@ def markdown(sections: Sequence[Section]) -> str:
     """The sections as Markdown."""
     parts: list[str] = []
     for section in sections:
-        parts.append(f"## {section.title}\n")
+        parts.append(f"## {markdown_line(section.title)}\n")
         if section.lines:
-            parts.append("\n".join(f"- {line}" for line in section.lines) + "\n")
+            parts.append((_fenced(section.lines) if section.is_code else "\n".join(f"- {markdown_line(line)}" for line in section.lines)) + "\n")
         if section.grid:
             parts.append(_markdown_table(section.grid))
     return "\n".join(parts)
 
 
+def _fenced(lines: Sequence[str]) -> str:
+    """Lines to be copied, between fences that none of them closes."""
+    shown = [plain(line) for line in lines]
+    fence = "`" * max(3, *(len(ticks) + 1 for line in shown for ticks in re.findall("`+", line)), 0)
+    return "\n".join([fence, *shown, fence])
+
+
 def _markdown_table(grid: Grid) -> str:
-    head = "| " + " | ".join(grid.header) + " |"
+    head = "| " + " | ".join(map(marked, grid.header)) + " |"
     rule = "|" + "|".join("---:" if name in grid.right else "---" for name in grid.header) + "|"
-    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in grid.rows]
+    rows = ["| " + " | ".join(map(marked, row)) + " |" for row in grid.rows]
     return "\n".join([head, rule, *rows]) + "\n"
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table as CSV."""
+    """A table as CSV; text that a spreadsheet would run as a formula is quoted (planner.clean.cell)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(cell, header))
+    writer.writerows(map(cell, row) for row in rows)
     return buffer.getvalue()

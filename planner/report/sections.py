@@ -25,6 +25,7 @@ class Section:
     lines: tuple[str, ...] = ()
     grid: Grid | None = None
     is_caution: bool = False
+    is_code: bool = False  # lines to be copied as they are
 
 
 def plan_sections(plan: Plan) -> list[Section]:
@@ -40,7 +41,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         sections.append(Section("Notes", _sentences(plan.notes)))
     sections += [Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []
     commands = tuple(line for d in plan.deployments for line in d.serve_command.splitlines())
-    sections += [Section("Start one replica", commands)] if commands else []
+    sections += [Section("Start one replica", commands, is_code=True)] if commands else []
     sections += [Section("Defaults used", (("; ".join(plan.defaults) + "."),))] if plan.defaults else []
     return sections
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from math import lcm
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog.files import csv_dicts, is_file
 from planner.catalog.load import shipped_folders
 from planner.errors import ScenarioError, did_you_mean
 from planner.scenario.records import Scenario, Workload
@@ -24,7 +24,7 @@ def named_profiles(scenario: Scenario) -> dict[str, Floats]:
     """[hour] rate over its mean, by name: the shipped shapes and those in the scenario's own catalogue folders, which win."""
     found: dict[str, dict[int, float]] = {}
     for folder in (shipped_folders()[1], *(Path(f) for f in scenario.catalog)):
-        if (folder / FILE).is_file():
+        if is_file(folder / FILE):
             rows = _rows(folder / FILE)
             found |= {name: {} for name in {r["name"] for r in rows}}
             for r in rows:
@@ -46,8 +46,6 @@ def factors(workload: Workload, named: dict[str, Floats]) -> Floats:
             shape = _of_demand(text)
         else:
             shape = np.array([float(v) for v in text.split(",")])
-    except OSError as error:
-        raise ScenarioError(f"cannot be read: {error.strerror}", text) from None
     except ValueError:
         hint = did_you_mean(text, named) or f"one of {', '.join(named)}, a list such as 0.5,1,1.5, a CSV with a column factor, or a demand file"
         raise ScenarioError(f"'{text}' is no profile", where, hint) from None
@@ -124,5 +122,4 @@ def _flat(workload: Workload, named: dict[str, Floats], pace: dict[str, float]) 
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    return [row for _, row in csv_dicts(path)]

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
-from planner.catalog.records import Engine, Kind, Precision, Purchase
+from planner import limits
+from planner.catalog.records import Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
 
@@ -89,12 +90,12 @@ class Part(BaseModel):
 class Workload(Part):
     """One stream of requests: how many, how long, how good, how fast."""
 
-    name: str = "requests"
+    name: Name = "requests"
     qps: Annotated[Rate | None, Flag("--qps", "requests per second to serve", "RATE")] = None
     concurrency: Annotated[Rate | None, Flag("--concurrency", "requests in flight to serve, instead of a rate", "N")] = None
     min_quality: Annotated[Quality | None, Flag("--min-quality", "lowest benchmark score of any model that serves (0-1)", "SHARE")] = None
     mean_quality: Annotated[Quality | None, Flag("--mean-quality", "lowest mean score over the requests of a mix (0-1)", "SHARE")] = None
-    quality_metric: Annotated[str, Flag("--quality-metric", "benchmark the floors are in", "NAME")] = "mmlu-pro"
+    quality_metric: Annotated[Name, Flag("--quality-metric", "benchmark the floors are in", "NAME")] = "mmlu-pro"
     input_tokens: Annotated[Tokens, Flag("--isl", "mean prompt length", "TOKENS")] = 1000.0
     output_tokens: Annotated[Tokens, Flag("--osl", "mean answer length", "TOKENS")] = 300.0
     input_cv: Annotated[Variation, Flag("--isl-cv", "spread of prompt lengths, standard deviation / mean", "X")] = DEFAULT_INPUT_CV
@@ -109,7 +110,7 @@ class Workload(Part):
     output_factor: Annotated[
         float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
     ] = None
-    models: Annotated[tuple[str, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
+    models: Annotated[tuple[Name, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
     lengths: Annotated[
         Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
     ] = None
@@ -216,8 +217,8 @@ class Owned(Part):
     Replicas have 2^k GPUs, so nodes of 2^k GPUs are filled exactly whatever mix of replicas they hold. Nothing spans two nodes.
     """
 
-    name: str = "own"  # of the site, shown where rented GPUs show their provider
-    gpu: str
+    name: Name = "own"  # of the site, shown where rented GPUs show their provider
+    gpu: Name
     count: Annotated[int, Field(ge=1, le=10**7)]  # GPUs there are
     gpus_per_node: Annotated[int, Field(ge=1, le=1024)]
     max_tp: Annotated[int | None, Field(ge=1, le=1024)] = None  # GPUs joined well enough to share a layer; as many as a node has
@@ -264,14 +265,14 @@ class Supply(Part):
         "neocloud",
     )
     purchase: Annotated[tuple[Purchase, ...], Many, Flag("--purchase", "on_demand or spot", "WAY")] = ("on_demand",)
-    providers: Annotated[tuple[str, ...], Many, Flag("--provider", "buy only from this provider", "NAME")] = ()
-    exclude_providers: Annotated[tuple[str, ...], Many, Flag("--exclude-provider", "never buy from this provider", "NAME")] = ()
-    regions: Annotated[tuple[str, ...], Many, Flag("--region", "buy only in this region", "NAME")] = ()
-    geographies: Annotated[tuple[str, ...], Many, Flag("--geography", "buy only in us, eu or other; leaves out offers that state no place", "NAME")] = ()
-    gpus: Annotated[tuple[str, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
-    exclude_gpus: Annotated[tuple[str, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
+    providers: Annotated[tuple[Name, ...], Many, Flag("--provider", "buy only from this provider", "NAME")] = ()
+    exclude_providers: Annotated[tuple[Name, ...], Many, Flag("--exclude-provider", "never buy from this provider", "NAME")] = ()
+    regions: Annotated[tuple[Name, ...], Many, Flag("--region", "buy only in this region", "NAME")] = ()
+    geographies: Annotated[tuple[Name, ...], Many, Flag("--geography", "buy only in us, eu or other; leaves out offers that state no place", "NAME")] = ()
+    gpus: Annotated[tuple[Name, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
+    exclude_gpus: Annotated[tuple[Name, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
     quota: Annotated[
-        dict[str, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
+        dict[Name, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
     ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
@@ -306,7 +307,7 @@ class Policy(Part):
     budget: Annotated[UsdPerHour | None, Flag("--budget", "most money per time, such as 120/h or 50000/month", "MONEY")] = None
     engines: Annotated[tuple[Engine, ...], Many, Flag("--engine", "use only this engine: vllm, sglang, trtllm", "NAME")] = ()
     precisions: Annotated[tuple[Precision, ...], Many, Flag("--precision", "use only checkpoints of this precision", "NAME")] = ()
-    exclude_models: Annotated[tuple[str, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
+    exclude_models: Annotated[tuple[Name, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
     gpu_memory_utilization: Annotated[float, Field(gt=0.3, le=0.99), Flag("--gpu-memory-utilization", "share of GPU memory the engine may use", "SHARE")] = 0.92
     allow: Annotated[
         tuple[Literal["attention_dp", "expert_parallel", "fp8_kv", "speculative", "disaggregated"], ...],
@@ -347,7 +348,7 @@ class WhatIf(Part):
     """Suppositions for sensitivity studies; every plan made under one says so."""
 
     price_factor: Annotated[
-        dict[str, Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]],
+        dict[Name, Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]],
         BeforeValidator(parse_pairs),
         Flag("--price-factor", "suppose that GPUs of one type, of one provider, or all cost X times their price", "NAME=X"),
     ] = {}
@@ -372,9 +373,9 @@ class Tables(Part):
 class Scenario(Part):
     """The whole question: workloads, supply, policy, objective."""
 
-    name: str = ""
+    name: Name = ""
     catalog: Annotated[tuple[str, ...], Many, Flag("--catalog", "folder with cards, prices, GPUs of your own; they win over the shipped ones", "DIR")] = ()
-    workload: tuple[Workload, ...] = ()
+    workload: Annotated[tuple[Workload, ...], Field(max_length=limits.WORKLOADS)] = ()
     supply: Supply = Supply()
     policy: Policy = Policy()
     objective: Objective = Objective()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner.catalog.files import parse_toml, read_text, read_toml, toml_line
+from planner.catalog.files import is_file, message_of, parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.scenario.fields import PREFIX, askables, by_path
 from planner.scenario.records import DEFAULT_SLO, METRICS, Owned, OwnedFile, Scenario, canonical_limits, metric_of
@@ -62,7 +62,7 @@ def _find_demand(raw: dict[str, Any], folder: Path) -> None:
     for workload in workloads if isinstance(workloads, list) else []:
         for key in ("lengths", "demand"):
             name = workload.get(key) if isinstance(workload, dict) else None
-            if isinstance(name, str) and (folder / name).is_file():
+            if isinstance(name, str) and is_file(folder / name):
                 workload[key] = str(folder / name)
 
 
@@ -215,7 +215,7 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
         return ScenarioError(f"unknown key '{name}'", where, did_you_mean(name, siblings))
     if first["type"] == "missing":
         return ScenarioError(f"'{name}' is missing", where)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = message_of(first).replace("Input should be", "must be")
     value = first.get("input")
     shown = f"{value!r} " if isinstance(value, (str, int, float)) else ""
     if first["type"] == "tuple_type" and names == ("workload",):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.clean import toml_text
 from planner.errors import ScenarioError
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario, format_lead
@@ -40,7 +41,7 @@ def to_toml(scenario: Scenario) -> str:
     data = scenario.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     for workload, whole in zip(data.get("workload", []), scenario.workload, strict=True):
         workload["slo"] = whole.model_dump(mode="json")["slo"]
-    return rtoml.dumps(data)
+    return toml_text(rtoml.dumps(data))
 
 
 def _flag(name: str, field: str, value: Any) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog.files import is_file
 from planner.errors import PlannerError
 
 BLOCK = 1 << 16
@@ -141,7 +142,7 @@ def read_trace(path: Path, workload: int = 0) -> Block:
     """A trace in any format that `plan import demand` reads, in the order of arrival from 0 s on. Raises PlannerError where no request has a time."""
     from planner.demand.formats import rows, trace_of
 
-    if not path.is_file():
+    if not is_file(path):
         raise PlannerError("no such file", str(path))
     parts = list(rows(trace_of(path)))
     dropped = sum((p.dropped for p in parts), Counter[str]())

@@ -6,14 +6,13 @@ read. A file is refused where its header is wrong or no row can be read.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.catalog.files import read_text
+from planner.catalog.files import csv_rows
 from planner.errors import CatalogError, did_you_mean
 
 NEEDED = ("model", "gpu", "engine", "isl", "osl")
@@ -59,25 +58,25 @@ class Point:
 
 def read_points(path: Path) -> list[Point]:
     """All rows of a file, those that cannot be read included. Raises CatalogError with file and line, that of the first row where no row can be read."""
-    reader = csv.reader(read_text(path).splitlines())
-    header = next(reader, None)
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
     if not header:
         raise CatalogError("the file is empty", str(path), f"needs a header line with at least {', '.join(NEEDED)} and concurrency or request_rate")
     columns = _columns(header, f"{path}:1")
     points: list[Point] = []
     first: CatalogError | None = None
-    for cells in reader:
+    for line, cells in rows:
         if not any(c.strip() for c in cells):
             continue
-        where = f"{path}:{reader.line_num}"
+        where = f"{path}:{line}"
         row = dict(zip(columns, (c.strip() for c in cells), strict=False))
         try:
             if len(cells) != len(columns):
                 raise CatalogError(f"{len(cells)} cells where the header has {len(columns)}", where)
-            points.append(_point(row, reader.line_num, where))
+            points.append(_point(row, line, where))
         except CatalogError as error:
             first = first or error
-            points.append(_unread(row, reader.line_num, error.what))
+            points.append(_unread(row, line, error.what))
     if not points:
         raise CatalogError("no rows below the header", str(path))
     if first and all(p.unread for p in points):
