@@ -143,12 +143,39 @@ def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_p
     assert costs == sorted(costs)
     known = Known(tiny())
     for before, after in pairwise(found.steps):
-        at = answer_one(with_workload(scenario, 0, qps=after.from_value), known).plan
-        below = answer_one(with_workload(scenario, 0, qps=after.from_value * 0.99), known).plan
-        assert structure(at) == after.structure != structure(below)
-        assert before.to_value < after.from_value
+        at, below = (answer_one(with_workload(scenario, 0, qps=v), known).plan for v in (after.from_value, before.to_value))
+        assert structure(at) == after.structure != structure(below) == before.structure
+        assert before.to_value < after.from_value <= before.to_value * 1.005 * (1 + 1e-6)
     steps = marginal(found.axes[0].values, found.results)
     assert steps[-1] is None and all(s is not None and s >= 0 for s in steps[:-1])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_step_between_two_values_is_missed(seed: int) -> None:
+    """What a plain walk finds at 40 values is what three values and the search between them say, where ten replicas or fewer serve."""
+    scenario, known = asked(min_quality=0.5), Known(tiny(seed))
+    found = sweep(scenario, tiny(seed), [axis("qps=2:25", 3)])
+    walked = set()
+    for value in np.geomspace(2, 25, 40):
+        plan = answer_one(with_workload(scenario, 0, qps=float(value)), known).plan
+        assert plan is not None
+        inside = [s for s in found.steps if s.from_value <= value <= s.to_value]
+        assert not inside or inside[0].structure == structure(plan), value
+        walked.add(structure(plan))
+    assert walked <= {s.structure for s in found.steps} and len(found.steps) > 2 and not found.notes
+
+
+def test_the_step_of_one_gpu_type_between_two_others_is_found() -> None:
+    found = sweep(asked(min_quality=0.8), shipped(), [axis("qps=27.6661,31.4189")])
+    costs = [s.usd_per_hour[0] for s in found.steps]
+    assert costs == sorted(costs) and len(costs) >= 3
+    assert any("B300-SXM" in (s.structure or "") for s in found.steps[1:-1])
+
+
+def test_a_search_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.economics.sweep.MOST_EXTRA", 0.1)
+    found = sweep(asked(min_quality=0.5), tiny(5), [axis("qps=2:25", 3)])
+    assert "the search between values was stopped after 2 more plans" in found.notes[0]
 
 
 def test_a_map_has_every_combination() -> None:

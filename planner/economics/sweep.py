@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration, parse_duration_s, parse_share, parse_usd_per_hour
 
 SWITCH_WIDTH = 0.005  # a switch is found to half a percent of the value (or of the range, on even scales)
+NEAR = SWITCH_WIDTH / 4  # how far beside what a plan carries its successor is looked for
+FEW_REPLICAS = 10  # up to so many, one more is a tenth of the cost or more, and another structure may do between
+MOST_EXTRA = 5  # plans asked between the values of a sweep, per value (of 20 at least)
 MOST_POINTS = 2000
 
 Read = Callable[[str], float]
@@ -47,9 +50,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of the staircase with one structure: from the first value where it is cheapest to the last that was asked.
+    """A stretch of the staircase with one structure: from the first value to the last at which it was found cheapest.
 
-    ``from_value`` is found to SWITCH_WIDTH; None in ``structure``: no plan.
+    The next step's ``from_value`` is within SWITCH_WIDTH of ``to_value``; None in ``structure``: no plan.
     """
 
     from_value: float
@@ -60,11 +63,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Answers at every combination of values, last axis fastest, and the steps along a single axis."""
+    """Answers at every combination of values, last axis fastest, and the steps along a single axis; ``notes``: what was not searched."""
 
     axes: tuple[Axis, ...]
     results: tuple[Result, ...]
     steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def values(self) -> list[tuple[float, ...]]:
@@ -106,15 +110,15 @@ def _spaced(low: float, high: float, count: int, geometric: bool) -> list[float]
 
 
 def sweep(scenario: Scenario, catalog: Catalog, axes: Sequence[Axis], where: Where = HERE, done: Done = quietly) -> Sweep:
-    """The cheapest plan at every combination of values; along a single axis also the steps, their ends found by bisection.
+    """The cheapest plan at every combination of values; along a single axis also the steps, their ends searched for.
 
     Raises ScenarioError where a value makes no valid scenario.
     """
     known = Known(catalog)
     questions = [_asked(scenario, axes, values) for values in product(*(a.values for a in axes))]
     results = answers(questions, catalog, where, done, known)
-    steps = _steps(scenario, axes[0], results, known, where) if len(axes) == 1 else ()
-    return Sweep(tuple(axes), tuple(results), steps)
+    steps, notes = _steps(scenario, axes[0], results, known, where) if len(axes) == 1 else ((), ())
+    return Sweep(tuple(axes), tuple(results), steps, notes)
 
 
 def _asked(scenario: Scenario, axes: Sequence[Axis], values: Sequence[float]) -> Scenario:
@@ -134,26 +138,68 @@ def structure(plan: Plan | None) -> str | None:
     return f"{' + '.join(parts)}, {' + '.join(sorted({p.provider for p in plan.purchases}))}"
 
 
-def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known, where: Where) -> tuple[Step, ...]:
-    """Neighbours with one structure belong together; between others the first value of the new structure is bisected for."""
-    names = [structure(r.plan) for r in results]
-    switches = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
-    lows, highs = [a.values[i - 1] for i in switches], [a.values[i] for i in switches]
+@dataclass(frozen=True)
+class _Point:
+    """One answer along an axis, by what is compared between neighbours."""
+
+    value: float
+    structure: str | None
+    usd_per_hour: float
+    replicas: int
+    carries: float  # up to which value of the axis the plan is thought to do: where its successor is looked for
+
+    @classmethod
+    def of(cls, a: Axis, value: float, result: Result) -> _Point:
+        """The point of an answer."""
+        plan = result.plan
+        replicas = sum(d.replicas for d in plan.deployments) if plan else 0
+        return cls(value, structure(plan), result.cost, replicas, _carries(plan) if plan and a.name in ("qps", "concurrency") else 0.0)
+
+
+def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known, where: Where) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """(steps, notes): between neighbours of different structure values are asked until neighbours agree or lie within SWITCH_WIDTH."""
+    points = [_Point.of(a, v, r) for v, r in zip(a.values, results, strict=True)]
     span = a.values[-1] - a.values[0]
-    while open_ := [k for k, (low, high) in enumerate(zip(lows, highs, strict=True)) if high - low > SWITCH_WIDTH * (high if a.is_geometric else span)]:
-        middles = [a.middle(lows[k], highs[k]) for k in open_]
-        found = answers([_asked(scenario, [a], [m]) for m in middles], known.catalog, where, known=known)
-        for k, m, r in zip(open_, middles, found, strict=True):
-            if structure(r.plan) == names[switches[k]]:  # a third structure in between counts to the step below
-                highs[k] = m
-            else:
-                lows[k] = m
-    starts = [0, *switches, len(names)]
-    begins = [a.values[0], *highs]
-    return tuple(
-        Step(begin, a.values[end - 1], names[start], (results[start].cost, results[end - 1].cost))
-        for begin, (start, end) in zip(begins, pairwise(starts), strict=True)
+    most = round(MOST_EXTRA * max(len(points), 20))
+    while wanted := [(p, q) for p, q in pairwise(points) if _may_hide(a, p, q, span)]:
+        left = most + len(results) - len(points)
+        values = [_probe(a, p, q) for p, q in wanted[:left]]
+        found = answers([_asked(scenario, [a], [v]) for v in values], known.catalog, where, known=known)
+        points = sorted([*points, *(_Point.of(a, v, r) for v, r in zip(values, found, strict=True))], key=lambda p: p.value)
+        if left <= len(wanted):
+            break
+    unsure = sum(_may_hide(a, p, q, span) for p, q in pairwise(points))
+    notes = (
+        (f"the search between values was stopped after {len(points) - len(results)} more plans: {unsure} switches are known less exactly",) if unsure else ()
     )
+    steps = [list(group) for _, group in groupby(points, key=lambda p: p.structure)]
+    return tuple(Step(s[0].value, s[-1].value, s[0].structure, (s[0].usd_per_hour, s[-1].usd_per_hour)) for s in steps), notes
+
+
+def _may_hide(a: Axis, p: _Point, q: _Point, span: float) -> bool:
+    """Whether what lies between two neighbours is to be searched: a switch, or (of few replicas) where one more replica is due."""
+    if q.value - p.value <= SWITCH_WIDTH * (q.value if a.is_geometric else span) * (1 + 1e-9):
+        return False
+    if p.structure != q.structure:
+        return True
+    return q.usd_per_hour > p.usd_per_hour * (1 + NEAR) and 0 < p.replicas <= FEW_REPLICAS and p.value < p.carries * (1 + NEAR) < q.value
+
+
+def _probe(a: Axis, p: _Point, q: _Point) -> float:
+    """The value to ask between two: just past what the lower plan carries, then just below, so that a switch there is closed in at once."""
+    for guess in (p.carries * (1 + NEAR), p.carries * (1 - NEAR)):
+        if p.value < guess < q.value * (1 - NEAR / 10):
+            return guess
+    return a.middle(p.value, q.value)
+
+
+def _carries(plan: Plan) -> float:
+    """The demand of the first workload that a plan's deployments carry; 0 where they serve others too, as it then depends on those."""
+    serving = {r.deployment for r in plan.workloads[0].routing}
+    if any(r.deployment in serving for x in plan.workloads[1:] for r in x.routing):
+        return 0.0
+    load = max(plan.deployments[d].slo_load for d in serving)
+    return float(plan.workloads[0].demand.value * plan.scenario["policy"]["max_slo_load"] / load)
 
 
 def marginal(values: Sequence[float], results: Sequence[Result]) -> list[float | None]:

@@ -143,7 +143,7 @@ def _staircase(found: Sweep, today: Plan | None) -> list[Section]:
         )
         for s in found.steps
     )
-    lines = _today(today) if a.name == "qps" else ()
+    lines = (*(_today(today) if a.name == "qps" else ()), *found.notes)
     sections = [Section("Which plan takes over where", lines, Grid(("from", "to", "what", "$/h"), steps, ("from", "to", "$/h")))]
     is_traffic = a.name in ("qps", "concurrency")
     most_of = next((r.plan.objective for r in found.results if r.plan and r.plan.objective != "cost"), "")
