@@ -148,6 +148,7 @@ class Deployment(Part):
     usd_per_hour: float
     hosts: tuple[HostedOn, ...]
     serve_command: str = ""
+    refused_share: float | None = None  # of the requests, too long for the context it is started with
     output_factor: float = 1.0
     quality: PlanQuality | None = None
     memory_gib: MemoryGib | None = None

@@ -208,6 +208,7 @@ ASKED = tables(
     output_tokens=st.floats(1, 1e7),
     input_cv=st.floats(0, 3),
     output_cv=st.floats(0, 3),
+    max_refused=st.floats(0, 0.99),
     slo=LIMITS,
     output_factor=st.floats(1, 1000),
     burst_factor=st.floats(1, 1000),
@@ -240,6 +241,9 @@ SOLVER = tables(gap=st.floats(0, 0.5), time_limit=SECONDS, seed=st.integers(0, 2
 @st.composite
 def scenarios(draw: st.DrawFn, most: int = 3) -> Scenario:
     demands = draw(st.lists(st.tuples(DEMAND, ASKED), min_size=1, max_size=most))
+    for _, asked in demands:  # what is sent at most is more than the mean
+        if draw(st.booleans()):
+            asked["max_input"] = min(asked.get("input_tokens", 1000.0) * draw(st.floats(1, 9)), 1e7)
     workloads = [{**({"name": f"workload {i}"} if len(demands) > 1 else {}), **d, **a} for i, (d, a) in enumerate(demands)]
     return Scenario.model_validate({"workload": workloads, "supply": draw(SUPPLY), "policy": draw(POLICY), "solver": draw(SOLVER), "catalog": draw(MANY)})
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
-from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
+from planner.performance.lengths import refused_share
 from planner.scenario.records import Scenario, Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
-
-
-def length_mix(workload: Workload, factor: float) -> LengthMix:
-    """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
-    means, cached = (workload.input_tokens, workload.output_tokens * factor), workload.prefix_cache_hit
-    if workload.lengths:
-        return joint_mix(workload.lengths.points, *means, cached=cached)
-    return lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
 
 
 @dataclass(frozen=True)
@@ -82,10 +74,12 @@ def _why(served: Served, scenario: Scenario, workload: Workload, quality: Qualit
         return "quality"
     if not factor:
         return "no output factor"
-    mix = length_mix(workload, factor)
-    if (mix.input_tokens + mix.output_tokens).max() > (served.checkpoint.max_context or served.card.architecture.max_context):
-        return "context"
-    return ""
+    return "context" if refused_share(workload, factor, context_of(served)) > workload.max_refused else ""
+
+
+def context_of(served: Served) -> int:
+    """Tokens of prompt and answer together that the checkpoint takes."""
+    return served.checkpoint.max_context or served.card.architecture.max_context
 
 
 def is_named(served: Served, names: tuple[str, ...]) -> bool:

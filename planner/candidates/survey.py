@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.eligibility import Eligible, eligibility, length_mix
+from planner.candidates.eligibility import Eligible, eligibility
 from planner.candidates.sharding import gains_by_attention_groups, unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Card, Offer
@@ -22,7 +22,7 @@ from planner.performance.capacity import Limit
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import RATIOS
 from planner.performance.evidence import Evidence, evidence
-from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.lengths import LengthMix, lognormal_mix, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
 from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
@@ -318,7 +318,7 @@ def _physics(
     options: Options | None,
 ) -> Physics:  # fmt: skip
     """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
-    mixes = {float(f): length_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
+    mixes = {float(f): workload_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
     policy, slots = scenario.policy, np.zeros(len(replicas), dtype=np.int64)
     most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
     for f, mix in mixes.items():

@@ -211,6 +211,7 @@ class ApiPrice(Record):
     api_name: Name
     usd_per_million_input: Positive
     usd_per_million_output: Positive
+    max_context: PositiveCount | None = None  # tokens of prompt and answer together, where it differs from the model's
     as_of: date
     source: str
     licence: str

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import NormalDist
+
+import numpy as np
 
 from planner.catalog.catalog import Served
 from planner.catalog.records import Gpu
@@ -12,6 +15,9 @@ from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment
 from planner.scenario.records import Scenario, Workload
+
+QUANTILES = (500, 25)  # of prompts and answers, counted against a context
+COUNTED = 0.005  # what counting so many may be off by
 
 
 def candidate(case: Case) -> Finding:
@@ -79,11 +85,31 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
         notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
         return
     longest = served.checkpoint.max_context or served.card.architecture.max_context
-    mix = built.fits[w].mix
-    needed = float((mix.input_tokens + mix.output_tokens).max())
-    notes.require(needed <= longest, where, f"{workload.name} needs {needed:,.0f} tokens of context, it has {longest:,}")
+    refused = _longer_than(workload, built.fits[w].factor, longest)
+    notes.require(refused <= workload.max_refused + COUNTED, where, f"its {longest:,} tokens of context refuse {refused:.1%} of {workload.name}")
+    if d.refused_share is not None:
+        notes.require(d.refused_share >= refused - COUNTED, where, f"states {d.refused_share:.1%} of requests refused, its context refuses {refused:.1%}")
     right = max(built.fits[v].factor for v in built.serves if v in built.fits)
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
+
+
+def _longer_than(workload: Workload, factor: float, context: int) -> float:
+    """Share of requests longer than a context, counted over many equally likely ones."""
+    if workload.lengths:
+        longest = workload.lengths.longest
+        if longest and longest[0] + longest[1] * factor <= context:
+            return 0.0
+        inputs, outputs = np.array(workload.lengths.points, dtype=float).T
+    else:
+        z = [[NormalDist().inv_cdf((j + 0.5) / n) for j in range(n)] for n in QUANTILES]
+        sigma = np.sqrt(np.log1p(np.square(workload.spreads)))
+        inputs, outputs = (
+            mean * np.exp(s * np.array(q) - s * s / 2) for mean, s, q in zip((workload.input_tokens, workload.output_tokens), sigma, z, strict=True)
+        )
+        inputs, outputs = np.repeat(inputs, QUANTILES[1]), np.tile(outputs, QUANTILES[0])
+    outputs = np.minimum(outputs, (workload.max_request or np.inf) - 1)
+    inputs = np.minimum(inputs, np.minimum(workload.max_input or np.inf, (workload.max_request or np.inf) - outputs))
+    return float((inputs + factor * outputs > context).mean())
 
 
 def _named(served: Served, names: Iterable[str]) -> bool:

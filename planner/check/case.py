@@ -16,7 +16,7 @@ from planner.performance.capacity import Capacity, Limit, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
 from planner.performance.disaggregated import Units
 from planner.performance.evidence import Evidence, evidence, shown_tier
-from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
+from planner.performance.lengths import LengthMix, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.serving import Options, capacity_of, curves_of, load_options, most_sequences, step_factor, units_of
@@ -214,11 +214,9 @@ def _fit(
     factor = served.output_factor or workload.output_factor
     if not factor:
         return None
-    cached, tokens = workload.prefix_cache_hit, batched_tokens_of(d)
-    means, known = (workload.input_tokens, workload.output_tokens * factor), workload.lengths
-    mix = joint_mix(known.points, *means, cached) if known else lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
+    tokens, name = batched_tokens_of(d), (served.card.name,)
+    mix = workload_mix(workload, factor)
     memory = memory_fit(replica, mix, policy.gpu_memory_utilization, tokens)
-    name = (served.card.name,)
     most = int(most_sequences(replica, name, options)[0])
     seqs = np.array([min(d.max_num_seqs, int(memory.slots[0]), most)], dtype=np.int64)
     at = step_factor(replica, found, name, mix, coefficients, confidence, options, d.max_num_seqs)

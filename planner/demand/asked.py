@@ -63,6 +63,8 @@ def _with_lengths(found: dict[str, Any], lengths: Lengths) -> dict[str, Any]:
     stated = [n for n in ("input_tokens", "output_tokens", "input_cv", "output_cv") if found.get(n) is not None]
     if stated:
         raise problem(f"lengths and {stated[0]} are both given: lengths of '{lengths.source}' say it all; give one", stated[0])
+    longest = [_parsed(n, found[n], float) if found.get(n) is not None else inf for n in ("max_input", "max_request")]
+    lengths = lengths.cut(*(max(n, 2.0) for n in longest))
     return found | {"lengths": lengths, "input_tokens": lengths.mean_input, "output_tokens": lengths.mean_output}
 
 

@@ -44,6 +44,14 @@ class Lengths(BaseModel):
         """Tokens."""
         return fsum(o for _, o in self.points) / len(self.points)
 
+    def cut(self, max_input: float, max_request: float) -> Lengths:
+        """With prompts, and prompts and answers together, cut to these tokens; means fall. The same where nothing is longer."""
+        answers = [min(o, max_request - 1) for _, o in self.points]
+        prompts = [max(1.0, min(i, max_input, max_request - o)) for (i, _), o in zip(self.points, answers, strict=True)]
+        points = tuple(zip(prompts, answers, strict=True))
+        longest = (min(self.longest[0], max_input, max_request - 1), min(self.longest[1], max_request - 1)) if self.longest else None
+        return self if points == self.points else self.model_copy(update={"points": points, "longest": longest, "errors": {}})
+
     def describe(self) -> str:
         """What the points leave of the histogram, in words."""
         words = {"work": "tokens", "prefill": "E[input²]", "kv": "KV token-steps", "tail": f"tokens of the longest {TAIL:.0%} of requests"}

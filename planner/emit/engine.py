@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from math import ceil
 
+from planner.performance.lengths import refused_share
 from planner.scenario.records import Workload
 
 # As deep as in the runs that the ratios come from: github:SemiAnalysisAI/InferenceX benchmarks/single_node/dsr1_fp8_b200_mtp.sh and
@@ -23,6 +24,8 @@ ROLES = {
     },
     "sglang": {role: f"--disaggregation-mode {role} --disaggregation-transfer-backend nixl" for role in ("prefill", "decode")},
 }
+
+CUT_OFF, STEP = 5e-4, 1024  # share of requests that the context an engine is started with may be too short for; its steps in tokens
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,12 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
 
 
 def context_to_serve(workloads: list[Workload], output_factor: float, max_context: int) -> int:
-    """A context limit that leaves the lengths of these workloads room: the longest request where it is known, and at least eight times the mean
-    one; in steps of 1,024, at most the model's."""
-    mean = max(w.input_tokens + w.output_tokens * output_factor for w in workloads)
-    most = max((sum(w.lengths.longest) + w.lengths.longest[1] * (output_factor - 1) for w in workloads if w.lengths and w.lengths.longest), default=0.0)
-    return int(min(max_context, 1024 * ceil(max(8 * mean, most) / 1024)))
+    """The context to start with, in steps of 1,024 tokens: room for all but ``CUT_OFF`` of the requests of each workload, reasoning included, and
+    for twice the mean one; at most the model's. An engine starts only where the KV cache holds one request of this length."""
+    least = ceil(max(2 * (w.input_tokens + w.output_tokens * output_factor) for w in workloads) / STEP)
+    low, high = least - 1, max(least, ceil(max_context / STEP))
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = all(refused_share(w, output_factor, STEP * middle) <= CUT_OFF for w in workloads)
+        low, high = (low, middle) if enough else (middle, high)
+    return int(min(max_context, STEP * high))

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd, log, sqrt
+from math import exp, gcd, inf, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 from planner.performance.replicas import Floats, Ints
+from planner.scenario.records import Workload
+
+FINE = 64  # quantiles of prompts, and of answers, that stand for a lognormal where its cut is found
+ANSWERS = 200  # quantiles of answers over which the share of refused requests is taken
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,91 @@ def joint_mix(points: Sequence[tuple[float, float]], mean_input: float, mean_out
         raise ValueError("lengths must be at least 1 token and cached shares below 1")
     inputs, outputs = np.array(points, dtype=np.float64).T
     return LengthMix(inputs * (mean_input / inputs.mean()), outputs * (mean_output / outputs.mean()), cached)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How lengths are cut to what callers can send, with their means kept: scaled up first, since a stated mean is of what is sent."""
+
+    max_input: float
+    max_request: float
+    input_scale: float
+    output_scale: float
+
+    def apply(self, inputs: Floats, outputs: Floats) -> tuple[Floats, Floats]:
+        """Prompts and answers [J] of the same requests, answers as the user sees them."""
+        answers = np.minimum(outputs * self.output_scale, self.max_request - 1)
+        prompts = np.minimum(inputs * self.input_scale, np.minimum(self.max_input, self.max_request - answers))
+        return np.maximum(prompts, 1.0), answers
+
+
+def cut_of(workload: Workload, inputs: Floats, outputs: Floats) -> Cut | None:
+    """The cut of equal-weight lengths that keeps their means; None where callers can send anything."""
+    if workload.max_input is None and workload.max_request is None:
+        return None
+    longest, most = workload.max_input or inf, workload.max_request or inf
+    output_scale = _scale(outputs, np.full(len(outputs), most - 1))
+    answers = np.minimum(outputs * output_scale, most - 1)
+    return Cut(longest, most, _scale(inputs, np.minimum(longest, most - answers)), output_scale)
+
+
+def _scale(lengths: Floats, ceiling: Floats) -> float:
+    """The factor on lengths [J] after which they, cut at ``ceiling`` [J], have their mean again; a very large one where even the ceiling has less."""
+    mean, low, high = float(lengths.mean()), 1.0, 1.0
+    while float(np.minimum(lengths * high, ceiling).mean()) < mean * (1 - 1e-9) and high < 1e6:
+        low, high = high, high * 2
+    for _ in range(60 if high > 1 else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(np.minimum(lengths * middle, ceiling).mean()) < mean else (low, middle)
+    return high
+
+
+def workload_cut(workload: Workload) -> Cut | None:
+    """The cut of a workload's whole distribution, as requests drawn from it meet it."""
+    if workload.lengths:
+        mix = joint_mix(workload.lengths.points, workload.input_tokens, workload.output_tokens)
+        return cut_of(workload, mix.input_tokens, mix.output_tokens)
+    input_cv, output_cv = workload.spreads
+    inputs, outputs = workload.input_tokens * _multipliers(input_cv, FINE), workload.output_tokens * _multipliers(output_cv, FINE)
+    return cut_of(workload, np.repeat(inputs, FINE), np.tile(outputs, FINE))
+
+
+def workload_mix(workload: Workload, factor: float) -> LengthMix:
+    """The workload's lengths as a model meets them that writes ``factor`` tokens per answer token."""
+    means, cached = (workload.input_tokens, workload.output_tokens), workload.prefix_cache_hit
+    whole = joint_mix(workload.lengths.points, *means, cached) if workload.lengths else lognormal_mix(*means, *workload.spreads, cached=cached)
+    cut = cut_of(workload, whole.input_tokens, whole.output_tokens)
+    inputs, outputs = cut.apply(whole.input_tokens, whole.output_tokens) if cut else (whole.input_tokens, whole.output_tokens)
+    return LengthMix(inputs, outputs * factor, cached)
+
+
+def refused_share(workload: Workload, factor: float, context: float) -> float:
+    """Share of requests with more tokens than a context holds, reasoning included: P(input + output > context) of the whole distribution."""
+    if workload.lengths:
+        mix = workload_mix(workload, factor)
+        longest = workload.lengths.longest
+        if longest and min(sum(longest), workload.max_request or inf) + longest[1] * (factor - 1) <= context:
+            return 0.0
+        return float((mix.input_tokens + mix.output_tokens > context).mean())
+    cut = workload_cut(workload)
+    limits = (cut.max_input, cut.max_request, cut.input_scale, cut.output_scale) if cut else (inf, inf, 1.0, 1.0)
+    return _refused((workload.input_tokens, workload.output_tokens), workload.spreads, limits, factor, context)
+
+
+@lru_cache(maxsize=4096)
+def _refused(means: tuple[float, float], cvs: tuple[float, float], limits: tuple[float, float, float, float], factor: float, context: float) -> float:
+    """The same of lognormal lengths: over equally likely answers, the share of prompts that have no room beside them."""
+    normal, cut = NormalDist(), Cut(*limits)
+    prompt, answer = (sqrt(log(1 + cv * cv)) for cv in cvs)
+    mean, share = means[0] * cut.input_scale, 0.0
+    for j in range(ANSWERS):
+        written = means[1] * cut.output_scale * exp(answer * normal.inv_cdf((j + 0.5) / ANSWERS) - answer * answer / 2)
+        written = min(written, cut.max_request - 1)
+        room = context - written * factor
+        if min(cut.max_input, cut.max_request - written) <= room:
+            continue
+        share += float(mean > room) if room <= 0 or prompt == 0 else 1 - normal.cdf((log(room / mean) + prompt * prompt / 2) / prompt)
+    return share / ANSWERS
 
 
 @lru_cache(maxsize=256)

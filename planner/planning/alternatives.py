@@ -70,8 +70,8 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
             ceiling = plan.cost.usd_per_hour * (1 + 1e-6) if floor < workload.min_quality else inf  # a lower floor never costs more
-            other = _asked(points, here, deadline.share(EACH), ceiling, tidy=False)
-            costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other and other.found else f"{_nothing(other)} at {floor:.3g}")
+            other = asked_briefly(points, here, deadline.share(EACH), ceiling, tidy=False)
+            costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other and other.found else f"{no_answer(other)} at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
     return tuple(notes)
@@ -100,7 +100,7 @@ def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
     )
 
 
-def _asked(points: Points, scenario: Scenario, deadline: Deadline, ceiling: float = inf, tidy: bool = True) -> Answer | None:
+def asked_briefly(points: Points, scenario: Scenario, deadline: Deadline, ceiling: float = inf, tidy: bool = True) -> Answer | None:
     """The answer to another question, with a gap fit for a comparison; None where time was up before there was any."""
     solver = scenario.solver.model_copy(update={"gap": max(COMPARISON_GAP, scenario.solver.gap)})
     try:
@@ -109,7 +109,7 @@ def _asked(points: Points, scenario: Scenario, deadline: Deadline, ceiling: floa
         return None
 
 
-def _nothing(other: Answer | None) -> str:
+def no_answer(other: Answer | None) -> str:
     """That there is no plan, or that none was found in time: these are different answers."""
     return "no plan" if other and other.solution.status == "infeasible" else "no plan found in time"
 
@@ -161,9 +161,9 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
 def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -> Alternative:
     if budget.deadline.passed():
         return Alternative(difference=variant.difference, feasible=False, why=f"not compared: {LATE}")
-    found = _asked(points, variant.scenario, budget.deadline.share(EACH))
+    found = asked_briefly(points, variant.scenario, budget.deadline.share(EACH))
     if not found or not found.found:
-        why = "no plan meets all demands this way" if found and found.solution.status == "infeasible" else f"{_nothing(found)} (raise --time-limit)"
+        why = "no plan meets all demands this way" if found and found.solution.status == "infeasible" else f"{no_answer(found)} (raise --time-limit)"
         return Alternative(difference=variant.difference, feasible=False, why=why)
     bought, _ = purchases(found)
     chosen = chosen_pools(found, points.survey)
@@ -229,7 +229,7 @@ def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple
         elif budget.deadline.passed():
             notes.append(f"what {what} would save was not searched: {LATE}")
         else:
-            other = _asked(points, changed, budget.deadline.share(EACH), ceiling, tidy=False)
+            other = asked_briefly(points, changed, budget.deadline.share(EACH), ceiling, tidy=False)
             if other is None:
                 notes.append(f"what {what} would save was not found in time (raise --time-limit)")
             elif other.found:

@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 
 from planner.candidates.columns import Candidate, mixture_factor
-from planner.candidates.eligibility import Eligible
+from planner.candidates.eligibility import Eligible, context_of
 from planner.candidates.points import in_workload_units
 from planner.candidates.pooling import pool_capacity, replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
@@ -18,6 +18,7 @@ from planner.emit.engine import Layout, Memory, Steps, context_to_serve, serve_c
 from planner.performance import serving
 from planner.performance.capacity import Capacity
 from planner.performance.evidence import TIERS, shown_tier
+from planner.performance.lengths import refused_share
 from planner.performance.replicas import ENGINES, Floats
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
@@ -103,8 +104,9 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
     factor = max(survey.physics[v].factor[row] for v in served)
-    context = context_to_serve([scenario.workload[v] for v in served], factor, checkpoint.max_context or card.architecture.max_context)
     engine, chunked = ENGINES[int(r.engine[row])], scenario.policy.chunked_prefill
+    context = context_to_serve([scenario.workload[v] for v in served], factor, context_of(chosen.eligible.served))
+    context = context if chunked else min(context, point.max_num_batched_tokens)
     return Deployment(
         model=card.name,
         checkpoint=checkpoint.id,
@@ -138,10 +140,11 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             checkpoint.id,
             Layout(tp, pp, dp, ep, kv_bytes == 1, draft > 0, prefill, decode),
             Steps(point.max_num_seqs, point.max_num_batched_tokens, chunked, any(scenario.workload[v].prefix_cache_hit for v in served)),
-            context if chunked else min(context, point.max_num_batched_tokens),
+            context,
             scenario.policy.gpu_memory_utilization,
             Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
         ),
+        refused_share=float(f"{max(refused_share(scenario.workload[v], factor, context) for v in served):.4g}"),
         output_factor=factor,
         quality=_quality(chosen.eligible, w, scenario.workload[w]),
         memory_gib=MemoryGib(

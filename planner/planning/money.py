@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import ApiPrice
+from planner.performance.lengths import refused_share
 from planner.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
@@ -73,8 +74,14 @@ def _good_enough(catalog: Catalog, workload: Workload) -> dict[str, tuple[str, f
 
 
 def _cheapest(catalog: Catalog, workload: Workload, qps: float, checkpoints: dict[str, tuple[str, float]]) -> tuple[ApiPrice, float] | None:
+    """The cheapest API whose context takes the requests, as a candidate's must."""
+    context = {c.id: c.max_context or card.architecture.max_context for card in catalog.cards for c in card.checkpoint}
     options = [
-        (api_cost(a, workload, qps, checkpoints[a.checkpoint][1]), a.provider, i) for i, a in enumerate(catalog.api_prices) if a.checkpoint in checkpoints
+        (api_cost(a, workload, qps, factor), a.provider, i)
+        for i, a in enumerate(catalog.api_prices)
+        if a.checkpoint in checkpoints
+        for _, factor in (checkpoints[a.checkpoint],)
+        if refused_share(workload, factor, a.max_context or context[a.checkpoint]) <= workload.max_refused
     ]
     if not options:
         return None

@@ -12,8 +12,9 @@ from planner.candidates.survey import Survey
 from planner.plan import Deployment, HeadroomStep, HostedApi, PlanWorkload, Purchase, called
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
+from planner.planning.spread import refusals, spread_in_words
 from planner.scenario.fields import by_path
-from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV, DEFAULT_SLO, Scenario, Workload
+from planner.scenario.records import DEFAULT_SLO, Scenario, Workload
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
 
@@ -47,8 +48,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
         found += [f"{prefix}{w.lengths.describe()}"] if w.lengths else []
         if not w.lengths and (unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens")):
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
-        if not w.lengths and unset(f"workload.{i}.input_cv") and unset(f"workload.{i}.output_cv"):
-            found.append(f"{prefix}length spread of the Azure 2023 conversation trace (CV {DEFAULT_INPUT_CV:g} in, {DEFAULT_OUTPUT_CV:g} out)")
+        found += [f"{prefix}{line}" for line in spread_in_words(w)]
         shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
             found.append(f"{prefix}SLO {', '.join(shown)}")
@@ -159,6 +159,7 @@ def warnings(
         found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
         if "keeps everything" in demanded.prefix_from:
             found.append(f"prefix-cache hits of {demanded.source} are from {demanded.prefix_from}: real caches keep less (--prefix-cache-hit 0 counts on none)")
+    found += refusals(survey, deployments)
     found += _price_warnings(survey, deployments, bought)
     found += _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(found))

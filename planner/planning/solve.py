@@ -21,6 +21,7 @@ from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.known import Known
 from planner.planning.maximize import largest
 from planner.planning.money import cost_of, hosted_apis
+from planner.planning.spread import spread_costs
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
 from planner.scenario.apply import catalog_for
@@ -106,7 +107,8 @@ def verified(plan: Plan, catalog: Catalog | None) -> Plan:
 def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
     """Alternatives, and what they teach about the plan."""
     options, notes = alternatives(found, points, plan)
-    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan))}
+    spread = spread_costs(points, found.market.scenario, plan.cost.usd_per_hour)
+    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)}
 
 
 def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:

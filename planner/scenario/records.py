@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_serializer, model_validator
@@ -12,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from planner import limits
 from planner.catalog.records import Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
+from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
 
 
@@ -41,8 +43,6 @@ METRICS = ("ttft", "tpot", "itl", "e2e")
 MOST_REQUESTS = 90  # a limit at this percentile or above says how long requests may wait, and so keeps queues short by itself
 SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
-# Spread of prompt and answer lengths in the Azure 2023 conversation trace (19,366 requests): standard deviation / mean.
-DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV = 0.96, 0.77
 
 
 def metric_of(limit: str) -> str:
@@ -98,8 +98,17 @@ class Workload(Part):
     quality_metric: Annotated[Name, Flag("--quality-metric", "benchmark the floors are in", "NAME")] = "mmlu-pro"
     input_tokens: Annotated[Tokens, Flag("--isl", "mean prompt length", "TOKENS")] = 1000.0
     output_tokens: Annotated[Tokens, Flag("--osl", "mean answer length", "TOKENS")] = 300.0
-    input_cv: Annotated[Variation, Flag("--isl-cv", "spread of prompt lengths, standard deviation / mean", "X")] = DEFAULT_INPUT_CV
-    output_cv: Annotated[Variation, Flag("--osl-cv", "spread of answer lengths, standard deviation / mean", "X")] = DEFAULT_OUTPUT_CV
+    input_cv: Annotated[
+        Variation | None, Flag("--isl-cv", "spread of prompt lengths, standard deviation / mean; 0.96, less for prompts above 27,000 tokens", "X")
+    ] = None
+    output_cv: Annotated[
+        Variation | None, Flag("--osl-cv", "spread of answer lengths, standard deviation / mean; 0.77, less for answers above 8,000 tokens", "X")
+    ] = None
+    max_input: Annotated[Tokens | None, Flag("--max-input", "longest prompt that callers can send; longer ones are cut to it", "TOKENS")] = None
+    max_request: Annotated[Tokens | None, Flag("--max-request", "most tokens of prompt and answer together; longer requests are cut to it", "TOKENS")] = None
+    max_refused: Annotated[
+        float, Field(ge=0, lt=1, allow_inf_nan=False), Flag("--max-refused", "most of the requests that may be too long for a model's context", "SHARE")
+    ] = 0.01
     slo: Annotated[dict[str, Seconds], BeforeValidator(parse_pairs), Flag("--slo", "one latency limit, such as ttft_p99=2s", "LIMIT")] = {}
     burst_factor: Annotated[
         float, Field(ge=1, le=1000, allow_inf_nan=False), Flag("--burst-factor", "peak traffic to be served within the limits, per mean traffic", "X")
@@ -174,6 +183,10 @@ class Workload(Part):
             raise ValueError(f"workload '{self.name}' needs either qps or concurrency")
         if self.route_by and (self.lengths is None or not self.lengths.cuts):
             raise problem(f"workload '{self.name}' cannot be routed by length: its lengths are not known one by one; give lengths", "route_by")
+        for name, tokens in (("max_input", self.input_tokens), ("max_request", self.input_tokens + self.output_tokens)):
+            limit = getattr(self, name)
+            if limit is not None and tokens > limit:
+                raise problem(f"requests of {tokens:g} tokens on average cannot all be at most {limit:g}; the mean is of what is sent", name)
         if self.requests_per_day is not None and self.profile:
             raise problem(f"workload '{self.name}' may wait, so its hours follow from the plan; leave the profile out", "profile")
         return self
@@ -192,6 +205,15 @@ class Workload(Part):
         if self.requests_per_day is not None:
             return self.requests_per_day / (3600 * len(self.hours))
         return self.qps if self.qps is not None else float(self.concurrency or 0)
+
+    @property
+    def spreads(self) -> tuple[float, float]:
+        """CV of prompt and of answer lengths: as stated, else as fits their size and what callers can send."""
+        room = min(LONGEST_PROMPT, self.max_input or LONGEST_PROMPT, (self.max_request or inf) - self.output_tokens)
+        return (
+            default_cv(self.input_tokens, CHAT_INPUT_CV, room) if self.input_cv is None else self.input_cv,
+            default_cv(self.output_tokens, CHAT_OUTPUT_CV, LONGEST_ANSWER) if self.output_cv is None else self.output_cv,
+        )
 
     @property
     def hours(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from planner.catalog.catalog import Catalog, Served
 from planner.errors import PlannerError
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
-from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
+from planner.performance.lengths import LengthMix, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
 from planner.performance.serving import curves_of, load_options
@@ -21,7 +21,7 @@ from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import Engine, Flow
-from planner.simulation.stream import Lengths, drawn_from, lognormal_lengths
+from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
 ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
 
@@ -58,18 +58,14 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
 
 
 def lengths_of(workload: Workload) -> Lengths:
-    """How requests of a workload are drawn: from its joint lengths, else lognormal of its means and spreads."""
+    """How requests of a workload are drawn: from its joint lengths, else lognormal of its means and spreads; cut to what callers can send."""
     if workload.lengths is not None:
         points = np.array(workload.lengths.points)
-        return drawn_from(points[:, 0], points[:, 1])
-    return lognormal_lengths(workload.input_tokens, workload.output_tokens, workload.input_cv, workload.output_cv)
-
-
-def _mix(workload: Workload, written: float) -> LengthMix:
-    means, cached = (workload.input_tokens, workload.output_tokens * written), workload.prefix_cache_hit
-    if workload.lengths is not None:
-        return joint_mix(workload.lengths.points, *means, cached)
-    return lognormal_mix(*means, workload.input_cv, workload.output_cv, cached=cached)
+        drawn = drawn_from(points[:, 0], points[:, 1])
+    else:
+        drawn = lognormal_lengths(workload.input_tokens, workload.output_tokens, *workload.spreads)
+    cut = workload_cut(workload)
+    return cut_to(drawn, cut) if cut else drawn
 
 
 def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float, places: tuple[tuple[int, int], ...]) -> Deployed:
@@ -96,7 +92,7 @@ def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog,
             flows.append(Flow(0.0))
             continue
         written = served.output_factor or workload.output_factor or 1.0
-        mix = _mix(workload, written)
+        mix = workload_mix(workload, written)
         memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
         curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, scenario.policy.chunked_prefill)
         flows.append(_flow(workload, curves, mix, written))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from planner.catalog.files import is_file
 from planner.errors import PlannerError
+from planner.performance.lengths import Cut
 
 BLOCK = 1 << 16
 Floats = NDArray[np.float64]
@@ -134,6 +135,16 @@ def drawn_from(prompt: Floats, answer: Floats) -> Lengths:
     def draw(rng: np.random.Generator, many: int) -> tuple[Ints, Ints]:
         rows = rng.integers(0, len(prompt), many)
         return np.maximum(np.rint(prompt[rows]), 1).astype(np.int64), np.maximum(np.rint(answer[rows]), 1).astype(np.int64)
+
+    return draw
+
+
+def cut_to(drawn: Lengths, cut: Cut) -> Lengths:
+    """The same lengths cut to what callers can send."""
+
+    def draw(rng: np.random.Generator, many: int) -> tuple[Ints, Ints]:
+        prompt, answer = cut.apply(*(tokens.astype(float) for tokens in drawn(rng, many)))
+        return np.maximum(np.floor(prompt), 1).astype(np.int64), np.maximum(np.rint(answer), 1).astype(np.int64)
 
     return draw
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import MeasuredConfiguration
+from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
 from planner.performance.burst import burst_tps
 from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
@@ -26,7 +27,6 @@ from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Repl
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.plan import measured_as
-from planner.scenario.records import DEFAULT_INPUT_CV, DEFAULT_OUTPUT_CV
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
 from planner.validation.points import Point
@@ -196,7 +196,7 @@ def _open_loops(task: Task, answers: list[Answer]) -> None:
         groups.setdefault((_rounded(point.isl), _rounded(point.osl), has_fixed_lengths(point), tokens), []).append(j)
     for (isl, osl, fixed, tokens), members in groups.items():
         here = np.array(members, dtype=np.int64)
-        mix = lognormal_mix(isl, osl, 0.0 if fixed else DEFAULT_INPUT_CV, 0.0 if fixed else DEFAULT_OUTPUT_CV)
+        mix = lognormal_mix(isl, osl, 0.0 if fixed else CHAT_INPUT_CV, 0.0 if fixed else CHAT_OUTPUT_CV)
         sub = part.take(here)
         shift = step_shift(known.take(here), sub, task.names, coefficients, EXPECTED, mix, GRID)
         curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).pulled(shift.step, shift.prompt, mix)
