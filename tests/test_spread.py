@@ -132,6 +132,8 @@ def test_a_context_that_refuses_little_is_let_pass_and_said() -> None:
     assert check_plan(loose, load_catalog()).ok
     hidden = loose.model_copy(update={"scenario": {**loose.scenario, "workload": [{**loose.scenario["workload"][0], "max_refused": 0.01}]}})
     assert not check_plan(hidden, load_catalog()).ok
+    silent = loose.model_copy(update={"deployments": tuple(d.model_copy(update={"refused_share": 0.0}) for d in loose.deployments)})
+    assert not check_plan(silent, load_catalog()).ok
 
 
 def test_the_context_served_is_no_longer_than_needed(run: Run) -> None:

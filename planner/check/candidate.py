@@ -9,8 +9,9 @@ import numpy as np
 
 from planner.catalog.catalog import Served
 from planner.catalog.records import Gpu
-from planner.check.case import Built, Case
+from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes, same
+from planner.emit.engine import context_to_serve
 from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment
@@ -34,6 +35,7 @@ def candidate(case: Case) -> Finding:
         _admitted(notes, d, built.served, case.scenario, where)
         for w in built.serves:
             _serves(notes, d, built, w, case.scenario.workload[w], where)
+        _refused(notes, d, built, case.scenario, where)
     return notes.finding(f"candidates: {len(case.built)} deployments of published checkpoints on GPUs and engines that run them")
 
 
@@ -87,10 +89,21 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
     longest = served.checkpoint.max_context or served.card.architecture.max_context
     refused = _longer_than(workload, built.fits[w].factor, longest)
     notes.require(refused <= workload.max_refused + COUNTED, where, f"its {longest:,} tokens of context refuse {refused:.1%} of {workload.name}")
-    if d.refused_share is not None:
-        notes.require(d.refused_share >= refused - COUNTED, where, f"states {d.refused_share:.1%} of requests refused, its context refuses {refused:.1%}")
     right = max(built.fits[v].factor for v in built.serves if v in built.fits)
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
+
+
+def _refused(notes: Notes, d: Deployment, built: Built, scenario: Scenario, where: str) -> None:
+    """The share of requests stated as too long, against the context that its start command gives it."""
+    asked = [(scenario.workload[w], built.fits[w].factor) for w in built.serves if w in built.fits]
+    if d.refused_share is None or not asked:
+        return
+    context = context_to_serve(
+        [w for w, _ in asked], max(f for _, f in asked), built.served.checkpoint.max_context or built.served.card.architecture.max_context
+    )
+    context = context if scenario.policy.chunked_prefill else min(context, batched_tokens_of(d))
+    right = max(_longer_than(w, f, context) for w, f in asked)
+    notes.require(abs(d.refused_share - right) <= COUNTED, where, f"states {d.refused_share:.2%} of requests refused, its context refuses {right:.2%}")
 
 
 def _longer_than(workload: Workload, factor: float, context: int) -> float:
