@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -309,6 +310,28 @@ class SolverReport(Part):
     locations_solved: int
 
 
+class OwnCandidate(Part):
+    """One candidate of the user's table of capacities; price and rates are per replica, rates by class."""
+
+    name: str
+    gpu: str
+    gpus: int
+    usd_per_hour: float
+    max_qps: dict[str, float]
+
+
+class OwnTables(Part):
+    """What the user's two tables say of the classes asked for (``demand``: requests/s by class): all that a check of the plan needs."""
+
+    candidates: tuple[OwnCandidate, ...]
+    demand: dict[str, float]
+
+    @property
+    def hash(self) -> str:
+        """Names what the tables say, as a catalogue's hash names the catalogue."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
 class Plan(Part):
     """The whole answer."""
 
@@ -336,6 +359,7 @@ class Plan(Part):
     notes: tuple[str, ...] = ()
     excluded: dict[str, int] = {}
     solver: SolverReport
+    own: OwnTables | None = None  # of a plan from tables of one's own
 
     def to_json(self) -> str:
         """The plan as JSON text; read back by ``Plan.model_validate_json``."""

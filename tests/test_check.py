@@ -299,13 +299,22 @@ OWN_NUMBER: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("demand", ("workloads", 0, "qps"), more),
     ("capacity", ("deployments", 0, "slo_load"), more),
     ("capacity", ("scenario", "policy", "max_slo_load"), 0.1),
-    ("packing", ("deployments", 0, "gpus"), 99),
+    ("capacity", ("deployments", 0, "slo_load_one_replica_lost"), None),
+    ("deployments", ("deployments", 0, "gpus"), 99),
     ("limits", ("scenario", "supply", "max_gpus"), 1),
     ("limits", ("scenario", "policy", "budget"), "0.5/h"),
     ("cost", ("cost", "usd_per_month"), more),
-    ("cost", ("deployments", 0, "usd_per_hour"), more),
+    ("deployments", ("deployments", 0, "usd_per_hour"), more),
+    *(("deployments", ("deployments", 0, field), "another") for field in ("engine", "precision", "model", "mode", "serve_command")),
+    ("deployments", ("deployments", 0, "tp"), 8),
+    *(("purchases", ("purchases", 0, field), "another") for field in ("provider", "region", "kind", "source")),
     ("bound", ("gap",), 0.5),
+    ("bound", ("status",), "feasible"),
     ("structure", ("deployments", 0, "checkpoint"), "nobody"),
+    ("structure", ("objective",), "quality"),
+    ("tables", ("own", "candidates", 1, "usd_per_hour"), more),
+    ("tables", ("own", "demand", "chat"), more),
+    ("tables", ("catalog_hash",), "0" * 16),
 ]
 
 
@@ -315,14 +324,27 @@ def test_plans_from_own_tables(own: Plan, family: str, path: tuple[str | int, ..
     assert {b.name for b in check_plan(changed(own, *path, to=to), None).breaches} == {family}
 
 
-def test_own_tables_that_are_gone_are_said(own: Plan) -> None:
-    Path(own.scenario["tables"]["demand"]).unlink()
-    assert {b.name for b in check_plan(own, None).breaches} == {"tables"}
+def test_plans_from_own_tables_are_checked_where_the_tables_are_not(own: Plan) -> None:
+    for name in ("capacities", "demand"):
+        Path(own.scenario["tables"][name]).unlink()
+    read = Plan.model_validate_json(own.to_json())
+    assert check_plan(read, None).ok
+    for path in (("own", "candidates", 0, "max_qps", "chat"), ("own", "demand", "code"), ("own", "candidates", 1, "usd_per_hour")):
+        assert {b.name for b in check_plan(changed(read, *path, to=more), None).breaches} == {"tables"}
+    assert {b.name for b in check_plan(changed(read, "own", to=None), None).breaches} == {"tables"}
 
 
 def test_own_tables_that_changed_since_are_noticed(own: Plan) -> None:
     Path(own.scenario["tables"]["demand"]).write_text("class,qps\nchat,99\ncode,9\n")
-    assert {b.name for b in check_plan(own, None).breaches} >= {"demand", "capacity"}
+    assert {b.name for b in check_plan(own, None).breaches} == {"tables"}
+
+
+def test_a_bound_that_one_candidate_alone_undercuts(own: Plan) -> None:
+    dear = changed(own, "own", "candidates", 1, "max_qps", to={"chat": 4000.0, "code": 2200.0})  # one replica would do
+    for name in ("capacities", "demand"):
+        Path(own.scenario["tables"][name]).unlink()
+    found = check_plan(dear.model_copy(update={"catalog_hash": dear.own.hash}), None).breaches  # type: ignore[union-attr]
+    assert any(b.name == "bound" and "alone serves everything" in b.what for b in found)
 
 
 def test_uses_nothing_that_made_the_plan() -> None:

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, create_model
 from planner.catalog.files import numbered_csv
 from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
+from planner.plan import OwnCandidate, OwnTables
 from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
 from planner.scenario.records import Part, Scenario
 
@@ -53,7 +54,7 @@ class TableProblem:
     """The program's problem with the names behind its indices: one column and one offer per candidate, in their order.
 
     ``unused``: classes with capacities that nobody demands; ``unserved``: demanded classes that no candidate serves,
-    which make the problem infeasible.
+    which make the problem infeasible. ``own``: what the tables say, for the plan to carry.
     """
 
     problem: Problem
@@ -61,6 +62,7 @@ class TableProblem:
     classes: tuple[str, ...]
     unused: tuple[str, ...] = ()
     unserved: tuple[str, ...] = ()
+    own: OwnTables | None = None
 
 
 def read_tables(scenario: Scenario) -> TableProblem:
@@ -80,7 +82,13 @@ def read_tables(scenario: Scenario) -> TableProblem:
         rules=_rules(scenario),
     )
     known = dict.fromkeys(k for row in capacities.values() for k in row)
-    return TableProblem(problem, useful, tuple(demand), tuple(k for k in known if k not in demand), tuple(k for k in demand if k not in known))
+    unused, unserved = (tuple(k for k in these if k not in those) for these, those in ((known, demand), (demand, known)))
+    rates = [{k: qps for k, qps in capacities[c.name].items() if k in demand} for c in useful]
+    own = OwnTables(
+        candidates=tuple(OwnCandidate(name=c.name, gpu=c.gpu, gpus=c.gpus, usd_per_hour=c.usd_per_hour, max_qps=r) for c, r in zip(useful, rates, strict=True)),
+        demand=demand,
+    )
+    return TableProblem(problem, useful, tuple(demand), unused, unserved, own)
 
 
 def _column(offer: int, candidate: TableCandidate, qps: dict[int, float]) -> Column:

@@ -1,39 +1,33 @@
-"""The check of a plan made from the user's own tables: both CSV files are read again, and every demand and cost is added up anew."""
+"""The check of a plan made from the user's own tables: from the rows that the plan carries every demand, load, count and cost is added up anew.
+
+The two CSV files are not needed; where they are at hand they must still say the same.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 from pathlib import Path
 
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, same_money
 from planner.check.supply import bound
-from planner.plan import Plan
+from planner.plan import Deployment, OwnCandidate, OwnTables, Plan, PlanDemand, PlanWorkload, Purchase
 from planner.scenario.records import Scenario
 
 STATED = 1e-4
-
-
-@dataclass(frozen=True)
-class Own:
-    """One candidate of the user's table; rates by class."""
-
-    gpu: str
-    gpus: int
-    usd_per_hour: float
-    max_qps: dict[str, float]
+LOADS = ("capacity_qps_per_replica", "qps", "slo_load", "slo_load_one_replica_lost")  # follow from the solver's traffic: a wider tolerance
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A plan, its scenario and what the two files say."""
+    """A plan, its scenario and what the two tables say."""
 
     plan: Plan
     scenario: Scenario
-    candidates: dict[str, Own]
+    candidates: dict[str, OwnCandidate]
     demand: dict[str, float]
 
     def where(self, i: int) -> str:
@@ -48,14 +42,32 @@ class Tables:
 
 
 def check_tables(plan: Plan, scenario: Scenario) -> list[Finding]:
-    """All families of a plan from tables; only the first where names already disagree."""
+    """All families of a plan from tables; only the first ones where names already disagree."""
     try:
-        tables = Tables(plan, scenario, _candidates(Path(scenario.tables.capacities or "")), _demand(Path(scenario.tables.demand or "")))
+        own = plan.own or _files(scenario)
     except (OSError, KeyError, ValueError) as error:
-        return [Finding((Breach("tables", str(scenario.tables.capacities), f"the tables cannot be read again: {error}"),), "tables: not read")]
-    first = _structure(tables)
-    families: tuple[Callable[[Tables], Finding], ...] = (_demand_met, _capacity, _held, _limits, _policy, _cost)
-    return [first] if first.breaches else [first, *(family(tables) for family in families), bound(plan, scenario)]
+        return [
+            Finding((Breach("tables", str(scenario.tables.capacities), f"the plan carries no rows, and the tables cannot be read: {error}"),), "tables: none")
+        ]
+    tables = Tables(plan, scenario, {c.name: c for c in own.candidates}, own.demand)
+    first = [_carried(plan, scenario), _structure(tables)]
+    if any(f.breaches for f in first):
+        return first
+    families: tuple[Callable[[Tables], Finding], ...] = (_demand_met, _capacity, _deployments, _purchases, _limits, _policy, _cost, _bound)
+    return [*first, *(family(tables) for family in families)]
+
+
+def _files(scenario: Scenario) -> OwnTables:
+    """What the two files say of the classes asked for."""
+    demand = {row["class"]: float(row["qps"]) for row in _rows(Path(scenario.tables.demand or ""))}
+    shapes: dict[str, OwnCandidate] = {}
+    rates: dict[str, dict[str, float]] = {}
+    for row in _rows(Path(scenario.tables.capacities or "")):
+        name = row["candidate"]
+        shapes[name] = OwnCandidate(name=name, gpu=row["gpu"], gpus=int(row["gpus"]), usd_per_hour=float(row["usd_per_hour"]), max_qps={})
+        if row["class"] in demand:
+            rates.setdefault(name, {})[row["class"]] = float(row["max_qps"])
+    return OwnTables(candidates=tuple(shapes[name].model_copy(update={"max_qps": r}) for name, r in rates.items()), demand=demand)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
@@ -63,16 +75,22 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         yield from ({k: (v or "").strip() for k, v in row.items()} for row in csv.DictReader(file))
 
 
-def _candidates(path: Path) -> dict[str, Own]:
-    found: dict[str, Own] = {}
-    for row in _rows(path):
-        own = found.setdefault(row["candidate"], Own(row["gpu"], int(row["gpus"]), float(row["usd_per_hour"]), {}))
-        own.max_qps[row["class"]] = float(row["max_qps"])
-    return found
-
-
-def _demand(path: Path) -> dict[str, float]:
-    return {row["class"]: float(row["qps"]) for row in _rows(path)}
+def _carried(plan: Plan, scenario: Scenario) -> Finding:
+    """The rows that a plan carries are those it was made from, and those of the files where they are at hand."""
+    notes = Notes("tables")
+    if plan.own is None:
+        return notes.finding("tables: read again from both files")
+    right = plan.own.hash
+    notes.require(plan.catalog_hash == right, "catalog_hash", f"states {plan.catalog_hash or 'none'} for its rows, should be {right}")
+    files = [Path(p or "") for p in (scenario.tables.capacities, scenario.tables.demand)]
+    if not all(f.is_file() for f in files):
+        return notes.finding("tables: the rows that the plan carries (the files are not at hand)")
+    try:
+        agree = _files(scenario) == plan.own
+    except (OSError, KeyError, ValueError):
+        agree = False
+    notes.require(agree, str(scenario.tables.capacities), "the files say otherwise than the rows that the plan was made from")
+    return notes.finding("tables: the rows that the plan carries, as in both files")
 
 
 def _structure(t: Tables) -> Finding:
@@ -86,7 +104,15 @@ def _structure(t: Tables) -> Finding:
     for i, d in enumerate(t.plan.deployments):
         notes.require(d.checkpoint in t.candidates, t.where(i), "no such candidate in the table")
         for h in d.hosts:
-            notes.require(0 <= h.purchase < len(t.plan.purchases), t.where(i), f"stands on purchase {h.purchase}, which is not there")
+            there = 0 <= h.purchase < len(t.plan.purchases) and t.plan.purchases[h.purchase].instance_type == d.checkpoint
+            notes.require(there, t.where(i), f"stands on purchase {h.purchase}, which is none of it")
+    for j, p in enumerate(t.plan.purchases):
+        notes.require(p.instance_type in t.candidates, f"purchase {j} ({p.instance_type})", "no such candidate in the table")
+    words = {"objective": "cost", "supply": f"own capacities and prices from {t.scenario.tables.capacities}"}
+    for name, text in words.items():
+        notes.require(getattr(t.plan, name) == text, name, f"is '{getattr(t.plan, name)}', should be '{text}'")
+    for name in ("headroom", "alternatives", "api", "excluded"):
+        notes.require(not getattr(t.plan, name), name, "is none of what tables of one's own tell")
     return notes.finding(f"structure: {len(t.demand)} classes and {len(t.candidates)} candidates in the tables")
 
 
@@ -94,8 +120,9 @@ def _demand_met(t: Tables) -> Finding:
     notes = Notes("demand")
     for w in t.plan.workloads:
         asked = t.demand[w.name]
-        notes.agree(w.demand.value, asked, w.name, "a demand (req/s) of")
-        notes.agree(w.qps, asked, w.name, "requests/s")
+        right = PlanWorkload(name=w.name, demand=PlanDemand(kind="qps", value=asked), qps=asked, concurrency=None, routing=w.routing)
+        notes.match(w.demand, right.demand, w.name)
+        notes.match(w, right, w.name, skip={"demand"})
         notes.agree(sum(r.share for r in w.routing), 1.0, w.name, "shares that add up to")
         for r in w.routing:
             notes.agree(r.qps, r.share * asked, f"{w.name} on {t.where(r.deployment)}", "requests/s")
@@ -107,45 +134,60 @@ def _demand_met(t: Tables) -> Finding:
 def _capacity(t: Tables) -> Finding:
     notes, policy, highest = Notes("capacity"), t.scenario.policy, 0.0
     for i, d in enumerate(t.plan.deployments):
-        here, work = d.replicas - policy.spare_replicas, sum(t.loads(i))
+        here, work, where = d.replicas - policy.spare_replicas, sum(t.loads(i)), t.where(i)
         load = work / here if here > 0 else float("inf")
         highest = max(highest, load)
-        notes.require(at_most(load, policy.max_slo_load), t.where(i), f"SLO load {load:.6f} on {here} replicas, at most {policy.max_slo_load:g}")
-        notes.agree(d.slo_load, load, t.where(i), "an SLO load of", STATED)
+        notes.require(at_most(load, policy.max_slo_load), where, f"SLO load {load:.6f} on {here} replicas, at most {policy.max_slo_load:g}")
+        notes.agree(d.slo_load, load, where, "an SLO load of", STATED)
+        notes.require(work > 0, where, "serves nobody")
         if work > 0:
-            notes.agree(d.capacity_qps_per_replica, d.qps / work, t.where(i), "a capacity per replica (req/s) of", STATED)
+            notes.agree(d.capacity_qps_per_replica, d.qps / work, where, "a capacity per replica (req/s) of", STATED)
+        lost, stated = work / (d.replicas - 1) if d.replicas > 1 else None, d.slo_load_one_replica_lost
+        notes.require((stated is None) == (lost is None), where, f"states an SLO load of {stated} with a replica lost, should be {lost}")
+        if stated is not None and lost is not None:
+            notes.agree(stated, lost, where, "with a replica lost an SLO load of", STATED)
     return notes.finding(f"capacity: SLO load up to {highest:.4f}, at most {policy.max_slo_load:g}")
 
 
-def _held(t: Tables) -> Finding:
+def _deployments(t: Tables) -> Finding:
+    """A deployment says of itself what the table says, and nothing that no table knows."""
+    notes = Notes("deployments")
+    for i, d in enumerate(t.plan.deployments):
+        own = t.candidates[d.checkpoint]
+        right = Deployment(
+            model=own.name, checkpoint=own.name, mode="", precision="", engine="", gpu=own.gpu, tp=own.gpus, pp=1, replicas=d.replicas,
+            gpus=d.replicas * own.gpus, max_num_seqs=0, capacity_qps_per_replica=0, qps=0, slo_load=0, slo_load_one_replica_lost=None,
+            usd_per_hour=d.replicas * own.usd_per_hour, hosts=d.hosts,
+        )  # fmt: skip
+        notes.match(d, right, t.where(i), skip=LOADS)
+        notes.agree(sum(h.replicas for h in d.hosts), d.replicas, t.where(i), "replicas on hosts")
+    return notes.finding(f"replicas: {sum(d.replicas for d in t.plan.deployments)} of {len(t.plan.deployments)} candidates of the table")
+
+
+def _purchases(t: Tables) -> Finding:
     """Replicas are bought whole, each as the candidate is; GPUs add up."""
-    notes, plan = Notes("packing"), t.plan
-    for i, d in enumerate(plan.deployments):
-        own, where = t.candidates[d.checkpoint], t.where(i)
-        notes.require(d.gpu == own.gpu, where, f"states GPU {d.gpu}, the table has {own.gpu}")
-        notes.agree(d.gpus, d.replicas * own.gpus, where, "GPUs")
-        notes.agree(sum(h.replicas for h in d.hosts), d.replicas, where, "replicas on hosts")
+    notes, plan = Notes("purchases"), t.plan
     for j, p in enumerate(plan.purchases):
-        where, own_bought = f"purchase {j} ({p.instance_type})", t.candidates.get(p.instance_type)
+        own, where = t.candidates[p.instance_type], f"purchase {j} ({p.instance_type})"
         replicas = sum(h.replicas for d in plan.deployments for h in d.hosts if h.purchase == j)
-        notes.require(own_bought is not None, where, "no such candidate in the table")
-        if own_bought is not None:
-            shape = (p.gpu, p.gpus_per_instance)
-            notes.require(shape == (own_bought.gpu, own_bought.gpus), where, f"states {shape}, the table has {(own_bought.gpu, own_bought.gpus)}")
+        right = Purchase(
+            provider="own", kind="own", region="own", instance_type=own.name, basis="instance", purchase="own", gpu=own.gpu,
+            gpus_per_instance=own.gpus, instances=p.instances, gpus_held=p.instances * own.gpus, gpus_idle=(p.instances - replicas) * own.gpus,
+            usd_per_hour=p.instances * own.usd_per_hour, source="own table", as_of="", dated_by="own",
+        )  # fmt: skip
+        notes.match(p, right, where)
         notes.require(p.instances >= replicas, where, f"holds {p.instances} for {replicas} replicas")
-        notes.agree(p.gpus_held, p.instances * p.gpus_per_instance, where, "GPUs held")
-        notes.agree(p.gpus_idle, (p.instances - replicas) * p.gpus_per_instance, where, "GPUs idle")
-    notes.agree(plan.gpus_used, sum(d.gpus for d in plan.deployments), "plan", "GPUs used")
+    notes.agree(plan.gpus_used, sum(d.replicas * t.candidates[d.checkpoint].gpus for d in plan.deployments), "plan", "GPUs used")
     notes.agree(plan.gpus_held, sum(p.gpus_held for p in plan.purchases), "plan", "GPUs held")
-    return notes.finding(f"replicas: {sum(d.replicas for d in plan.deployments)} on {plan.gpus_held} GPUs held")
+    return notes.finding(f"purchases: {plan.gpus_held} GPUs held")
 
 
 def _limits(t: Tables) -> Finding:
     notes, supply = Notes("limits"), t.scenario.supply
     held: dict[str, int] = {}
     for p in t.plan.purchases:
-        own = t.candidates.get(p.instance_type)
-        held[p.gpu] = held.get(p.gpu, 0) + p.instances * (own.gpus if own else p.gpus_per_instance)
+        own = t.candidates[p.instance_type]
+        held[own.gpu] = held.get(own.gpu, 0) + p.instances * own.gpus
     for gpu, most in supply.quota.items():
         notes.require(held.get(gpu, 0) <= most, gpu, f"holds {held.get(gpu, 0)} GPUs, the quota is {most}")
     total, cap, budget, cost = sum(held.values()), supply.max_gpus, t.scenario.policy.budget, _dollars(t)
@@ -169,17 +211,33 @@ def _cost(t: Tables) -> Finding:
     notes, plan, right = Notes("cost"), t.plan, _dollars(t)
     periods(notes, plan.cost, right)
     unit_costs(notes, plan.cost, sum(t.demand.values()) * 3600, 0.0, 0.0)
-    for i, d in enumerate(plan.deployments):
-        share = d.replicas * t.candidates[d.checkpoint].usd_per_hour
-        notes.require(same_money(d.usd_per_hour, share), t.where(i), f"states ${d.usd_per_hour:.4f}/h, its replicas cost ${share:.4f}")
-    for j, p in enumerate(plan.purchases):
-        price = p.instances * t.candidates[p.instance_type].usd_per_hour if p.instance_type in t.candidates else float("nan")
-        notes.require(same_money(p.usd_per_hour, price), f"purchase {j}", f"states ${p.usd_per_hour:.4f}/h, the table has ${price:.4f}")
-    whole = sum(d.usd_per_hour for d in plan.deployments) + plan.cost.idle_usd_per_hour
-    notes.require(same_money(whole, plan.cost.usd_per_hour), "plan", f"shares and idle add up to ${whole:.4f}/h, the cost is ${plan.cost.usd_per_hour:.4f}")
+    idle, stated = right - sum(d.replicas * t.candidates[d.checkpoint].usd_per_hour for d in plan.deployments), plan.cost.idle_usd_per_hour
+    notes.require(same_money(stated, idle), "plan", f"states ${stated:.4f}/h idle, should be ${idle:.4f}")
     return notes.finding(f"cost: ${right:,.2f}/h, replicas at the prices of the table")
 
 
 def _dollars(t: Tables) -> float:
     """What is held at the table's prices."""
-    return sum(p.instances * (t.candidates[p.instance_type].usd_per_hour if p.instance_type in t.candidates else float("nan")) for p in t.plan.purchases)
+    return sum(p.instances * t.candidates[p.instance_type].usd_per_hour for p in t.plan.purchases)
+
+
+def _bound(t: Tables) -> Finding:
+    """Bound, gap and status; and the bound is not above what one candidate alone for everything costs, where limits admit that."""
+    found = bound(t.plan, t.scenario)
+    alone = min(((usd, name) for name in t.candidates if (usd := _alone(t, name)) is not None), default=None)
+    if alone is None or at_most(t.plan.bound_usd_per_hour, alone[0]):
+        return found
+    text = f"${t.plan.bound_usd_per_hour:.6g}/h, but '{alone[1]}' alone serves everything for ${alone[0]:.6g}/h"
+    return Finding((*found.breaches, Breach("bound", "bound", text)), found.check)
+
+
+def _alone(t: Tables, name: str) -> float | None:
+    """$/h of one candidate for all classes; None where it cannot serve one of them or passes a limit."""
+    own, policy, supply = t.candidates[name], t.scenario.policy, t.scenario.supply
+    if any(own.max_qps.get(k, 0.0) <= 0 for k in t.demand):
+        return None
+    work = sum(qps / own.max_qps[k] for k, qps in t.demand.items())
+    replicas = max(ceil(work / policy.max_slo_load - 1e-9), 1) + policy.spare_replicas
+    gpus, usd = replicas * own.gpus, replicas * own.usd_per_hour
+    most = min(supply.quota.get(own.gpu, gpus), supply.max_gpus if supply.max_gpus is not None else gpus)
+    return usd if gpus <= most and (policy.budget is None or usd <= policy.budget) else None

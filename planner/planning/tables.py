@@ -44,7 +44,8 @@ def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins:
     cost = sum(p.usd_per_hour for p in bought)
     return Plan(
         planner_version=planner_version(),
-        catalog_hash="",
+        catalog_hash=tables.own.hash if tables.own else "",
+        own=tables.own,
         scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
         status="optimal" if solution.status == "optimal" else "feasible",
         gap=solution.gap,
