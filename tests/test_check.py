@@ -355,7 +355,8 @@ def test_uses_nothing_that_made_the_plan() -> None:
 
 
 def test_a_plan_that_queues_fails_where_that_was_not_allowed() -> None:
-    plan = solve(Scenario.model_validate({**QUESTIONS["queues"], "policy": {"max_waiting_share": 1}}), load_catalog(), compare=False)
-    held = plan.model_copy(update={"scenario": {**plan.scenario, "policy": {**plan.scenario["policy"], "max_waiting_share": 0.0011}}})
+    workload = QUESTIONS["queues"]["workload"][0]
+    plan = solve(Scenario.model_validate({"workload": [{**workload, "max_waiting_share": 1}]}), load_catalog(), compare=False)
+    held = changed(plan, "scenario", "workload", to=lambda asked: [{**asked[0], "max_waiting_share": 0.0011}])
     assert check(plan).ok
     assert any("finds its replica full" in b.what for b in check(held).breaches if b.name == "slo")

@@ -627,7 +627,7 @@ def test_a_near_tie_on_better_evidence_is_pointed_out() -> None:
 def test_without_a_ttft_limit_a_plan_does_not_queue_for_ever() -> None:
     """Eleven replicas would run 416 requests over 345 sequences each; twelve leave some free, and who wants eleven is told."""
     question = {"workload": [{"qps": 20, "models": ["gpt-oss-120b"], "slo": {"ttft_p95": "none"}}], "supply": {"gpus": ["H100-SXM-80GB"]}}
-    plan, full = (solved({**question, "policy": policy}, shipped()) for policy in ({}, {"max_waiting_share": 1}))
+    plan, full = (solved({**question, "workload": [question["workload"][0] | more]}, shipped()) for more in ({}, {"max_waiting_share": 1}))
     one, other = plan.deployments[0], full.deployments[0]
     assert one.replicas > other.replicas and other.in_flight_per_replica > other.max_num_seqs
     assert one.in_flight_per_replica < 0.9 * one.max_num_seqs
@@ -639,5 +639,5 @@ def test_without_a_ttft_limit_a_plan_does_not_queue_for_ever() -> None:
 def test_limits_that_say_how_long_requests_may_wait_stand_alone() -> None:
     """The share of waiting requests is no further limit where TTFT or E2E has one; below p90 it says too little."""
     for slo, bound in (({"ttft_p95": "60s"}, True), ({"e2e_p90": "90s"}, True), ({"ttft_p50": "60s", "tpot_p95": "none"}, False)):
-        able = [solved(asked(policy={"max_waiting_share": share}, slo=slo), tiny()).deployments[0].capacity_qps_per_replica for share in (1, 0.001)]
+        able = [solved(asked(max_waiting_share=share, slo=slo), tiny()).deployments[0].capacity_qps_per_replica for share in (1, 0.001)]
         assert (able[0] == able[1]) == bound, slo

@@ -212,6 +212,7 @@ ASKED = tables(
     slo=LIMITS,
     output_factor=st.floats(1, 1000),
     burst_factor=st.floats(1, 1000),
+    max_waiting_share=st.floats(0.001, 1),
     prefix_cache_hit=st.floats(0, 0.99),
     models=MANY,
 )
@@ -225,7 +226,6 @@ SUPPLY = tables(
 POLICY = tables(
     confidence=st.floats(0.5, 0.99),
     max_slo_load=st.floats(0.01, 1),
-    max_waiting_share=st.floats(0.001, 1),
     spare_replicas=st.integers(0, 1000),
     max_pools=maybe(st.integers(1, 9)),
     mix=st.booleans(),

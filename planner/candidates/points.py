@@ -112,7 +112,7 @@ class Points:
             if not len(here):
                 continue
             part, curves = self.survey.replicas.take(rows[here]), curves_of(self.survey, w, rows[here], tokens)
-            found = capacity_of(part, curves, mix, limits(workload, factor, self.survey.scenario.policy), seqs[here], self.survey.coefficients)
+            found = capacity_of(part, curves, mix, limits(workload, factor), seqs[here], self.survey.coefficients)
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 

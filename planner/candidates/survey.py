@@ -28,7 +28,7 @@ from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
 from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
 from planner.performance.speculation import measured_loads
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -327,15 +327,15 @@ def _physics(
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
         slots[rows] = np.minimum(memory_fit(part.compact(), mix, policy.gpu_memory_utilization, least).slots, most_sequences(part, names, options))
         coarse = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
-        most[rows], allowed[rows] = serving.bound_of(part, coarse, mix, limits(workload, f, policy), slots[rows], coefficients)
+        most[rows], allowed[rows] = serving.bound_of(part, coarse, mix, limits(workload, f), slots[rows], coefficients)
     return Physics(mixes, factor, slots, most, allowed)
 
 
-def limits(workload: Workload, factor: float, policy: Policy) -> tuple[Limit, ...]:
+def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:
     """The workload's SLO as limits on what a model does that writes ``factor`` tokens per answer token.
 
     TTFT counts to the first token of the answer: a model that reasons first is held to it at the end of its reasoning.
-    An SLO that does not say how long requests may wait is held to the policy's share of requests that wait, as the last limit.
+    An SLO that does not say how long requests may wait is held to its share of requests that wait, as the last limit.
     """
     found = []
     for name, seconds in workload.slo.items():
@@ -344,6 +344,6 @@ def limits(workload: Workload, factor: float, policy: Policy) -> tuple[Limit, ..
             found.append(Limit("e2e", seconds, float(percentile), (factor - 1) / factor))
         else:
             found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # checked by the scenario
-    if workload.may_queue and policy.max_waiting_share < 1:
-        found.append(Limit("full", np.inf, 100 - 100 * policy.max_waiting_share))
+    if workload.is_queue_bounded:
+        found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)

@@ -133,7 +133,7 @@ def mixture_factor(scenario: Scenario) -> float:
     return 0.85 - 0.20 * above
 
 
-def limits_of(workload: Workload, factor: float, max_waiting_share: float) -> tuple[Limit, ...]:
+def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
     """The SLO on what the engine does. A model that reasons meets TTFT with the first token after its reasoning part.
 
     Last, where no TTFT or E2E limit at p90 or above says how long requests may wait: that most of them do not wait at all.
@@ -146,8 +146,8 @@ def limits_of(workload: Workload, factor: float, max_waiting_share: float) -> tu
         else:
             found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # the scenario knows no other metric
     says_wait = any(name.startswith(("ttft_p", "e2e_p")) and float(name.rpartition("_p")[2]) >= 90 for name in workload.slo)
-    if not says_wait and workload.requests_per_day is None and max_waiting_share < 1:
-        found.append(Limit("full", np.inf, 100 - 100 * max_waiting_share))
+    if not says_wait and workload.requests_per_day is None and workload.max_waiting_share < 1:
+        found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)
 
 
@@ -222,7 +222,7 @@ def _fit(
     at = step_factor(replica, found, name, mix, coefficients, confidence, options, d.max_num_seqs)
     curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
     units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
-    limits = tuple(limit for i, limit in enumerate(limits_of(workload, factor, policy.max_waiting_share)) if i != without)
+    limits = tuple(limit for i, limit in enumerate(limits_of(workload, factor)) if i != without)
     single, saturated, per_unit = _in_units(workload, capacity_of(replica, curves, mix, limits, seqs, coefficients))
     return Fit(workload, factor, mix, limits, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
 

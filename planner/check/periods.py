@@ -85,7 +85,7 @@ def _everyone(scenario: Scenario) -> Scenario:
 
 
 def _as_rate(workload: Workload) -> Workload:
-    return workload.model_copy(update={"qps": workload.rate, "requests_per_day": None})
+    return workload.model_copy(update={"qps": workload.rate, "requests_per_day": None, "max_waiting_share": 1.0})
 
 
 def _structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:

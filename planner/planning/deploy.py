@@ -229,7 +229,7 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
     rows, point = np.array([chosen.row]), chosen.candidate.point
     workload, physics = survey.scenario.workload[w], survey.physics[w]
     factor = float(physics.factor[chosen.row])
-    kept = [limit for i, limit in enumerate(limits(workload, factor, survey.scenario.policy)) if i != without]
+    kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
     return serving.capacity_of(survey.replicas.take(rows), curves, physics.mixes[factor], kept, seqs, survey.coefficients)
@@ -237,16 +237,16 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
 
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
-    policy, slo, factor = survey.scenario.policy, list(survey.scenario.workload[w].slo), float(survey.physics[w].factor[chosen.row])
-    base, held = row_capacity(chosen, survey, w, policy.confidence).qps[0], limits(survey.scenario.workload[w], factor, policy)
-    gains = [row_capacity(chosen, survey, w, policy.confidence, without=i).qps[0] / base for i in range(len(held))]
-    at = int(np.argmax(gains)) if gains and max(gains) >= 1.002 else len(slo)
-    if at < len(slo):
-        metric, percentile = slo[at].split("_p")
-        return f"{metric.upper()} p{percentile}"
-    if at < len(gains) and gains[at] >= 1.002:
-        return f"at most {100 * policy.max_waiting_share:g}% of requests finding a replica full"
-    return _most_sequences(chosen, survey, w)
+    confidence, workload = survey.scenario.policy.confidence, survey.scenario.workload[w]
+    base, held = row_capacity(chosen, survey, w, confidence).qps[0], limits(workload, float(survey.physics[w].factor[chosen.row]))
+    gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(held))]
+    if not gains or max(gains) < 1.002:
+        return _most_sequences(chosen, survey, w)
+    limit = held[int(np.argmax(gains))]
+    if limit.metric == "full":
+        return f"at most {100 * workload.max_waiting_share:g}% of requests finding a replica full"
+    metric, percentile = list(workload.slo)[int(np.argmax(gains))].split("_p")
+    return f"{metric.upper()} p{percentile}"
 
 
 def _most_sequences(chosen: Chosen, survey: Survey, w: int) -> str:
@@ -276,7 +276,7 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
     part, mix, pooling = survey.replicas.take(rows), physics.mixes[factor], min(1.0, point.single[w] / able)
-    asked = limits(scenario.workload[w], factor, scenario.policy)
+    asked = limits(scenario.workload[w], factor)
     found = serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor)
     itl = _ms(found.itl_s) if found.itl_s else None
     return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=itl, e2e_ms=_ms(found.e2e_s), waiting_share=float(found.waiting_share[0]))

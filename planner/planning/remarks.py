@@ -52,6 +52,9 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
         shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
             found.append(f"{prefix}SLO {', '.join(shown)}")
+        if w.is_queue_bounded and unset(f"workload.{i}.max_waiting_share"):
+            share = 100 * w.max_waiting_share
+            found.append(f"{prefix}at most {share:g}% of requests find a replica full, as no TTFT or E2E limit says how long they may wait")
         if w.min_quality is None and w.mean_quality is None:
             found.append(f"{prefix}no quality floor")
         elif unset(f"workload.{i}.quality_metric"):
@@ -64,8 +67,6 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     found += ["one location"] if unset("policy.max_locations") else []
     found += ["no spare replica"] if unset("policy.spare_replicas") else []
     found += [f"SLO load up to {p.max_slo_load:g}"] if unset("policy.max_slo_load") else []
-    waits = any(w.may_queue for w in scenario.workload) and unset("policy.max_waiting_share")
-    found += [f"at most {100 * p.max_waiting_share:g}% of requests find a replica full, as no TTFT or E2E limit says how long they may wait"] if waits else []
     burst, cache = ([getattr(w, field) for w in scenario.workload] for field in ("burst_factor", "prefix_cache_hit"))
     found += ["Poisson arrivals at the stated rate: no peak or burst factor"] if max(burst) == 1 else ["Poisson arrivals at the rate of peaks"]
     found += ["no prefix cache"] if not any(cache) else []
@@ -172,7 +173,7 @@ def queueing(scenario: Scenario, workloads: Sequence[PlanWorkload]) -> list[str]
         share = got.predicted.waiting_share if got.predicted else None
         if share is None or share < ALWAYS or asked.requests_per_day is not None:
             continue
-        how = "--max-waiting-share 0.05 keeps a margin" if asked.may_queue else "within its limits, with no margin for a burst"
+        how = "within its limits, with no margin for a burst" if asked.max_waiting_share < 1 else "--max-waiting-share 0.05 keeps a margin"
         found.append(f"workload {got.name} runs full and queues always: {share:.0%} of requests find a replica full and wait ({how})")
     return found
 

@@ -116,7 +116,7 @@ def strictest_pace(scenario: Scenario) -> dict[str, float]:
 
 def _flat(workload: Workload, named: dict[str, Floats], pace: dict[str, float]) -> Workload:
     if workload.requests_per_day is not None:
-        own = {"qps": workload.rate, "requests_per_day": None, "release": "", "deadline": "00:00"}
+        own = {"qps": workload.rate, "requests_per_day": None, "release": "", "deadline": "00:00", "max_waiting_share": 1.0}
         return workload.model_copy(update=own | {"slo": {n: min(pace.get(n, s), workload.slo.get(n, s)) for n, s in (pace | workload.slo).items()}})
     return workload.model_copy(update={"burst_factor": workload.burst_factor * float(factors(workload, named).max()), "profile": ""})
 

@@ -113,6 +113,11 @@ class Workload(Part):
     burst_factor: Annotated[
         float, Field(ge=1, le=1000, allow_inf_nan=False), Flag("--burst-factor", "peak traffic to be served within the limits, per mean traffic", "X")
     ] = 1.0
+    max_waiting_share: Annotated[
+        float,
+        Field(ge=0.001, le=1),
+        Flag("--max-waiting-share", "without a limit on TTFT or E2E: most requests that find a replica full and wait (1: any)", "SHARE"),
+    ] = 0.05
     prefix_cache_hit: Annotated[
         float, Field(ge=0, le=0.99, allow_inf_nan=False), Flag("--prefix-cache-hit", "share of prompt tokens found in the engine's prefix cache", "SHARE")
     ] = 0.0
@@ -222,10 +227,10 @@ class Workload(Part):
         return tuple((begin + i) % 24 for i in range((end - begin) % 24 or 24))
 
     @property
-    def may_queue(self) -> bool:
-        """Nothing in the SLO bounds how long nine in ten requests wait, though they are not there to wait."""
-        bounded = any(metric_of(name) in ("ttft", "e2e") and float(name.rpartition("_p")[2]) >= MOST_REQUESTS for name in self.slo)
-        return self.requests_per_day is None and not bounded
+    def is_queue_bounded(self) -> bool:
+        """Whether ``max_waiting_share`` counts: nothing in the SLO says how long nine in ten requests may wait, and they are not there to wait."""
+        says = any(metric_of(name) in ("ttft", "e2e") and float(name.rpartition("_p")[2]) >= MOST_REQUESTS for name in self.slo)
+        return self.max_waiting_share < 1 and not says and self.requests_per_day is None
 
     @property
     def peak(self) -> float:
@@ -315,11 +320,6 @@ class Policy(Part):
 
     confidence: Annotated[float, Field(ge=0.5, le=0.99), Flag("--confidence", "share of step-time predictions that must not be exceeded", "SHARE")] = 0.8
     max_slo_load: Annotated[float, Field(gt=0, le=1), Flag("--max-slo-load", "most traffic per capacity of any deployment", "SHARE")] = 1.0
-    max_waiting_share: Annotated[
-        float,
-        Field(ge=0.001, le=1),
-        Flag("--max-waiting-share", "without a limit on TTFT or E2E: most requests that find a replica full and wait (1: any)", "SHARE"),
-    ] = 0.05
     spare_replicas: Annotated[int, Field(ge=0, le=1000), Flag("--spare-replicas", "replicas of each deployment that may fail with the SLO kept", "K")] = 0
     max_pools: Annotated[int | None, Field(ge=1), Flag("--max-pools", "most deployments that serve one workload (1; with --mix no limit)", "N")] = None
     mix: Annotated[bool, Flag("--mix", "let several checkpoints serve one workload")] = False
