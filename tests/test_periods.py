@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from itertools import product
 from pathlib import Path
@@ -185,6 +186,27 @@ def test_waiting_requests_alone_cost_whole_replica_hours_and_starts(catalog: Cat
     replica_hours = sum(h.deployments[0].replicas for h in plan.periods)
     assert replica_hours >= 2e6 / speed and plan.usd >= price * replica_hours
     assert plan.gap < 0.01 and all(h.gpus_held == 0 for h in plan.periods[6:])
+
+
+def test_plan_and_autoscale_price_waiting_requests_alike(run: Run, catalog: Catalog) -> None:
+    """By hand: one replica works as many whole hours as half a million requests take it, and is paid ten minutes more to start."""
+    asked = ["--requests-per-day", "5e5", "--deadline", "08:00", "--model", "Qwen3-4B-Instruct-2507", "--gpu", "L40S", "--format", "json"]
+    plain, hourly = (HourlyPlan.model_validate_json(run(*verb, *asked)[1]) for verb in ((), ("autoscale",)))
+    assert plain == hourly and len(plain.plans) == len(plain.offers) == 1
+    price = min(o.usd_per_hour / o.gpus_per_instance for o in catalog.offers if o.gpu == "L40S" and (o.kind, o.purchase) == ("neocloud", "on_demand"))
+    hours = math.ceil(5e5 / 3600 / plain.deployments[0].capacity_qps_per_replica - 1e-9)
+    assert 1 < hours < 24 and plain.usd_per_day == pytest.approx(price * (hours + 10 / 60), abs=0.005)
+    assert not any("SLO" in w or "queues always" in w for w in plain.warnings)
+
+
+def test_a_study_says_that_it_prices_a_fleet_held_around_the_clock(run: Run, catalog: Catalog) -> None:
+    """Its unit costs are of the requests of the whole day, though they come in six hours of it."""
+    asked = scenario({"requests_per_day": 1e6, "release": "02:00", "deadline": "08:00", "models": ["Qwen3-4B-Instruct-2507"]}, supply={"gpus": ["L40S"]})
+    held = solve(asked, catalog, compare=False)
+    assert held.cost.usd_per_thousand_requests == pytest.approx(held.cost.usd_per_hour * 24 / 1000)
+    assert "held around the clock" in held.notes[0] and not any("queues always" in w for w in held.warnings)
+    said = run("sweep", "--requests-per-day", "1e6", "--over", "quality=0.7:0.8", "--points", "2", "--model", "Qwen3-4B-Instruct-2507", "--gpu", "L40S")
+    assert "held around the clock" in said[2]
 
 
 def test_more_room_for_waiting_requests_never_costs_more(catalog: Catalog) -> None:

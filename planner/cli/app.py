@@ -10,6 +10,7 @@ import typer
 
 from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
+from planner.errors import ScenarioError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("show")(show.show)
@@ -70,6 +71,11 @@ def plan(
         from planner.scenario.write import to_toml
 
         write_result(save_scenario, to_toml(question.scenario))
+    if question.scenario.has_waiting:
+        if verify:
+            raise ScenarioError("requests that may wait are planned by the hour, which is not simulated here", "--verify", "save the plan for plan simulate")
+        autoscale.by_the_hour(question, form, output)
+        return
     from planner.catalog.load import load_catalog
     from planner.planning.solve import solve
 

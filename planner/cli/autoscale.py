@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.cli.study import FileOption
 from planner.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from planner.scenario.sources import Question
 
 
 def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption = "table", output: OutputOption = None) -> None:
@@ -22,13 +25,17 @@ def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption
     from planner.scenario.sources import ask
 
     question = ask(asked, dict(os.environ), file)
-    if not any(w.profile or w.requests_per_day is not None for w in question.scenario.workload):
+    if not question.scenario.has_waiting and not any(w.profile for w in question.scenario.workload):
         raise ScenarioError("traffic is the same at every hour", "--profile", "give a shape, such as --profile m-small, or requests that may wait")
-    from planner.planning.periods import autoscale as by_the_hour
+    by_the_hour(question, form, output)
 
-    plan = by_the_hour(question.scenario, origins=question.origins)
+
+def by_the_hour(question: Question, form: str, output: str | None) -> None:
+    """Plans by the hour and delivers it; exit 3 where the best is not proven."""
+    from planner.planning.periods import autoscale as planned
     from planner.report.autoscale import formatted_hours
 
+    plan = planned(question.scenario, origins=question.origins)
     deliver(formatted_hours(plan, form), output)
     if plan.status != "optimal":
         raise typer.Exit(3)

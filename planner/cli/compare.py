@@ -9,7 +9,7 @@ import typer
 
 from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
 from planner.cli.show import read_plan
-from planner.cli.study import FreshOption, KeepOption, SchedulerOption, WorkersOption, deliver_study, progress, where_of
+from planner.cli.study import FreshOption, KeepOption, SchedulerOption, WorkersOption, deliver_study, progress, say_held, where_of
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def _scenarios(files: list[Path], where: Where) -> tuple[Compared, ...]:
     if odd := [f for f in files if f.suffix == ".json"]:
         raise PlannerError("saved plans and scenarios cannot be compared with each other", str(odd[0]), "plan each scenario and save it with --format json")
     named = [pair for f in files for pair in scenarios_in(f)]
+    say_held(s for _, s in named)
     folders = {s.catalog for _, s in named}
     if len(folders) > 1:
         raise PlannerError("the scenarios name different catalogues", str(files[0]), "save their plans with --format json and compare those")

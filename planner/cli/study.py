@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -42,8 +42,17 @@ def asked_scenario(asked: dict[str, Any], file: Path | None) -> tuple[Scenario, 
     scenario = ask(asked, dict(os.environ), file).scenario
     if scenario.tables.capacities:
         raise PlannerError("studies need the catalogue; one's own capacities can only be planned", "--capacities")
+    say_held([scenario])
     catalog = load_catalog(scenario.catalog)
     return flat(with_known_names(scenario, catalog)), catalog
+
+
+def say_held(scenarios: Iterable[Scenario]) -> None:
+    """Says on standard error what a study's prices mean where requests may wait."""
+    if any(s.has_waiting for s in scenarios):
+        from planner.scenario.profiles import HELD
+
+        say(f"note: {HELD}")
 
 
 def where_of(keep: Path | None, fresh: bool, scheduler: str, workers: int) -> Where:

@@ -77,7 +77,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     found in time or a plan fails its check.
     """
     if scenario.tables.capacities or scenario.objective.maximize:
-        raise ScenarioError("autoscaled plans need the catalogue and a demand", "tables" if scenario.tables.capacities else "objective.maximize")
+        what = "tables" if scenario.tables.capacities else "objective.maximize"
+        raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
     scenario = with_known_names(_settled(scenario, catalog, deadline), catalog)
     asked = question(scenario)
@@ -294,7 +295,7 @@ def _assembled(found: Found, field: Field, asked: Question, surveyed: Survey, ba
     usd = sum(h.usd for h in periods)
     flat_cost = sum(a.cost for a in baseline) if baseline else None
     plans = tuple(_alone(p, found, field, asked, surveyed, origins) for p in order)
-    bound = min(found.bound, usd)
+    bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.requests_per_day is not None]
     gap = (usd - bound) / usd if usd else 0.0
     return HourlyPlan(
         planner_version=planner_version(),
@@ -318,7 +319,7 @@ def _assembled(found: Found, field: Field, asked: Question, surveyed: Survey, ba
         structures=found.solved,
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),
-        warnings=tuple(dict.fromkeys(w for p in plans for w in p.warnings)),
+        warnings=tuple(dict.fromkeys(w for p in plans for w in (*remarks.queueing(p, waiting), *p.warnings))),
         notes=_notes(scenario),
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import numpy as np
 
 from planner.candidates.survey import Survey
-from planner.plan import Deployment, HeadroomStep, HostedApi, PlanWorkload, Purchase, called
+from planner.plan import Deployment, HeadroomStep, HostedApi, Plan, Purchase, called
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
 from planner.planning.spread import refusals, spread_in_words
@@ -152,10 +152,7 @@ def warnings(
             found.append(
                 f"{d.checkpoint} has linear-attention layers, whose state engines cache less often than KV: measure that it reaches your prefix-cache hits"
             )
-        if d.slo_load_one_replica_lost is None:
-            found.append(f"{called(d.model, d.checkpoint)}: a single replica; when it fails the service is down (--spare-replicas 1)")
-        elif d.slo_load_one_replica_lost > 1 + 1e-9:
-            found += _overloaded([survey.scenario.workload[w] for w in c.pool.traffic], d, d.slo_load_one_replica_lost)
+        found += _one_lost([survey.scenario.workload[w] for w in c.pool.traffic], d)
     for demanded in (w.demand for w in survey.scenario.workload if w.demand):
         found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
         if "keeps everything" in demanded.prefix_from:
@@ -166,22 +163,28 @@ def warnings(
     return tuple(dict.fromkeys(found))
 
 
-def queueing(scenario: Scenario, workloads: Sequence[PlanWorkload]) -> list[str]:
-    """Says where most requests wait because replicas are full. Work that may wait is left out: there it is meant."""
+def queueing(plan: Plan, meant: Collection[str]) -> list[str]:
+    """Says where most requests wait because replicas are full; ``meant``: workloads whose requests are there to wait."""
     found = []
-    for asked, got in zip(scenario.workload, workloads, strict=True):
-        share = got.predicted.waiting_share if got.predicted else None
-        if share is None or share < ALWAYS or asked.requests_per_day is not None:
+    for w in plan.workloads:
+        share = w.predicted.waiting_share if w.predicted else None
+        if share is None or share < ALWAYS or w.name in meant:
             continue
-        how = "within its limits, with no margin for a burst" if asked.max_waiting_share < 1 else "--max-waiting-share 0.05 keeps a margin"
-        found.append(f"workload {got.name} runs full and queues always: {share:.0%} of requests find a replica full and wait ({how})")
+        bounded = any(limit.metric in ("ttft", "e2e") for limit in w.slo)
+        how = "within its limits, with no margin for a burst" if bounded else "--max-waiting-share 0.05 keeps a margin"
+        found.append(f"workload {w.name} runs full and queues always: {share:.0%} of requests find a replica full and wait ({how})")
     return found
 
 
-def _overloaded(served: Sequence[Workload], d: Deployment, load: float) -> list[str]:
-    """What a lost replica means to those served: a missed SLO where there is one, a backlog where there is none."""
-    missed = "the SLO is missed" if any(w.slo for w in served) else "requests pile up"
-    return [f"{called(d.model, d.checkpoint)}: with one of {d.replicas} replicas down the SLO load is {load:.4g}: {missed} (--spare-replicas 1)"]
+def _one_lost(served: Sequence[Workload], d: Deployment) -> list[str]:
+    """What the loss of a replica means to those served: a missed SLO where there is one, else requests that wait until it is back."""
+    load, mends = d.slo_load_one_replica_lost, " (--spare-replicas 1)" if any(w.max_waiting_share < 1 for w in served) else ""
+    if load is not None and load <= 1 + 1e-9:
+        return []
+    missed = "the SLO is missed" if any(w.slo for w in served) else "requests wait until it is back"
+    down = "the service is down" if mends else "requests wait until it is back"
+    what = f"with one of {d.replicas} replicas down the SLO load is {load:.4g}: {missed}" if load is not None else f"a single replica; when it fails {down}"
+    return [f"{called(d.model, d.checkpoint)}: {what}{mends}"]
 
 
 def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:

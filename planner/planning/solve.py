@@ -25,7 +25,7 @@ from planner.planning.spread import spread_costs
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
 from planner.scenario.apply import catalog_for
-from planner.scenario.profiles import flat
+from planner.scenario.profiles import HELD, flat
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
@@ -67,6 +67,7 @@ def solve(
         settling = deadline.share(SETTLING)
         scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, known=known, deadline=settling))
         unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
+    waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
     scenario = flat(with_known_names(scenario, catalog))
     supposed = catalog_for(catalog, scenario)
     points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
@@ -83,6 +84,8 @@ def solve(
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
     if compare and not found.solution.interrupted:  # who interrupts wants the answer now
         plan = plan.model_copy(update=_comparison(found, points, plan))
+    told = {"notes": (*([HELD] if waiting else []), *plan.notes), "warnings": (*remarks.queueing(plan, waiting), *plan.warnings)}
+    plan = plan.model_copy(update=told)
     return verified(plan, catalog)
 
 
@@ -143,7 +146,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         defaults=remarks.defaults(scenario, origins),
         api=apis,
         binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
-        warnings=(*remarks.queueing(scenario, workloads), *remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour)),
+        warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(
             version=highs_version(),

@@ -18,6 +18,7 @@ COLUMNS = ("factor", "rate", "qps")
 FILE = "profiles.csv"  # of a catalogue: name, hour, factor
 DAY = 24
 MOST_HOURS = 2 * 7 * DAY
+HELD = "requests that may wait are priced as a fleet held around the clock; plan and plan autoscale start it for the hours in which it works"
 
 
 def named_profiles(scenario: Scenario) -> dict[str, Floats]:
@@ -86,8 +87,7 @@ def hourly_rates(scenario: Scenario) -> Floats:
     """
     named = named_profiles(scenario)
     shapes = [factors(w, named) for w in scenario.workload]
-    waits = any(w.requests_per_day is not None for w in scenario.workload)
-    hours = lcm(*(len(s) for s in shapes), DAY if waits else 1)
+    hours = lcm(*(len(s) for s in shapes), DAY if scenario.has_waiting else 1)
     if hours > MOST_HOURS:
         raise ScenarioError(f"profiles end together only after {hours} hours", "profile", f"use lengths that fit into one week, at most {MOST_HOURS} hours")
     return np.stack([(0.0 if w.requests_per_day is not None else w.rate) * np.tile(s, hours // len(s)) for w, s in zip(scenario.workload, shapes, strict=True)])
@@ -97,7 +97,7 @@ def flat(scenario: Scenario) -> Scenario:
     """The question without hours: every workload at its busiest hour all day (mean rate kept, so unit costs are of real traffic);
     requests that may wait as a constant rate over the hours they have, within the strictest limits on TPOT and ITL of any workload,
     whose replicas they may share. What has neither is the same object."""
-    if not any(w.profile or w.requests_per_day is not None for w in scenario.workload):
+    if not scenario.has_waiting and not any(w.profile for w in scenario.workload):
         return scenario
     named = named_profiles(scenario)
     pace = strictest_pace(scenario)
@@ -116,8 +116,10 @@ def strictest_pace(scenario: Scenario) -> dict[str, float]:
 
 def _flat(workload: Workload, named: dict[str, Floats], pace: dict[str, float]) -> Workload:
     if workload.requests_per_day is not None:
-        own = {"qps": workload.rate, "requests_per_day": None, "release": "", "deadline": "00:00", "max_waiting_share": 1.0}
-        return workload.model_copy(update=own | {"slo": {n: min(pace.get(n, s), workload.slo.get(n, s)) for n, s in (pace | workload.slo).items()}})
+        busy = DAY / len(workload.hours)  # of the mean over the day, in the hours it has
+        own = {"qps": workload.rate / busy, "burst_factor": workload.burst_factor * busy, "requests_per_day": None, "release": "", "deadline": "00:00"}
+        slo = {n: min(pace.get(n, s), workload.slo.get(n, s)) for n, s in (pace | workload.slo).items()}
+        return workload.model_copy(update=own | {"slo": slo, "max_waiting_share": 1.0})
     return workload.model_copy(update={"burst_factor": workload.burst_factor * float(factors(workload, named).max()), "profile": ""})
 
 

@@ -405,6 +405,11 @@ class Scenario(Part):
     what_if: WhatIf = WhatIf()
     tables: Tables = Tables()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any of its requests may wait: then what is held follows the hours, and so does the cost."""
+        return any(w.requests_per_day is not None for w in self.workload)
+
     @model_validator(mode="before")
     @classmethod
     def _any_traffic(cls, data: Any) -> Any:
