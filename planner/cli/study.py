@@ -52,7 +52,7 @@ def say_held(scenarios: Iterable[Scenario]) -> None:
     if any(s.has_waiting for s in scenarios):
         from planner.scenario.profiles import HELD
 
-        say(f"note: {HELD}")
+        say(f"note: {HELD}", err=True)
 
 
 def where_of(keep: Path | None, fresh: bool, scheduler: str, workers: int) -> Where:
