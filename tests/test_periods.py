@@ -15,7 +15,7 @@ from conftest import Run
 from planner import Catalog, HourlyPlan, Infeasible, Scenario, autoscale, load_catalog, solve
 from planner.check.packing import settle
 from planner.check.periods import check_hours
-from planner.errors import ScenarioError
+from planner.errors import CatalogError, ScenarioError
 from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
 from planner.program.problem import Purchasable, Rules
 from planner.program.solver import Limits
@@ -316,7 +316,7 @@ def test_a_catalogue_of_ones_own_may_hold_profiles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", ["nosuch", "1,-1", "0,0", "missing.csv", "1,x"])
 def test_what_is_no_profile_is_an_error(profile: str) -> None:
-    with pytest.raises(ScenarioError):
+    with pytest.raises((ScenarioError, CatalogError)):
         hourly_rates(scenario({"qps": 1, "profile": profile}))
 
 

@@ -34,7 +34,7 @@ def named_profiles(scenario: Scenario) -> dict[str, Floats]:
 
 
 def factors(workload: Workload, named: dict[str, Floats]) -> Floats:
-    """[hour] rate over its mean (so their mean is 1), from hour 0:00 on. Raises ScenarioError."""
+    """[hour] rate over its mean (so their mean is 1), from hour 0:00 on. Raises ScenarioError, and CatalogError for a file that cannot be read."""
     text, where = workload.profile, f"profile of workload '{workload.name}'"
     if not text:
         return np.ones(1)
