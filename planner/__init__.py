@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # typing's own takes longer to import than all else before Ctrl-C is listened to
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from planner.catalog.catalog import Catalog
     from planner.catalog.load import load_catalog
     from planner.demand.records import Demand

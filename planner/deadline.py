@@ -10,6 +10,7 @@ from math import inf
 from time import monotonic
 
 from planner.errors import TimeUp
+from planner.interrupts import seen
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Deadline:
 
     def left(self) -> float:
         """Seconds left; never negative."""
-        return max(0.0, self.at - monotonic())
+        return 0.0 if seen() else max(0.0, self.at - monotonic())
 
     def passed(self) -> bool:
-        """Whether no time is left."""
-        return monotonic() >= self.at
+        """Whether no time is left; none is after Ctrl-C."""
+        return seen() or monotonic() >= self.at
 
     def share(self, part: float) -> Deadline:
         """A part of the whole time allowed, from now, and no later than this deadline."""

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, with_scenario_options
+from planner.cli.options import FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
 from planner.errors import ScenarioError
+from planner.interrupts import answering
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("show")(show.show)
@@ -82,19 +83,18 @@ def plan(
     clock.lap("imports and scenario")
     loaded = None if question.scenario.tables.capacities else load_catalog(question.scenario.catalog)
     clock.lap("catalogue")
-    if verify:
-        from planner.planning.verify import solve_verified
+    with answering():
+        if verify:
+            from planner.planning.verify import solve_verified
 
-        answer = solve_verified(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
-    else:
-        answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
-    clock.lap("solve")
-    from planner.report.formats import formatted
+            answer = solve_verified(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+        else:
+            answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
+        clock.lap("solve")
+        from planner.report.formats import formatted
 
-    deliver(formatted(answer, form), output)
-    clock.lap("report")
-    if answer.status != "optimal":
-        raise typer.Exit(3)
+        deliver_plan(answer, lambda plan: formatted(plan, form), output)
+        clock.lap("report")
 
 
 app.callback(invoke_without_command=True)(with_scenario_options(plan))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.options import FormatOption, OutputOption, check_writable, deliver_plan, known_format
 from planner.cli.study import FileOption
 from planner.errors import ScenarioError
+from planner.interrupts import answering
 
 if TYPE_CHECKING:
     from planner.scenario.sources import Question
@@ -31,11 +30,9 @@ def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption
 
 
 def by_the_hour(question: Question, form: str, output: str | None) -> None:
-    """Plans by the hour and delivers it; exit 3 where the best is not proven."""
+    """Plans by the hour and delivers it; exit 3 where the search was stopped early."""
     from planner.planning.periods import autoscale as planned
     from planner.report.autoscale import formatted_hours
 
-    plan = planned(question.scenario, origins=question.origins)
-    deliver(formatted_hours(plan, form), output)
-    if plan.status != "optimal":
-        raise typer.Exit(3)
+    with answering():
+        deliver_plan(planned(question.scenario, origins=question.origins), lambda plan: formatted_hours(plan, form), output)

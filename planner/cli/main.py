@@ -1,62 +1,44 @@
-"""Where the process begins: its streams are set up before anything large is imported; errors become one line and an exit status here."""
+"""Where the process begins: its signals and streams are taken before anything large is imported, so that there is no moment they are not ours."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any, NoReturn
 
-from planner.clean import clipped, error_line
-from planner.cli import streams
-from planner.errors import PlannerError
+from planner import interrupts
+
+TYPE_CHECKING = False  # typing's own takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command and ends the process with the documented exit status.
 
-    arguments: those of a command run inside another program; that program's streams are then left as they are.
+    arguments: those of a command run inside another program; that program's signals and streams are left as they are.
     """
     if arguments is None:
+        interrupts.take(_end_interrupted)
+    from planner.cli import outcome, streams
+
+    if arguments is None:
         streams.result_alone()
-    words = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in words
-    try:
-        from planner.cli.app import app
-
-        status = app(args=words, prog_name="plan", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except PlannerError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 4)
-    except streams.ReaderGone:
-        streams.give_up_stdout()
-        raise SystemExit(0) from None
-    except OSError as error:
-        if debug:
-            raise
-        streams.give_up_stdout()
-        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 2)
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a verb: its help is the message
-            streams.say(error.format_message())  # type: ignore[attr-defined]
-            raise SystemExit(2) from None
-        if hasattr(error, "format_message"):  # a usage error of the command-line library
-            _fail(_usage(error), 2)
-        if debug:
-            raise
-        _fail(f"internal error: {type(error).__name__}: {clipped(str(error))} (please report it; --debug shows where)", 4)
-    raise SystemExit(status if isinstance(status, int) else 0)
-
-
-def _usage(error: Any) -> str:
-    message = " ".join(str(error.format_message()).split())
-    return f"{message.rstrip('.')} (plan --help)"
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    line = error_line(message)
-    streams.say(line if line.startswith("infeasible") else f"error: {line}")
+    status = outcome.status_of(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        interrupts.over()
     raise SystemExit(status)
+
+
+def _end_interrupted() -> None:
+    """Ends the process at once: with one line, the terminal as it was, and no file half-written."""
+    files = sys.modules.get("planner.files")
+    for path in tuple(files.unfinished if files else ()):
+        try:
+            path.unlink()
+        except OSError:
+            continue
+    bar = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides the cursor
+    try:
+        os.write(2, bar + b"error: interrupted\n")
+    finally:
+        os._exit(4)

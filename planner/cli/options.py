@@ -6,13 +6,20 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from planner.clean import plain
 from planner.errors import PlannerError, did_you_mean
+from planner.interrupts import seen
 from planner.scenario.fields import askables
+
+if TYPE_CHECKING:
+    from planner.hourly import HourlyPlan
+    from planner.plan import Plan
+
+P = TypeVar("P", "Plan", "HourlyPlan")
 
 FORMATS = ("table", "json", "csv", "markdown")
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
@@ -30,6 +37,7 @@ SHORTHANDS = {
     "percentile": "percentile at which --ttft, --tpot, --tps-user, --itl and --e2e hold (95)",
     "tps_user": "least tokens per second of one user once the answer runs: --tpot said the other way",
 }
+INTERRUPTED = "interrupted: it was not the time limit that ended the search, where one is named"
 METAVARS = {"percentile": "P", "tps_user": "RATE"}
 
 
@@ -78,6 +86,16 @@ def deliver(text: str, output: str | None) -> None:
         typer.echo(text, nl=False)
     else:
         write_result(str(output), COLOURS.sub("", text))
+
+
+def deliver_plan(plan: P, text_of: Callable[[P], str], output: str | None) -> None:
+    """A plan just made, to the terminal or a file; exit status 3 where the search for it was stopped early."""
+    early = seen()
+    if early:
+        plan = plan.model_copy(update={"warnings": (INTERRUPTED, *plan.warnings)})
+    deliver(text_of(plan), output)
+    if plan.status != "optimal" or early:
+        raise typer.Exit(3)
 
 
 def check_writable(output: str | None) -> None:

@@ -99,17 +99,16 @@ def _in_threads(todo: dict[str, Scenario], known: Known, workers: int) -> Iterat
     if len(todo) <= 1:
         yield from ((k, answer_one(s, known)) for k, s in todo.items())
         return
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    try:
         futures: dict[Future[Result], str] = {pool.submit(answer_one, s, known): k for k, s in todo.items()}
         waiting = set(futures)
-        try:
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    yield futures[future], future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ready:
+                yield futures[future], future.result()
+    finally:  # whoever interrupts does not wait for what is being solved
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _on_cluster(todo: dict[str, Scenario], catalog: Catalog, where: Where) -> Iterator[tuple[str, Result]]:

@@ -77,19 +77,18 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
     deadline = Deadline.after(limits.time_limit_s)
     parts = sections(problem)
     queue = sorted((bound, i) for i, part in enumerate(parts) if (bound := _lower_bound(part.problem)) < inf)
-    best, best_part, unproven, stopped, sizes = Solution("infeasible"), None, inf, False, []
+    best, best_part, unproven, sizes = Solution("infeasible"), None, inf, []
     for bound, i in queue:
         top = min(ceiling, best.cost)
         if bound > top * (1 + 1e-9):
             break
-        if deadline.passed() or stopped:
+        if deadline.passed():
             unproven = min(unproven, bound)  # of all that follow, too
             break
         part = _capped(_without_hopeless(parts[i], top), top)
         if not part.problem.columns:
             continue
         found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), tidy=False)
-        stopped = found.interrupted
         sizes.append((found.variables, found.constraints))
         if found.status != "infeasible":
             unproven = min(unproven, found.bound if found.status == "optimal" else max(found.bound, bound))
@@ -97,7 +96,7 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
             best, best_part = found, part
     variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
     if best_part is None:
-        nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints, interrupted=stopped)
+        nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints)
         return Answer(market, _as_far_as_known(nothing, market), len(parts), len(sizes))
     best = tidied(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if tidy else best
     proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)

@@ -417,7 +417,7 @@ def _alone(p: int, found: Found, field: Field, asked: Question, surveyed: Survey
     )
     pool = PeriodPool(column.gpus, tuple(found.offers.index(o) for o in column.offers if o in found.offers), (sum(solution.replicas[p][t].values()),))
     offers = tuple(field.market.problem.offers[o] for o in found.offers)
-    counts = cheapest_hours(PeriodProblem((pool,), offers, 1), Limits())
+    counts = cheapest_hours(PeriodProblem((pool,), offers, 1), Limits(needed=True))
     here = tuple(range(len(block.workloads)))
     replicas = {found.offers[o]: n for o, n in counts.replicas[0][0].items()}
     chosen = ChosenPool(Pool(block.candidate, here, dict.fromkeys(here, 0.0), 1), replicas, {w: workloads[w].peak for w in here})

@@ -82,7 +82,7 @@ def solve(
             raise TimeUp()
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.market.excluded) if known else explain(points, scenario, found)
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
-    if compare and not found.solution.interrupted:  # who interrupts wants the answer now
+    if compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
     told = {"notes": (*([HELD] if waiting else []), *plan.notes), "warnings": (*remarks.queueing(plan, waiting), *plan.warnings)}
     plan = plan.model_copy(update=told)
@@ -91,7 +91,7 @@ def solve(
 
 def cut_short(plan: Plan, found: Answer, unsearched: Sequence[str]) -> Plan:
     """The plan, saying what the time limit left unsearched: then it is not proven to be the best."""
-    late = [] if found.solution.status == "optimal" or found.solution.interrupted else [remarks.unproven(found)]
+    late = [] if found.solution.status == "optimal" else [remarks.unproven(found)]
     status = "feasible" if unsearched else plan.status
     return plan.model_copy(update={"status": status, "warnings": (*unsearched, *late, *plan.warnings)})
 

@@ -9,6 +9,7 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
 from planner.errors import TimeUp
+from planner.interrupts import seen
 from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
@@ -34,6 +35,8 @@ def solve_verified(scenario: Scenario, catalog: Catalog | None = None, *, compar
     asked, plan = scenario, solve(scenario, catalog, compare=compare, origins=origins, deadline=deadline)
     notes: list[str] = []
     for number in range(1, ROUNDS + 1):
+        if seen():
+            return _told(plan, notes, "interrupted: this plan was not simulated")
         found = simulate(plan, catalog, requests=REQUESTS, seed=seed)
         missed = breaches(found)
         if not missed:

@@ -61,9 +61,7 @@ def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
 def _solution(built: Built, outcome: Outcome) -> Solution:
     """Plain records of the incumbent, integers rounded, unused pools dropped, cost counted anew."""
     if outcome.status not in ("optimal", "feasible"):
-        return Solution(
-            outcome.status, bound=outcome.bound, gap=outcome.gap, variables=outcome.variables, constraints=outcome.constraints, interrupted=outcome.interrupted
-        )
+        return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, variables=outcome.variables, constraints=outcome.constraints)
     m, problem = built.program, built.problem
     chosen = tuple(c for p in range(len(built.pools)) if (c := _chosen(built, p)).traffic)
     held = {o: count for o in m.offer_keys if (count := round(_value(m.I[o])))}
@@ -71,7 +69,7 @@ def _solution(built: Built, outcome: Outcome) -> Solution:
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
     bound = min(outcome.bound, cost) if not slack else outcome.bound
     gap = max(0.0, (cost - bound) / cost) if cost else 0.0
-    return Solution(outcome.status, cost, bound, gap, chosen, held, slack, outcome.variables, outcome.constraints, outcome.interrupted)
+    return Solution(outcome.status, cost, bound, gap, chosen, held, slack, outcome.variables, outcome.constraints)
 
 
 def _chosen(built: Built, p: int) -> ChosenPool:

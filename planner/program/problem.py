@@ -127,7 +127,6 @@ class Solution:
     slack: Mapping[str, float] = field(default_factory=dict)
     variables: int = 0
     constraints: int = 0
-    interrupted: bool = False  # by the user; what was found until then is here
 
     @property
     def found(self) -> bool:

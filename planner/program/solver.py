@@ -6,10 +6,7 @@ Pyomo's solver plug-ins and opens interrupts and gaps. One thread: parallelism i
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +17,7 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.util import VarRecorder
 
 from planner.errors import SolverError
+from planner.interrupts import seen
 
 LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
 
@@ -40,6 +38,7 @@ class Limits:
     time_limit_s: float = 30.0
     seed: int = 0
     nodes: int | None = None  # search at most so many: unlike time, the same on every machine
+    needed: bool = False  # for a plan that is found: Ctrl-C does not stop it
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class Outcome:
     gap: float
     variables: int
     constraints: int
-    interrupted: bool = False  # stopped by the user
 
 
 def optimise(m: Any, limits: Limits) -> Outcome:
@@ -69,8 +67,7 @@ def optimise(m: Any, limits: Limits) -> Outcome:
         highs.setOptionValue(name, value)
     if limits.nodes is not None:
         highs.setOptionValue("mip_max_nodes", limits.nodes)
-    with _interruptible(highs):
-        highs.run()
+    _run(highs, limits.needed)
     return _read(highs, variables, rows)
 
 
@@ -136,7 +133,6 @@ def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
     status, info = highs.getModelStatus(), highs.getInfo()
     kinds = highspy.HighsModelStatus
     has_incumbent = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-    stopped = status == kinds.kInterrupt
     nothing_serves = status == kinds.kModelEmpty and rows > 0  # rows without variables: demand that no column meets
     if nothing_serves or status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
         return Outcome("infeasible", float("inf"), float("inf"), 0.0, len(variables), rows)
@@ -144,30 +140,26 @@ def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
         name = "unknown" if status in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit) else ""
         if not name:
             raise SolverError(f"HiGHS stopped with status '{highs.modelStatusToString(status)}'", hint="please report this with the scenario")
-        return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), len(variables), rows, stopped)
+        return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), len(variables), rows)
     for variable, x in zip(variables, highs.getSolution().col_value, strict=True):
         variable.set_value(x, skip_validation=True)
     optimal = status == kinds.kOptimal
     gap = max(0.0, float(info.mip_gap)) if info.mip_node_count >= 0 else 0.0
     bound = float(info.mip_dual_bound) if info.mip_node_count >= 0 else float(info.objective_function_value)
-    return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, len(variables), rows, stopped)
+    return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, len(variables), rows)
 
 
-@contextmanager
-def _interruptible(highs: Any) -> Iterator[None]:
-    """While inside, Ctrl-C stops the search and keeps the incumbent; a second Ctrl-C ends the process as usual."""
+def _run(highs: Any, needed: bool) -> None:
+    """Searches, until Ctrl-C at most: in a thread of its own, so that the main one hears of signals at once."""
+    given_up = threading.Event()
+    highs.cbMipInterrupt.subscribe(lambda event: event.interrupt() if given_up.is_set() or (seen() and not needed) else None)
     if threading.current_thread() is not threading.main_thread():
-        yield
+        highs.run()
         return
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    highs.cbMipInterrupt.subscribe(lambda event: event.interrupt() if stop.is_set() else None)
+    worker = threading.Thread(target=highs.run, daemon=True)
+    worker.start()
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        worker.join()
+    finally:  # KeyboardInterrupt in a program that uses the library
+        given_up.set()
+        worker.join()
