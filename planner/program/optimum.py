@@ -8,6 +8,7 @@ from typing import Any
 from planner.deadline import Deadline
 from planner.program.model import Built, build
 from planner.program.objective import polish
+from planner.program.packing import fewest_instances
 from planner.program.problem import ChosenPool, Problem, Solution
 from planner.program.solver import Limits, Outcome, optimise, relaxation
 
@@ -59,14 +60,16 @@ def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
 
 
 def _solution(built: Built, outcome: Outcome) -> Solution:
-    """Plain records of the incumbent, integers rounded, unused pools dropped, cost counted anew."""
+    """Plain records of the incumbent, integers rounded, unused pools and instances dropped (a search cut short may hold some), cost counted anew."""
     if outcome.status not in ("optimal", "feasible"):
         return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, variables=outcome.variables, constraints=outcome.constraints)
     m, problem = built.program, built.problem
     chosen = tuple(c for p in range(len(built.pools)) if (c := _chosen(built, p)).traffic)
-    held = {o: count for o in m.offer_keys if (count := round(_value(m.I[o])))}
-    cost = sum(problem.offers[o].usd_per_hour * count for o, count in held.items())
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
+    count = {o: round(_value(m.I[o])) for o in m.offer_keys}
+    needed = count if slack else fewest_instances(problem, chosen)
+    held = {o: fewest for o in m.offer_keys if (fewest := min(count[o], needed[o]))}
+    cost = sum(problem.offers[o].usd_per_hour * count for o, count in held.items())
     bound = min(outcome.bound, cost) if not slack else outcome.bound
     gap = max(0.0, (cost - bound) / cost) if cost else 0.0
     return Solution(outcome.status, cost, bound, gap, chosen, held, slack, outcome.variables, outcome.constraints)

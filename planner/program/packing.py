@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pyomo.core.base import Constraint
 from pyomo.core.util import quicksum
 
-from planner.program.problem import Pool, Problem, Purchasable
+from planner.program.problem import ChosenPool, Pool, Problem, Purchasable
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
@@ -27,6 +28,16 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     rows = [(o, s) for o in m.offer_keys for s in sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _ in m.replicas_by_offer[o]})]
     m.packing = Constraint(rows, rule=rule)
+
+
+def fewest_instances(problem: Problem, chosen: Sequence[ChosenPool]) -> dict[int, int]:
+    """Instances of each offer that the rows above leave, at least, for the replicas of some pools."""
+    found = {}
+    for o, offer in enumerate(problem.offers):
+        here = [(_size(problem, c.pool), n) for c in chosen if (n := c.replicas.get(o, 0))]
+        needs = {s: sum(places(g, s, offer) * n for g, n in here if g >= s) for s in sizes_that_matter(offer, {g for g, _ in here})} if here else {}
+        found[o] = max((-(-taken // (offer.gpus // s if offer.whole else 1)) for s, taken in needs.items()), default=0)
+    return found
 
 
 def _size(problem: Problem, pool: Pool) -> int:
