@@ -105,16 +105,25 @@ def prompt_seconds(work: Loop, e: dict[str, Floats]) -> Floats:
 
 
 def loop_curves(work: Loop, e: dict[str, Floats]) -> LoopCurves:
-    """Curves up to as many sequences as have room. By Little's law N = B + B TTFT/(o TPOT), which rises with B."""
-    decoding = np.minimum(LOOP_GRID[None, :], np.maximum(work.slots, 1)[:, None])
+    """Curves up to as many sequences as have room, and as prompts keep decoding. By Little's law N = B + B TTFT/(o TPOT), which rises with B.
+
+    A step takes at most CHUNK - B prompt tokens. Where prompts fill every step, (CHUNK - B)/i requests begin with each and decode for
+    o - 1 more, so no more than these decode, a request costs the engine P + D i/(CHUNK - B), N of them in flight N times that, and all
+    others wait for their prefill, first come, first served.
+    """
+    prompt, output = work.input_tokens[:, None], work.output_tokens[:, None]
+    most = np.minimum(np.maximum(work.slots, 1)[:, None], (CHUNK * output + prompt) / (output + prompt))
+    decoding = np.minimum(LOOP_GRID[None, :], most)
     ttft, tpot = loop_means(work, e, decoding)
-    concurrency = decoding * (1 + ttft / (work.output_tokens[:, None] * tpot))
+    step = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"]
+    each = prompt_seconds(work, e) + step * prompt / (CHUNK - decoding)
+    concurrency = np.minimum(decoding * (1 + ttft / (output * tpot)), (ttft + (output - 1) * tpot) / each)
     concurrency = np.concatenate((np.ones((len(concurrency), 1)), concurrency[:, 1:]), axis=1)  # one request alone: N = 1, not 1 + waiting
     return LoopCurves(decoding, np.maximum.accumulate(concurrency, axis=1), ttft, tpot)
 
 
 def at_concurrency(curves: LoopCurves, concurrency: Floats, output_tokens: Floats) -> tuple[Floats, Floats]:
-    """(TTFT, TPOT) [P] at these concurrencies. Beyond the last point all slots are taken: throughput stays, requests wait."""
+    """(TTFT, TPOT) [P] at these concurrencies. Beyond the last point all slots are taken, or prompts fill all steps: throughput stays, requests wait."""
     last = curves.concurrency[:, -1]
     at = np.clip(concurrency, 1.0, last)
     ttft, tpot = straight(curves.concurrency, at, curves.ttft_s), straight(curves.concurrency, at, curves.tpot_s)
