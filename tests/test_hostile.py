@@ -246,3 +246,32 @@ def test_a_terminal_without_the_characters_gets_escapes() -> None:
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u2588" in done.stdout
+
+
+ODD_DEMAND = {
+    "counts beyond all bounds": ("input_tokens,output_tokens,count\n100,50,1e300\n", "counts at most"),
+    "tokens beyond all bounds": ("input_tokens,output_tokens,count\n1e300,50,1\n", "counts at most"),
+    "no bucket has a number": ('# TYPE x histogram\nvllm:request_prompt_tokens_bucket{le="1s"} 3\n', "no histogram of prompt tokens"),
+    "a count that is none": ('# TYPE x histogram\nvllm:request_prompt_tokens_bucket{le="10"} nan\n', "no histogram of prompt tokens"),
+    "an endless rate": ('[demand]\nsource="x"\nformat="x"\nrequests=inf\ninput={mean=1,p50=1,p90=1,p99=1,max=1}\n', "must be|should be"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_DEMAND)
+def test_numbers_that_no_stream_can_have_are_bad_input(run: Run, tmp_path: Path, case: str) -> None:
+    text, told = ODD_DEMAND[case]
+    file = tmp_path / ("a.toml" if text.startswith("[") else "a.csv")
+    file.write_text(text)
+    status, out, err = run("demand", "show", file)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert re.search(told, err), err
+
+
+def test_a_bucket_without_a_sound_edge_is_passed_over(run: Run, tmp_path: Path) -> None:
+    buckets = "".join(
+        f'vllm:request_{side}_tokens_bucket{{le="{le}"}} {n}\n' for side in ("prompt", "generation") for le, n in (("1s", 2), ("100", 9), ("+Inf", 12))
+    )
+    (tmp_path / "m.txt").write_text(f"# TYPE x histogram\n{buckets}")
+    status, out, _ = run("demand", "show", tmp_path / "m.txt", "--format", "json")
+    found = json.loads(out)
+    assert (status, found["requests"], found["dropped"]) == (0, 12, {"not a sample": 2})

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from math import lgamma
+from math import lgamma, sqrt
+from statistics import NormalDist
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+Known = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)]
+Percentile = Annotated[str, StringConstraints(pattern=r"^\d{1,2}(\.\d+)?$")]
+
 QUANTILES = (50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.9)
 BURSTY = 4.0  # request-weighted p99 of the rate over its mean, from which a fleet of one size is mostly idle and still too small
 MULTIPLES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # of the mean rate
+MANY = 1e5  # requests of a bin from which their scatter is normal
 MOST_BINS = 20_000_000  # of a dense series: seven years
 HOUR, DAY, WEEK = 3600.0, 86400.0, 604800.0
 FIRST_MONDAY = 4 * DAY  # of the seconds since 1970, which was a Thursday
@@ -26,10 +33,10 @@ class Held(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    multiple: float
-    wait_p95_s: float
-    share_above: float
-    excursion_s: float
+    multiple: Known
+    wait_p95_s: Known
+    share_above: Known
+    excursion_s: Known
 
 
 class Arrivals(BaseModel):
@@ -41,16 +48,16 @@ class Arrivals(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    duration_s: float
-    bin_s: float
-    mean: float
-    minute_p95: float | None = None
-    minute_p99: float | None = None
-    peak_minute: float | None = None
-    peak: float
-    weighted: dict[str, float]
-    interarrival_cv: float | None = None
-    profile: tuple[float, ...] = ()
+    duration_s: Positive
+    bin_s: Positive
+    mean: Positive
+    minute_p95: Known | None = None
+    minute_p99: Known | None = None
+    peak_minute: Known | None = None
+    peak: Known
+    weighted: Annotated[dict[Percentile, Known], Field(min_length=1)]
+    interarrival_cv: Known | None = None
+    profile: tuple[Known, ...] = ()
     held: tuple[Held, ...] = ()
 
     def at(self, percentile: float) -> float:
@@ -71,6 +78,8 @@ class Arrivals(BaseModel):
     def by_chance(self, percentile: float) -> float:
         """What ``at`` would be with Poisson arrivals of the same mean: few requests per bin scatter."""
         mean = self.mean * self.bin_s
+        if mean > MANY:
+            return (mean + sqrt(mean) * NormalDist().inv_cdf(percentile / 100)) / self.bin_s
         k = np.arange(int(mean + 12 * np.sqrt(mean) + 20))
         share = np.cumsum(np.exp(k * np.log(mean) - mean - np.array([lgamma(n + 1) for n in k])))
         return float(1 + np.searchsorted(share, percentile / 100)) / self.bin_s  # a request's own bin holds itself and Poisson others

@@ -20,6 +20,7 @@ from planner.demand.arrivals import Arrivals, arrivals, since_monday
 from planner.demand.formats import beginning, whole
 from planner.demand.lengths import Floats, Histogram
 from planner.demand.records import Demand, Spread, cells_of, spread_in
+from planner.demand.tally import MOST_TOKENS
 from planner.errors import PlannerError
 
 # Names with "." and ":" as "_"; vLLM 0.33 v1/metrics/loggers.py, OpenTelemetry semantic-conventions-genai and the older gen_ai.client.token.usage.
@@ -32,6 +33,7 @@ MODEL_LABELS = ("model_name", "gen_ai_request_model", "gen_ai_response_model", "
 LINE = re.compile(r"^([a-zA-Z_:.][\w:.]*)(?:\{(.*)\})?\s+(\S+)(?:\s+(-?\d+))?$")
 LABEL = re.compile(r'([\w.]+)="((?:[^"\\]|\\.)*)"')
 LEAST_STEPS = 2
+MOST = 1e15  # of a count or a time; counters beyond are none
 
 Key = tuple[str, str, str]  # metric (with |input or |output where a label says which), model, le
 
@@ -113,25 +115,38 @@ def _exposition(text: str) -> tuple[list[Sample], int]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = LINE.match(line.strip())
-        try:
-            value = float(match.group(3)) if match else None
-        except ValueError:
-            value = None
-        if match is None or value is None:
+        labels = dict(LABEL.findall(match.group(2) or "")) if match else {}
+        if match is None or not _is_sound(match.group(3)) or not _is_edge(labels):
             skipped += 1
         else:
-            found.append((match.group(1), dict(LABEL.findall(match.group(2) or "")), [(0.0, value)]))
+            found.append((match.group(1), labels, [(0.0, float(match.group(3)))]))
     return found, skipped
 
 
 def _query(answer: Any) -> tuple[list[Sample], int]:
-    results = answer["data"]["result"]
+    results, skipped = answer["data"]["result"], 0
     found: list[Sample] = []
     for result in results:
         labels = {str(k): str(v) for k, v in result["metric"].items()}
-        points = [(float(t), float(v)) for t, v in (result["values"] if "values" in result else [result["value"]])]
-        found.append((labels.get("__name__", ""), labels, points))
-    return found, 0
+        points = [(t, v) for t, v in (result["values"] if "values" in result else [result["value"]])]
+        sound = [(float(t), float(v)) for t, v in points if _is_sound(t) and _is_sound(v)] if _is_edge(labels) else []
+        skipped += len(points) - len(sound)
+        if sound:
+            found.append((labels.get("__name__", ""), labels, sound))
+    return found, skipped
+
+
+def _is_sound(number: Any, most: float = MOST) -> bool:
+    """Whether it is a time or a count."""
+    try:
+        return 0 <= float(number) <= most
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_edge(labels: Mapping[str, str]) -> bool:
+    """Whether the bucket, if it is one, has an upper edge."""
+    return labels.get("le", "+Inf") == "+Inf" or _is_sound(labels["le"], MOST_TOKENS)
 
 
 def _key(name: str, labels: Mapping[str, str]) -> Key:
@@ -165,13 +180,13 @@ def _marginal(series: Mapping[Key, Series], names: tuple[str, ...]) -> Histogram
     for name in names:
         by_edge: dict[float, float] = defaultdict(float)
         for le, s in _matching(series, f"{name}_bucket"):
-            by_edge[float(le.replace("+Inf", "inf"))] += s.increase()
+            by_edge[float((le or "+Inf").replace("+Inf", "inf"))] += s.increase()
         if not by_edge or max(by_edge.values()) <= 0:
             continue
         total = _counter(series, (f"{name}_sum",))
         edges = sorted(by_edge)
         counts = np.diff(np.array([0.0, *(by_edge[e] for e in edges)]))
-        bounds = [(max(a, 1.0), b if np.isfinite(b) else 2 * max(a, 1.0)) for a, b in pairwise([0.0, *edges])]
+        bounds = [(max(a, 1.0), max(a, 1.0, b if np.isfinite(b) else min(2 * a, MOST_TOKENS))) for a, b in pairwise([0.0, *edges])]
         some = counts > 0
         tokens = placed(np.array(bounds)[some], counts[some], total / counts[some].sum() if total else None)
         return Histogram(tokens, tokens, counts[some])

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from planner.clean import toml_text
-from planner.demand.arrivals import Arrivals, arrivals, since_monday
+from planner.demand.arrivals import Arrivals, Known, Positive, arrivals, since_monday
+from planner.demand.given import Length
 from planner.demand.lengths import Histogram
 from planner.demand.tally import BIN_S, Ints, Tally, percentile
 
@@ -20,11 +21,11 @@ class Spread(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: float
-    p50: float
-    p90: float
-    p99: float
-    max: float
+    mean: Known
+    p50: Known
+    p90: Known
+    p99: Known
+    max: Known
 
 
 class Demand(BaseModel):
@@ -40,17 +41,17 @@ class Demand(BaseModel):
     source: str
     format: str
     licence: str = ""
-    requests: Annotated[float, Field(gt=0)]
+    requests: Positive
     arrivals: Arrivals | None = None
     input: Spread
     output: Spread | None = None
     prefix_cache_hit: Annotated[float, Field(ge=0, le=1)] | None = None
     prefix_from: str = ""
-    output_factor: Annotated[float, Field(ge=1)] | None = None
+    output_factor: Annotated[float, Field(ge=1, le=1e6)] | None = None
     dropped: dict[str, int] = {}
     models: dict[str, int] = {}
     notes: tuple[str, ...] = ()
-    cells: tuple[tuple[float, float, float], ...] = ()
+    cells: tuple[tuple[Length, Length, Positive], ...] = ()
 
     @property
     def histogram(self) -> Histogram | None:

@@ -14,11 +14,12 @@ from planner.demand.formats import Progress, beginning, rows, trace_of
 from planner.demand.lengths import Histogram
 from planner.demand.prometheus import is_prometheus, placed, read_prometheus
 from planner.demand.records import Demand, DemandFile, cells_of, demand_of, spread_in
-from planner.demand.tally import Tally
+from planner.demand.tally import MOST_TOKENS, Tally
 from planner.errors import PlannerError, did_you_mean
 
 INTERVAL = re.compile(r"\[\s*([\d.]+)\s*[;,]\s*([\d.]+|inf)\s*[)\]]")
 LARGEST_MODELS = 20
+MOST_REQUESTS = 1e15  # of a cell
 
 
 def shapes() -> dict[str, Path]:
@@ -90,6 +91,8 @@ def read_histogram(path: Path, means: tuple[float, float] | None = None) -> Dema
         cells.append(sides)
         if weights[-1] < 0 or not np.isfinite(weights[-1]):
             raise PlannerError("counts must not be negative", f"{path}:{line}")
+        if weights[-1] > MOST_REQUESTS or max(map(max, sides)) > MOST_TOKENS:
+            raise PlannerError(f"counts at most {MOST_REQUESTS:g} requests, of {MOST_TOKENS:,} tokens", f"{path}:{line}")
     if not sum(weights):
         raise PlannerError("there are no requests", str(path))
     bounds, weight = np.array(cells)[np.array(weights) > 0], np.array([w for w in weights if w > 0])
