@@ -37,7 +37,8 @@ def run(made: Engine, stream: Stream, replicas: int = 1, router: str = "least_lo
     for block in stream.blocks():
         batch = (done + np.arange(len(block))) * BATCHES // stream.count
         done += len(block)
-        running.feed(block, batch, done == stream.count)
+        running.feed(block, batch)
+    running.finish()
     return running
 
 

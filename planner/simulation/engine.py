@@ -22,15 +22,17 @@ METRICS = ("ttft", "tpot", "e2e", "itl")
 UP, KILL, DRAIN = 0, 1, 2  # a replica is ready, gone with all it held, or takes no more
 LOWEST_S, BINS_PER_E, BINS = 1e-5, 200.0, 5200  # latencies from 10 us in bins of 0.5 %; the last holds all above 1.9e6 s
 ABSENT = -1
-TOP, ORDER, NEXT, LIMBO, LIMBO_LAST, SEEN, RESTARTED, EVENT, PREEMPTED, REFUSED, FRAME, LIVE = range(12)  # cells
+TOP, ORDER, NEXT, LIMBO, LIMBO_LAST, SEEN, RESTARTED, EVENT, PREEMPTED, REFUSED, FRAME, LIVE, FREE, BACK, AWAY, OPEN = range(16)  # cells
 ALL, COUNTED = 3, 4  # beside TTFT, TPOT and E2E in ``counts``
 PROMPT_TOKENS, ANSWER_TOKENS, GOOD_TOKENS, TTFT_S, TPOT_S, E2E_S, SEVERAL = range(7)  # in ``sums``
 ARRIVED, FINISHED, GOOD, WRITTEN, RUNNING, WAITING, KV = range(7)  # in ``series``
 
 # A request in the system. ``left``: prompt tokens to compute yet; ``answer``: tokens it writes, ``user`` those asked for; ``done``: written before
-# its prompt was computed again; ``batch`` < 0: not counted; ``order`` of admission, < 0 while it waits; ``following`` links queues and free slots.
+# its prompt was computed again; ``batch`` < 0: not counted; ``order`` of admission, < 0 while it waits; ``following`` links queues and free slots;
+# ``session`` > 0: of a session, which asks again as soon as it is answered.
 REQUEST = np.dtype(
-    [*((n, "f8") for n in ("arrival", "first", "left"))] + [(n, "i8") for n in ("prompt", "answer", "user", "done", "flow", "batch", "order", "following")]
+    [*((n, "f8") for n in ("arrival", "first", "left"))]
+    + [(n, "i8") for n in ("prompt", "answer", "user", "done", "flow", "batch", "order", "following", "session")]
 )
 # A replica. Its present group is ``count`` equal steps of ``step`` seconds from ``start`` to ``wake``, that decode ``decodes`` sequences and end
 # ``ready`` prompts; ``stall``: seconds since the last decode step; ``held``: sequences x seconds; ``steps``: decode steps so far; ``kv``: tokens.
@@ -41,6 +43,8 @@ REPLICA = np.dtype(
 # A workload: seconds per prompt token that is computed, the share that is (others are found in the prefix cache), tokens written per answer token,
 # the share of them written before the answer begins, and limits in seconds, infinite where there are none.
 FLOW = np.dtype([(n, "f8") for n in ("prompt_s", "computed", "written", "reasoning", "ttft", "tpot", "e2e")])
+# A session between an answer and its next request: when it asks, and the workload it belongs to.
+RETURN = np.dtype([("at", "f8"), ("flow", "i8")])
 
 
 class Sim(NamedTuple):
@@ -57,6 +61,10 @@ class Sim(NamedTuple):
     counts: Ints  # [W, B, 5] requests inside each limit, inside all, and all there are
     sums: Floats  # [W, 7]
     series: Floats  # [T, 7]
+    back: Records  # [S] RETURN: a ring of the sessions about to ask, in the order of time: ``AWAY`` of them from ``BACK`` on
+    drawn: Ints  # [W, L, 2] prompt and answer tokens that sessions ask for, used in turn
+    asked: Ints  # [W] requests of sessions so far
+    counted_s: Floats  # [2]: requests of sessions that ask between these times are counted
     whole_s: float  # < 0: prompts are cut into chunks; else what a prompt's own step adds to its tokens
     overhead_s: float  # once per request, before the engine sees it
     batched_tokens: int
@@ -131,8 +139,20 @@ def _finish(sim: Sim, slot: int, now: float) -> None:
             sim.histogram[w, 1, _bin(tpot)] += 1
             sim.sums[w, TPOT_S] += tpot
             sim.sums[w, SEVERAL] += 1
+    if q.session > 0:
+        sim.cell[OPEN] -= int(q.batch >= 0)
+        _return(sim, q.flow, now)
     q.following = sim.cell[TOP]
     sim.cell[TOP] = slot
+    sim.cell[FREE] += 1
+
+
+@inlined
+def _return(sim: Sim, flow: int, now: float) -> None:
+    """A session asks again. Times never fall, so the ring stays in order."""
+    q = sim.back[(sim.cell[BACK] + sim.cell[AWAY]) % len(sim.back)]
+    q.at, q.flow = now, flow
+    sim.cell[AWAY] += 1
 
 
 @inlined
@@ -408,47 +428,121 @@ def _frame(sim: Sim) -> None:
     sim.cell[FRAME] += 1
 
 
+@inlined
+def _begin(sim: Sim, arrival: float, prompt: int, answer: int, w: int, batch: int, session: int) -> bool:
+    """A request arrives, at replicas advanced to the moment they see it. False where no replica could ever hold it."""
+    user = max(answer, 1)
+    sim.series[min(int(arrival / sim.width), len(sim.series) - 1), ARRIVED] += 1
+    sim.cell[SEEN] = int(batch >= 0)
+    written = max(int(np.round(user * sim.flows[w].written)), 1)
+    if prompt + written > sim.kv_tokens:
+        sim.cell[REFUSED] += 1
+        if batch >= 0:
+            sim.counts[w, batch, COUNTED] += 1
+        return False
+    slot = sim.cell[TOP]
+    q = sim.pool[slot]
+    sim.cell[TOP] = q.following
+    sim.cell[FREE] -= 1
+    q.arrival, q.first, q.flow, q.batch, q.session = arrival, arrival + sim.overhead_s, w, batch, session
+    q.prompt, q.user, q.answer, q.done = prompt, user, written, 0
+    _wait_again(sim, slot)
+    _send(sim, slot, arrival + sim.overhead_s)
+    return True
+
+
 @compiled
-def run(sim: Sim, arrival: Floats, prompt: Ints, answer: Ints, flow: Ints, batch: Ints, begin: int, times: Floats, whose: Ints, kinds: Ints, last: bool) -> int:
+def _ask(sim: Sim) -> None:
+    """The session whose turn it is asks. Its first request is one it had begun before: only a random part of the answer is left, so that
+    sessions do not march in step. Requests that no replica could hold are passed over."""
+    back = sim.back[sim.cell[BACK]]
+    at, w = back.at, back.flow
+    sim.cell[BACK] = (sim.cell[BACK] + 1) % len(sim.back)
+    sim.cell[AWAY] -= 1
+    span = sim.counted_s[1] - sim.counted_s[0]
+    batch, many = ABSENT, len(sim.drawn[w])
+    if sim.counted_s[0] <= at < sim.counted_s[1]:
+        batch = min(int((at - sim.counted_s[0]) / span * sim.counts.shape[1]), sim.counts.shape[1] - 1)
+    for _ in range(many):
+        i = sim.asked[w]
+        sim.asked[w] += 1
+        prompt, answer = sim.drawn[w, i % many, 0], sim.drawn[w, i % many, 1]
+        if at == 0.0:
+            answer = 1 + int(answer * (_drawn(sim.seed, i) / 2147483648.0))
+        if _begin(sim, at, prompt, answer, w, batch, 1):
+            sim.cell[OPEN] += int(batch >= 0)
+            return
+
+
+@compiled
+def _sessions(sim: Sim, until: float) -> None:
+    """Steps and requests of sessions in the order of time, up to ``until``."""
+    cell, fleet = sim.cell, sim.fleet
+    while True:
+        r = 0
+        for i in range(1, len(fleet)):
+            if fleet[i].wake < fleet[r].wake:
+                r = i
+        seen = sim.back[cell[BACK]].at + sim.overhead_s if cell[AWAY] > 0 else np.inf
+        if min(seen, fleet[r].wake) > until:
+            return
+        if seen < fleet[r].wake:
+            _ask(sim)
+        else:
+            _complete(sim, r)
+            _plan(sim, r)
+
+
+@compiled
+def _until(sim: Sim, now: float, times: Floats, whose: Ints, kinds: Ints) -> None:
+    """What happens to replicas, the bins of time that begin, and the requests of sessions, up to ``now``."""
+    closed = len(sim.back) > 0
+    while True:
+        change = times[sim.cell[EVENT]] if sim.cell[EVENT] < len(times) else np.inf
+        frame = sim.cell[FRAME] * sim.width if sim.cell[FRAME] < len(sim.series) else np.inf
+        if closed:
+            _sessions(sim, min(change, frame, now))
+        if min(change, frame) > now:
+            return
+        if change <= frame:
+            sim.cell[EVENT] += 1
+            _change(sim, whose[sim.cell[EVENT] - 1], kinds[sim.cell[EVENT] - 1], change)
+        else:
+            _frame(sim)
+
+
+@compiled
+def run(sim: Sim, arrival: Floats, prompt: Ints, answer: Ints, flow: Ints, batch: Ints, begin: int, times: Floats, whose: Ints, kinds: Ints) -> int:
     """Takes the requests of a block from ``begin`` on and returns how many it has taken: fewer than all where the pool has no slot left.
 
-    ``times``, ``whose``, ``kinds`` are what happens to replicas, in order. After the ``last`` block everything in flight is finished.
+    ``times``, ``whose``, ``kinds`` are what happens to replicas, in order.
     """
-    bins = len(sim.series)
     for i in range(begin, len(arrival)):
-        if sim.cell[TOP] < 0:
+        if sim.cell[FREE] <= sim.cell[AWAY]:
             return i
         now = arrival[i] + sim.overhead_s  # when the engine sees it
-        while sim.cell[EVENT] < len(times) and times[sim.cell[EVENT]] <= now:
-            sim.cell[EVENT] += 1
-            _change(sim, whose[sim.cell[EVENT] - 1], kinds[sim.cell[EVENT] - 1], times[sim.cell[EVENT] - 1])
-        while sim.cell[FRAME] < bins and sim.cell[FRAME] * sim.width <= now:
-            _frame(sim)
-        w, user = flow[i], max(answer[i], 1)
-        sim.series[min(int(arrival[i] / sim.width), bins - 1), ARRIVED] += 1
-        sim.cell[SEEN] = int(batch[i] >= 0)
-        written = max(int(np.round(user * sim.flows[w].written)), 1)
-        if prompt[i] + written > sim.kv_tokens:
-            sim.cell[REFUSED] += 1
-            if batch[i] >= 0:
-                sim.counts[w, batch[i], COUNTED] += 1
-            continue
-        slot = sim.cell[TOP]
-        q = sim.pool[slot]
-        sim.cell[TOP] = q.following
-        q.arrival, q.first, q.flow, q.batch = arrival[i], now, w, batch[i]
-        q.prompt, q.user, q.answer, q.done = prompt[i], user, written, 0
-        _wait_again(sim, slot)
-        _send(sim, slot, now)
-    if last:
-        _drain(sim, times, whose, kinds)
+        is_due = sim.cell[EVENT] < len(times) and times[sim.cell[EVENT]] <= now
+        if is_due or len(sim.back) > 0 or (sim.cell[FRAME] < len(sim.series) and sim.cell[FRAME] * sim.width <= now):
+            _until(sim, now, times, whose, kinds)
+        _begin(sim, arrival[i], prompt[i], answer[i], flow[i], batch[i], 0)
     return len(arrival)
 
 
 @compiled
-def _drain(sim: Sim, times: Floats, whose: Ints, kinds: Ints) -> None:
+def finish(sim: Sim, times: Floats, whose: Ints, kinds: Ints) -> None:
     """Finishes all in flight. Requests that no replica is left for never get an answer."""
     cell = sim.cell
+    if len(sim.back) > 0:
+        _until(sim, sim.counted_s[1], times, whose, kinds)
+        while cell[OPEN] > 0:  # sessions go on, uncounted, until all that count are answered
+            wake = sim.fleet["wake"].min()
+            seen = sim.back[cell[BACK]].at + sim.overhead_s if cell[AWAY] > 0 else np.inf
+            if min(wake, seen) == np.inf:
+                break
+            _sessions(sim, min(wake, seen))
+        sim.cell[AWAY] = 0
+        for i in range(len(sim.pool)):
+            sim.pool[i].session = 0
     for e in range(cell[EVENT], len(times)):
         if cell[LIMBO] < 0 and sim.fleet["count"].max() == 0:
             break

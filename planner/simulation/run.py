@@ -18,21 +18,23 @@ from planner.simulation import results
 from planner.simulation.engine import ROUTERS, cells
 from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
 from planner.simulation.results import Simulation
-from planner.simulation.state import BATCHES, FRAMES, Change, Running
-from planner.simulation.stream import Block, Poisson, Stream, Trace, merged
+from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, Change, Running, Sessions
+from planner.simulation.stream import Block, Lengths, Poisson, Quiet, Stream, Trace, merged
 
 REQUESTS = 200_000
 WARM_UP = 0.1  # share of Poisson requests that is not counted: the fleet starts empty
+DRAWN = 1 << 18  # lengths that sessions ask for in turn, over and over
 FAILURE = re.compile(r"(replica|instance|zone)@(.+)")
 
 
 @dataclass(frozen=True)
 class Fed:
-    """What was simulated of a stream: the deployments after it, and the seconds in which requests were counted."""
+    """What was simulated of a stream: the deployments after it, and the seconds in which requests were counted (those of sessions apart)."""
 
     running: tuple[Running, ...]
     counted_s: float
     last_s: float
+    session_s: float = 0.0
 
 
 def simulate(
@@ -41,27 +43,37 @@ def simulate(
 ) -> Simulation:  # fmt: skip
     """Simulates a plan, step by step, with step times at the plan's confidence (median: as expected).
 
-    traces: requests by the name of their workload; others come as a Poisson stream at their peak rate (mean x burst factor) for as long. Without any, so
-    many requests. burst: everything arrives so many times as fast. failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
+    traces: requests by the name of their workload; others come as a Poisson stream at their peak rate (mean x burst factor) for as long, or, where
+    requests in flight are what is asked, from so many sessions, each asking again as soon as it is answered. Without any, about so many requests.
+    burst: everything arrives so many times as fast, or from so many times the sessions. failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
     policy's startup_lead. Raises PlannerError for a plan that cannot be simulated.
     """
     scenario = scenario_of(plan)
     catalog = catalog or load_catalog(scenario.catalog)
     confidence = 0.5 if median else scenario.policy.confidence
     fleet = deployed(plan, scenario, catalog, confidence)
-    stream, words = _stream(plan, scenario, traces or {}, requests, seed, burst)
+    many = _sessions(plan, traces or {}, burst)
+    stream, words = _stream(plan, scenario, traces or {}, requests, seed, burst, many)
     changes = _changes(failures, fleet, scenario.policy.startup_lead)
     router = router or scenario.policy.router
-    fed = feed(fleet, stream, router, seed, changes, WARM_UP if isinstance(stream, Poisson) else 0.0)
+    warm_up = 0.0 if isinstance(stream, Trace) else WARM_UP
+    sessions = _shared_out(many, fleet, [lengths_of(w) for w in scenario.workload], (max(warm_up, 1e-9) * stream.seconds, stream.seconds), seed)
+    fed = feed(fleet, stream, router, seed, changes, warm_up, sessions)
     return outcome(plan, scenario, fed, words, router, confidence, seed, failures, plan.cost.usd_per_hour)
 
 
-def feed(fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[Change]] = (), warm_up: float = 0.0) -> Fed:
-    """Sends a stream through deployments; each gets its share of every workload, drawn at random."""
+def feed(
+    fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[Change]] = (), warm_up: float = 0.0,
+    sessions: Sequence[Sessions] = (),
+) -> Fed:  # fmt: skip
+    """Sends a stream through deployments, each with sessions of its own; each gets its share of every workload, drawn at random."""
     if router not in ROUTERS:
         raise PlannerError(f"unknown router '{router}'", "--router", f"one of {', '.join(ROUTERS)}")
     width = max(stream.seconds, 1e-9) / FRAMES
-    running = tuple(Running(d.engine, d.replicas, router, seed, width, changes[i] if changes else ()) for i, d in enumerate(fleet))
+    running = tuple(
+        Running(d.engine, d.replicas, router, seed, width, changes[i] if changes else (), sessions=sessions[i] if sessions else NO_SESSIONS)
+        for i, d in enumerate(fleet)
+    )
     shares = np.cumsum([d.shares for d in fleet], axis=0)  # [D, W]
     rng = np.random.default_rng((seed, 1))
     warm, done, first, last = int(warm_up * stream.count), 0, 0.0, 0.0
@@ -74,36 +86,62 @@ def feed(fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, 
         draw = rng.random(len(block)) if len(fleet) > 1 else None
         for i, one in enumerate(running):
             if draw is None:
-                one.feed(block, batch, done == stream.count)
+                one.feed(block, batch)
                 continue
             low = shares[i - 1][block.workload] if i else 0.0
             mine = (draw >= low) & (draw < shares[i][block.workload])
-            one.feed(block.take(mine), batch[mine], done == stream.count)
-    return Fed(running, max(last - first, 1e-9), last)
+            one.feed(block.take(mine), batch[mine])
+    for one in running:
+        one.finish()
+    begin, end = sessions[0].counted_s if sessions else (0.0, 0.0)
+    return Fed(running, max(last - first, 1e-9), max(last, end), end - begin)
 
 
-def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], requests: int, seed: int, burst: float) -> tuple[Stream, str]:
-    """The requests, and what they are in words."""
+def _sessions(plan: Plan, traces: Mapping[str, Block], burst: float) -> list[int]:
+    """Sessions of each workload: the requests in flight that are asked for, in whole ones; none of those that come as a stream."""
+    return [
+        max(round(w.demand.value * w.burst_factor * burst), 1) if w.demand.kind == "concurrency" and w.name not in traces else 0 for w in plan.workloads
+    ]
+
+
+def _shared_out(many: Sequence[int], fleet: Sequence[Deployed], lengths: Sequence[Lengths], counted_s: tuple[float, float], seed: int) -> list[Sessions]:
+    """The sessions of each deployment by its shares of the workloads, rounded so that none is lost; they stay there."""
+    if not any(many):
+        return [NO_SESSIONS] * len(fleet)
+    bounds = np.rint(np.cumsum([np.array(d.shares) * many for d in fleet], axis=0)).astype(np.int64)  # [D, W]
+    counts = np.diff(bounds, axis=0, prepend=0)
+    rng = np.random.default_rng((seed, 4))
+    drawn = np.stack([np.stack(draw(rng, DRAWN if n else 1), axis=1) if n else np.ones((DRAWN, 2), np.int64) for draw, n in zip(lengths, many, strict=True)])
+    return [Sessions(tuple(row.tolist()), drawn, counted_s) for row in counts]
+
+
+def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], requests: int, seed: int, burst: float, many: Sequence[int]) -> tuple[Stream, str]:
+    """The requests that come by themselves, and all of them in words."""
     names = [w.name for w in plan.workloads]
     unknown = [n for n in traces if n not in names]
     if unknown:
         raise PlannerError(f"the plan has no workload '{unknown[0]}'", "--trace", f"one of {', '.join(names)}")
     if not burst > 0:
         raise PlannerError(f"must be above 0, got {burst:g}", "--burst")
-    rates, lengths = [w.qps * w.burst_factor * burst for w in plan.workloads], [lengths_of(w) for w in scenario.workload]
-    faster = f", {burst:g} times as fast" if burst != 1 else ""
+    rates = [0.0 if n else w.qps * w.burst_factor * burst for w, n in zip(plan.workloads, many, strict=True)]
+    lengths, faster = [lengths_of(w) for w in scenario.workload], f", {burst:g} times as fast" if burst != 1 else ""
+    closed = f"{sum(many):,} sessions, each asking again as soon as it is answered" if any(many) else ""
     if not traces:
         if requests < 1:
             raise PlannerError("there are no requests", "--requests")
-        return Poisson(rates, lengths, requests, seed), f"Poisson at {sum(rates):,.4g} req/s{faster}"
+        seconds = requests / sum(w.qps * w.burst_factor * burst for w in plan.workloads)
+        if not any(rates):
+            return Quiet(seconds), closed
+        beside = f", and {closed}" if closed else ""
+        return Poisson(rates, lengths, max(round(sum(rates) * seconds), 1), seed), f"Poisson at {sum(rates):,.4g} req/s{faster}{beside}"
     parts = [replace(t, arrival_s=t.arrival_s / burst, workload=np.full(len(t), names.index(n))) for n, t in traces.items()]
     until, words = max(float(p.arrival_s[-1]) for p in parts), [_in_words(n, t) for n, t in traces.items()]
     for w, name in enumerate(names):
-        if name not in traces:
-            many = max(round(rates[w] * until), 1)
-            parts += [replace(b, workload=np.full(len(b), w)) for b in Poisson([rates[w]], [lengths[w]], many, seed + w).blocks()]
+        if name not in traces and rates[w]:
+            count = max(round(rates[w] * until), 1)
+            parts += [replace(b, workload=np.full(len(b), w)) for b in Poisson([rates[w]], [lengths[w]], count, seed + w).blocks()]
             words.append(f"Poisson at {rates[w]:,.4g} req/s ({name})")
-    return Trace(merged(parts)), ", ".join(words) + faster
+    return Trace(merged(parts)), ", ".join((*words, *([closed] if closed else []))) + faster
 
 
 def _in_words(name: str, trace: Block) -> str:
@@ -137,16 +175,17 @@ def outcome(
     sims = [r.sim for r in fed.running]
     histogram, counts, sums = (np.sum([getattr(s, name) for s in sims], axis=0) for name in ("histogram", "counts", "sums"))
     workloads = []
+    seconds = np.array([fed.session_s if any(r.sessions.many and r.sessions.many[w] for r in fed.running) else fed.counted_s for w in range(len(counts))])
     for w, asked in enumerate(scenario.workload):
         gaps = np.sum([s.histogram[0, 3] for s, r in zip(sims, fed.running, strict=True) if r.engine.flows[w].prompt_s > 0], axis=0)
-        workloads.append(results.workload(asked.name, asked.slo, histogram[w], counts[w], sums[w], gaps, fed.counted_s))
+        workloads.append(results.workload(asked.name, asked.slo, histogram[w], counts[w], sums[w], gaps, seconds[w]))
     used = tuple(
         results.Used(
             f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **cells(r.sim)
         )
         for d, r in zip(plan.deployments, fed.running, strict=True)
     )
-    tokens, good = (t / fed.counted_s * 3600 / 1e6 for t in results.good_tokens(sums))
+    tokens, good = (t * 3600 / 1e6 for t in results.good_tokens(sums / seconds[:, None]))
     series = results.series([s.series for s in sims], sims[0].width, fed.last_s)
     return Simulation(
         words, router, confidence, seed, int(counts[:, :, 4].sum()), fed.last_s, tuple(workloads), used,

@@ -88,6 +88,18 @@ class Poisson:
 
 
 @dataclass(frozen=True)
+class Quiet:
+    """No requests for so many seconds: all there are come from sessions."""
+
+    seconds: float
+    count: int = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """None."""
+        return iter(())
+
+
+@dataclass(frozen=True)
 class Trace:
     """Recorded requests, all in memory."""
 
