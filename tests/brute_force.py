@@ -126,7 +126,7 @@ def _routes(problem: Problem, ways: Sequence[Deployment], n: Sequence[int], choi
 
 def _lack(problem: Problem, ways: Sequence[Deployment], w: int, p: int, floor: float) -> float:
     column = problem.columns[ways[p].column]
-    return (floor - column.quality[w]) * column.weight.get(w, 1.0)
+    return floor - column.quality[w]
 
 
 def _replicas(problem: Problem, ways: Sequence[Deployment], n: Sequence[int]) -> Replicas:

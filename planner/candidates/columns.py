@@ -199,7 +199,6 @@ def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candi
         shared=shared,
         offers=tuple(i for i, o in enumerate(offers) if hosts(o, gpu, linked, groups)),
         quality={w: float(scores[candidate.eligible, w]) for w in serves},
-        weight={w: point.qps_per_unit[w] for w in serves},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 from planner.candidates.survey import STEP_TOKENS, Survey, curves_of, limits, slots_of, step_tokens, whole_request
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
-from planner.performance.capacity import Capacity
-from planner.performance.serving import capacity_of
-from planner.scenario.records import Scenario, Workload
+from planner.performance.capacity import Capacity, Limit
+from planner.performance.coefficients import Coefficients
+from planner.performance.lengths import LengthMix
+from planner.performance.replicas import Replicas
+from planner.performance.serving import capacity_of, in_flight_capacity
+from planner.performance.step import StepCurves
+from planner.scenario.records import Policy, Scenario, Workload
 
 MAX_NUM_SEQS = (8, 16, 32, 64, 128, 256, 512, 1024)
 Floats = NDArray[np.float64]
@@ -23,7 +28,7 @@ Ints = NDArray[np.int64]
 class Point:
     """One replica type with one max_num_seqs and max_num_batched_tokens: per workload, capacity alone and in a very large pool, in the workload's unit.
 
-    ``qps_per_unit``: requests/s that one unit of flow stands for (1 for a rate, λ*/N* for requests in flight).
+    ``qps_per_unit``: requests/s that one unit of flow stands for at capacity (1 for a rate, X(N*)/N* for requests in flight).
     """
 
     row: int
@@ -112,7 +117,7 @@ class Points:
             if not len(here):
                 continue
             part, curves = self.survey.replicas.take(rows[here]), curves_of(self.survey, w, rows[here], tokens)
-            found = capacity_of(part, curves, mix, limits(workload, factor), seqs[here], self.survey.coefficients)
+            found = workload_capacity(workload, self.survey.scenario.policy, part, curves, mix, limits(workload, factor), seqs[here], self.survey.coefficients)
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 
@@ -126,9 +131,18 @@ def _sizes(most: int, allowed: list[float]) -> Ints:
     return np.array(sorted({*near, most}), dtype=np.int64)
 
 
+def workload_capacity(
+    workload: Workload, policy: Policy, replicas: Replicas, curves: StepCurves, mix: LengthMix, asked: Sequence[Limit], seqs: Ints, coefficients: Coefficients
+) -> Capacity:
+    """Capacity for a rate, or for requests in flight, each followed by the next as soon as it is answered."""
+    if workload.concurrency is None:
+        return capacity_of(replicas, curves, mix, asked, seqs, coefficients)
+    return in_flight_capacity(replicas, curves, mix, asked, seqs, coefficients, policy.keeps_level)
+
+
 def in_workload_units(workload: Workload, found: Capacity) -> tuple[Floats, Floats, Floats]:
-    """(capacity, saturated capacity, requests/s per unit). In flight: N* = λ*·E2E, at the E2E of λ*."""
-    if workload.qps is not None:
+    """(capacity, saturated capacity, requests/s per unit). In flight: N*, at the rate X(N*)."""
+    if workload.concurrency is None:
         return found.qps, found.qps_saturated, np.ones_like(found.qps)
     rate = np.divide(found.qps, found.in_flight, out=np.ones_like(found.qps), where=found.in_flight > 0)
     return found.in_flight, found.qps_saturated / rate, rate

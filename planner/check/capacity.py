@@ -88,16 +88,25 @@ def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
     if here < 1 or not all(w in built.fits for w in built.serves):
         return
     load = sum(_load(case, i, w) for w in built.serves) / here
-    rate = sum(case.flow(w, i) * built.fits[w].qps_per_unit for w in built.serves)
     if not 0 < load < float("inf"):
         return
-    notes.agree(d.capacity_qps_per_replica, rate / load / here, where, "a capacity (req/s per replica) of", STATED)
+    alone = built.fits[built.serves[0]] if len(built.serves) == 1 else None
+    is_loop = alone is not None and alone.workload.concurrency is not None
+    rate = alone.single * alone.qps_per_unit if alone and is_loop else sum(_peak_qps(case, i, w) for w in built.serves) / load / here
+    notes.agree(d.capacity_qps_per_replica, rate, where, "a capacity (req/s per replica) of", STATED)
     notes.agree(d.slo_load, load, where, "SLO load", STATED)
     if d.slo_load_one_replica_lost is not None:
         notes.agree(d.slo_load_one_replica_lost, d.slo_load * here / max(d.replicas - 1, 1e-9), where, "SLO load with a replica lost", STATED)
-    if len(built.serves) == 1 and d.capacity_in_flight_per_replica is not None:
-        unit = built.fits[built.serves[0]].qps_per_unit
-        notes.agree(d.capacity_in_flight_per_replica, d.capacity_qps_per_replica / unit, where, "a capacity in flight", STATED)
+    notes.require(is_loop == (d.capacity_in_flight_per_replica is not None), where, "states a capacity in flight where there is none, or none where there is")
+    if alone and d.capacity_in_flight_per_replica is not None:
+        notes.agree(d.capacity_in_flight_per_replica, case.capacity(i, built.serves[0]), where, "a capacity in flight", STATED)
+
+
+def _peak_qps(case: Case, i: int, w: int) -> float:
+    """Peak traffic of a workload in requests/s."""
+    if case.scenario.workload[w].concurrency is None:
+        return case.flow(w, i)
+    return case.flow(w, i) / float(case.loop(w, i).e2e_s["mean"][0])
 
 
 def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:
@@ -111,5 +120,5 @@ def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:
 
 
 def _unit(case: Case, built: Built) -> str:
-    kinds = {case.scenario.workload[w].qps is not None for w in built.serves}
+    kinds = {case.scenario.workload[w].concurrency is None for w in built.serves}
     return "req/s" if kinds == {True} else "in flight" if kinds == {False} else "req/s and in flight"

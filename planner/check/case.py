@@ -12,14 +12,24 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import Gpu
-from planner.performance.capacity import Capacity, Limit, pooled_qps
+from planner.performance.capacity import Capacity, Limit, Service, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
 from planner.performance.disaggregated import Units
 from planner.performance.evidence import Evidence, evidence, shown_tier
 from planner.performance.lengths import LengthMix, workload_mix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.serving import Options, capacity_of, curves_of, load_options, most_sequences, step_factor, units_of
+from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.performance.serving import (
+    Options,
+    capacity_of,
+    curves_of,
+    in_flight_capacity,
+    in_flight_service,
+    load_options,
+    most_sequences,
+    step_factor,
+    units_of,
+)  # fmt: skip
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
@@ -27,12 +37,14 @@ from planner.scenario.records import Policy, Scenario, Workload
 
 @dataclass(frozen=True)
 class Fit:
-    """One workload on one rebuilt replica. ``single`` and ``saturated`` are in the workload's unit; qps = flow x qps_per_unit."""
+    """One workload on one rebuilt replica. ``single`` and ``saturated`` are in the workload's unit, each worth qps_per_unit at capacity."""
 
     workload: Workload
     factor: float
     mix: LengthMix
     limits: tuple[Limit, ...]
+    replica: Replicas
+    coefficients: Coefficients
     curves: StepCurves  # of one engine
     units: Units | None  # of a disaggregated unit
     memory: Memory
@@ -89,9 +101,19 @@ class Case:
         return sum(r.share for r in self.plan.workloads[w].routing if r.deployment == index) * asked.rate * asked.burst_factor
 
     def qps(self, w: int, index: int) -> float:
-        """Mean traffic in requests/s: λ*/N* of the deployment turns requests in flight into a rate."""
-        built = self.built[index]
-        return self.flow(w, index) / self.scenario.workload[w].burst_factor * (built.fits[w].qps_per_unit if built and w in built.fits else 1.0)
+        """Mean traffic in requests/s; of requests in flight, the rate of the closed loop at the number of replicas there is."""
+        asked, built = self.scenario.workload[w], self.built[index]
+        mean = self.flow(w, index) / asked.burst_factor
+        if asked.concurrency is None or not built or w not in built.fits or not mean:
+            return mean
+        return mean / float(self.loop(w, index, 1 / asked.burst_factor).e2e_s["mean"][0])
+
+    def loop(self, w: int, index: int, share: float = 1.0) -> Service:
+        """Service of a workload in flight at a share of the peak traffic, all replicas up; on a shared deployment, as loaded as all make it."""
+        built, able = self.built[index], max(self.capacity(index, w), 1e-12)
+        assert built is not None
+        load = sum(self.flow(v, index) / max(self.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)
+        return loop_service(built.fits[w], np.array([share * load * able / self.plan.deployments[index].replicas]), self.scenario.policy.keeps_level)
 
     def capacity(self, index: int, w: int) -> float:
         """Flow per replica that the limits allow: pooled at the real count alone, single times the mixture factor shared."""
@@ -104,6 +126,12 @@ class Case:
         if self.scenario.policy.router == "random":
             return fit.single
         return float(pooled_qps(np.array(fit.single), np.array(fit.saturated), max(self.in_service(index), 1)))
+
+
+def loop_service(fit: Fit, each: Floats, is_level: bool) -> Service:
+    """Service of one replica with so many requests in flight."""
+    seqs = np.array([fit.max_num_seqs], dtype=np.int64)
+    return in_flight_service(fit.replica, fit.curves, fit.mix, fit.limits, each, seqs, fit.coefficients, is_level, (fit.factor - 1) / fit.factor)[0]
 
 
 def scenario_of(plan: Plan) -> Scenario:
@@ -223,14 +251,18 @@ def _fit(
     curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
     units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
     limits = tuple(limit for i, limit in enumerate(limits_of(workload, factor)) if i != without)
-    single, saturated, per_unit = _in_units(workload, capacity_of(replica, curves, mix, limits, seqs, coefficients))
-    return Fit(workload, factor, mix, limits, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
+    if workload.concurrency is None:
+        able = capacity_of(replica, curves, mix, limits, seqs, coefficients)
+    else:
+        able = in_flight_capacity(replica, curves, mix, limits, seqs, coefficients, policy.keeps_level)
+    single, saturated, per_unit = _in_units(workload, able)
+    return Fit(workload, factor, mix, limits, replica, coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
 
 
 def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:
-    """Capacity alone, in a very large pool, and requests/s per unit of flow: N* = λ*·E2E for requests in flight."""
+    """Capacity alone, in a very large pool, and requests/s per unit of flow there: X(N*)/N* for requests in flight."""
     qps, saturated, in_flight = float(found.qps[0]), float(found.qps_saturated[0]), float(found.in_flight[0])
-    if workload.qps is not None or qps <= 0:
+    if workload.concurrency is None or qps <= 0:
         return qps, saturated, 1.0
     rate = qps / in_flight
     return in_flight, saturated / rate, rate

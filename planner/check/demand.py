@@ -9,6 +9,8 @@ from planner.check.findings import Finding, Notes, same
 from planner.plan import Plan, PlanWorkload
 from planner.scenario.records import Scenario, Workload
 
+LITTLE = 1e-3  # relative: of requests in flight
+
 
 def structure(plan: Plan, scenario: Scenario) -> Finding:
     """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
@@ -32,7 +34,7 @@ def structure(plan: Plan, scenario: Scenario) -> Finding:
 
 
 def demand(case: Case) -> Finding:
-    """Shares of each workload add up to 1, and rates to its demand (λ*/N* of the deployment turns flow in flight into a rate)."""
+    """Shares of each workload add up to 1, and rates to its demand; of requests in flight, the rate times how long answers take is their number."""
     notes = Notes("demand")
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
         _restated(notes, got, asked)
@@ -40,6 +42,7 @@ def demand(case: Case) -> Finding:
         known = all(case.built[r.deployment] for r in got.routing)
         for r in got.routing if known else ():
             notes.agree(r.qps, case.qps(w, r.deployment), f"{got.name} on {case.where(r.deployment)}", "requests/s")
+        _little(notes, got, asked)
         total = sum(case.qps(w, r.deployment) for r in got.routing)
         notes.require(not known or same(got.qps, asked.qps or total), got.name, f"states {got.qps:.8g} requests/s, should be {asked.qps or total:.8g}")
     for i, d in enumerate(case.plan.deployments):
@@ -47,6 +50,14 @@ def demand(case: Case) -> Finding:
         notes.require(case.built[i] is None or same(d.qps, routed), case.where(i), f"states {d.qps:.8g} requests/s, should be {routed:.8g}")
         notes.require(routed > 0, case.where(i), "serves nobody")
     return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
+
+
+def _little(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
+    """N = X * E2E of what the plan states: where peaks are the mean and one deployment serves, what is predicted is what there is."""
+    if asked.concurrency is None or asked.burst_factor != 1 or len(got.routing) != 1 or got.predicted is None:
+        return
+    found = got.qps * got.predicted.e2e_ms.mean / 1e3
+    notes.require(same(found, asked.concurrency, LITTLE), got.name, f"states a rate and an E2E that make {found:.6g} in flight, asked {asked.concurrency:g}")
 
 
 def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:

@@ -20,7 +20,7 @@ def quality(case: Case) -> Finding:
         for i, score in scores.items():
             _floor(notes, asked, score, case.where(i))
         if all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
-            _means(notes, got, asked, [(score, case.qps(w, i)) for i, score in scores.items()])
+            _means(notes, got, asked, [(score, case.flow(w, i)) for i, score in scores.items()])
         if asked.min_quality is not None:
             said.append(f"{got.name} floor {asked.min_quality:g}, least served {min((s.score for s in scores.values() if s), default=0.0):g}")
         if asked.mean_quality is not None:
@@ -42,7 +42,7 @@ def _floor(notes: Notes, asked: Workload, score: Quality | None, where: str) -> 
 
 
 def _means(notes: Notes, got: PlanWorkload, asked: Workload, known: list[tuple[Quality | None, float]]) -> None:
-    """The least and the mean score over requests/s, as stated and as asked."""
+    """The least and the mean score over requests (in flight, where these are demanded), as stated and as asked."""
     values = [(q.score, rate) for q, rate in known if q is not None]
     if len(values) < len(known) or not values:
         notes.require(asked.mean_quality is None, got.name, "a mean quality is asked, and not every deployment has a score")

@@ -8,9 +8,11 @@ import numpy as np
 
 from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
+from planner.performance import closed
 from planner.performance.capacity import Limit, Service, service
 from planner.performance.disaggregated import unit_beyond, unit_service
 from planner.performance.queue import chain, state, tail
+from planner.performance.serving import rate_in_flight
 from planner.plan import PlanWorkload
 
 PROBABILITY = 1e-4  # relative: of requests beyond a limit
@@ -43,18 +45,35 @@ def _fit(case: Case, index: int, w: int) -> Fit | None:
 
 def _load_of_one(case: Case, index: int, w: int, fit: Fit, replicas: int) -> float:
     """The rate at which one replica by itself would serve as one of the pool does: pooling relieves each replica."""
-    rate = case.flow(w, index) * fit.qps_per_unit / replicas
+    rate = case.flow(w, index) / replicas
     return rate * min(1.0, fit.single / case.capacity(index, w))
 
 
 def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
     """Share of requests beyond a limit, with the spare replicas gone."""
+    if fit.workload.concurrency is not None:
+        return _beyond_in_flight(case, fit, limit, case.flow(w, index) / case.in_service(index))
     rate = _load_of_one(case, index, w, fit, case.in_service(index))
+    return _beyond_at(fit, limit, rate)
+
+
+def _beyond_at(fit: Fit, limit: Limit, rate: float) -> float:
+    """Share of requests beyond a limit at a Poisson rate on one replica."""
     if fit.units:
         return float(unit_beyond(fit.units, fit.mix, fit.limits, limit, np.array([rate]))[0])
     queue = chain(fit.curves, fit.mix, np.array([fit.max_num_seqs], dtype=np.int64))
     load = np.clip(rate / queue.rate, 1e-9, 1 - 1e-9)
     return float(tail(limit.metric, queue, state(queue, load), limit.limit_s, limit.share)[0, 0])
+
+
+def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
+    """Share of requests beyond a limit with so many in flight on each replica."""
+    n, seqs = np.array([each]), np.array([fit.max_num_seqs], dtype=np.int64)
+    if case.scenario.policy.keeps_level and not fit.units:
+        made = closed.loop(fit.curves, fit.mix, seqs)
+        return float(closed.tail(limit.metric, made, closed.at_in_flight(made, n[:, None])[0], limit.limit_s, limit.share)[0, 0])
+    rate = rate_in_flight(fit.replica, fit.curves, fit.mix, fit.limits, n, seqs, fit.coefficients)
+    return _beyond_at(fit, limit, float(rate[0]))
 
 
 def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]], alone: bool) -> None:
@@ -85,9 +104,11 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them."""
     built, d = case.built[index], case.plan.deployments[index]
     assert built is not None
+    if fit.workload.concurrency is not None:
+        return case.loop(w, index)
     able = max(case.capacity(index, w), 1e-12)
     load = sum(case.flow(v, index) / max(case.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)
-    rate = load * able / d.replicas * fit.qps_per_unit
+    rate = load * able / d.replicas
     if fit.units:
         return unit_service(fit.units, fit.mix, fit.limits, np.array([rate]), (fit.factor - 1) / fit.factor)
     seqs = np.array([fit.max_num_seqs], dtype=np.int64)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.performance.capacity import BLOCK, SHARES, Limit, Service
 from planner.performance.lengths import LengthMix
@@ -119,7 +120,8 @@ def _backlog_var(loop: Loop, a: Rows, load: Rows, room: Rows, later: Rows, step:
     third = a / full * token**3 * mix.input_m3 / (3 * free)
     queue = a * mix.computed**2 * mix.input_m2 / (2 * room * free) / room * full
     many = later * room / np.maximum(mix.computed * mix.mean_input, 1e-9)  # prompts waited for
-    return np.minimum(wait * wait + third * wait / queue, (1 + many) * token**2 * mix.input_m2 / np.maximum(load, 1e-9))
+    found: Rows = np.minimum(wait * wait + third * wait / queue, (1 + many) * token**2 * mix.input_m2 / np.maximum(load, 1e-9))
+    return found
 
 
 def _steps_until(overhead: Rows, step: Rows, whole: Rows, a: Rows) -> Rows:
@@ -185,7 +187,7 @@ def _tail_step(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
     mean = s.arrivals * loop.work / busy
     var = np.maximum((s.arrivals * loop.work_m2 + (s.arrivals * loop.work) ** 2) / busy - mean * mean, 1e-4 * mean * mean)
     left = limit - s.step
-    most = np.inf
+    most: Rows = np.full_like(left, np.inf)
     if loop.curves.whole_prompt_s is None:
         most = loop.curves.prefill_s_per_token[:, None] / loop.mix.computed * np.maximum(loop.curves.batched_tokens - s.decoding, 1.0)
     found: Rows = np.where(left < 0, 1.0, np.where(left < most, np.maximum(busy * gamma_tail(left, mean, var), s.load * (mean > most)), 0.0))
@@ -203,8 +205,8 @@ def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_nu
 def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, Floats]:
     made = loop(curves, mix, max_num_seqs)
 
-    def held(s: Closed) -> Rows:
-        fine = s.in_flight <= made.slots
+    def held(s: Closed) -> NDArray[np.bool_]:
+        fine: NDArray[np.bool_] = s.in_flight <= made.slots
         for limit in limits:
             fine &= tail(limit.metric, made, s, limit.limit_s, limit.share) <= 1 - limit.percentile / 100
         return fine

@@ -16,6 +16,7 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.files import read_csv
 from planner.catalog.load import shipped_folders
 from planner.errors import CatalogError
+from planner.performance import closed
 from planner.performance.capacity import BLOCK, Capacity, Limit, Service, capacity, saturation_bound, service
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
@@ -30,6 +31,7 @@ from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, ste
 
 UNIT_ENGINES = tuple(ENGINES.index(e) for e in ("vllm", "sglang"))  # TensorRT-LLM starts units from files of its own, not by a plain command
 EXPECTED = 0.5
+SEARCH = 40  # bisection steps
 
 
 @dataclass(frozen=True)
@@ -184,3 +186,48 @@ def service_of(
     if not replicas.is_unit.any():
         return service(curves, mix, qps, sequences, pooling, reasoning)
     return unit_service(units_of(replicas, curves, mix, coefficients, sequences), mix, limits, qps, reasoning)
+
+
+def in_flight_capacity(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients, is_steady: bool
+) -> Capacity:
+    """The most requests in flight on each replica, and the rate there.
+
+    is_steady: a router keeps the number at each replica level, so plain engines are closed loops and gain nothing in a pool. Otherwise, and in
+    disaggregated units, the number varies as in a queue with Poisson arrivals: the mean number at its capacity counts.
+    """
+    found = capacity_of(replicas, curves, mix, limits, sequences, coefficients) if not is_steady or replicas.is_unit.any() else None
+    plain = np.flatnonzero(~replicas.is_unit)
+    if not is_steady or not len(plain):
+        assert found is not None
+        return found
+    n, rate = closed.capacity(curves.take(plain), mix, limits, sequences[plain])
+    e2e = np.divide(n, rate, out=np.zeros_like(n), where=rate > 0)
+    if found is None:
+        return Capacity(rate, rate, e2e, n)
+    columns = _columns(found)
+    columns[:, plain] = np.stack((rate, rate, e2e, n))
+    return Capacity(*columns)
+
+
+def in_flight_service(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients,
+    is_steady: bool, reasoning: float = 0.0,
+) -> tuple[Service, Floats]:  # fmt: skip
+    """Service with so many requests in flight on each replica [P], and the rate there [P]: in_flight = rate x mean E2E. Rows all plain, or all units."""
+    if is_steady and not replicas.is_unit.any():
+        return closed.service(curves, mix, in_flight, sequences, reasoning)
+    rate = rate_in_flight(replicas, curves, mix, limits, in_flight, sequences, coefficients)
+    return service_of(replicas, curves, mix, limits, rate, sequences, coefficients, reasoning=reasoning), rate
+
+
+def rate_in_flight(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients
+) -> Floats:
+    """The Poisson rate [P] at which so many requests are in each replica in the mean."""
+    low, high = np.zeros(len(replicas)), in_flight / 1e-4  # no answer takes less than a tenth of a millisecond
+    for _ in range(SEARCH):
+        middle = (low + high) / 2
+        fewer = service_of(replicas, curves, mix, limits, middle, sequences, coefficients).in_flight <= in_flight
+        low, high = np.where(fewer, middle, low), np.where(fewer, high, middle)
+    return low

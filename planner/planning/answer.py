@@ -184,7 +184,7 @@ def _fractional_cost(problem: Problem, w: int) -> float:
         capacities = [t.capacity for t in c.tiers.get(w, ())] + ([c.shared[w]] if w in c.shared else [])
         if capacities:
             costs.append(demand.rate / (max(capacities) * problem.rules.max_slo_load) * c.gpus * _usd_per_gpu(problem, c))
-            surplus.append((c.quality.get(w, 0.0) - (demand.mean_quality or 0.0)) * c.weight.get(w, 1.0))
+            surplus.append(c.quality.get(w, 0.0) - (demand.mean_quality or 0.0))
     return _cheapest_blend(np.array(costs), np.array(surplus))
 
 

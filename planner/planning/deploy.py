@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import numpy as np
 
 from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible, context_of
-from planner.candidates.points import in_workload_units
+from planner.candidates.points import in_workload_units, workload_capacity
 from planner.candidates.pooling import pool_capacity, replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, context_to_serve, serve_command
 from planner.performance import serving
-from planner.performance.capacity import Capacity
+from planner.performance.capacity import Capacity, Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import refused_share
 from planner.performance.replicas import ENGINES, Floats
@@ -30,12 +30,16 @@ BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
 
 @dataclass(frozen=True)
 class Chosen:
-    """A pool of the solution with the candidate behind it. The pool's traffic is that of peaks: burst factor x mean, by workload."""
+    """A pool of the solution with the candidate behind it. The pool's traffic is that of peaks: burst factor x mean, by workload.
+
+    ``rates``: requests/s that its requests in flight amount to, on average and at the peak; none for demand in requests/s.
+    """
 
     pool: ChosenPool
     candidate: Candidate
     eligible: Eligible
     bursts: tuple[float, ...]
+    rates: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def row(self) -> int:
@@ -44,19 +48,46 @@ class Chosen:
 
     def qps(self, w: int) -> float:
         """Mean requests/s of a workload that it serves."""
-        return self.peak_qps(w) / self.bursts[w]
+        return self.rates[w][0] if w in self.rates else self.peak_qps(w) / self.bursts[w]
 
     def peak_qps(self, w: int) -> float:
         """Requests/s of a workload that it must be able to serve."""
-        return self.pool.traffic.get(w, 0.0) * self.candidate.point.qps_per_unit[w]
+        return self.rates[w][1] if w in self.rates else self.pool.traffic.get(w, 0.0)
 
 
 def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
     """The pools of a solution, largest traffic first."""
     candidates = [answer.market.candidates[c.pool.column] for c in answer.solution.pools]
     bursts = tuple(w.burst_factor for w in answer.market.scenario.workload)
-    found = [Chosen(p, c, survey.eligible[c.eligible], bursts) for p, c in zip(answer.solution.pools, candidates, strict=True)]
+    found = [_rated(Chosen(p, c, survey.eligible[c.eligible], bursts), survey) for p, c in zip(answer.solution.pools, candidates, strict=True)]
     return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
+
+
+def _rated(chosen: Chosen, survey: Survey) -> Chosen:
+    """The pool with the rates that its requests in flight amount to at the number of replicas it has."""
+    closed = [w for w in chosen.pool.traffic if survey.scenario.workload[w].concurrency is not None]
+    peaks = {w: _rate_in_flight(chosen, survey, w, 1.0) for w in closed}
+    means = {w: _rate_in_flight(chosen, survey, w, 1 / chosen.bursts[w]) if chosen.bursts[w] != 1 else peaks[w] for w in closed}
+    return replace(chosen, rates={w: (means[w], peaks[w]) for w in closed})
+
+
+def _rate_in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> float:
+    """Requests/s of a workload's requests in flight with a share of the peak traffic: Little's law at the mean E2E there."""
+    return share * chosen.pool.traffic[w] / float(_served_in_flight(chosen, survey, w, share).e2e_s["mean"][0])
+
+
+def _served_in_flight(chosen: Chosen, survey: Survey, w: int, share: float = 1.0) -> Service:
+    """Service of a workload in flight with all replicas up. Shared deployments are as loaded as all their workloads make them."""
+    scenario, rows = survey.scenario, np.array([chosen.row])
+    physics, point = survey.physics[w], chosen.candidate.point
+    factor = float(physics.factor[chosen.row])
+    in_service = chosen.pool.total - scenario.policy.spare_replicas
+    each = np.array([share * slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total * capacity_of(chosen, scenario, w, in_service)])
+    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
+    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
+    part, mix, asked = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor)
+    level, reasoning = scenario.policy.keeps_level, (factor - 1) / factor
+    return serving.in_flight_service(part, curves, mix, asked, each, seqs, survey.coefficients, level, reasoning)[0]
 
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
@@ -103,6 +134,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * linked * groups * n for o, n in chosen.pool.replicas.items())
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
+    in_flight = capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].concurrency is not None and len(served) == 1 else None
     factor = max(survey.physics[v].factor[row] for v in served)
     engine, chunked = ENGINES[int(r.engine[row])], scenario.policy.chunked_prefill
     context = context_to_serve([scenario.workload[v] for v in served], factor, context_of(chosen.eligible.served))
@@ -127,8 +159,8 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         gpus=gpus,
         max_num_seqs=point.max_num_seqs,
         max_num_batched_tokens=point.max_num_batched_tokens,
-        capacity_qps_per_replica=sum(chosen.peak_qps(v) for v in served) / (load * in_service),
-        capacity_in_flight_per_replica=capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].qps is None and len(served) == 1 else None,
+        capacity_qps_per_replica=point.single[w] * point.qps_per_unit[w] if in_flight else sum(chosen.peak_qps(v) for v in served) / (load * in_service),
+        capacity_in_flight_per_replica=in_flight,
         qps=sum(chosen.qps(v) for v in served),
         in_flight_per_replica=None,
         slo_load=load,
@@ -190,7 +222,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
     row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
     tier = TIERS[int(shown_tier(survey.evidence.take(row), survey.replicas.take(row))[0])]
     confidence = survey.scenario.policy.confidence
-    now, median = row_capacity(chosen, survey, w, confidence), row_capacity(chosen, survey, w, 0.5)
+    now, median = _able(chosen, survey, w, confidence), _able(chosen, survey, w, 0.5)
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
     source = "fitted physics only"
     if measured:
@@ -203,7 +235,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         source="; ".join((source, *options)),
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
-        capacity_factor=float(now.qps[0] / median.qps[0]) if median.qps[0] > 0 else 0.0,
+        capacity_factor=now / median if median > 0 else 0.0,
         replicas_at_median=replicas_at(chosen, survey, 0.5),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
@@ -224,6 +256,11 @@ def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int:
     return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
 
 
+def _able(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> float:
+    """Capacity of one replica in the workload's own unit."""
+    return float(in_workload_units(survey.scenario.workload[w], row_capacity(chosen, survey, w, confidence, without))[0][0])
+
+
 def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> Capacity:
     """Capacity of the chosen operating point at a confidence; ``without``: leaving the i-th limit out."""
     rows, point = np.array([chosen.row]), chosen.candidate.point
@@ -232,14 +269,15 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
     kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
-    return serving.capacity_of(survey.replicas.take(rows), curves, physics.mixes[factor], kept, seqs, survey.coefficients)
+    policy, mix = survey.scenario.policy, physics.mixes[factor]
+    return workload_capacity(workload, policy, survey.replicas.take(rows), curves, mix, kept, seqs, survey.coefficients)
 
 
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
     confidence, workload = survey.scenario.policy.confidence, survey.scenario.workload[w]
-    base, held = row_capacity(chosen, survey, w, confidence).qps[0], limits(workload, float(survey.physics[w].factor[chosen.row]))
-    gains = [row_capacity(chosen, survey, w, confidence, without=i).qps[0] / base for i in range(len(held))]
+    base, held = _able(chosen, survey, w, confidence), limits(workload, float(survey.physics[w].factor[chosen.row]))
+    gains = [_able(chosen, survey, w, confidence, without=i) / base for i in range(len(held))]
     if not gains or max(gains) < 1.002:
         return _most_sequences(chosen, survey, w)
     limit = held[int(np.argmax(gains))]
@@ -266,18 +304,22 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
 
     Several workloads on a deployment: each sees it as loaded as it is with all of them.
     """
+    if survey.scenario.workload[w].concurrency is not None:
+        return _predicted(_served_in_flight(chosen, survey, w))
     scenario, rows = survey.scenario, np.array([chosen.row])
     physics, point = survey.physics[w], chosen.candidate.point
     factor = float(physics.factor[chosen.row])
     in_service = chosen.pool.total - scenario.policy.spare_replicas
     able = capacity_of(chosen, scenario, w, in_service)
     load = slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total  # today all replicas are up
-    rate = np.array([load * able * point.qps_per_unit[w]])
+    rate = np.array([load * able])
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, pooling = survey.replicas.take(rows), physics.mixes[factor], min(1.0, point.single[w] / able)
-    asked = limits(scenario.workload[w], factor)
-    found = serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor)
+    part, mix, asked, pooling = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
+    return _predicted(serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor))
+
+
+def _predicted(found: Service) -> Predicted:
     itl = _ms(found.itl_s) if found.itl_s else None
     return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=itl, e2e_ms=_ms(found.e2e_s), waiting_share=float(found.waiting_share[0]))
 

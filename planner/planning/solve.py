@@ -166,7 +166,7 @@ def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -
         serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
         qps = sum(c.qps(w) for _, c in serving)
         flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
-        scores = [(c.eligible.quality[w], c.qps(w)) for _, c in serving]
+        scores = [(c.eligible.quality[w], c.pool.traffic[w]) for _, c in serving]  # the mean counts requests, or requests in flight, as demand does
         known = [(q.score, r) for q, r in scores if q is not None]
         service = slowest([predicted(c, surveyed, w) for _, c in serving])
         found.append(

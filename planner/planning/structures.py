@@ -67,7 +67,7 @@ class Field:
         self.mixture = mixture_factor(market.scenario)
         columns = market.problem.columns
         width = max((len(c.point.single) for c in market.candidates), default=0)
-        serves = np.array([[w in c.weight for w in range(width)] for c in columns]).reshape(len(columns), width)
+        serves = np.array([[w in c.quality for w in range(width)] for c in columns]).reshape(len(columns), width)
         self.single: Floats = np.array([c.point.single for c in market.candidates]).reshape(len(columns), width) * serves
         self.saturated: Floats = np.array([c.point.saturated for c in market.candidates]).reshape(len(columns), width) * serves
         self.gpus: Floats = np.array([c.gpus for c in columns], dtype=float)

@@ -28,8 +28,7 @@ class Column:
     """One candidate c: a replica type with its operating point.
 
     ``tiers[w]``: capacities μ[c,w] where the pool serves w alone, by pool size; ``shared[w]``: where it serves several
-    workloads. A workload that it cannot serve is absent. ``weight[w]``: requests/s per unit of flow (1 for a rate).
-    ``offers``: indices of the offers a replica fits on.
+    workloads. A workload that it cannot serve is absent. ``offers``: indices of the offers a replica fits on.
     """
 
     name: str
@@ -41,7 +40,6 @@ class Column:
     shared: Mapping[int, float]
     offers: tuple[int, ...]
     quality: Mapping[int, float] = field(default_factory=dict)
-    weight: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

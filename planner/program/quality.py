@@ -20,6 +20,6 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
         columns = {p: problem.columns[pools[p].column] for _, p in m.flow_by_workload.get(w, [])}
         if not columns:
             return Constraint.Feasible
-        return quicksum((c.quality[w] - floor) * c.weight.get(w, 1.0) * m.x[w, p] for p, c in columns.items()) >= 0
+        return quicksum((c.quality[w] - floor) * m.x[w, p] for p, c in columns.items()) >= 0
 
     m.mean_quality = Constraint([w for w, d in enumerate(problem.demands) if d.mean_quality is not None], rule=rule)

@@ -347,6 +347,11 @@ class Policy(Part):
         """Most deployments per workload; None = no limit."""
         return self.max_pools if self.max_pools is not None else (None if self.mix else 1)
 
+    @property
+    def keeps_level(self) -> bool:
+        """Whether requests are spread so evenly that each replica of a deployment has as many in flight as the others."""
+        return self.router == "least_loaded"
+
 
 class Objective(Part):
     """What the best plan is."""

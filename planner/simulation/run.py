@@ -45,7 +45,8 @@ def simulate(
 
     traces: requests by the name of their workload; others come as a Poisson stream at their peak rate (mean x burst factor) for as long, or, where
     requests in flight are what is asked, from so many sessions, each asking again as soon as it is answered. Without any, about so many requests.
-    burst: everything arrives so many times as fast, or from so many times the sessions. failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
+    burst: everything arrives so many times as fast, or from so many times the sessions.
+    failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
     policy's startup_lead. Raises PlannerError for a plan that cannot be simulated.
     """
     scenario = scenario_of(plan)
@@ -99,9 +100,7 @@ def feed(
 
 def _sessions(plan: Plan, traces: Mapping[str, Block], burst: float) -> list[int]:
     """Sessions of each workload: the requests in flight that are asked for, in whole ones; none of those that come as a stream."""
-    return [
-        max(round(w.demand.value * w.burst_factor * burst), 1) if w.demand.kind == "concurrency" and w.name not in traces else 0 for w in plan.workloads
-    ]
+    return [max(round(w.demand.value * w.burst_factor * burst), 1) if w.demand.kind == "concurrency" and w.name not in traces else 0 for w in plan.workloads]
 
 
 def _shared_out(many: Sequence[int], fleet: Sequence[Deployed], lengths: Sequence[Lengths], counted_s: tuple[float, float], seed: int) -> list[Sessions]:
