@@ -378,7 +378,7 @@ CONFLICTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "TPOT": (asked(slo={"tpot_p95": "500us"}), ["tpot p95 500us", "TPOT p95 of"]),
     "E2E": (asked(slo={"e2e_p95": "1s"}), ["e2e p95 1s", "E2E p95 of"]),
     "floor": (asked(min_quality=0.95), ["reaches mmlu-pro 0.95", "the best is example/large-60b-thinking with 0.9", "a quality floor of 0.8 instead of 0.95"]),
-    "in flight": ({**asked(concurrency=500, supply={"max_gpus": 2})}, ["500 in flight", "at most 2 GPUs"]),
+    "in flight": ({**asked(concurrency=2000, supply={"max_gpus": 2})}, ["2000 in flight", "at most 2 GPUs"]),
 }
 
 

@@ -111,14 +111,6 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
     assert cost(floor(0.91)) == inf
 
 
-def test_mean_quality_counts_requests_not_flow() -> None:
-    # Traffic in flight: the good one finishes twice as many requests/s per request in flight, so a third of the flow is half of the requests.
-    columns = [column("good", {0: 4}, (0,), quality={0: 1.0}, weight={0: 2.0}), column("bad", {0: 8}, (1,), gpu="B", quality={0: 0.0}, weight={0: 1.0})]
-    question = Problem((Demand("w0", 12.0, 0.5),), tuple(columns), (offer(1, 10), offer(1, 1, "B")), Rules(pools_per_workload=None, mix=True))
-    assert cost(question) == pytest.approx(11)
-    assert cost(replace(question, demands=(Demand("w0", 12.0, 0.51),))) == pytest.approx(21)
-
-
 @pytest.mark.parametrize(
     ("rules", "usd"),
     [
@@ -253,8 +245,8 @@ def _drawn_column(rng: random.Random, c: int, offers: list[Purchasable], workloa
     shared = {w: r * 0.8 for w, r in rates.items()} if rng.random() < 0.5 and len(serves) > 1 else {}
     if shared and rng.random() < 0.3:
         tiers = {}
-    quality, weight = {w: rng.uniform(0.2, 0.9) for w in serves}, {w: rng.choice([1.0, 1.0, 0.5, 2.0]) for w in serves}
-    return Column(f"c{c}", f"m{c % 3}", f"k{c % 4}", gpu, gpus, tiers, shared, hosts, quality, weight)
+    quality = {w: rng.uniform(0.2, 0.9) for w in serves}
+    return Column(f"c{c}", f"m{c % 3}", f"k{c % 4}", gpu, gpus, tiers, shared, hosts, quality)
 
 
 @pytest.mark.parametrize("part", range(12))

@@ -191,7 +191,7 @@ def test_peaks_of_requests_in_flight() -> None:
     double, busy = planned(peak=2.0, concurrency=200), planned(concurrency=400)
     assert double.cost.usd_per_hour == pytest.approx(busy.cost.usd_per_hour)
     assert double.workloads[0].concurrency == 200
-    assert double.workloads[0].qps == pytest.approx(busy.workloads[0].qps / 2)
+    assert busy.workloads[0].qps / 2 < double.workloads[0].qps < busy.workloads[0].qps  # half as many in flight are answered sooner
 
 
 def test_whole_prompts_and_cached_ones_in_plans() -> None:
