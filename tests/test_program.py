@@ -272,7 +272,7 @@ def tiny() -> Problem:
     """Two workloads, three candidates of which one may be shared and pools from two replicas, three instance sizes, two locations."""
     columns = (
         Column("a", "m", "k", "A", 1, {0: (Tier(1, 4.0), Tier(2, 5.0))}, {0: 3.0, 1: 2.0}, (0, 1), {0: 0.8, 1: 0.7}),
-        Column("b", "n", "l", "B", 4, {0: (Tier(1, 20.0),)}, {}, (2,), {0: 0.5}, {0: 2.0}),
+        Column("b", "n", "l", "B", 4, {0: (Tier(1, 20.0),)}, {}, (2,), {0: 0.5}),
         Column("c", "m", "k", "A", 2, {1: (Tier(1, 6.0),)}, {}, (1,), {1: 0.7}),
     )
     offers = (offer(1, 2.0, location="x"), offer(4, 7.0, location="x"), offer(8, 20.0, "B", "y"))

@@ -169,6 +169,8 @@ def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float =
         return found
     if metric == "itl":
         return _tail_step(loop, s, limit)
+    if metric == "full":  # where there are more requests than sequences, each waits for one
+        return np.where(s.in_flight > loop.slots * (1 + 1e-9), 1.0, 0.0)
     many = np.maximum(loop.mix.output_tokens - 1, 0.0)[None, :]
     spread = np.sqrt(s.arrivals * loop.work_m2 * (1 - s.load) / np.maximum(many, 1.0)) + s.tpot_load + 1e-12
     skew = loop.work_m3 / loop.work_m2**1.5 / np.sqrt(np.maximum(s.arrivals * np.maximum(many, 1.0), 1e-9))
@@ -238,7 +240,8 @@ def service(curves: StepCurves, mix: LengthMix, in_flight: Floats, max_num_seqs:
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         upper = 50 * (mean + (e2e if metric == "itl" else 0.0)) * longest
         found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, made, s, share, upper, part)[:, 0] for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"]), (n / np.maximum(e2e, 1e-12))[:, 0]
+    waiting_share = np.where(slot_wait * s.rate > 1e-6 * n, 1.0, 0.0)[:, 0]
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], waiting_share), (n / np.maximum(e2e, 1e-12))[:, 0]
 
 
 def loop_steps(made: Loop) -> float:
