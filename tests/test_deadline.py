@@ -139,8 +139,8 @@ def test_an_explanation_stops_and_says_so(clock: Clock, tiny: Catalog, monkeypat
     with pytest.raises(Infeasible) as cut:
         solve(tight, tiny)
     assert cut.value.changes == ("perhaps others (the search for changes was stopped: raise --time-limit)",) and not cut.value.conflict
-    assert str(cut.value).endswith("Not searched: which demands are in conflict (raise --time-limit).")
-    assert given and all(s > 0 for s in given)  # those of the question itself
+    assert str(cut.value).endswith("Not searched: which demands are in conflict and how far all demands would have to move together (raise --time-limit).")
+    assert all(s > 0 for s in given)  # those of the question itself, where bounds do not settle it
 
 
 def test_the_clock_bounds_an_explanation_however_long_each_look_takes(clock: Clock, tiny: Catalog) -> None:
@@ -154,7 +154,7 @@ def test_the_clock_bounds_an_explanation_however_long_each_look_takes(clock: Clo
 def test_the_most_traffic_found_in_time_is_told_as_such(clock: Clock, tiny: Catalog) -> None:
     asked = question(policy={"budget": "9/h"}, objective={"maximize": "qps"})
     whole = solve(asked, tiny, compare=False)
-    clock.tick = 0.4
+    clock.tick = 0.55
     cut = solve(asked, tiny, compare=False)
     assert whole.status == "optimal" and cut.status == "feasible" and 0 < cut.workloads[0].qps < whole.workloads[0].qps
     assert any(w.startswith("the search for more traffic was stopped by the time limit") for w in cut.warnings)

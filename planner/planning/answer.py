@@ -16,6 +16,8 @@ from planner.program.optimum import cheapest, tidied
 from planner.program.problem import ChosenPool, Column, Problem, Solution
 from planner.program.solver import Limits
 
+ANY_GAP = 0.99  # where any plan will do
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -43,23 +45,29 @@ def limits_of(market: Market) -> Limits:
     return Limits(s.gap, min(s.time_limit, market.deadline.left()), s.seed)
 
 
-def has_plan(market: Market) -> bool:
-    """Whether any plan meets all demands. Raises TimeUp where the time left did not suffice to know."""
-    found = answer(market, tidy=False)
+def any_plan(market: Market) -> Answer:
+    """The first plan found that meets all demands, if there is one. Raises TimeUp where the time left did not suffice to know."""
+    quick = market.scenario.solver.model_copy(update={"gap": ANY_GAP})
+    found = answer(replace(market, scenario=market.scenario.model_copy(update={"solver": quick})), tidy=False, first=True)
     if not found.found and found.solution.status == "unknown" and market.deadline.passed():
         raise TimeUp()
-    return found.found
+    return found
 
 
-def answer(market: Market, ceiling: float = inf, tidy: bool = True) -> Answer:
+def has_plan(market: Market) -> bool:
+    """Whether any plan meets all demands. Raises TimeUp where the time left did not suffice to know."""
+    return any_plan(market).found
+
+
+def answer(market: Market, ceiling: float = inf, tidy: bool = True, first: bool = False) -> Answer:
     """The cheapest solution of a market.
 
     With one location allowed each is a program of its own: they are solved in the order of a cost bound, until the bound
-    of the rest exceeds the best found. ceiling: cost above which nothing is of interest. tidy: break ties.
+    of the rest exceeds the best found. ceiling: cost above which nothing is of interest. tidy: break ties. first: stop at the first plan.
     """
     problem = market.problem
     if problem.rules.max_locations == 1:
-        return _one_location(market, ceiling, tidy)
+        return _one_location(market, ceiling if problem.rules.budget is None else min(ceiling, problem.rules.budget), tidy, first)
     solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
     return Answer(market, _as_far_as_known(solution, market), len(_locations(problem)), 1)
 
@@ -71,7 +79,7 @@ def _as_far_as_known(solution: Solution, market: Market) -> Solution:
     return replace(solution, status="feasible", bound=0.0, gap=1.0) if solution.found else replace(solution, status="unknown")
 
 
-def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
+def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> Answer:
     """Each location solved on its own, most promising bound first, under the cost of the best so far."""
     problem, limits = market.problem, limits_of(market)
     deadline = Deadline.after(limits.time_limit_s)
@@ -80,7 +88,7 @@ def _one_location(market: Market, ceiling: float, tidy: bool) -> Answer:
     best, best_part, unproven, sizes = Solution("infeasible"), None, inf, []
     for bound, i in queue:
         top = min(ceiling, best.cost)
-        if bound > top * (1 + 1e-9):
+        if bound > top * (1 + 1e-9) or (first and best.found):
             break
         if deadline.passed():
             unproven = min(unproven, bound)  # of all that follow, too
@@ -173,6 +181,8 @@ def _least_cost(problem: Problem, column: Column, w: int) -> float:
     replicas = rate / (best * rules.max_slo_load)
     if rules.pools_per_workload == 1 and len(problem.demands) == 1:
         replicas = max(replicas, column.tiers[w][0].replicas + rules.spare_replicas)
+        if replicas * column.gpus > min(rules.quota.get(column.gpu, inf), inf if rules.max_gpus is None else rules.max_gpus) * (1 + 1e-9):
+            return inf
         return _cost_of_gpus(problem, column, replicas * column.gpus)
     return replicas * column.gpus * _usd_per_gpu(problem, column)
 

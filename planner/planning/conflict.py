@@ -1,205 +1,177 @@
-"""Which demands conflict: a smallest set that cannot be met together, and the smallest relaxation of all of it at once."""
+"""Which demands conflict: a smallest set that cannot be met together, and the smallest change of all demands at once that makes a plan.
+
+A change is measured by its factor: the larger of what is asked and what is proposed over the smaller. The combined change is the one
+whose largest factor is least; in it nothing moves that could stay, and no amount further than it must, given the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf, sqrt
 
-from planner.candidates.columns import market
-from planner.candidates.offers import allowed
-from planner.candidates.points import Points
-from planner.candidates.survey import survey
 from planner.errors import TimeUp
-from planner.planning.answer import has_plan
-from planner.scenario.records import Scenario, Workload
-from planner.scenario.units import MOST_SECONDS, format_duration
+from planner.planning.answer import Answer
+from planner.planning.demands import Demand, cents, demands
+from planner.planning.feasible import Feasible, growth, largest
+from planner.scenario.records import Scenario
 
-SEARCH_SHARE = 0.25  # of the time limit
-STEPS = 8  # bisections of the common share
-MOST_SHARE = 4.0  # limits are loosened to at most five times themselves
-LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
+CONFLICT_SHARE, TOGETHER_SHARE = 0.15, 0.3  # of the time limit
+FACTORS = (1.1, 1.5, 4.0, 64.0)  # tried in turn, then bisected between
+CLOSE = 1.3  # ratio of changes between which the plan found tells how much less would have done for it
+FINE, FINEST = 0.02, 1e-4  # to so much of the change, and no finer than this
+LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs a survey
+ORDER = ("floor", "mean", "limit", "traffic", "spare", "count", "budget")  # in which amounts are put back as far as they go
+Amounts = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Demand:
-    """One named demand: the scenario without it, and with it loosened by a share (and how that reads)."""
+class Together:
+    """A change of several demands at once in words, and its largest factor; ``is_least``: whether time sufficed to prove it so."""
 
-    name: str
-    dropped: Callable[[Scenario], Scenario]
-    loosened: Callable[[Scenario, float], Scenario]
-    text: Callable[[float], str]
+    words: tuple[str, ...]
+    factor: float
+    is_least: bool
+
+    def __str__(self) -> str:
+        unsure = "" if self.is_least else ", perhaps by less"
+        return f"{', '.join(self.words)} (none by more than a factor of {self.factor:.4g}{unsure})"
 
 
-def conflict_of(scenario: Scenario, points: Points) -> tuple[tuple[str, ...], str, str]:
-    """(names of a minimal conflicting set, the smallest common relaxation of it in words, what time did not suffice to search).
+def conflict_of(scenario: Scenario, feasible: Feasible) -> tuple[str, ...] | None:
+    """The names of a minimal conflicting set; empty where even without all demands there is no plan; None where time was up.
 
     Deletion filter: each demand in turn is left out for good if the rest still has no plan; what stays is minimal, as every one of
-    it was needed for the conflict. Empty where even without all demands there is no plan.
+    it was needed for the conflict.
     """
-    points = points.until(points.deadline.share(SEARCH_SHARE))
-    known = {_physics(scenario): points}
-
-    def is_feasible(s: Scenario) -> bool:
-        key = _physics(s)
-        points.deadline.check()
-        if key not in known:
-            known[key] = Points(survey(s, points.survey.catalog, allowed(points.survey.catalog.offers, s.supply)), points.deadline)
-        return has_plan(market(known[key].asked(s, allowed(points.survey.catalog.offers, s.supply)), s))
-
+    feasible, kept = feasible.until(feasible.deadline.share(CONFLICT_SHARE)), []
     try:
-        kept, rest = _needed(scenario, is_feasible)
+        for d in demands(scenario):
+            without = d.dropped(scenario)
+            if feasible(without):
+                kept.append(d.name)
+            else:
+                scenario = without
     except TimeUp:
-        return (), "", "which demands are in conflict (raise --time-limit)"
-    names = tuple(d.name for d in kept)
+        return None
+    return tuple(kept)
+
+
+def smallest_together(scenario: Scenario, feasible: Feasible) -> Together | None:
+    """The combined change of all demands with the least largest factor (to FINE of it); None where none up to the last of FACTORS does.
+
+    Every demand loosens alike until there is a plan: loosening never takes a plan away, so bisection finds the least factor. Then
+    each amount goes back as far as the rest allows. Raises TimeUp where time was up before any change was found.
+    """
+    every, feasible = demands(scenario), feasible.until(feasible.deadline.share(TOGETHER_SHARE))
+
+    def plan(factor: float) -> Answer:
+        return feasible.plan(_changed(scenario, every, {d.name: d.loosened(factor) for d in every}))
+
+    low = 1.0
+    for high in FACTORS:
+        if (found := plan(high)).found:
+            break
+        low = high
+    else:
+        return None
+    amounts, is_least, below = {d.name: d.loosened(high) for d in every}, True, True
     try:
-        return names, _together(rest, kept, is_feasible) if len(kept) > 1 else "", ""
+        while high - low > (fine := max(FINE * (high - 1), FINEST)):
+            probe = 1 + sqrt(max(low - 1, (high - 1) / 16) * (high - 1))
+            if high - 1 <= CLOSE * (low - 1):
+                guess = _needed(scenario, every, found)  # by the plan found, if limits did not matter
+                below = not below or not low < guess < high
+                probe = high - 0.9 * fine if below else guess
+            there = plan(probe)
+            there = plan(probe)
+            low, high, found = (low, probe, there) if there.found else (probe, high, found)
+            amounts = {d.name: d.loosened(high) for d in every}
+        for d in sorted(every, key=lambda d: ORDER.index(d.kind)):
+            amounts = _put_back(scenario, every, d, amounts, feasible)
     except TimeUp:
-        return names, "", "how far all of these would have to move together (raise --time-limit)"
+        is_least = False
+    moved = [d for d in every if amounts[d.name] != d.asked]
+    return Together(tuple(d.words(amounts[d.name]) for d in moved), max(d.factor(amounts[d.name]) for d in moved), is_least)
 
 
-def _needed(scenario: Scenario, is_feasible: Callable[[Scenario], bool]) -> tuple[list[Demand], Scenario]:
-    """Demands needed for the conflict, and the scenario without the others."""
-    kept: list[Demand] = []
-    for d in demands(scenario):
-        without = d.dropped(scenario)
-        if is_feasible(without):
-            kept.append(d)
-        else:
-            scenario = without
-    return kept, scenario
+def _needed(scenario: Scenario, every: Sequence[Demand], found: Answer) -> float:
+    """The factor by which demands must loosen for a plan to do: what it costs, holds, serves and carries over what is asked."""
+    problem, solution = found.market.problem, found.solution
+    held = {o: problem.offers[o].gpus * n for o, n in solution.held.items()}
+    served = [
+        min((problem.columns[c.pool.column].quality.get(w, inf) for c in solution.pools if w in c.traffic), default=inf) for w in range(len(scenario.workload))
+    ]
+    factor = 1.0
+    for d in every:
+        reached = {
+            "budget": solution.cost,
+            "count": sum(n for o, n in held.items() if d.gpu in ("", problem.offers[o].gpu)),
+            "floor": served[d.workload],
+            "traffic": problem.demands[d.workload].rate / scenario.workload[d.workload].burst_factor * growth(found, (d.workload,)),
+        }.get(d.kind)
+        if reached:
+            factor = max(factor, reached / d.asked if d.kind in ("budget", "count") else d.asked / reached)
+    return factor * (1 + 1e-9)
 
 
-def _together(scenario: Scenario, kept: Sequence[Demand], is_feasible: Callable[[Scenario], bool]) -> str:
-    """The smallest share by which all of them can be loosened alike, in words; the demands outside the conflict are not in it."""
-
-    def loosened(share: float) -> Scenario:
-        s = scenario
-        for d in kept:
-            s = d.loosened(s, share)
-        return s
-
-    low, high = 0.0, MOST_SHARE
-    if not is_feasible(loosened(high)):
-        return ""
-    with suppress(TimeUp):  # the smallest share known to do is worth saying
-        for _ in range(STEPS):
-            middle = (low + high) / 2 if low else high / 4
-            low, high = (low, middle) if is_feasible(loosened(middle)) else (middle, high)
-    return ", ".join(d.text(high) for d in kept)
+def _changed(scenario: Scenario, every: Sequence[Demand], amounts: Amounts) -> Scenario:
+    for d in every:
+        if amounts[d.name] != d.asked:
+            scenario = d.put(scenario, amounts[d.name])
+    return scenario
 
 
-def _physics(scenario: Scenario) -> str:
-    """What a survey depends on among the demands: floors and limits."""
-    return repr([(w.min_quality, sorted(w.slo.items())) for w in scenario.workload])
+def _put_back(scenario: Scenario, every: Sequence[Demand], d: Demand, amounts: Amounts, feasible: Feasible) -> Amounts:
+    """The amounts with one demand as near to what is asked as the others allow."""
+    now = amounts[d.name]
+
+    def at(amount: float) -> Scenario:
+        return _changed(scenario, every, {**amounts, d.name: amount})
+
+    if now == d.asked:
+        return amounts
+    if feasible(at(d.asked)):
+        return {**amounts, d.name: d.asked}
+    return {**amounts, d.name: nearest(d, now, at, feasible)}
 
 
-# ---- the demands by name
+def nearest(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
+    """The amount nearest to what is asked that has a plan, between what is asked (which has none) and ``now`` (which has one)."""
+    if d.kind == "traffic":
+
+        def grows(amount: float) -> float:
+            found = feasible.plan(at(amount))
+            return growth(found, (d.workload,)) if found.found else 0.0
+
+        return largest(now, d.asked, grows)
+    if d.kind == "budget":
+        return min(now, max(cents(feasible.least_cost(at(now))), d.asked))
+    if d.kind == "limit":
+        tight = d.asked
+        while now > tight * LIMIT_FINE:
+            middle = d.loosened(sqrt(tight * now) / d.asked)
+            tight, now = (tight, middle) if feasible(at(middle)) else (middle, now)
+        return now
+    return last_that(_between(d, now, feasible), lambda amount: feasible(at(amount)))
 
 
-def demands(scenario: Scenario) -> list[Demand]:
-    """Every demand in force: supply first, as it is what buyers can most easily move, then service, quality and traffic."""
-    found = [_budget(scenario)] if scenario.policy.budget is not None else []
-    found += [_cap(scenario)] if scenario.supply.max_gpus is not None else []
-    found += [_quota(scenario, gpu) for gpu in scenario.supply.quota]
-    found += [_spare(scenario)] if scenario.policy.spare_replicas else []
-    for w, workload in enumerate(scenario.workload):
-        label = f"{workload.name} " if len(scenario.workload) > 1 else ""
-        found += [_limit(w, name, seconds, label) for name, seconds in workload.slo.items()]
-        found += [_floor(w, workload.min_quality, label)] if workload.min_quality is not None else []
-        found += [_traffic(w, workload, label)]
-    return found
+def _between(d: Demand, now: float, feasible: Feasible) -> list[float]:
+    """Amounts from ``now`` to just before what is asked: whole numbers, floors at which another checkpoint may serve, means of four digits."""
+    if d.kind == "floor":
+        return [now, *(s for s in feasible.scores(d.workload) if now < s < d.asked)]
+    if d.kind == "mean":
+        return [i / 1e4 for i in range(round(now * 1e4), ceil(d.asked * 1e4 - 1e-6))]
+    step = 1 if d.asked > now else -1
+    return [float(i) for i in range(round(now), round(d.asked), step)]
 
 
-def _budget(scenario: Scenario) -> Demand:
-    budget = scenario.policy.budget or 0.0
-    return Demand(
-        f"budget ${budget:,.2f}/h",
-        lambda s: _policy(s, budget=None),
-        lambda s, x: _policy(s, budget=budget * (1 + x)),
-        lambda x: f"${ceil(100 * budget * (1 + x)) / 100:,.2f}/h",
-    )
-
-
-def _cap(scenario: Scenario) -> Demand:
-    most = scenario.supply.max_gpus or 0
-    return Demand(
-        f"{most} GPUs in all",
-        lambda s: _supply(s, max_gpus=None),
-        lambda s, x: _supply(s, max_gpus=ceil(most * (1 + x) - 1e-9)),
-        lambda x: f"{ceil(most * (1 + x) - 1e-9)} GPUs",
-    )
-
-
-def _quota(scenario: Scenario, gpu: str) -> Demand:
-    quota = scenario.supply.quota[gpu]
-
-    def without(s: Scenario) -> Scenario:
-        return _supply(s, quota={g: n for g, n in s.supply.quota.items() if g != gpu})
-
-    def more(x: float) -> int:
-        return ceil(max(quota, 1) * (1 + x) - 1e-9) if x else quota
-
-    return Demand(f"quota {gpu}={quota}", without, lambda s, x: _supply(s, quota={**s.supply.quota, gpu: more(x)}), lambda x: f"quota {gpu}={more(x)}")
-
-
-def _spare(scenario: Scenario) -> Demand:
-    spare = scenario.policy.spare_replicas
-
-    def left(x: float) -> int:
-        return max(0, int(spare * (1 - x) + 1e-9))
-
-    return Demand(
-        f"{spare} spare replicas",
-        lambda s: _policy(s, spare_replicas=0),
-        lambda s, x: _policy(s, spare_replicas=left(x)),
-        lambda x: f"{left(x)} spare replicas",
-    )
-
-
-def _limit(w: int, name: str, seconds: float, label: str) -> Demand:
-    metric, _, percentile = name.rpartition("_p")
-    words = f"{label}{metric.upper()} p{percentile}"
-
-    def without(s: Scenario) -> Scenario:
-        return _workload(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})
-
-    def loosened(s: Scenario, x: float) -> Scenario:
-        return _workload(s, w, slo={**s.workload[w].slo, name: min(seconds * (1 + x), MOST_SECONDS)})
-
-    return Demand(f"{words} {format_duration(seconds)}", without, loosened, lambda x: f"{words} {format_duration(float(f'{seconds * (1 + x) * 1.0005:.4g}'))}")
-
-
-def _floor(w: int, floor: float, label: str) -> Demand:
-    def lower(x: float) -> float:
-        return floor / (1 + x)
-
-    return Demand(
-        f"{label}quality {floor:g}",
-        lambda s: _workload(s, w, min_quality=None),
-        lambda s, x: _workload(s, w, min_quality=lower(x)),
-        lambda x: f"{label}quality {lower(x) - 5e-5:.4f}",
-    )
-
-
-def _traffic(w: int, workload: Workload, label: str) -> Demand:
-    field, unit = ("qps", "req/s") if workload.qps is not None else ("concurrency", "in flight")
-    return Demand(
-        f"{label}{workload.rate:g} {unit}",
-        lambda s: _workload(s, w, **{field: workload.rate * LEAST_TRAFFIC}),
-        lambda s, x: _workload(s, w, **{field: workload.rate / (1 + x)}),
-        lambda x: f"{label}{workload.rate / (1 + x) * 0.9995:.4g} {unit}",
-    )
-
-
-def _workload(s: Scenario, w: int, **update: object) -> Scenario:
-    return s.model_copy(update={"workload": tuple(x.model_copy(update=update) if i == w else x for i, x in enumerate(s.workload))})
-
-
-def _policy(s: Scenario, **update: object) -> Scenario:
-    return s.model_copy(update={"policy": s.policy.model_copy(update=update)})
-
-
-def _supply(s: Scenario, **update: object) -> Scenario:
-    return s.model_copy(update={"supply": s.supply.model_copy(update=update)})
+def last_that(options: Sequence[float], works: Callable[[float], bool]) -> float:
+    """The last that works of a list ordered from loose to strict, whose first does; often that is the last that does."""
+    low, high = 0, len(options)
+    if high < 2 or not works(options[1]):
+        return options[0]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if works(options[middle]) else (low, middle)
+    return options[low]

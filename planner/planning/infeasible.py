@@ -6,34 +6,32 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from math import ceil, floor, log10
+from math import ceil
 
-from planner.candidates.columns import Market, market
-from planner.candidates.offers import allowed
+from planner.candidates.columns import Market
 from planner.candidates.points import Points
-from planner.candidates.survey import survey
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
-from planner.planning.answer import Answer, has_plan, limits_of, sections
-from planner.planning.conflict import conflict_of
+from planner.planning.answer import Answer, limits_of, sections
+from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
+from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
+from planner.planning.feasible import Feasible, growth, largest, rounded_down
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Rules, Solution
 from planner.program.solver import Limits
 from planner.scenario.records import Scenario
-from planner.scenario.units import MOST_SECONDS, format_duration
+from planner.scenario.units import format_duration
 
-BISECTIONS = 9  # to about a percent
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
-SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.5, 1.0, 0.01  # of the time limit, for changes; of each solve
-LEAST_SHARE = 1e-4  # of the traffic: serving less is no advice
+SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.4, 1.0, 0.01  # of the time limit, for single changes; of each solve
 
 
 class Infeasible(PlannerError):
     """No plan meets all demands; exit status 1.
 
     ``changes``: the smallest single changes that would make one. ``conflict``: demands that cannot be met together, though any
-    one fewer could. ``together``: the smallest change of all of these at once, by the same share. ``unsearched``: what time did not
-    suffice for.
+    one fewer could. ``together``: the change of several demands at once whose largest factor is least. ``unsearched``: what time did
+    not suffice for.
     """
 
     exit_code = 1
@@ -58,13 +56,20 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     excluded = points.survey.excluded + found.market.excluded
     solver = scenario.solver.model_copy(update={"time_limit": min(SOLVE_TIME_S, scenario.solver.time_limit), "gap": max(SOLVE_GAP, scenario.solver.gap)})
     scenario = scenario.model_copy(update={"solver": solver})
+    feasible = Feasible(points, scenario)
     served = {w for c in found.market.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
-    if hopeless:
-        return Infeasible(_nothing_serves(points, scenario, hopeless[0]), tuple(_smallest_changes(points, scenario, hopeless)), excluded)
-    changes = tuple(_smallest_changes(points, scenario, range(len(scenario.workload)), found.market))
-    conflict, together, unsearched = conflict_of(scenario, points)
-    return Infeasible(f"{demands_in_words(scenario)} cannot all be met", changes, excluded, conflict, together, unsearched)
+    what = _nothing_serves(points, scenario, hopeless[0]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
+    changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else found.market))
+    conflict = () if hopeless and changes else conflict_of(scenario, feasible)
+    unsearched = ["which demands are in conflict"] if conflict is None else []
+    try:
+        alone = bool(changes) and (bool(hopeless) or len(conflict or ()) == 1)
+        together = None if alone else smallest_together(scenario, feasible)
+    except TimeUp:
+        together, unsearched = None, [*unsearched, "how far all demands would have to move together"]
+    words = str(together) if together and (len(together.words) > 1 or not changes) else ""
+    return Infeasible(what, changes, excluded, conflict or (), words, " and ".join(unsearched) + " (raise --time-limit)" if unsearched else "")
 
 
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
@@ -122,14 +127,19 @@ def demands_in_words(scenario: Scenario) -> str:
     return ", ".join(words)
 
 
-def _smallest_changes(points: Points, scenario: Scenario, workloads: Iterable[int], base: Market | None = None) -> list[str]:
-    """One line for each demand that would do alone; the search is given up, and says so, when it takes too long."""
-    points = points.until(points.deadline.share(SEARCH_SHARE))
+def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int], base: Market | None) -> list[str]:
+    """One line for each demand that would do alone; the search is given up, and says so, when it takes too long.
+
+    hopeless: workloads that no candidate serves, where only what decides that is searched. base: the market, where there is none.
+    """
+    feasible = feasible.until(feasible.deadline.share(SEARCH_SHARE))
     searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
-        searches += [partial(_relaxed_rules, replace(base, deadline=points.deadline)), partial(_less_traffic, points, scenario)]
-    for w in workloads:
-        searches += [partial(_lower_floor, points, scenario, w), partial(_wider_limits, points, scenario, w)]
+        searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
+    wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare")]
+    alone: dict[str, Callable[[Feasible, Scenario, Demand], Iterable[str]]] = {"spare": _fewer_spares, "floor": _lower_floor, "mean": _lower_mean}
+    searches += [partial(alone[kind], feasible, scenario, d) for kind in alone for d in wanted if d.kind == kind]
+    searches.append(partial(_wider_limits, feasible, scenario, [d for d in wanted if d.kind == "limit"]))
     found: list[str] = []
     try:
         for search in searches:
@@ -144,18 +154,6 @@ def _relaxed_rules(base: Market) -> Iterator[str]:
     """Budget, quota, GPU cap and demand, each by the elastic program; with one location allowed, at the best one."""
     places = [s.problem for s in sections(base.problem) if s.problem.columns] if base.problem.rules.max_locations == 1 else [base.problem]
     return _relaxations(places, replace(limits_of(base), gap=0.0), base.deadline)
-
-
-def rounded_up(value: float, digits: int = 3) -> float:
-    """The next number of so few digits: what is proposed must do."""
-    step = 10.0 ** (floor(log10(value)) - digits + 1)
-    return float(f"{ceil(value / step - 1e-9) * step:.{digits}g}")
-
-
-def rounded_down(value: float, digits: int = 3) -> float:
-    """The number of so few digits below."""
-    step = 10.0 ** (floor(log10(value)) - digits + 1)
-    return float(f"{floor(value / step + 1e-9) * step:.{digits}g}")
 
 
 def tables_infeasible(problem: Problem, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
@@ -185,8 +183,8 @@ def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline) -> I
 
     if rules.budget is not None and (relaxed := least("budget")):
         slack, unsure = relaxed
-        cents = ceil(100 * (rules.budget + slack["budget"]) - 1e-6) / 100
-        yield f"a budget of ${cents:,.2f}/h (+${cents - rules.budget:,.2f}{unsure})"
+        budget = cents(rules.budget + slack["budget"])
+        yield f"a budget of ${budget:,.2f}/h (+${budget - rules.budget:,.2f}{unsure})"
     if rules.max_gpus is not None and (relaxed := least("max_gpus")):
         slack, unsure = relaxed
         yield f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})"
@@ -196,83 +194,54 @@ def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline) -> I
         yield "a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()) + unsure
 
 
-def _less_traffic(points: Points, scenario: Scenario) -> list[str]:
-    """The largest share of the demand that can be served, to about a percent."""
+def _less_traffic(feasible: Feasible, scenario: Scenario) -> Iterator[str]:
+    """The largest traffic of the first workload, to its last digit, that can be served with all others in proportion."""
+    rates = [d for d in demands(scenario) if d.kind == "traffic"]
 
-    def works(share: float) -> bool:
-        scaled = tuple(w.model_copy(update={"qps" if w.qps is not None else "concurrency": w.rate * share}) for w in scenario.workload)
-        return has_plan(market(points, scenario.model_copy(update={"workload": scaled})))  # capacities do not depend on rates
+    def amounts(first: float) -> list[float]:
+        return [min(first, rates[0].asked), *(rounded_down(d.asked * first / rates[0].asked) for d in rates[1:])]
 
-    low, high = LEAST_SHARE, 1.0
-    if not works(low):
-        return []
-    for _ in range(BISECTIONS):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if works(middle) else (low, middle)
-    served = ", ".join(
-        f"{rounded_down(w.rate * low):.3g} {'req/s' if w.qps is not None else 'in flight'}" + (f" for {w.name}" if len(scenario.workload) > 1 else "")
-        for w in scenario.workload
-    )
-    return [f"{served} ({low:.2g} of the traffic)"]
+    def grows(first: float) -> float:
+        asked = scenario
+        for d, amount in zip(rates, amounts(first), strict=True):
+            asked = d.put(asked, amount)
+        found = feasible.plan(asked)
+        return growth(found, range(len(rates))) if found.found else 0.0
+
+    least = rounded_down(rates[0].asked * LEAST_TRAFFIC)
+    if grows(least):
+        most = largest(least, rates[0].asked, grows)
+        yield f"{', '.join(d.words(x) for d, x in zip(rates, amounts(most), strict=True))} ({most / rates[0].asked:.2g} of the traffic)"
 
 
-def _lower_floor(points: Points, scenario: Scenario, w: int) -> list[str]:
+def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+    """As many spare replicas as there may be."""
+    if feasible(d.put(scenario, 0)):
+        most = last_that(range(int(d.asked)), lambda k: feasible(d.put(scenario, k)))
+        yield f"{d.words(most)} instead of {d.asked:.0f}"
+
+
+def _lower_floor(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
     """The highest lower floor with a plan."""
-    workload = scenario.workload[w]
-    if workload.min_quality is None:
-        return []
-    scores = sorted({q.score for e in points.survey.eligible if (q := e.quality[w]) is not None and q.score < workload.min_quality}, reverse=True)
-
-    anyone = _surveyed(_with(scenario, w, min_quality=None), points)  # one survey serves every floor
-
-    def works(score: float) -> bool:
-        return has_plan(market(anyone, _with(scenario, w, min_quality=score)))
-
-    best = _first(scores, works)
-    return [f"a quality floor of {best:.4g} instead of {workload.min_quality:g}"] if best is not None else []
+    scores = [s for s in feasible.scores(d.workload) if s < d.asked]
+    if scores and feasible(d.put(scenario, scores[0])):
+        yield f"{d.words(last_that(scores, lambda floor: feasible(d.put(scenario, floor))))} instead of {d.asked:g}"
 
 
-def _first(scores: list[float], works: Callable[[float], bool]) -> float | None:
-    """The first that works of a list ordered from strict to loose, by bisection (a looser floor admits all a stricter one does)."""
-    if not scores or not works(scores[-1]):
-        return None
-    low, high = 0, len(scores) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if works(scores[middle]) else (middle + 1, high)
-    return scores[low]
+def _lower_mean(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+    """The highest lower mean quality with a plan."""
+    if feasible(d.put(scenario, 0.0)):
+        yield f"{d.words(nearest(d, 0.0, partial(d.put, scenario), feasible))} instead of {d.asked:g}"
 
 
-def _wider_limits(points: Points, scenario: Scenario, w: int) -> Iterator[str]:
-    """For each latency limit the least that would do alone, to about a percent."""
-    workload = scenario.workload[w]
-    for name, limit in workload.slo.items():
-
-        def works(limited: str, name: str = name) -> bool:
-            changed = _with(scenario, w, slo=workload.model_dump(mode="json")["slo"] | {name: limited})
-            return has_plan(market(_surveyed(changed, points), changed))
-
-        metric, percentile = name.split("_p")
-        widest = format_duration(min(limit * WIDEST, MOST_SECONDS))
-        if not works(widest):
-            if works("none"):
-                yield f"no limit on {metric.upper()} p{percentile} ({widest} is still too tight)"
-            continue
-        low, high = 1.0, WIDEST
-        for _ in range(BISECTIONS):
-            middle = (low * high) ** 0.5
-            low, high = (low, middle) if works(format_duration(limit * middle)) else (middle, high)
-        yield f"{metric.upper()} p{percentile} of {format_duration(rounded_up(limit * high))} instead of {format_duration(limit)}"
-
-
-def _with(scenario: Scenario, w: int, **change: object) -> Scenario:
-    """The scenario with one workload changed."""
-    changed = type(scenario.workload[w]).model_validate(scenario.workload[w].model_dump(mode="json") | change)
-    return scenario.model_copy(update={"workload": tuple(changed if i == w else o for i, o in enumerate(scenario.workload))})
-
-
-def _surveyed(scenario: Scenario, points: Points) -> Points:
-    """The candidates of a changed scenario, over the same catalogue. Raises TimeUp."""
-    points.deadline.check()
-    catalog = points.survey.catalog
-    return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)), points.deadline)
+def _wider_limits(feasible: Feasible, scenario: Scenario, limits: list[Demand]) -> Iterator[str]:
+    """The least of each latency limit that would do alone, to about a percent."""
+    free = scenario
+    for d in limits:
+        free = d.dropped(free)
+    for d in limits if feasible(free) else ():  # where none does without all limits, none does without one
+        widest = d.loosened(WIDEST)
+        if feasible(d.put(scenario, widest)):
+            yield f"{d.words(nearest(d, widest, partial(d.put, scenario), feasible))} instead of {format_duration(d.asked)}"
+        elif feasible(d.dropped(scenario)):
+            yield f"no limit on {d.words(widest).replace(' of ', ' (', 1)} is still too tight)"

@@ -216,6 +216,7 @@ def sweep_payload(found: Sweep) -> dict[str, Any]:
     return {
         "axes": [{"name": a.name, "values": list(a.values)} for a in found.axes],
         "steps": [{"from": s.from_value, "to": s.to_value, "structure": s.structure, "usd_per_hour": list(s.usd_per_hour)} for s in found.steps],
+        "notes": list(found.notes),
         "results": [{**row, "plan": r.plan.model_dump(mode="json") if r.plan else None} for row, r in zip(sweep_rows(found), found.results, strict=True)],
     }
 

@@ -1,0 +1,176 @@
+"""The demands of a scenario, each with its amount, how to drop it, and how it loosens by a factor to an amount that can be typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Literal
+
+from planner.planning.feasible import rounded_down, rounded_up
+from planner.scenario.records import Scenario, Workload
+from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
+
+LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
+Kind = Literal["budget", "count", "spare", "limit", "floor", "mean", "traffic"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One named demand. Money, GPUs and times loosen upwards, traffic, quality and spare replicas downwards, by the same factor.
+
+    ``loosened(f)``: the amount at f times (or the f-th part of) what is asked, in the digits it is shown with: whole numbers no further
+    than f, others to their last digit. ``words``: an amount as a change.
+    """
+
+    kind: Kind
+    name: str
+    asked: float
+    put: Callable[[Scenario, float], Scenario]
+    dropped: Callable[[Scenario], Scenario]
+    loosened: Callable[[float], float]
+    words: Callable[[float], str]
+    workload: int = -1  # that it is of
+    gpu: str = ""  # that it counts; "" for all
+
+    def factor(self, amount: float) -> float:
+        """How far an amount is from what is asked: the larger over the smaller."""
+        low, high = sorted((amount, self.asked))
+        return 1.0 if low == high else high / low
+
+
+def demands(scenario: Scenario) -> list[Demand]:
+    """Every demand in force that can be loosened: supply first, as it is what buyers can most easily move, then service, quality and traffic.
+
+    What is a choice of kind (providers, GPU types, models, pools) is no amount and stays; so does a quota of none.
+    """
+    found = [_budget(scenario.policy.budget)] if scenario.policy.budget is not None else []
+    found += [_cap(scenario.supply.max_gpus)] if scenario.supply.max_gpus is not None else []
+    found += [_quota(gpu, n) for gpu, n in scenario.supply.quota.items()]
+    found += [_spare(scenario.policy.spare_replicas)] if scenario.policy.spare_replicas else []
+    for w, workload in enumerate(scenario.workload):
+        of = f" for {workload.name}" if len(scenario.workload) > 1 else ""
+        found += [_limit(w, name, seconds, of) for name, seconds in workload.slo.items()]
+        found += [_quality(w, "min_quality", workload.min_quality, of)] if workload.min_quality is not None else []
+        found += [_quality(w, "mean_quality", workload.mean_quality, of)] if workload.mean_quality is not None else []
+        found += [_traffic(w, workload, of)]
+    return found
+
+
+def _budget(budget: float) -> Demand:
+    return Demand(
+        "budget",
+        f"budget ${budget:,.2f}/h",
+        budget,
+        lambda s, x: _policy(s, budget=x),
+        lambda s: _policy(s, budget=None),
+        lambda f: max(budget, cents(budget * f)),
+        lambda x: f"a budget of ${x:,.2f}/h",
+    )
+
+
+def cents(usd: float) -> float:
+    """Dollars rounded up to the cent."""
+    return ceil(100 * usd - 1e-6) / 100
+
+
+def _cap(most: int) -> Demand:
+    return Demand(
+        "count",
+        f"{most} GPUs in all",
+        most,
+        lambda s, x: _supply(s, max_gpus=int(x)),
+        lambda s: _supply(s, max_gpus=None),
+        lambda f: floor(most * f + 1e-9),
+        lambda x: f"{x:.0f} GPUs in all",
+    )
+
+
+def _quota(gpu: str, most: int) -> Demand:
+    return Demand(
+        "count",
+        f"quota {gpu}={most}",
+        most,
+        lambda s, x: _supply(s, quota={**s.supply.quota, gpu: int(x)}),
+        lambda s: _supply(s, quota={g: n for g, n in s.supply.quota.items() if g != gpu}),
+        lambda f: floor(most * f + 1e-9),
+        lambda x: f"a quota of {gpu}={x:.0f}",
+        gpu=gpu,
+    )
+
+
+def _spare(spare: int) -> Demand:
+    return Demand(
+        "spare",
+        f"{spare} spare replica{'s' if spare > 1 else ''}",
+        spare,
+        lambda s, x: _policy(s, spare_replicas=int(x)),
+        lambda s: _policy(s, spare_replicas=0),
+        lambda f: ceil(spare / f - 1e-9),
+        lambda x: f"{x:.0f} spare replica{'' if x == 1 else 's'}" if x else "no spare replica",
+    )
+
+
+def _limit(w: int, name: str, seconds: float, of: str) -> Demand:
+    metric, _, percentile = name.rpartition("_p")
+    words = f"{metric.upper()} p{percentile}"
+
+    def without(s: Scenario) -> Scenario:
+        return _workload(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})
+
+    return Demand(
+        "limit",
+        f"{words} {format_duration(seconds)}{of}",
+        seconds,
+        lambda s, x: _workload(s, w, slo={**s.workload[w].slo, name: x}),
+        without,
+        lambda f: seconds if f == 1 else max(seconds, parse_duration_s(duration(min(seconds * f, MOST_SECONDS), seconds))),
+        lambda x: f"{words} of {duration(x, seconds)}{of}",
+        w,
+    )
+
+
+def duration(seconds: float, like: float) -> str:
+    """A duration of four digits, rounded up, in the unit that another is written in."""
+    unit, scale = ("s", 1.0) if like >= 1 else ("ms", 1e3) if like >= 1e-3 else ("us", 1e6)
+    return f"{rounded_up(seconds * scale, 4):.10g}{unit}"
+
+
+def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float, of: str) -> Demand:
+    name = "quality" if field == "min_quality" else "mean quality"
+    return Demand(
+        "floor" if field == "min_quality" else "mean",
+        f"{name} {asked:g}{of}",
+        asked,
+        lambda s, x: _workload(s, w, **{field: x}),
+        lambda s: _workload(s, w, **{field: None}),
+        lambda f: asked if f == 1 else min(asked, floor(asked / f * 1e4 + 1e-9) / 1e4),
+        lambda x: f"a {'quality floor' if field == 'min_quality' else 'mean quality'} of {x:.4g}{of}",
+        w,
+    )
+
+
+def _traffic(w: int, workload: Workload, of: str) -> Demand:
+    field, unit = ("qps", "req/s") if workload.qps is not None else ("concurrency", "in flight")
+    return Demand(
+        "traffic",
+        f"{workload.rate:g} {unit}{of}",
+        workload.rate,
+        lambda s, x: _workload(s, w, **{field: x}),
+        lambda s: _workload(s, w, **{field: workload.rate * LEAST_TRAFFIC}),
+        lambda f: workload.rate if f == 1 else rounded_down(workload.rate / f),
+        lambda x: f"{x:.10g} {unit}{of}",
+        w,
+    )
+
+
+def _workload(s: Scenario, w: int, **update: object) -> Scenario:
+    return s.model_copy(update={"workload": tuple(x.model_copy(update=update) if i == w else x for i, x in enumerate(s.workload))})
+
+
+def _policy(s: Scenario, **update: object) -> Scenario:
+    return s.model_copy(update={"policy": s.policy.model_copy(update=update)})
+
+
+def _supply(s: Scenario, **update: object) -> Scenario:
+    return s.model_copy(update={"supply": s.supply.model_copy(update=update)})
