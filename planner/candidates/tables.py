@@ -34,6 +34,7 @@ DemandRow: type[Record] = create_model("DemandRow", __base__=Record, **_DEMAND)
 
 # A rate this far below the demand stands for "cannot serve", and numbers so far apart make solvers return wrong answers.
 MOST_REPLICAS = 1e6
+LEAST_AMOUNT = 1e-12  # requests/s or $/h: one request in 30,000 years
 # What of supply and policy means something without catalogues; any other setting is refused rather than ignored.
 SUPPLY = {"quota", "max_gpus"}
 POLICY = {"max_slo_load", "spare_replicas", "max_pools", "max_gpu_types", "budget"}
@@ -154,9 +155,14 @@ def _capacities(path: Path, demand: dict[str, float]) -> tuple[list[TableCandida
 
 
 def _rows(path: Path, kind: type[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, cells) of each row."""
+    """(line number, cells) of each row. Raises ScenarioError."""
     try:
-        yield from ((line, record.model_dump()) for line, record in numbered_csv(path, kind))
+        for line, record in numbered_csv(path, kind):
+            row = record.model_dump()
+            for name, value in row.items():
+                if isinstance(value, float) and value < LEAST_AMOUNT:
+                    raise ScenarioError(f"'{name}' of {value:g} is less than {LEAST_AMOUNT:g}", f"{path}:{line}", "leave the row out, or use larger units")
+            yield line, row
     except CatalogError as error:
         absent = "leave the row out if the candidate cannot serve the class" if "'max_qps'" in error.what else ""
         raise ScenarioError(error.what, error.where, error.hint or absent) from None

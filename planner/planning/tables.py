@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from planner.candidates.tables import TableProblem, read_tables
 from planner.deadline import Deadline
-from planner.errors import TimeUp
+from planner.errors import SolverError, TimeUp
 from planner.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.planning.infeasible import Infeasible, tables_infeasible
 from planner.planning.money import cost_at
 from planner.planning.version import planner_version
-from planner.program.optimum import cheapest
 from planner.program.problem import ChosenPool, Solution
 from planner.program.solver import Limits
 from planner.program.solver import version as highs_version
+from planner.program.wide import cheapest_at_any_scale
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
@@ -29,15 +29,16 @@ def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Pl
     if tables.unserved:
         raise Infeasible(f"no candidate serves {', '.join(tables.unserved)} (no row in {scenario.tables.capacities})", (), {})
     limits = Limits(scenario.solver.gap, deadline.left(), scenario.solver.seed)
-    solution = cheapest(tables.problem, limits)
+    solution = cheapest_at_any_scale(tables.problem, limits)
     if solution.status == "unknown":
-        raise TimeUp()
+        where, hint = scenario.tables.capacities or "", "leave out candidates that are far too small or too dear"
+        raise TimeUp() if deadline.passed() else SolverError("the numbers are too far apart for the solver", where, hint)
     if not solution.found:
         raise tables_infeasible(tables.problem, replace(limits, gap=0.0), deadline)
-    return verified(_plan(scenario, tables, solution, origins), None)
+    return verified(_plan(scenario, tables, solution, origins, deadline), None)
 
 
-def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins: Origins) -> Plan:
+def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins: Origins, deadline: Deadline) -> Plan:
     pools = sorted(solution.pools, key=lambda c: c.pool.column)
     order = {c.pool.column: i for i, c in enumerate(pools)}
     bought = tuple(_purchase(tables, c, solution.held[c.pool.column]) for c in pools)
@@ -59,7 +60,7 @@ def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins:
         deployments=tuple(_deployment(scenario, tables, c, i) for i, c in enumerate(pools)),
         workloads=tuple(_workload(w, tables, pools, order) for w in range(len(tables.classes))),
         defaults=("prices and capacities as given: nothing is packed, pooled or discounted",),
-        warnings=tuple(f"class '{name}' has capacities but no demand" for name in tables.unused),
+        warnings=_unproven(solution, deadline) + tuple(f"class '{name}' has capacities but no demand" for name in tables.unused),
         solver=SolverReport(
             version=highs_version(),
             candidates=len(tables.candidates),
@@ -70,6 +71,15 @@ def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins:
             locations_solved=1,
         ),
     )
+
+
+def _unproven(solution: Solution, deadline: Deadline) -> tuple[str, ...]:
+    """Why a plan is not proven."""
+    if solution.status == "optimal":
+        return ()
+    if deadline.passed():
+        return (f"the search was stopped by the time limit: a plan up to {solution.gap:.1%} cheaper is not ruled out (raise --time-limit)",)
+    return ("not proven: the numbers of the tables are further apart than the solver can tell, and this is the best of the plans counted without it",)
 
 
 def _cost(usd_per_hour: float, tables: TableProblem) -> Cost:

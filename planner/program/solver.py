@@ -7,6 +7,7 @@ Pyomo's solver plug-ins and opens interrupts and gaps. One thread: parallelism i
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class Limits:
     seed: int = 0
     nodes: int | None = None  # search at most so many: unlike time, the same on every machine
     needed: bool = False  # for a plan that is found: Ctrl-C does not stop it
+    careful: bool = False  # to 1e-9, without presolve: slower, and right where numbers lie so far apart that presolve errs
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,12 @@ class Outcome:
     constraints: int
 
 
-def optimise(m: Any, limits: Limits) -> Outcome:
-    """Solves the program; the incumbent, if any, is left on its variables. Raises SolverError on solver failure."""
-    highs, variables, rows = _transfer(m)
+def optimise(m: Any, limits: Limits, scales: Mapping[int, float] | None = None) -> Outcome:
+    """Solves the program; the incumbent, if any, is left on its variables. Raises SolverError on solver failure.
+
+    scales: factors by which the solver counts variables (by id) instead of in their own unit.
+    """
+    highs, variables, rows = _transfer(m, scales or {})
     for name, value in (
         ("mip_rel_gap", limits.gap),
         ("mip_abs_gap", 0.0 if limits.gap == 0 else 1e-6),
@@ -65,10 +70,21 @@ def optimise(m: Any, limits: Limits) -> Outcome:
         ("mip_feasibility_tolerance", 1e-7),
     ):
         highs.setOptionValue(name, value)
+    if limits.careful:
+        _be_careful(highs)
     if limits.nodes is not None:
         highs.setOptionValue("mip_max_nodes", limits.nodes)
     _run(highs, limits.needed)
-    return _read(highs, variables, rows)
+    if highs.getModelStatus() == highspy.HighsModelStatus.kSolveError and not limits.careful:
+        _be_careful(highs)
+        _run(highs, limits.needed)
+    return _read(highs, variables, rows, [scales.get(id(v), 1.0) for v in variables] if scales else None)
+
+
+def _be_careful(highs: Any) -> None:
+    highs.setOptionValue("presolve", "off")
+    for name in ("mip_feasibility_tolerance", "primal_feasibility_tolerance"):
+        highs.setOptionValue(name, 1e-9)
 
 
 def relaxation(m: Any) -> tuple[float, dict[str, float]]:
@@ -77,7 +93,7 @@ def relaxation(m: Any) -> tuple[float, dict[str, float]]:
     A dual is the change of the cost per unit more of the limit: never positive for an upper limit, and only to one side where
     the relaxation has a kink. Infinite and empty when even the relaxation has no solution. Raises SolverError on solver failure.
     """
-    highs, variables, _ = _transfer(m)
+    highs, variables, _ = _transfer(m, {})
     highs.changeColsIntegrality(len(variables), np.arange(len(variables), dtype=np.int32), np.array([highspy.HighsVarType.kContinuous] * len(variables)))
     highs.setOptionValue("threads", 1)
     highs.run()
@@ -93,7 +109,7 @@ def version() -> str:
     return str(_Silent().version())
 
 
-def _transfer(m: Any) -> tuple[Any, list[Any], int]:
+def _transfer(m: Any, scales: Mapping[int, float]) -> tuple[Any, list[Any], int]:
     """Highs instance holding the program, its variables in column order, and the number of rows."""
     seen: dict[int, Any] = {}
     visitor = LinearRepnVisitor({}, var_recorder=VarRecorder(seen, None))
@@ -109,18 +125,19 @@ def _transfer(m: Any) -> tuple[Any, list[Any], int]:
         lower.append(-highspy.kHighsInf if low is None else low - linear.constant)
         upper.append(highspy.kHighsInf if high is None else high - linear.constant)
     variables = list(seen.values())
+    scale = np.array([scales.get(key, 1.0) for key in seen], dtype=float)
     column = {key: j for j, key in enumerate(seen)}
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_, lp.offset_ = len(variables), len(lower), cost.constant
-    lp.col_cost_ = np.array([cost.linear.get(key, 0.0) for key in seen], dtype=float)
-    lp.col_lower_ = np.array([-highspy.kHighsInf if v.lb is None else v.lb for v in variables], dtype=float)
-    lp.col_upper_ = np.array([highspy.kHighsInf if v.ub is None else v.ub for v in variables], dtype=float)
+    lp.col_cost_ = np.array([cost.linear.get(key, 0.0) for key in seen], dtype=float) / scale
+    lp.col_lower_ = np.array([-highspy.kHighsInf if v.lb is None else v.lb for v in variables], dtype=float) * scale
+    lp.col_upper_ = np.array([highspy.kHighsInf if v.ub is None else v.ub for v in variables], dtype=float) * scale
     lp.row_lower_, lp.row_upper_ = np.array(lower, dtype=float), np.array(upper, dtype=float)
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
     lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = len(variables), len(lower)
     lp.a_matrix_.start_ = np.array(starts, dtype=np.int32)
     lp.a_matrix_.index_ = np.array([column[k] for k in index], dtype=np.int32)
-    lp.a_matrix_.value_ = np.array(value, dtype=float)
+    lp.a_matrix_.value_ = np.array(value, dtype=float) / scale[lp.a_matrix_.index_]
     kinds = highspy.HighsVarType
     lp.integrality_ = [kinds.kContinuous if v.is_continuous() else kinds.kInteger for v in variables]
     highs = _Silent()
@@ -129,7 +146,7 @@ def _transfer(m: Any) -> tuple[Any, list[Any], int]:
     return highs, variables, len(lower)
 
 
-def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
+def _read(highs: Any, variables: list[Any], rows: int, scale: list[float] | None) -> Outcome:
     status, info = highs.getModelStatus(), highs.getInfo()
     kinds = highspy.HighsModelStatus
     has_incumbent = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
@@ -143,6 +160,8 @@ def _read(highs: Any, variables: list[Any], rows: int) -> Outcome:
         return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), len(variables), rows)
     for variable, x in zip(variables, highs.getSolution().col_value, strict=True):
         variable.set_value(x, skip_validation=True)
+    for variable, factor in zip(variables, scale or (), strict=False):
+        variable.set_value(variable.value / factor, skip_validation=True)
     optimal = status == kinds.kOptimal
     gap = max(0.0, float(info.mip_gap)) if info.mip_node_count >= 0 else 0.0
     bound = float(info.mip_dual_bound) if info.mip_node_count >= 0 else float(info.objective_function_value)

@@ -1,0 +1,127 @@
+"""Plans counted without a solver: every workload on one candidate, exactly. What a program answers must not be dearer.
+
+For problems in which a replica is bought as one thing: each column has one offer, of its own size, and one pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+from planner.program.problem import Problem, Rules
+
+EXACT = 1e-9  # relative: loads and costs this near a limit keep it
+MOST_MOVES = 20_000  # candidates tried for workloads, until no move makes the plan cheaper
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The problem in replicas: ``load[c][w]`` replicas' worth of all of workload w on candidate c, at the SLO load allowed."""
+
+    problem: Problem
+    load: tuple[dict[int, float], ...]
+    price: tuple[float, ...]
+    gpus: tuple[int, ...]
+
+    @classmethod
+    def of(cls, problem: Problem) -> Replicas:
+        """Counted in replicas."""
+        u, rates = problem.rules.max_slo_load, [d.rate for d in problem.demands]
+        capacity = [dict(c.shared) or {w: t[0].capacity for w, t in c.tiers.items()} for c in problem.columns]
+        load = tuple({w: rates[w] / mu / u for w, mu in row.items()} for row in capacity)
+        return cls(problem, load, tuple(problem.offers[c.offers[0]].usd_per_hour for c in problem.columns), tuple(c.gpus for c in problem.columns))
+
+    def needed(self, load: float) -> int:
+        """Replicas of a candidate in use that so much load takes, spares included."""
+        return max(1, ceil(load * (1 - EXACT))) + self.problem.rules.spare_replicas
+
+    def cost(self, counts: dict[int, int]) -> float:
+        """$/h of so many replicas of each candidate."""
+        return sum(self.price[c] * n for c, n in counts.items())
+
+    def excess(self, counts: dict[int, int]) -> float:
+        """By how much the counts break quotas, cap, budget and the limit on GPU types, as shares of these limits; 0 if they keep them."""
+        rules, found = self.problem.rules, 0.0
+        held: dict[str, int] = {}
+        for c, n in counts.items():
+            held[self.problem.columns[c].gpu] = held.get(self.problem.columns[c].gpu, 0) + n * self.gpus[c]
+        for limit, used in self._limits(rules, held, self.cost(counts)):
+            found += max(0.0, used / max(limit, EXACT) - 1 - EXACT)
+        return found
+
+    @staticmethod
+    def _limits(rules: Rules, held: dict[str, int], cost: float) -> list[tuple[float, float]]:
+        found = [(float(most), float(held.get(gpu, 0))) for gpu, most in rules.quota.items()]
+        found += [(float(rules.max_gpus), float(sum(held.values())))] if rules.max_gpus is not None else []
+        found += [(rules.budget, cost)] if rules.budget is not None else []
+        return found + ([(float(rules.max_gpu_types), float(len(held)))] if rules.max_gpu_types is not None else [])
+
+    def most(self, c: int, ceiling: float) -> int:
+        """The most replicas of a candidate in any plan that costs no more than the ceiling and keeps the limits."""
+        rules, room = self.problem.rules, sum(ceil(x) for x in self.load[c].values()) + self.problem.rules.spare_replicas
+        budget = min(ceiling, inf if rules.budget is None else rules.budget)
+        if budget < inf:
+            room = int(min(room, budget / self.price[c] * (1 + EXACT)))
+        for most in (rules.max_gpus, rules.quota.get(self.problem.columns[c].gpu)):
+            room = room if most is None else min(room, most // self.gpus[c])
+        return room
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Each workload on one candidate, with the replicas that takes."""
+
+    where: tuple[int, ...]
+    counts: dict[int, int]
+    cost: float
+
+
+def best_assignment(r: Replicas) -> Assignment | None:
+    """The cheapest found of: all workloads on one candidate; each on its cheapest; and what single moves make of these. None: none keeps the limits."""
+    workloads = range(len(r.problem.demands))
+    options = [[c for c in range(len(r.load)) if w in r.load[c]] for w in workloads]
+    if not all(options):
+        return None
+    starts = [[c] * len(workloads) for c in range(len(r.load)) if len(r.load[c]) == len(workloads)]
+    measures: Sequence[Callable[[int, int], float]] = (
+        lambda c, w: r.price[c] * r.load[c][w],
+        lambda c, w: r.price[c] * r.needed(r.load[c][w]),
+        lambda c, w: r.gpus[c] * r.needed(r.load[c][w]),
+    )
+    starts += [[min(options[w], key=lambda c, w=w, by=by: by(c, w)) for w in workloads] for by in measures]  # type: ignore[misc]
+    best, moves = None, [MOST_MOVES]
+    for start in sorted(starts, key=lambda s: _rank(r, s)):
+        found = _descended(r, start, options, moves)
+        if _rank(r, found) < (_rank(r, best) if best else (EXACT, inf)):
+            best = found
+    return Assignment(tuple(best), counts := _counts(r, best), r.cost(counts)) if best else None
+
+
+def _descended(r: Replicas, where: list[int], options: list[list[int]], moves: list[int]) -> list[int]:
+    """Workloads moved one at a time while that breaks limits by less, or costs less."""
+    now, better = _rank(r, where), True
+    while better:
+        better = False
+        for w, choices in enumerate(options):
+            for c in choices:
+                if c == where[w] or moves[0] <= 0:
+                    continue
+                moves[0] -= 1
+                trial = [*where[:w], c, *where[w + 1 :]]
+                rank = _rank(r, trial)
+                if rank < now:
+                    where, now, better = trial, rank, True
+    return where
+
+
+def _rank(r: Replicas, where: Sequence[int]) -> tuple[float, float]:
+    counts = _counts(r, where)
+    return r.excess(counts), r.cost(counts)
+
+
+def _counts(r: Replicas, where: Sequence[int]) -> dict[int, int]:
+    load: dict[int, float] = {}
+    for w, c in enumerate(where):
+        load[c] = load.get(c, 0.0) + r.load[c][w]
+    return {c: r.needed(x) for c, x in sorted(load.items())}

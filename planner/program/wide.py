@@ -1,0 +1,201 @@
+"""The cheapest plan of numbers of any magnitude, where a replica is bought as one thing (single.py).
+
+Solvers work to about 1e-7. So the program gets only what can be part of a plan no dearer than the best one counted without it, in units in which all
+that is left has like magnitudes; what it answers is counted again, exactly; and where numbers remain that it cannot tell apart, nothing is called proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+from planner.deadline import Deadline
+from planner.errors import SolverError
+from planner.program.model import Built, build
+from planner.program.objective import polish
+from planner.program.optimum import POLISH_NODES
+from planner.program.pools import counts_pools, pools
+from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Tier
+from planner.program.single import EXACT, Assignment, Replicas, best_assignment
+from planner.program.solver import Limits, Outcome, optimise
+
+ROUNDS = 6
+LEAST_SHARE = 1e-7  # of a workload: a candidate that can take no more of it is none for it
+OBJECTIVE = 1e4  # what the best known plan costs in the program's unit of money
+FITS, FITS_REPLICAS = 2e-7, 1e-6  # a load by less than both (relative, and in replicas) above its replicas is the solver's tolerance
+ALIKE = 1e4  # numbers no further apart are told apart by the solver at the first try
+SURE = 2e-6  # relative: a bound is trusted this far
+
+Part = tuple[tuple[int, int, tuple[int, ...]], ...]  # (candidate, most replicas, workloads) of what the program is about
+
+
+def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
+    """The cheapest plan, with a status and bound that hold in exact numbers.
+
+    The program is solved again, on what can be part of a plan as cheap as the last one, until that leaves nothing more out.
+    """
+    deadline, whole = Deadline.after(limits.time_limit_s), Replicas.of(problem)
+    counted = best_assignment(whole)
+    best = _assigned(whole, counted) if counted else None
+    outcome, last = Outcome("unknown", inf, 0.0, inf, 0, 0), None
+    for _ in range(ROUNDS):
+        part = _within(problem, whole, best.cost if best else inf)
+        if part == last:
+            break
+        last, had_cost = part, best is not None or problem.rules.budget is not None
+        found, outcome = _asked(part, whole, best, limits, deadline)
+        if found is None or (best and found.cost >= best.cost * (1 - 1e-12)):
+            break
+        best = found
+        if deadline.passed() or (had_cost and not _is_wide(part, whole)):
+            break
+    told = _told(best, outcome, limits)
+    return _tidier(told, problem, whole, replace(limits, time_limit_s=deadline.left())) if told.status == "optimal" else told
+
+
+def _asked(part: Part, r: Replicas, best: Solution | None, limits: Limits, deadline: Deadline) -> tuple[Solution | None, Outcome]:
+    """What the solver finds; asked a second time, carefully, where numbers are far apart or what it says cannot be true."""
+    cost = best.cost if best else r.problem.rules.budget
+    if {w for _, _, serves in part for w in serves} != set(range(len(r.problem.demands))):
+        return None, Outcome("infeasible", inf, inf, 0.0, 0, 0)
+    found, outcome = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left()))
+    is_wrong = outcome.status == "unknown" or (best is not None and not _is_possible(outcome, best))
+    if deadline.passed() or not (is_wrong or _is_wide(part, r)):
+        return found, outcome
+    again, careful = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left(), careful=True))
+    if is_wrong:
+        return again, careful
+    if careful.status != outcome.status:  # one of them errs, or came to no end: the plan counts, and no more is known
+        better = min((s for s in (found, again) if s), key=lambda s: s.cost, default=None)
+        return better, outcome if careful.status in ("feasible", "unknown") else replace(outcome, status="unknown", bound=0.0)
+    better = again if again and (found is None or again.cost < found.cost) else found
+    return better, replace(outcome, bound=min(outcome.bound, careful.bound))
+
+
+def _is_possible(outcome: Outcome, best: Solution) -> bool:
+    """Whether what the solver says can be true where there is a plan: that it has one, and a bound not above it."""
+    return outcome.status != "infeasible" and outcome.bound <= best.cost * (1 + SURE)
+
+
+def _tidier(best: Solution, problem: Problem, r: Replicas, limits: Limits) -> Solution:
+    """The plan of the same cost with the fewest candidates, then GPUs, where the program knows which are in use and one is found soon."""
+    if not counts_pools(problem, pools(problem)) or not limits.time_limit_s:
+        return best
+    found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(limits, gap=0.0, nodes=POLISH_NODES), tidy=True)
+    if found is None or found.cost > best.cost * (1 + EXACT) or _size(found, r) >= _size(best, r):
+        return best
+    return replace(best, cost=found.cost, bound=min(best.bound, found.cost), pools=found.pools, held=found.held)
+
+
+def _size(solution: Solution, r: Replicas) -> tuple[int, int]:
+    """Candidates in use, and GPUs."""
+    return len(solution.pools), sum(r.gpus[c.pool.column] * c.total for c in solution.pools)
+
+
+def _told(best: Solution | None, said: Outcome, limits: Limits) -> Solution:
+    """The best plan with what is proven of it."""
+    nothing = Solution("infeasible" if said.status == "infeasible" else "unknown")
+    found = replace(best or nothing, variables=said.variables, constraints=said.constraints)
+    if best is None:
+        return found
+    bound = min(said.bound, best.cost) if _is_possible(said, best) else 0.0
+    gap = (best.cost - bound) / best.cost
+    proven = gap <= limits.gap + SURE and said.status == "optimal"
+    return replace(found, status="optimal" if proven else "feasible", bound=bound, gap=gap)
+
+
+def _within(problem: Problem, r: Replicas, ceiling: float) -> Part:
+    """(candidate, most replicas, workloads) that can be part of a plan no dearer than the ceiling."""
+    found, spare, one = [], problem.rules.spare_replicas, problem.rules.pools_per_workload == 1
+    for c, load in enumerate(r.load):
+        most = r.most(c, ceiling)
+        room = (most - spare) * (1 + EXACT)
+        serves = tuple(w for w, x in load.items() if (x <= room if one else room > x * LEAST_SHARE))
+        if most > spare and serves:
+            found.append((c, most, serves))
+    return tuple(found)
+
+
+def _is_wide(part: Part, r: Replicas) -> bool:
+    """Whether loads, or prices, are so far apart that leaving out what is not needed may tell the solver more."""
+    loads, prices = [r.load[c][w] for c, _, serves in part for w in serves], [r.price[c] for c, _, _ in part]
+    return any(max(found) > ALIKE * min(found) for found in (loads, prices))
+
+
+def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: bool = False) -> tuple[Solution | None, Outcome]:
+    """The program of a part, its plan counted exactly in the indices of the whole, and what the solver said in $/h.
+
+    cost: what is known to be enough; without it any plan will do, as prices may be too far apart to tell at once.
+    """
+    problem, unit = r.problem, (cost or 0.0) / OBJECTIVE
+    columns, offers = [], []
+    for i, (c, most, serves) in enumerate(part):
+        columns.append(_restricted(problem.columns[c], i, serves))
+        offer = problem.offers[problem.columns[c].offers[0]]
+        offers.append(replace(offer, usd_per_hour=offer.usd_per_hour / unit if unit else 0.0, available=most))
+    rules = problem.rules if problem.rules.budget is None else replace(problem.rules, budget=problem.rules.budget / unit)
+    built = build(replace(problem, columns=tuple(columns), offers=tuple(offers), rules=rules))
+    if tidy:
+        built.program.pool_columns = [pool.column for pool in built.pools]
+        polish(built.program, built.problem, OBJECTIVE)
+    try:
+        outcome = optimise(built.program, limits, _scales(built))
+    except SolverError:  # numbers too far apart for it
+        outcome = Outcome("unknown", inf, 0.0, inf, 0, 0)
+    outcome = replace(outcome, objective=outcome.objective * unit, bound=outcome.bound * unit)
+    if outcome.status not in ("optimal", "feasible"):
+        return None, outcome
+    return _counted(built, [c for c, _, _ in part], r), outcome
+
+
+def _restricted(column: Column, offer: int, serves: tuple[int, ...]) -> Column:
+    """A column for some of its workloads."""
+    capacity = {w: column.shared[w] if w in column.shared else column.tiers[w][0].capacity for w in serves}
+    alone = len(serves) == 1
+    return replace(column, tiers={w: (Tier(1, mu),) for w, mu in capacity.items()} if alone else {}, shared={} if alone else capacity, offers=(offer,))
+
+
+def _scales(built: Built) -> dict[int, float]:
+    """Factors of shares of a workload (by id of the variable): a share that takes many replicas is counted in replicas."""
+    m = built.program
+    if m.whole:
+        return {}
+    return {id(m.x[w, p]): load for w, p in m.flow_keys if (load := built.problem.demands[w].rate / built.pools[p].capacity[w]) > 1}
+
+
+def _counted(built: Built, columns: list[int], r: Replicas) -> Solution | None:
+    """The incumbent with shares that add up to one and whole replicas counted from them; None where it does not keep the limits so."""
+    m, problem, spare = built.program, r.problem, r.problem.rules.spare_replicas
+    most = problem.rules.pools_per_workload or len(columns)
+    shares: dict[int, dict[int, float]] = {}
+    for w in range(len(problem.demands)):
+        flows = sorted(((max(0.0, m.x[w, p].value or 0.0), p) for _, p in m.flow_by_workload[w] if round(m.I[p].value or 0) > spare), reverse=True)[:most]
+        here = [(x, p) for x, p in flows if x > 0]
+        total = sum(x for x, _ in here)
+        if total < 0.5:
+            return None
+        for x, p in here:
+            if x / total >= LEAST_SHARE / 100:
+                shares.setdefault(columns[built.pools[p].column], {})[w] = x / total
+    sums = [sum(row.get(w, 0.0) for row in shares.values()) for w in range(len(problem.demands))]
+    shares = {c: {w: x / sums[w] for w, x in row.items()} for c, row in sorted(shares.items())}
+    loads = {c: sum(r.load[c][w] * x for w, x in row.items()) for c, row in shares.items()}
+    counts = {c: r.needed(load - min(load * FITS, FITS_REPLICAS)) for c, load in loads.items()}
+    return _solution(r, shares, counts) if r.excess(counts) <= 0 else None
+
+
+def _assigned(r: Replicas, found: Assignment) -> Solution:
+    shares: dict[int, dict[int, float]] = {}
+    for w, c in enumerate(found.where):
+        shares.setdefault(c, {})[w] = 1.0
+    return _solution(r, dict(sorted(shares.items())), found.counts)
+
+
+def _solution(r: Replicas, shares: dict[int, dict[int, float]], counts: dict[int, int]) -> Solution:
+    """A plan of counts and shares as a solution, not proven to be the best."""
+    problem = r.problem
+    pool_of: dict[int, Pool] = {p.column: p for p in pools(problem)}
+    chosen = tuple(
+        ChosenPool(pool_of[c], {problem.columns[c].offers[0]: counts[c]}, {w: x * problem.demands[w].rate for w, x in row.items()}) for c, row in shares.items()
+    )
+    return Solution("feasible", r.cost(counts), 0.0, 1.0, chosen, {problem.columns[c].offers[0]: n for c, n in counts.items()})
