@@ -75,7 +75,9 @@ def plan(
     if question.scenario.has_waiting:
         if verify:
             raise ScenarioError("requests that may wait are planned by the hour, which is not simulated here", "--verify", "save the plan for plan simulate")
+        clock.lap("imports and scenario")
         autoscale.by_the_hour(question, form, output)
+        clock.lap("hours and report")
         return
     from planner.catalog.load import load_catalog
     from planner.planning.solve import solve

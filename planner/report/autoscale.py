@@ -46,15 +46,15 @@ def _decision(plan: HourlyPlan) -> tuple[str, ...]:
     span = f"{money(plan.usd)} for {plan.hours} hours: " if plan.hours != DAY else ""
     each = f"{money(plan.usd_per_day)}/day, {money(plan.usd_per_week)}/week, {money(plan.usd / plan.hours)} an hour on average"
     lines = [f"{span}{each}, {proven} (bound {money(plan.bound_usd)} for {plan.hours} hours)."]
+    if all(w.is_waiting for w in plan.workloads):
+        gpu_hours = sum(h.gpus_held for h in plan.periods)
+        lines.append(f"Requests may wait: GPUs are held in {sum(h.gpus_held > 0 for h in plan.periods)} of {plan.hours} hours, {gpu_hours:,} GPU-hours in all.")
     if plan.flat_usd_per_hour is None or plan.saving is None:
         lines.append("No plan holds the peaks all day within the limits, so there is nothing to compare with.")
     else:
         held = "A fleet held around the clock for them" if all(w.is_waiting for w in plan.workloads) else "Holding the peaks all day"
         lines.append(f"{held} costs {money(plan.flat_usd_per_hour * DAY)}/day ({plan.flat}): {round(plan.saving, 3) + 0.0:.1%} saved.")
     lead = plan.scenario["policy"]["startup_lead"]
-    if all(w.is_waiting for w in plan.workloads):
-        gpu_hours = sum(h.gpus_held for h in plan.periods)
-        lines.append(f"Requests may wait: GPUs are held in {sum(h.gpus_held > 0 for h in plan.periods)} of {plan.hours} hours, {gpu_hours:,} GPU-hours in all.")
     starts = sum(sum(h.started) for h in plan.periods)
     many = "1 instance is" if starts == 1 else f"{starts} instances are"
     lines.append(f"{many} started, {lead} before serving (--startup-lead; measure yours): {money(plan.startup_usd)} of the cost.")
