@@ -5,34 +5,42 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver_plan, known_format
 from planner.cli.study import FileOption
 from planner.errors import ScenarioError
 from planner.interrupts import answering
 
 if TYPE_CHECKING:
+    from planner.hourly import HourlyPlan
     from planner.scenario.sources import Question
 
 
-def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption = "table", output: OutputOption = None) -> None:
+def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption = "table", output: OutputOption = None, chart: ChartOption = None) -> None:
     """Plan replicas by the hour for a daily or weekly profile, against the plan that holds the peak all day.
 
     plan autoscale --qps 200 --min-quality 0.8 --profile m-small
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     from planner.scenario.sources import ask
 
     question = ask(asked, dict(os.environ), file)
     if not question.scenario.has_waiting and not any(w.profile for w in question.scenario.workload):
         raise ScenarioError("traffic is the same at every hour", "--profile", "give a shape, such as --profile m-small, or requests that may wait")
-    by_the_hour(question, form, output)
+    by_the_hour(question, form, output, chart)
 
 
-def by_the_hour(question: Question, form: str, output: str | None) -> None:
+def by_the_hour(question: Question, form: str, output: str | None, chart: str | None = None) -> None:
     """Plans by the hour and delivers it; exit 3 where the search was stopped early."""
+    from planner.economics.charts import hours_chart
     from planner.planning.periods import autoscale as planned
     from planner.report.autoscale import formatted_hours
 
+    def shown(plan: HourlyPlan) -> str:
+        draw(chart, lambda: hours_chart(plan))
+        return formatted_hours(plan, form)
+
     with answering():
-        deliver_plan(planned(question.scenario, origins=question.origins), lambda plan: formatted_hours(plan, form), output)
+        deliver_plan(planned(question.scenario, origins=question.origins), shown, output)

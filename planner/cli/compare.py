@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
 from planner.cli.show import read_plan
 from planner.cli.study import FreshOption, KeepOption, SchedulerOption, WorkersOption, deliver_study, progress, say_held, where_of
@@ -23,6 +24,7 @@ def compare(
     files: Files,
     form: FormatOption = "table",
     output: OutputOption = None,
+    chart: ChartOption = None,
     keep: KeepOption = None,
     fresh: FreshOption = False,
     scheduler: SchedulerOption = "",
@@ -34,12 +36,15 @@ def compare(
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     where = where_of(keep, fresh, scheduler, workers)
     found = _plans(files) if all(f.suffix == ".json" for f in files) else _scenarios(files, where)
     if len(found) < 2:
         raise PlannerError("there is only one scenario; nothing to compare it with", str(files[0]), "add [scenario.NAME] tables or another file")
+    from planner.economics.charts import comparison_chart
     from planner.report import studies
 
+    draw(chart, lambda: comparison_chart(found))
     deliver_study(form, output, studies.compare_sections(found), studies.compare_payload(found), studies.compare_rows(found))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.cli.validate import ConfidenceOption, known_confidence
 from planner.errors import PlannerError, did_you_mean
@@ -37,6 +38,7 @@ def curve(
     confidence: ConfidenceOption = 0.9,
     form: FormatOption = "table",
     output: OutputOption = None,
+    chart: ChartOption = None,
     catalog: CatalogOption = None,
 ) -> None:
     """Cost per request and token against load, and the zone worth running in.
@@ -45,12 +47,14 @@ def curve(
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     known_confidence(confidence)
     if by not in AXES:
         raise PlannerError(f"no frontier by '{by}'", "--by", did_you_mean(by, AXES) or f"one of {', '.join(AXES)}")
     if usd_per_hour is not None and not 0 < usd_per_hour < float("inf"):
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
+    from planner.economics.charts import cost_chart, speed_chart
     from planner.economics.curve import Limits, cost_curve
     from planner.economics.speed import Axis, speed_frontier
     from planner.report.curve import formatted
@@ -71,6 +75,7 @@ def curve(
             if error.where != "--checkpoint":
                 raise
             raise PlannerError(error.what, "MODEL", error.hint) from None
+    draw(chart, lambda: speed_chart(found) if frontier or not gpu else cost_chart(found))
     deliver(formatted(found, form), output)
 
 

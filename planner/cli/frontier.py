@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
 from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
 
@@ -17,6 +18,7 @@ def frontier(
     models: Annotated[bool, typer.Option("--models", help="instead: every model alone, quality against unit cost", show_default=False)] = False,
     form: FormatOption = "table",
     output: OutputOption = None,
+    chart: ChartOption = None,
     keep: KeepOption = None,
     fresh: FreshOption = False,
     scheduler: SchedulerOption = "",
@@ -28,8 +30,10 @@ def frontier(
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     where = where_of(keep, fresh, scheduler, workers)
     scenario, catalog = asked_scenario(asked, file)
+    from planner.economics import charts
     from planner.economics.frontier import by_model
     from planner.economics.frontier import frontier as pareto
     from planner.report import studies
@@ -38,8 +42,10 @@ def frontier(
         with progress("models") as done:
             every = by_model(scenario, catalog, where, done)
         payload = {"models": studies.models_rows(every)}
+        draw(chart, lambda: charts.models_chart(every))
         deliver_study(form, output, studies.models_sections(every), payload, studies.models_rows(every))
         return
     with progress("frontier") as done:
         found = pareto(scenario, catalog, also=also, where=where, done=done)
+    draw(chart, lambda: charts.frontier_chart(found))
     deliver_study(form, output, studies.frontier_sections(found), studies.frontier_payload(found), studies.frontier_rows(found))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.cli.show import PlanFile, read_saved
 from planner.errors import PlannerError
@@ -36,6 +37,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="of everything random", metavar="N", min=0)] = 0,
     form: FormatOption = "table",
     output: OutputOption = None,
+    chart: ChartOption = None,
     catalog: CatalogOption = None,
 ) -> None:
     """Simulate a saved plan: exit 0 if every limit holds, 1 if one is missed.
@@ -44,6 +46,7 @@ def simulate(
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     if poisson and trace:
         raise PlannerError("a trace and --poisson are both given; give one", "--poisson")
     if superpose > 1 and not trace:
@@ -61,7 +64,7 @@ def simulate(
     if isinstance(plan, HourlyPlan):
         if trace or fail or requests:
             raise PlannerError("a plan by the hour is simulated over all its hours", "--trace, --fail and --requests", "leave them out")
-        _deliver(simulate_hours(plan, loaded, seed=seed, burst=times, median=median, router=router), form, output)
+        _deliver(simulate_hours(plan, loaded, seed=seed, burst=times, median=median, router=router), form, output, chart)
         return
     traces: dict[str, Block] = {}
     for text in trace or ():
@@ -69,13 +72,15 @@ def simulate(
         traces[name] = superposed(read_trace(Path(file)), superpose, seed)
     wanted = REQUESTS if requests is None else requests
     found = run(plan, loaded, traces=traces, requests=wanted, seed=seed, burst=times, failures=tuple(fail or ()), median=median, router=router)
-    _deliver(found, form, output)
+    _deliver(found, form, output, chart)
 
 
-def _deliver(found: Simulation, form: str, output: str | None) -> None:
+def _deliver(found: Simulation, form: str, output: str | None, chart: str | None) -> None:
     """The result; exit 1 where a limit is missed."""
+    from planner.economics.charts import simulation_chart
     from planner.report.simulate import formatted
 
+    draw(chart, lambda: simulation_chart(found))
     deliver(formatted(found, form), output)
     if not found.met:
         raise typer.Exit(1)

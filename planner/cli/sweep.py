@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
 from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
 from planner.errors import PlannerError
@@ -21,6 +22,7 @@ def sweep(
     file: FileOption = None,
     form: FormatOption = "table",
     output: OutputOption = None,
+    chart: ChartOption = None,
     keep: KeepOption = None,
     fresh: FreshOption = False,
     scheduler: SchedulerOption = "",
@@ -32,6 +34,7 @@ def sweep(
     """
     known_format(form)
     check_writable(output)
+    check_chart(chart)
     where = where_of(keep, fresh, scheduler, workers)
     from planner.economics.sweep import axis
 
@@ -47,6 +50,7 @@ def sweep(
     else:
         today = True
     scenario, catalog = asked_scenario(asked, file)
+    from planner.economics.charts import sweep_chart
     from planner.economics.runs import answers
     from planner.economics.sweep import sweep as along
     from planner.report import studies
@@ -54,4 +58,5 @@ def sweep(
     with progress("sweep") as done:
         found = along(scenario, catalog, axes, where, done)
     plan = answers([scenario], catalog, where)[0].plan if today and axes[0].name == "qps" and len(axes) == 1 else None
+    draw(chart, lambda: sweep_chart(found))
     deliver_study(form, output, studies.sweep_sections(found, plan), studies.sweep_payload(found), studies.sweep_rows(found))

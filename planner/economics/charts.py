@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from planner.economics.ownership import OwnedGpu
     from planner.economics.sensitivity import Sensitivity
     from planner.economics.speed import SpeedFrontier
+    from planner.economics.store import Result
     from planner.economics.sweep import Sweep
+    from planner.hourly import HourlyPlan
+    from planner.simulation.results import Simulation
 
 
 def cost_chart(curve: CostCurve) -> Any:
@@ -20,17 +23,17 @@ def cost_chart(curve: CostCurve) -> Any:
     import altair as alt
 
     points = alt.InlineData(curve.to_dict()["points"])
-    load = alt.X("concurrency:Q", scale=alt.Scale(type="log", base=2), title="requests in flight")
+    load = alt.X("concurrency:Q", scale=alt.Scale(type="log", base=2, nice=False, padding=8), title="requests in flight")
 
     def panel(name: str, low: str, high: str, title: str) -> Any:
-        scale = alt.Scale(type="log")
+        scale = alt.Scale(type="log", nice=False, padding=8)
         base = alt.Chart(points, width=480, height=200)
         area = base.mark_area(opacity=0.2).encode(x=load, y=alt.Y(f"{low}:Q", scale=scale, title=title), y2=f"{high}:Q")
         line = base.mark_line(point=True).encode(x=load, y=alt.Y(f"{name}:Q", scale=scale, title=title), tooltip=["concurrency:Q", f"{name}:Q"])
         return shade + area + line
 
     zone = [{"low": curve.zone.low, "high": curve.zone.high}] if curve.zone else []
-    ends = alt.X("low:Q", scale=alt.Scale(type="log", base=2))
+    ends = alt.X("low:Q", scale=alt.Scale(type="log", base=2, nice=False, padding=8))
     shade = alt.Chart(alt.InlineData(zone)).mark_rect(color="seagreen", opacity=0.15).encode(x=ends, x2="high:Q")
     million = "usd_per_million_output"
     found = panel(million, f"{million}_low", f"{million}_high", "$ per million output tokens") & panel("ttft_ms", "ttft_low_ms", "ttft_high_ms", "TTFT, ms")
@@ -44,8 +47,8 @@ def speed_chart(frontier: SpeedFrontier) -> Any:
 
     name, title = ("usd_per_million_output", "$ per million output tokens") if frontier.by == "cost" else ("tps_per_gpu", "tokens/s per GPU")
     points = [{**p, "replica": f"{p['gpu']} TP{p['tp']}"} for p in frontier.to_dict()["points"]]
-    x = alt.X("tps_per_user:Q", scale=alt.Scale(type="log"), title="tokens/s per user")
-    y = alt.Y(f"{name}:Q", scale=alt.Scale(type="log"), title=title)
+    x = alt.X("tps_per_user:Q", scale=alt.Scale(type="log", nice=False, padding=8), title="tokens/s per user")
+    y = alt.Y(f"{name}:Q", scale=alt.Scale(type="log", nice=False, padding=8), title=title)
     what = f"{frontier.model}: {frontier.input_tokens:,} tokens in, {frontier.output_tokens:,} out"
     base = alt.Chart(alt.InlineData(points), width=480, height=320, title=what)
     seen = ["checkpoint:N", "replica:N", "engine:N", "concurrency:Q", "ttft_ms:Q", "tps_per_user:Q", "tps_per_gpu:Q", "usd_per_million_output:Q"]
@@ -78,12 +81,82 @@ def frontier_chart(found: Frontier) -> Any:
     from planner.report.studies import frontier_rows
 
     rows = frontier_rows(found)
-    x = alt.X("quality:Q", scale=alt.Scale(zero=False), title=f"{found.metric} of what serves {found.workload}")
-    y = alt.Y("usd_per_hour:Q", scale=alt.Scale(type="log"), title="$ per hour")
+    x = alt.X("quality:Q", scale=alt.Scale(zero=False, nice=False, padding=16), title=f"{found.metric} of what serves {found.workload}")
+    y = alt.Y("usd_per_hour:Q", scale=alt.Scale(type="log", nice=False, padding=16), title="$ per hour")
     base = alt.Chart(alt.InlineData(rows), width=480, height=320, title="Cost-quality frontier").encode(x=x, y=y)
     if found.axis:
         base = base.encode(color=alt.Color(f"{found.axis}_limit_ms:O", title=f"{found.axis.upper()} limit, ms"))
-    return base.mark_line(interpolate="step-before") + base.mark_point(filled=True).encode(tooltip=["quality:Q", "usd_per_hour:Q", "what:N"])
+    seen = ["quality:Q", "usd_per_hour:Q", "what:N"]
+    drawn = base.mark_line(interpolate="step-before") + base.mark_point(filled=True, opacity=1).encode(tooltip=seen)
+    if found.chosen is None:
+        return drawn
+    one = alt.Chart(alt.InlineData([{**rows[found.chosen], "text": "chosen"}])).encode(x=x, y=y)
+    ring = one.mark_point(size=220, strokeWidth=2, color="black").encode(tooltip=seen)
+    return drawn + ring + one.mark_text(align="left", dx=14, fontWeight="bold").encode(text="text:N")
+
+
+def models_chart(found: Sequence[tuple[str, Result]]) -> Any:
+    """Every model alone at one load: quality against cost; named where no cheaper one is better."""
+    import altair as alt
+
+    from planner.report.studies import models_rows
+
+    rows = [r for r in models_rows(found) if r["quality"] is not None]
+    base = alt.Chart(alt.InlineData(rows), width=560, height=360, title="Models at this load; named where no cheaper one is better").encode(
+        x=alt.X("usd_per_hour:Q", scale=alt.Scale(type="log", nice=False, padding=70), title="$ per hour"),
+        y=alt.Y("quality:Q", scale=alt.Scale(zero=False, nice=False, padding=12)),
+    )
+    points = base.mark_point(filled=True, opacity=1, size=50).encode(
+        color=alt.condition("datum.is_on_frontier", alt.value("#f58518"), alt.value("#9ab5d1")), tooltip=["model:N", "quality:Q", "usd_per_hour:Q", "what:N"]
+    )
+    return points + base.transform_filter("datum.is_on_frontier").mark_text(align="right", dx=-7).encode(text="model:N")
+
+
+def hours_chart(plan: HourlyPlan) -> Any:
+    """Traffic, replicas and cost by the hour; what the flat plan would cost as a line."""
+    import altair as alt
+
+    x = alt.X("hour:Q", title="hour", scale=alt.Scale(domain=[0, plan.hours], nice=False))
+    ends = [*plan.periods, plan.periods[-1].model_copy(update={"hour": plan.hours})]  # a step lasts to the end of its hour
+
+    def panel(rows: list[dict[str, Any]], title: str, series: str) -> Any:
+        base = alt.Chart(alt.InlineData(rows), width=560, height=130)
+        colour = alt.Color("name:N", title=series, legend=alt.Legend(labelLimit=260))
+        return base.mark_line(interpolate="step-after").encode(x=x, y=alt.Y("value:Q", title=title), color=colour, tooltip=["hour:Q", "name:N", "value:Q"])
+
+    traffic = [{"hour": h.hour, "name": w.name, "value": w.rates[min(h.hour, plan.hours - 1)], "unit": w.unit} for h in ends for w in plan.workloads]
+    names = [f"#{i + 1} {d.checkpoint.split('/')[-1]}" for i, d in enumerate(plan.deployments)]
+    replicas = [{"hour": h.hour, "name": n, "value": c.replicas} for h in ends for n, c in zip(names, h.deployments, strict=True)]
+    cost = [{"hour": h.hour, "name": "by the hour", "value": h.usd} for h in ends]
+    cost += [{"hour": h.hour, "name": "peaks held all day", "value": plan.flat_usd_per_hour} for h in ends if plan.flat_usd_per_hour is not None]
+    units = {w.unit for w in plan.workloads}
+    title = "requests in flight" if units == {"concurrency"} else "req/s" if units == {"qps"} else "req/s or in flight"
+    panels = panel(traffic, title, "traffic"), panel(replicas, "replicas", "deployments"), panel(cost, "$ per hour", "cost")
+    found = alt.vconcat(*panels).resolve_scale(color="independent")
+    return found.properties(title=f"${plan.usd_per_day:,.2f} per day")
+
+
+def simulation_chart(found: Simulation) -> Any:
+    """What happened over time: arrivals, share inside all limits, requests in flight and waiting, KV cache, answer tokens/s."""
+    import altair as alt
+
+    from planner.report.simulate import LINES
+
+    times = found.series["at_s"]
+    most, scale, unit = max((t for t in times if t is not None), default=0.0), 1.0, "seconds"
+    if most > 6000:
+        scale, unit = 3600.0, "hours"
+
+    def panel(name: str, title: str) -> Any:
+        rows = [{"time": t / scale, "value": v} for t, v in zip(times, found.series[name], strict=True) if t is not None and v is not None]
+        share, last = name in ("inside", "kv_used"), name == list(LINES)[-1]
+        x = alt.X("time:Q", title=unit if last else None, axis=alt.Axis(labels=last, ticks=last), scale=alt.Scale(nice=False))
+        axis = alt.Axis(format="%" if share else ",.3~r", tickCount=4)
+        y = alt.Y("value:Q", title=title.split(", "), axis=axis, scale=alt.Scale(domain=[0, 1]) if share else alt.Scale())
+        return alt.Chart(alt.InlineData(rows), width=600, height=80).mark_line(strokeWidth=1.5).encode(x=x, y=y, tooltip=["time:Q", "value:Q"])
+
+    verdict = "every limit holds" if found.met else "a limit is missed"
+    return alt.vconcat(*(panel(k, words) for k, words in LINES.items())).properties(title=f"{found.requests:,} requests: {verdict}")
 
 
 def sweep_chart(found: Sweep) -> Any:
@@ -95,7 +168,7 @@ def sweep_chart(found: Sweep) -> Any:
     # Names with a colon or dot would be read as types and paths.
     names = {a.name: a.name.replace(":", " of ").replace(".", " ") for a in found.axes}
     rows = [{names.get(k, k): v for k, v in r.items()} for r in sweep_rows(found) if "usd_per_hour" in r]
-    scale = [alt.Scale(type="log") if a.is_geometric else alt.Scale(zero=False) for a in found.axes]
+    scale = [alt.Scale(type="log", nice=False, padding=8) if a.is_geometric else alt.Scale(zero=False) for a in found.axes]
     seen = [*(f"{n}:Q" for n in names.values()), "usd_per_hour:Q", "what:N"]
     first = list(names.values())
     if len(found.axes) == 1:
@@ -104,13 +177,15 @@ def sweep_chart(found: Sweep) -> Any:
         return base.mark_line(color="lightgrey") + base.mark_point(filled=True).encode(
             color=alt.Color("structure:N", title="", legend=alt.Legend(orient="bottom", columns=1, labelLimit=600)), tooltip=seen
         )
-    base = alt.Chart(alt.InlineData(rows), width=480, height=320, title=f"Cost over {first[0]} and {first[1]}")
-    return base.mark_rect().encode(
-        x=f"{first[1]}:O",
-        y=alt.Y(f"{first[0]}:O", sort="descending"),
-        color=alt.Color("usd_per_hour:Q", scale=alt.Scale(type="log"), title="$ per hour"),
-        tooltip=seen,
+    short = alt.Axis(labelExpr="format(datum.value, '.4~g')", labelAngle=0)
+    base = alt.Chart(alt.InlineData(rows), width=480, height=320, title=f"Cost over {first[0]} and {first[1]}, $ per hour").encode(
+        x=alt.X(f"{first[1]}:O", axis=short), y=alt.Y(f"{first[0]}:O", sort="descending", axis=short), tooltip=seen
     )
+    cells = base.mark_rect().encode(color=alt.Color("usd_per_hour:Q", scale=alt.Scale(type="log", scheme="blues"), legend=None))
+    costs = [r["usd_per_hour"] for r in rows]
+    dark = (min(costs) * max(costs)) ** 0.5 if costs else 0.0  # the middle of the colours
+    white = alt.condition(f"datum.usd_per_hour > {dark:g}", alt.value("white"), alt.value("black"))
+    return cells + base.mark_text().encode(text=alt.Text("usd_per_hour:Q", format=",.2f"), color=white)
 
 
 def tornado_chart(found: Sensitivity) -> Any:
@@ -139,7 +214,7 @@ def comparison_chart(found: Sequence[Compared]) -> Any:
     import altair as alt
 
     rows = [{"scenario": c.name, "usd_per_hour": c.usd_per_hour, "why": c.why} for c in found if c.usd_per_hour is not None]
-    base = alt.Chart(alt.InlineData(rows), width=480, title="Scenarios")
-    return base.mark_bar().encode(
-        x=alt.X("usd_per_hour:Q", title="$ per hour"), y=alt.Y("scenario:N", sort=None), tooltip=["scenario:N", "usd_per_hour:Q", "why:N"]
+    base = alt.Chart(alt.InlineData(rows), width=480, title="Scenarios").encode(
+        x=alt.X("usd_per_hour:Q", title="$ per hour"), y=alt.Y("scenario:N", sort=None, title=""), tooltip=["scenario:N", "usd_per_hour:Q", "why:N"]
     )
+    return base.mark_bar() + base.mark_text(align="left", dx=4).encode(text=alt.Text("usd_per_hour:Q", format="$,.2f"))

@@ -56,6 +56,13 @@ class Frontier:
     metric: str
     axis: str = ""  # "ttft" or "tpot" where there is a third axis
     notes: tuple[str, ...] = ()
+    limit_ms: float | None = None  # the scenario's own on the third axis
+
+    @property
+    def chosen(self) -> int | None:
+        """The point that the scenario's own plan is: the cheapest under its own limit, of equals the one of most quality. None where there is none."""
+        within = [i for i, p in enumerate(self.points) if self.limit_ms is None or p.latency_ms is None or p.latency_ms <= self.limit_ms * (1 + 1e-9)]
+        return min(within, key=lambda i: (self.points[i].usd_per_hour, -self.points[i].quality), default=None)
 
 
 def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: str = "", where: Where = HERE, done: Done = quietly) -> Frontier:
@@ -75,7 +82,8 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
             found += [replace(p, latency_ms=limit_ms) for p in _by_floor(question, known, workload, done)]
     kept = _unbeaten(found) if also else found
     notes = [f"{len(found) - len(kept)} plans under a tighter {also.upper()} limit than they need are left out"] if len(found) > len(kept) else []
-    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes))
+    limit = next((1e3 * v for n, v in asked.slo.items() if also and n.startswith(also)), None)
+    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit)
 
 
 def _along(scenario: Scenario, w: int, also: str) -> list[tuple[float | None, Scenario]]:

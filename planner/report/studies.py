@@ -47,11 +47,12 @@ def frontier_sections(found: Frontier) -> list[Section]:
         + (f" under {len({p.latency_ms for p in found.points})} limits on {found.axis.upper()}" if found.axis else "")
         + (", each proven cheapest at its quality." if proven else "; some were stopped before they were proven cheapest (see bound)."),
         *found.notes,
+        *(("* is the plan for the quality asked for.",) if found.chosen is not None else ()),
     )
     header = ("quality", *((f"{found.axis.upper()} limit",) if found.axis else ()), "$/h", "$/M output", "per +0.01", "what", "cost")
     rows = tuple(
         (
-            f"{p.quality:.4f}",
+            f"{'* ' if i == found.chosen else ''}{p.quality:.4f}",
             *((f"{p.latency_ms:,.4g} ms",) if found.axis else ()),
             money(p.usd_per_hour),
             money(p.plan.cost.usd_per_million_output_tokens, 3),
@@ -59,7 +60,7 @@ def frontier_sections(found: Frontier) -> list[Section]:
             what(p.plan),
             bar(p.usd_per_hour, most, 20),
         )
-        for p in found.points
+        for i, p in enumerate(found.points)
     )
     return [Section(f"Frontier of {found.workload}", lines, Grid(header, rows, header[:-2]))]
 
@@ -72,8 +73,9 @@ def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
             "usd_per_hour_per_point": p.usd_per_hour_per_point,
             **({f"{found.axis}_limit_ms": p.latency_ms} if found.axis else {}),
             "usd_per_million_output_tokens": p.plan.cost.usd_per_million_output_tokens, "gpus_held": p.plan.gpus_held, "what": what(p.plan),
+            "is_chosen": i == found.chosen,
         }
-        for p in found.points
+        for i, p in enumerate(found.points)
     ]  # fmt: skip
 
 
