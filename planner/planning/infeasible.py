@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -12,7 +12,7 @@ from planner.candidates.columns import Market
 from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
-from planner.planning.answer import Answer, limits_of, sections
+from planner.planning.answer import Answer, answer, limits_of, sections
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
 from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down
@@ -24,6 +24,7 @@ from planner.scenario.units import format_duration
 
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
 SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.4, 1.0, 0.01  # of the time limit, for single changes; of each solve
+COST_TIME_S = 5.0  # for the least budget
 
 
 class Infeasible(PlannerError):
@@ -123,7 +124,7 @@ def demands_in_words(scenario: Scenario) -> str:
     words += [f"quota {g}={n}" for g, n in s.quota.items()]
     words += [f"at most {s.max_gpus} GPUs"] if s.max_gpus is not None else []
     words += [f"budget ${p.budget:,.2f}/h"] if p.budget is not None else []
-    words += [f"{p.spare_replicas} spare replicas"] if p.spare_replicas else []
+    words += [f"{p.spare_replicas} spare replica{'s' if p.spare_replicas > 1 else ''}"] if p.spare_replicas else []
     return ", ".join(words)
 
 
@@ -151,9 +152,20 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
 
 
 def _relaxed_rules(base: Market) -> Iterator[str]:
-    """Budget, quota, GPU cap and demand, each by the elastic program; with one location allowed, at the best one."""
-    places = [s.problem for s in sections(base.problem) if s.problem.columns] if base.problem.rules.max_locations == 1 else [base.problem]
-    return _relaxations(places, replace(limits_of(base), gap=0.0), base.deadline)
+    """Budget by the cheapest plan without one; quotas and GPU cap by the elastic program, with one location allowed at the best one."""
+    problem, rules = base.problem, base.problem.rules
+    if rules.budget is not None:
+        solver = base.scenario.solver.model_copy(update={"gap": 0.0, "time_limit": COST_TIME_S})
+        free = replace(problem, rules=replace(rules, budget=None))
+        found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), tidy=False)
+        if found.found:
+            yield _more_money(rules.budget, found.cost, found.solution.status == "optimal")
+    places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
+    yield from _relaxations(places, replace(limits_of(base), gap=0.0), base.deadline, ("max_gpus", "quota"))
+
+
+def _more_money(asked: float, cost: float, is_proven: bool) -> str:
+    return f"a budget of ${cents(cost):,.2f}/h (+${cents(cost) - asked:,.2f}{'' if is_proven else ', perhaps less'})"
 
 
 def tables_infeasible(problem: Problem, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
@@ -165,8 +177,8 @@ def tables_infeasible(problem: Problem, limits: Limits, deadline: Deadline = NEV
     return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], limits, deadline)), {})
 
 
-def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline) -> Iterator[str]:
-    """Budget, GPU cap and quotas, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
+def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline, which: Collection[str] = ("budget", "max_gpus", "quota")) -> Iterator[str]:
+    """Budget, GPU cap and quotas (or some of them), each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
     rules = places[0].rules if places else Rules()
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:
@@ -181,10 +193,9 @@ def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline) -> I
         unproven = any(s.status != "optimal" for s in solutions)
         return (best.slack, ", perhaps less" if unproven else "") if best and best.slack else None
 
-    if rules.budget is not None and (relaxed := least("budget")):
+    if "budget" in which and rules.budget is not None and (relaxed := least("budget")):
         slack, unsure = relaxed
-        budget = cents(rules.budget + slack["budget"])
-        yield f"a budget of ${budget:,.2f}/h (+${budget - rules.budget:,.2f}{unsure})"
+        yield _more_money(rules.budget, rules.budget + slack["budget"], not unsure)
     if rules.max_gpus is not None and (relaxed := least("max_gpus")):
         slack, unsure = relaxed
         yield f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})"
