@@ -25,7 +25,8 @@ from planner.program.model import build
 from planner.program.optimum import cheapest, least_relaxation
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Solution, Tier
-from planner.program.solver import Limits
+from planner.program.single import one_pool
+from planner.program.solver import Limits, Outcome
 
 EXACT = Limits(gap=0)
 LP_FILES = Path(__file__).parent / "lp"
@@ -423,3 +424,25 @@ def test_tidying_keeps_the_cost(question: Problem) -> None:
     plain, tidy = cheapest(question, EXACT, tidy=False), cheapest(question, EXACT)
     assert (plain.status, plain.cost) == (tidy.status, pytest.approx(tidy.cost, rel=1e-6))
     assert tidy.bound <= tidy.cost and tidy.gap == pytest.approx(0, abs=1e-9)
+
+
+def test_what_the_solver_finds_is_never_dearer_than_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted without it: at most what enumeration finds, and the answer where the solver errs."""
+    seen = 0
+    for seed in range(400):
+        question = drawn(random.Random(seed))
+        counted = one_pool(question)
+        if counted is None:
+            continue
+        best = cost(question)
+        assert counted.cost >= best * (1 - 1e-9) and counted.found, seed
+        seen += counted.cost <= best * (1 + 1e-9)
+        if seen == 20:
+            break
+    assert seen == 20  # it is often the best there is
+    easy = problem([9.0], [column("a", {0: 2.0})], [offer(1, 3.0)])
+    assert one_pool(easy).cost == 15.0  # type: ignore[union-attr]
+    for status, bound in (("infeasible", inf), ("unknown", 0.0)):
+        monkeypatch.setattr("planner.program.optimum.optimise", lambda *_, s=status, b=bound: Outcome(s, inf, b, inf, 1, 1))
+        found = cheapest(easy, EXACT)
+        assert (found.status, found.cost, found.bound) == ("feasible", 15.0, 0.0)

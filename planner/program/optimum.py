@@ -10,6 +10,7 @@ from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.packing import fewest_instances
 from planner.program.problem import ChosenPool, Problem, Solution
+from planner.program.single import one_pool
 from planner.program.solver import Limits, Outcome, optimise, relaxation
 
 POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
@@ -21,8 +22,19 @@ def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
     """The cheapest plan of a problem, ties broken (``tidy``) towards fewest pools, fewest GPUs, highest quality."""
     deadline = Deadline.after(limits.time_limit_s)
     built = build(problem)
-    solution = _solution(built, optimise(built.program, replace(limits, time_limit_s=deadline.left())))
+    solution = _no_dearer(_solution(built, optimise(built.program, replace(limits, time_limit_s=deadline.left()))), problem, limits)
     return tidied(problem, solution, replace(limits, time_limit_s=deadline.left())) if tidy and built.program.counted else solution
+
+
+def _no_dearer(solution: Solution, problem: Problem, limits: Limits) -> Solution:
+    """The solution; or the cheapest single pool where the solver found nothing or something dearer. A bound above it is none."""
+    counted = one_pool(problem)
+    if counted is None or counted.cost >= solution.cost * (1 - 1e-6):
+        return solution
+    bound = solution.bound if solution.bound <= counted.cost * (1 + 1e-6) else 0.0
+    gap = max(0.0, (counted.cost - bound) / counted.cost)
+    status = "optimal" if solution.status == "optimal" and gap <= limits.gap + 1e-9 else "feasible"
+    return replace(counted, status=status, bound=min(bound, counted.cost), gap=gap, variables=solution.variables, constraints=solution.constraints)
 
 
 def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:

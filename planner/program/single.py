@@ -1,6 +1,6 @@
-"""Plans counted without a solver: every workload on one candidate, exactly. What a program answers must not be dearer.
+"""Plans counted without a solver, exactly: each workload on one candidate. What a program answers must not be dearer.
 
-For problems in which a replica is bought as one thing: each column has one offer, of its own size, and one pool.
+``Replicas`` is for problems in which a replica is bought as one thing: each column has one offer, of its own size, and one pool.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
-from planner.program.problem import Problem, Rules
+from planner.program.packing import fewest_instances
+from planner.program.problem import ChosenPool, Pool, Problem, Rules, Solution
 
 EXACT = 1e-9  # relative: loads and costs this near a limit keep it
 MOST_MOVES = 20_000  # candidates tried for workloads, until no move makes the plan cheaper
@@ -125,3 +126,36 @@ def _counts(r: Replicas, where: Sequence[int]) -> dict[int, int]:
     for w, c in enumerate(where):
         load[c] = load.get(c, 0.0) + r.load[c][w]
     return {c: r.needed(x) for c, x in sorted(load.items())}
+
+
+def one_pool(problem: Problem) -> Solution | None:
+    """The cheapest plan of a single pool on a single offer that serves everything, counted exactly; None where none keeps the rules.
+
+    For any problem; what its program answers must not be dearer.
+    """
+    found = [s for c, column in enumerate(problem.columns) for pool in _whole_pools(problem, c) for o in column.offers if (s := _on_offer(problem, pool, o))]
+    return min(found, key=lambda s: s.cost, default=None)
+
+
+def _whole_pools(problem: Problem, c: int) -> list[Pool]:
+    """Pools of a column that serve every workload, at no lower quality than asked."""
+    column, workloads = problem.columns[c], tuple(range(len(problem.demands)))
+    if any(d.mean_quality is not None and column.quality.get(w, 0.0) < d.mean_quality for w, d in enumerate(problem.demands)):
+        return []
+    if workloads == (0,):
+        return [Pool(c, (0,), {0: t.capacity}, t.replicas) for t in column.tiers.get(0, ())]
+    return [Pool(c, workloads, dict(column.shared), 1)] if set(column.shared) == set(workloads) else []
+
+
+def _on_offer(problem: Problem, pool: Pool, o: int) -> Solution | None:
+    """The pool on one offer; None where that breaks a limit."""
+    rules, offer = problem.rules, problem.offers[o]
+    load = sum(d.rate / pool.capacity[w] for w, d in enumerate(problem.demands)) / rules.max_slo_load
+    replicas = max(ceil(load * (1 - EXACT)), pool.replicas) + rules.spare_replicas
+    chosen = ChosenPool(pool, {o: replicas}, {w: d.rate for w, d in enumerate(problem.demands)})
+    held = fewest_instances(problem, [chosen])[o]
+    all_gpus, cost = held * offer.gpus, held * offer.usd_per_hour
+    limits = ((offer.available, held), (rules.max_gpus, all_gpus), (rules.quota.get(offer.gpu), all_gpus), (rules.budget, cost))
+    if any(most is not None and used > most for most, used in limits):
+        return None
+    return Solution("feasible", cost, 0.0, 1.0, (chosen,), {o: held})
