@@ -27,7 +27,7 @@ QUICK = ("--qps", "20", "--min-quality", "0.5", "--catalog", str(TINY), "--no-al
 
 def python(code: str, *words: str, **given: object) -> subprocess.CompletedProcess[str]:
     """A process that runs some Python, with the planner of this checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")} | {"PYTHONPATH": str(ROOT)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")}
     return subprocess.run([sys.executable, "-c", code, *words], text=True, env=kept, check=False, **({"capture_output": True} | given))  # type: ignore[call-overload,no-any-return]
 
 

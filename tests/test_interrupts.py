@@ -60,7 +60,7 @@ solver._run = run
 
 def command(prelude: str, *words: str | Path, **environment: str) -> tuple[int, str, str]:
     """What a process of the command ends with, something done to it first."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")} | {"PYTHONPATH": str(ROOT), **environment}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")} | environment
     code = f"{prelude}\nfrom planner.cli.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, env=kept, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
@@ -175,7 +175,7 @@ def test_at_any_moment_the_outcome_is_a_documented_one(tmp_path: Path, number: s
     for moment in (0.0, 0.5, 1.2):
         file = tmp_path / f"{moment}.json"
         words = [sys.executable, "-c", code, *QUICK, "-o", str(file)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None and process.stderr.readline() == "begun\n"
             time.sleep(moment + 0.02)  # main() takes the signals first of all
             process.send_signal(getattr(signal, number))
