@@ -37,10 +37,10 @@ NOISY = """
 import ctypes, os
 import planner.program.solver as solver
 plain = solver._transfer
-def noisy(m):
+def noisy(*given):
     ctypes.CDLL(None).puts(b"licence banner")
     os.write(1, b"more noise\\n")
-    return plain(m)
+    return plain(*given)
 solver._transfer = noisy
 """
 
