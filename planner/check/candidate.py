@@ -13,11 +13,13 @@ from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes, same
 from planner.emit.engine import context_to_serve
 from planner.performance.disaggregated import RATIOS
+from planner.performance.lengths import refused_share
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment
 from planner.scenario.records import Scenario, Workload
 
 QUANTILES = (500, 25)  # of prompts and answers, counted against a context
+EXACT = 1e-6
 COUNTED = 0.005  # what counting so many may be off by
 
 
@@ -42,6 +44,7 @@ def candidate(case: Case) -> Finding:
 def _published(notes: Notes, d: Deployment, built: Built, where: str) -> None:
     card, checkpoint = built.served.card, built.served.checkpoint
     notes.require(d.model == card.name, where, f"states model {d.model}, the checkpoint is of {card.name}")
+    notes.require(d.is_hybrid == (checkpoint.variant == "hybrid"), where, f"states {'' if d.is_hybrid else 'not '}that it answers in either mode")
     notes.require(d.precision == checkpoint.precision, where, f"states precision {d.precision}, published in {checkpoint.precision}")
 
 
@@ -87,7 +90,7 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
         notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
         return
     longest = served.checkpoint.max_context or served.card.architecture.max_context
-    refused = _longer_than(workload, built.fits[w].factor, longest)
+    refused = longer_than(workload, built.fits[w].factor, longest)
     notes.require(refused <= workload.max_refused + COUNTED, where, f"its {longest:,} tokens of context refuse {refused:.1%} of {workload.name}")
     right = max(built.fits[v].factor for v in built.serves if v in built.fits)
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
@@ -96,17 +99,21 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
 def _refused(notes: Notes, d: Deployment, built: Built, scenario: Scenario, where: str) -> None:
     """The share of requests stated as too long, against the context that its start command gives it."""
     asked = [(scenario.workload[w], built.fits[w].factor) for w in built.serves if w in built.fits]
-    if d.refused_share is None or not asked:
+    if not asked:
+        return
+    if d.refused_share is None:
+        notes.add(where, "does not state which share of requests its context refuses")
         return
     context = context_to_serve(
         [w for w, _ in asked], max(f for _, f in asked), built.served.checkpoint.max_context or built.served.card.architecture.max_context
     )
     context = context if scenario.policy.chunked_prefill else min(context, batched_tokens_of(d))
-    right = max(_longer_than(w, f, context) for w, f in asked)
+    right, exact = (max(share(w, f, context) for w, f in asked) for share in (longer_than, refused_share))
+    notes.require(abs(d.refused_share - exact) <= EXACT, where, f"states {d.refused_share:.4%} of requests refused, should be {exact:.4%}")
     notes.require(abs(d.refused_share - right) <= COUNTED, where, f"states {d.refused_share:.2%} of requests refused, its context refuses {right:.2%}")
 
 
-def _longer_than(workload: Workload, factor: float, context: int) -> float:
+def longer_than(workload: Workload, factor: float, context: int) -> float:
     """Share of requests longer than a context, counted over many equally likely ones."""
     if workload.lengths:
         longest = workload.lengths.longest

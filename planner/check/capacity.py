@@ -44,10 +44,11 @@ def _steps(notes: Notes, case: Case, d: Deployment, built: Built, where: str) ->
 
 def _breakdown(notes: Notes, d: Deployment, built: Built, where: str) -> None:
     if d.memory_gib is None:
+        notes.add(where, "states no memory")
         return
     m = next(built.fits[w] for w in (*built.serves, *built.fits) if w in built.fits).memory
     s = d.memory_gib
-    right = {"weights": m.weights, "activations": m.activations, "reserve": m.reserve, "limit": m.limit}
+    right = {"weights": m.weights, "kv_cache": m.kv_budget_gib, "activations": m.activations, "reserve": m.reserve, "limit": m.limit}
     for name, value in right.items():
         notes.agree(getattr(s, name), float(value[0]), where, f"{name} (GiB)", STATED)
     notes.agree(s.total, s.weights + s.kv_cache + s.activations + s.reserve, where, "a total (GiB)", STATED)
@@ -69,7 +70,6 @@ def capacity(case: Case) -> Finding:
         text = f"carries {carries:.6g} {_unit(case, built)}, sustains {sustains * most:.6g} on {here} replicas (SLO load {load:.4f} of {most:g})"
         notes.require(at_most(load, most), case.where(i), text)
         _stated(notes, case, i, built)
-        _evidence(notes, case, i, built)
         said.append(f"{case.plan.deployments[i].checkpoint} {load:.4f}")
     policy = case.scenario.policy
     gone = f" with {policy.spare_replicas} replicas gone" if policy.spare_replicas else ""
@@ -92,9 +92,10 @@ def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
         return
     alone = built.fits[built.serves[0]] if len(built.serves) == 1 else None
     is_loop = alone is not None and alone.workload.concurrency is not None
-    rate = alone.single * alone.qps_per_unit if alone and is_loop else sum(_peak_qps(case, i, w) for w in built.serves) / load / here
+    rate = alone.single * alone.qps_per_unit if alone and is_loop else sum(peak_qps(case, i, w) for w in built.serves) / load / here
     notes.agree(d.capacity_qps_per_replica, rate, where, "a capacity (req/s per replica) of", STATED)
     notes.agree(d.slo_load, load, where, "SLO load", STATED)
+    notes.require((d.slo_load_one_replica_lost is None) == (d.replicas == 1), where, f"states an SLO load of {d.slo_load_one_replica_lost} with a replica lost")
     if d.slo_load_one_replica_lost is not None:
         notes.agree(d.slo_load_one_replica_lost, d.slo_load * here / max(d.replicas - 1, 1e-9), where, "SLO load with a replica lost", STATED)
     notes.require(is_loop == (d.capacity_in_flight_per_replica is not None), where, "states a capacity in flight where there is none, or none where there is")
@@ -102,21 +103,11 @@ def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
         notes.agree(d.capacity_in_flight_per_replica, case.capacity(i, built.serves[0]), where, "a capacity in flight", STATED)
 
 
-def _peak_qps(case: Case, i: int, w: int) -> float:
+def peak_qps(case: Case, i: int, w: int) -> float:
     """Peak traffic of a workload in requests/s."""
     if case.scenario.workload[w].concurrency is None:
         return case.flow(w, i)
     return case.flow(w, i) / float(case.loop(w, i).e2e_s["mean"][0])
-
-
-def _evidence(notes: Notes, case: Case, i: int, built: Built) -> None:
-    e, where = case.plan.deployments[i].evidence, case.where(i)
-    if e is None:
-        return
-    notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
-    if built.serves and built.serves[0] in built.fits:
-        notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
-    notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
 
 
 def _unit(case: Case, built: Built) -> str:

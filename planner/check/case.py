@@ -191,6 +191,8 @@ def _unknown(d: Deployment, catalog: Catalog) -> str:
     sizes = (d.tp, d.pp, d.dp, d.ep, d.replicas, d.max_num_seqs, batched_tokens_of(d))
     if min(d.prefill_engines, d.decode_engines) < 0 or (d.prefill_engines > 0) != (d.decode_engines > 0):
         return "a disaggregated unit has engines of both roles"
+    if d.dp > d.tp:
+        return f"DP{d.dp} groups of attention on {d.tp} GPUs"
     return "" if min(sizes) >= 1 else "replicas, TP, PP, DP, EP, max_num_seqs and max_num_batched_tokens must be at least 1"
 
 
@@ -220,6 +222,14 @@ def refit(case: Case, index: int, w: int, confidence: float, without: int | None
     if built is None:
         return None
     return _fit(case.plan.deployments[index], case.scenario.workload[w], built, case.scenario.policy, confidence, case.coefficients, case.options, without)
+
+
+def step_factor_at(case: Case, index: int, w: int, confidence: float) -> float:
+    """What a deployment's predicted steps are multiplied by at another confidence."""
+    built, d = case.built[index], case.plan.deployments[index]
+    assert built is not None
+    name = (built.served.card.name,)
+    return step_factor(built.replica, built.found, name, built.fits[w].mix, case.coefficients, confidence, case.options, d.max_num_seqs)
 
 
 def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.catalog.catalog import Catalog
+from planner.check.beside import beside
 from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
 from planner.check.case import Case, rebuild, scenario_of
 from planner.check.command import command
 from planner.check.cost import cost
 from planner.check.demand import demand, structure
-from planner.check.findings import Breach, Finding, Report
+from planner.check.evidence import evidence
+from planner.check.findings import Breach, Finding, Report, attempted
 from planner.check.packing import packing
 from planner.check.quality import quality
 from planner.check.service import slo
@@ -30,6 +32,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     candidate,  # what is deployed exists, may serve and runs
     memory,  # it fits
     capacity,  # it carries its traffic at the replicas there are
+    evidence,  # how it is known, and what that costs
     command,  # what is started is what is planned
     slo,  # every limit holds at the predicted service
     quality,  # floors and means
@@ -39,6 +42,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     policy,  # models, GPU types, locations, pools
     cost,  # to the cent
     solver,  # bound, gap, status
+    beside,  # alternatives, hosted APIs, headroom, what binds
 )
 
 
@@ -56,7 +60,7 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     if shape.breaches:
         return _report([shape])
     case = rebuild(plan, scenario, catalog_for(catalog, scenario))
-    return _report([shape, _catalogue(plan, catalog), *(family(case) for family in FAMILIES)])
+    return _report([shape, _catalogue(plan, catalog), *(attempted(family, case) for family in FAMILIES)])
 
 
 def _catalogue(plan: Plan, catalog: Catalog) -> Finding:

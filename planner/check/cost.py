@@ -23,15 +23,15 @@ def cost(case: Case) -> Finding:
     return notes.finding(f"cost: ${right:,.2f}/h for {plan.gpus_held} GPUs held, shares and idle add up to the cent{per_million}")
 
 
-def periods(notes: Notes, stated: Cost, usd_per_hour: float) -> None:
+def periods(notes: Notes, stated: Cost, usd_per_hour: float, where: str = "plan") -> None:
     """An hour as it should be, a month of 730 hours, a year of twelve months."""
     month, year = (stated.usd_per_month, HOURS_PER_MONTH), (stated.usd_per_year, 12 * HOURS_PER_MONTH)
     for name, (value, hours) in {"hour": (stated.usd_per_hour, 1.0), "month": month, "year": year}.items():
         right = usd_per_hour * hours
-        notes.require(same_money(value, right), "plan", f"states ${value:,.4f} per {name}, should be ${right:,.4f}")
+        notes.require(same_money(value, right), where, f"states ${value:,.4f} per {name}, should be ${right:,.4f}")
 
 
-def unit_costs(notes: Notes, stated: Cost, requests: float, output: float, total: float) -> None:
+def unit_costs(notes: Notes, stated: Cost, requests: float, output: float, total: float, where: str = "plan") -> None:
     """Dollars per thousand requests and per million tokens, for what the plan serves per hour; absent where lengths are unknown."""
     for value, amount, scale, what in (
         (stated.usd_per_thousand_requests, requests, 1e3, "thousand requests"),
@@ -39,8 +39,8 @@ def unit_costs(notes: Notes, stated: Cost, requests: float, output: float, total
         (stated.usd_per_million_total_tokens, total, 1e6, "million tokens"),
     ):
         right = stated.usd_per_hour / amount * scale if amount > 0 else None
-        agree = value is None if right is None else value is None or same(value, right)
-        notes.require(agree, "plan", f"states ${value} per {what}, should be ${right}")
+        agree = value is None if right is None else value is not None and same(value, right)
+        notes.require(agree, where, f"states ${value} per {what}, should be ${right}")
 
 
 def _shares(notes: Notes, case: Case) -> None:

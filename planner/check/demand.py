@@ -6,7 +6,7 @@ from math import isfinite
 
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
-from planner.plan import Plan, PlanWorkload
+from planner.plan import SCHEMA_VERSION, Plan, PlanWorkload
 from planner.scenario.records import Scenario, Workload
 
 LITTLE = 1e-3  # relative: of requests in flight
@@ -15,6 +15,7 @@ LITTLE = 1e-3  # relative: of requests in flight
 def structure(plan: Plan, scenario: Scenario) -> Finding:
     """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
     notes = Notes("structure")
+    notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     names, asked = [w.name for w in plan.workloads], [w.name for w in scenario.workload]
     notes.require(names == asked, "workloads", f"are {names}, the scenario asks {asked}")
     for w in plan.workloads:
@@ -49,6 +50,7 @@ def demand(case: Case) -> Finding:
         routed = sum(case.qps(w, i) for w in range(len(case.plan.workloads)))
         notes.require(case.built[i] is None or same(d.qps, routed), case.where(i), f"states {d.qps:.8g} requests/s, should be {routed:.8g}")
         notes.require(routed > 0, case.where(i), "serves nobody")
+    _in_flight(notes, case)
     return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
 
 
@@ -60,16 +62,29 @@ def _little(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     notes.require(same(found, asked.concurrency, LITTLE), got.name, f"states a rate and an E2E that make {found:.6g} in flight, asked {asked.concurrency:g}")
 
 
+def _in_flight(notes: Notes, case: Case) -> None:
+    """Requests in flight by Little's law, from the stated rate and mean E2E; of a deployment, its share of them over its replicas."""
+    plan = case.plan
+    for got, asked in zip(plan.workloads, case.scenario.workload, strict=True):
+        right = got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and asked.concurrency is None else asked.concurrency
+        agree = right is None or (got.concurrency is not None and same(got.concurrency, right))
+        notes.require(agree, got.name, f"states {got.concurrency} in flight, should be {right}")
+    for i, d in enumerate(plan.deployments):
+        each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / max(d.replicas, 1)
+        stated = d.in_flight_per_replica
+        notes.require(stated is not None and same(stated, each), case.where(i), f"states {stated} in flight per replica, should be {each:.8g}")
+
+
 def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     """What a plan repeats of the question must be what was asked."""
     kind = "qps" if asked.qps is not None else "concurrency"
     notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
     notes.agree(got.demand.value, asked.rate, got.name, f"a demand ({kind}) of")
-    notes.require(asked.concurrency is None or got.concurrency == asked.concurrency, got.name, f"states {got.concurrency} in flight, asked {asked.concurrency}")
     notes.agree(got.burst_factor, asked.burst_factor, got.name, "a burst factor of")
     lengths = ((got.input_tokens, asked.input_tokens, "input tokens"), (got.output_tokens, asked.output_tokens, "output tokens"))
     for stated, right, what in lengths:
-        notes.require(stated is None or same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")
+        notes.require(stated is not None and same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")
+    notes.require(len(got.slo) == len(asked.slo), got.name, f"states {len(got.slo)} limits, asked {len(asked.slo)}")
     stated_slo = {f"{limit.metric} p{limit.percentile:g}": limit.limit_ms for limit in got.slo}
     right_slo = {f"{m} p{float(p):g}": s * 1e3 for (m, _, p), s in ((name.rpartition("_p"), s) for name, s in asked.slo.items())}
     agree = stated_slo.keys() == right_slo.keys() and all(same(stated_slo[k], right_slo[k]) for k in right_slo)

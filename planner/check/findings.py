@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import isfinite
+from typing import TypeVar
 
 from pydantic import BaseModel
 
+T = TypeVar("T")
 RELATIVE = 1e-6
 CENT = 0.01
 
@@ -79,6 +81,15 @@ class Notes:
 
 def _short(value: object) -> str:
     return f"{value:.8g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def attempted(family: Callable[[T], Finding], about: T) -> Finding:
+    """What a family finds. Counts of nothing, which no sum survives, are a breach and no crash."""
+    try:
+        return family(about)
+    except ArithmeticError as error:
+        name = family.__name__.strip("_")
+        return Finding((Breach(name, name, f"cannot be derived from what the plan states: {error}"),), f"{name}: not derived")
 
 
 def same(a: float, b: float, relative: float = RELATIVE) -> bool:

@@ -46,34 +46,30 @@ def _means(notes: Notes, got: PlanWorkload, asked: Workload, known: list[tuple[Q
     values = [(q.score, rate) for q, rate in known if q is not None]
     if len(values) < len(known) or not values:
         notes.require(asked.mean_quality is None, got.name, "a mean quality is asked, and not every deployment has a score")
+        notes.require(got.min_quality_served is None and got.mean_quality_served is None, got.name, "states a score served, and not every deployment has one")
         return
     least, mean = min(s for s, _ in values), sum(s * r for s, r in values) / max(sum(r for _, r in values), 1e-12)
     for stated, right, what in ((got.min_quality_served, least, "least score served"), (got.mean_quality_served, mean, "mean score served")):
-        notes.require(stated is None or same(stated, right), got.name, f"states {what} {stated}, should be {right:.6g}")
+        notes.require(stated is not None and same(stated, right), got.name, f"states {what} {stated}, should be {right:.6g}")
     if asked.mean_quality is not None:
         notes.require(mean >= asked.mean_quality - RELATIVE, got.name, f"asks a mean of {asked.mean_quality:g}, gets {mean:.6g}")
 
 
 def _stated(notes: Notes, case: Case, index: int) -> None:
-    """The score a deployment states against the catalogue's, its derivation and its margin."""
-    stated, built = case.plan.deployments[index].quality, case.built[index]
-    if stated is None or built is None:
+    """The score that a deployment states is the catalogue's, in the benchmark of the first workload it serves; the margin is to that one's floor."""
+    stated, built, where = case.plan.deployments[index].quality, case.built[index], case.where(index)
+    if built is None or not built.serves:
         return
-    where, right = case.where(index), case.catalog.quality(built.served, stated.benchmark)
-    if right is None:
-        notes.add(where, f"states {stated.benchmark} {stated.score:g}, the catalogue has no such score")
+    asked = case.scenario.workload[built.serves[0]]
+    found = case.catalog.quality(built.served, asked.quality_metric)
+    if found is None or stated is None:
+        notes.require(found is None and stated is None, where, f"states {'a' if stated else 'no'} score in {asked.quality_metric}, the catalogue otherwise")
         return
-    notes.agree(stated.score, right.score, where, stated.benchmark)
-    known = (stated.derived, stated.self_reported) == (right.derived, right.self_reported)
-    notes.require(known, where, "states otherwise than the catalogue whether its score is derived or self-reported")
-    notes.require(stated.source == right.source, where, f"states its score's source as '{stated.source}', the catalogue '{right.source}'")
-    _margin(notes, case, index, stated, where)
-
-
-def _margin(notes: Notes, case: Case, index: int, stated: PlanQuality, where: str) -> None:
-    """The margin is to the floor of a workload it serves in that benchmark."""
-    built = case.built[index]
-    asked = [case.scenario.workload[w] for w in (built.serves if built else ())]
-    margins = [stated.score - w.min_quality for w in asked if w.min_quality is not None and w.quality_metric == stated.benchmark]
-    fits = stated.margin is None or any(abs(stated.margin - m) <= 2 * RELATIVE for m in margins)
-    notes.require(fits, where, f"states a margin of {stated.margin}, should be {' or '.join(f'{m:.6g}' for m in margins) or 'none'}")
+    margin = None if asked.min_quality is None else round(found.score - asked.min_quality, 6)
+    right = PlanQuality(
+        benchmark=found.benchmark, score=found.score, margin=margin, self_reported=found.self_reported, derived=found.derived, source=found.source,
+        as_of=found.as_of, note=found.note,
+    )  # fmt: skip
+    notes.match(stated, right, where, skip={"margin"})
+    near = stated.margin == margin or (stated.margin is not None and margin is not None and abs(stated.margin - margin) <= 2 * RELATIVE)
+    notes.require(near, where, f"states a margin of {stated.margin}, should be {margin}")

@@ -78,22 +78,27 @@ def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
 
 def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]], alone: bool) -> None:
     """Stated latencies are the slowest deployment's, and meet the limits at the percentiles they are stated for."""
-    if got.predicted is None or not serving:
+    if got.predicted is None:
+        notes.add(got.name, "states no predicted service")
+        return
+    if not serving:
         return
     found = [_predicted(case, i, w, fit) for i, fit in serving]
     for metric in ("ttft", "tpot", "itl", "e2e"):
         stated = getattr(got.predicted, f"{metric}_ms")
         if stated is None:
-            notes.require(all(limit.metric != metric for limit in got.slo), got.name, f"states no {metric.upper()}, which is limited")
+            known = all(getattr(s, f"{metric}_s") for s in found)
+            notes.require(not known and all(limit.metric != metric for limit in got.slo), got.name, f"states no {metric.upper()}")
             continue
+        rising = [getattr(stated, name) for name in ("p50", "p90", "p95", "p99")]
+        notes.require(rising == sorted(rising), got.name, f"states {metric.upper()} percentiles that fall: {rising} ms")
         for name in ("mean", "p50", "p90", "p95", "p99"):
             right = max(float(getattr(s, f"{metric}_s")[name][0]) for s in found) * 1e3
             value = getattr(stated, name)
             notes.require(same(value, right, STATED), got.name, f"states {metric.upper()} {name} {value:.6g} ms, should be {right:.6g}")
-    if got.predicted.waiting_share is not None:
-        right = max(float(s.waiting_share[0]) for s in found)
-        text = f"states that {got.predicted.waiting_share:.6g} of requests wait, should be {right:.6g}"
-        notes.require(abs(got.predicted.waiting_share - right) <= STATED * max(right, STATED), got.name, text)
+    right, share = max(float(s.waiting_share[0]) for s in found), got.predicted.waiting_share
+    agree = share is not None and abs(share - right) <= STATED * max(right, STATED)
+    notes.require(agree, got.name, f"states that {share} of requests wait, should be {right:.6g}")
     for limit in got.slo if alone else ():
         name = PERCENTILES.get(limit.percentile, "")
         value = getattr(getattr(got.predicted, f"{limit.metric}_ms", None), name, 0.0) if name else 0.0  # another metric is a breach of the question

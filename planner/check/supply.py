@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from planner.catalog.records import Offer
 from planner.check.case import Case
-from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most, same_money
+from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
 from planner.plan import Plan, Purchase
 from planner.scenario.records import Scenario, Supply
 
@@ -26,20 +26,25 @@ def offers(case: Case) -> Finding:
         if offer is None:
             notes.add(where, "is not in the catalogue")
             continue
-        shape = (p.kind, p.basis, p.gpus_per_instance)
-        right = (offer.kind, offer.basis, offer.gpus_per_instance)
-        notes.require(shape == right, where, f"states {shape}, the catalogue has {right}")
-        price = offer.usd_per_hour * p.instances
-        notes.require(same_money(p.usd_per_hour, price), where, f"states ${p.usd_per_hour:.4f}/h, {p.instances} x ${offer.usd_per_hour:.4f} is ${price:.4f}")
-        why = _not_admitted(offer, case.scenario.supply)
+        notes.match(p, purchase_right(p, offer), where, skip={"gpus_held", "gpus_idle"})  # which packing adds up
+        why = not_admitted(offer, case.scenario.supply)
         notes.require(not why, where, why)
         held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
         notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
-        notes.require((p.source, p.as_of) == (offer.source, offer.stated_as_of), where, "states a source or date other than the catalogue's")
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
 
 
-def _not_admitted(offer: Offer, supply: Supply) -> str:
+def purchase_right(p: Purchase, offer: Offer) -> Purchase:
+    """So many instances of an offer as the catalogue has it; how many GPUs idle is as stated."""
+    return Purchase(
+        provider=offer.provider, kind=offer.kind, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, purchase=offer.purchase,
+        gpu=offer.gpu, gpus_per_instance=offer.gpus_per_instance, instances=p.instances, gpus_held=p.instances * offer.gpus_per_instance,
+        gpus_idle=p.gpus_idle, usd_per_hour=p.instances * offer.usd_per_hour, source=offer.source, as_of=offer.stated_as_of,
+        dated_by=offer.dated_by, note=offer.note,
+    )  # fmt: skip
+
+
+def not_admitted(offer: Offer, supply: Supply) -> str:
     """Why the scenario does not admit an offer, or "". What may be rented does not concern the GPUs it owns."""
     rented = (
         (offer.kind, supply.kinds, "kind"),
@@ -106,6 +111,9 @@ def bound(plan: Plan, scenario: Scenario) -> Finding:
     """The bound is no more than the cost, and gap and status say how far apart they are."""
     notes = Notes("bound")
     cost, least = plan.cost.usd_per_hour, plan.bound_usd_per_hour
+    goal = scenario.objective.maximize or scenario.objective.minimize
+    notes.require(plan.objective == goal, "objective", f"is '{plan.objective}', asked '{goal}'")
+    notes.require(least >= 0, "bound", f"${least:.4f}/h is less than nothing")
     notes.require(at_most(least, cost), "bound", f"${least:.4f}/h is above the cost of ${cost:.4f}/h")
     right = (cost - least) / cost if cost > 0 else 0.0
     notes.require(abs(plan.gap - right) <= RELATIVE, "gap", f"states {plan.gap:.3g}, should be {right:.3g}")

@@ -12,7 +12,7 @@ from math import ceil, isfinite
 from pathlib import Path
 
 from planner.check.cost import periods, unit_costs
-from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, same_money
+from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, attempted, same_money
 from planner.check.supply import bound
 from planner.plan import Deployment, OwnCandidate, OwnTables, Plan, PlanDemand, PlanWorkload, Purchase
 from planner.scenario.records import Scenario
@@ -54,7 +54,7 @@ def check_tables(plan: Plan, scenario: Scenario) -> list[Finding]:
     if any(f.breaches for f in first):
         return first
     families: tuple[Callable[[Tables], Finding], ...] = (_demand_met, _capacity, _deployments, _purchases, _limits, _policy, _cost, _bound)
-    return [*first, *(family(tables) for family in families)]
+    return [*first, *(attempted(family, tables) for family in families)]
 
 
 def _files(scenario: Scenario) -> OwnTables:

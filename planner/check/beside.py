@@ -1,0 +1,267 @@
+"""Checks what stands beside the decision: alternatives at the catalogue's prices, the same traffic at hosted APIs, the headroom, what binds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from planner.catalog.catalog import Served
+from planner.catalog.records import ApiPrice
+from planner.check.candidate import COUNTED, longer_than
+from planner.check.capacity import peak_qps
+from planner.check.case import Case, mixture_factor, replica_of
+from planner.check.cost import periods, unit_costs
+from planner.check.findings import Finding, Notes, same
+from planner.check.supply import not_admitted, offer_of, purchase_right
+from planner.performance.evidence import evidence, shown_tier
+from planner.performance.replicas import ENGINES
+from planner.plan import Alternative, Brief, HostedApi, PlanWorkload
+from planner.scenario.records import Workload
+
+STATED = 1e-4
+WORDS = 6e-3  # relative: numbers in words have three digits
+SPENT = 0.98  # of the budget: from here on it binds
+
+
+def beside(case: Case) -> Finding:
+    """Alternatives, API rows, headroom, binding demands, size of the search."""
+    notes = Notes("beside")
+    rank = max((_rank(case, b.served, d) for d, b in zip(case.plan.deployments, case.built, strict=True) if b), default=0)
+    for a in case.plan.alternatives:
+        _alternative(notes, case, a, rank)
+    for row in case.plan.api:
+        _api(notes, case, row)
+    _cheapest(notes, case)
+    if all(b is not None and b.serves for b in case.built):
+        _headroom(notes, case)
+    _binding(notes, case)
+    s = case.plan.solver
+    notes.require(0 <= s.candidates_after_pruning <= s.candidates, "solver", f"kept {s.candidates_after_pruning} of {s.candidates} candidates")
+    notes.require(0 <= s.locations_solved <= s.locations, "solver", f"solved {s.locations_solved} of {s.locations} locations")
+    said = f"{sum(a.feasible for a in case.plan.alternatives)} alternatives and {len(case.plan.api)} API rows at the catalogue's prices, headroom"
+    return notes.finding(f"beside the plan: {said}")
+
+
+# ---- alternatives
+
+
+def _alternative(notes: Notes, case: Case, a: Alternative, rank: int) -> None:
+    """What is bought is on offer at that price, hosts the deployments named, costs as much more as stated; and differs as it says."""
+    where = f"alternative '{a.difference}'"
+    whole = (a.cost is not None, a.premium is not None, bool(a.deployments), bool(a.purchases))
+    notes.require(set(whole) == {a.feasible}, where, "is feasible and has no cost, deployments or purchases, or is not and has some")
+    if not all(whole) or a.cost is None or a.premium is None:
+        return
+    for p in a.purchases:
+        offer = offer_of(case, p)
+        notes.require(offer is not None, where, f"{p.provider} {p.instance_type} is not in the catalogue")
+        if offer is not None:
+            notes.match(p, purchase_right(p, offer), where, skip={"gpus_idle"})
+            why = not_admitted(offer, case.scenario.supply.model_copy(update={"kinds": ()}))
+            notes.require(not why, where, why)
+            notes.require(0 <= p.gpus_idle <= p.gpus_held and p.instances >= 1, where, f"{p.gpus_idle} of {p.gpus_held} GPUs idle")
+    usd, plan = sum(p.usd_per_hour for p in a.purchases), case.plan
+    periods(notes, a.cost, usd, where)
+    traffic = [(w.qps * 3600, w.input_tokens or 0.0, w.output_tokens or 0.0) for w in plan.workloads]
+    unit_costs(notes, a.cost, sum(q for q, _, _ in traffic), sum(q * o for q, _, o in traffic), sum(q * (i + o) for q, i, o in traffic), where)
+    notes.agree(a.cost.idle_usd_per_hour, 0.0, where, "idle $/h of")
+    notes.require(abs(a.premium - (usd / plan.cost.usd_per_hour - 1)) <= 1e-6, where, f"states a premium of {a.premium:.6g}, ${usd:.2f}/h makes it another")
+    _briefs(notes, case, a, where, rank)
+    _differs(notes, case, a, where)
+    _why(notes, case, a, where)
+
+
+def _briefs(notes: Notes, case: Case, a: Alternative, where: str, rank: int) -> None:
+    ranks, used, held = [], Counter[str](), Counter[str]()
+    for d in a.deployments:
+        served, gpu = _brief(case, d), case.catalog.gpus.get(d.gpu)
+        if served is None or gpu is None or d.engine not in ENGINES or min(d.tp // max(d.dp, 1), d.pp, d.dp, d.ep, d.replicas) < 1:
+            notes.add(where, f"{d.replicas} x {d.checkpoint} on {d.gpu} with {d.engine} does not exist")
+            return
+        notes.require((d.model, d.precision) == (served.card.name, served.checkpoint.precision), where, f"{d.checkpoint} is no {d.model} in {d.precision}")
+        notes.require(d.engine in gpu.engines, where, f"{d.engine} does not run on {d.gpu}")
+        notes.require(d.ep in (1, d.tp) and d.dp in (1, d.tp) and (d.dp == 1 or d.ep == d.tp), where, f"no engine lays it out as {d.layout}")
+        notes.require(min(d.prefill_engines, d.decode_engines) >= 0 and bool(d.prefill_engines) == bool(d.decode_engines), where, f"a unit of {d.layout}")
+        allowed = {"speculative": bool(d.speculative), "disaggregated": d.decode_engines > 0, "attention_dp": d.dp > 1}
+        notes.require(all(way in case.scenario.policy.allow for way, is_used in allowed.items() if is_used), where, f"{d.layout} is not allowed")
+        notes.agree(d.gpus, d.replicas * d.tp * d.pp * max(d.prefill_engines + d.decode_engines, 1), where, "GPUs")
+        used[d.gpu] += d.gpus
+        ranks.append(_rank(case, served, d))
+    for p in a.purchases:
+        held[p.gpu] += p.gpus_held - p.gpus_idle
+    notes.require(used == held, where, f"deploys {dict(used)} GPUs, and uses {dict(held)} of those it buys")
+    notes.require(a.better_evidence == (max(ranks) < rank), where, "states otherwise than the catalogue whether it rests on better evidence")
+
+
+def _brief(case: Case, d: Brief) -> Served | None:
+    """The checkpoint of an alternative; where it answers in two modes, its name says in which."""
+    name, _, mode = d.checkpoint.partition(" (")
+    modes = {"": None, "thinking)": "thinking", "no thinking)": "instruct"}
+    return next((s for s in case.catalog.served if s.checkpoint.id == name and mode in modes and modes[mode] in (None, s.mode)), None)
+
+
+def _rank(case: Case, served: Served, d: object) -> int:
+    """How thin its evidence is: the tier, and one more where not even the GPU's generation was tested."""
+    replica = replica_of(d, served, case.catalog.gpus[d.gpu])  # type: ignore[attr-defined, arg-type]  # a Deployment or a Brief
+    found = evidence(replica, (served.card.name,), case.catalog.measured)
+    return int(shown_tier(found, replica)[0] + case.coefficients.unseen(replica)[0])
+
+
+def _differs(notes: Notes, case: Case, a: Alternative, where: str) -> None:
+    """What the difference announces is true of what is deployed and bought."""
+    plan, says = case.plan, a.difference
+    ours = {d.gpu for d in plan.deployments}, {d.model for d in plan.deployments}, {p.provider for p in plan.purchases if p.kind != "owned"}
+    theirs = {d.gpu for d in a.deployments}, {d.model for d in a.deployments}, {p.provider for p in a.purchases if p.kind != "owned"}
+    kinds = {p.kind for p in a.purchases} - {"owned"}
+    truths = {
+        "another GPU type": not ours[0] & theirs[0],
+        "another model": not ours[1] & theirs[1],
+        "another provider": not ours[2] & theirs[2],
+        "hyperscalers only": kinds <= {"hyperscaler"},
+        "neoclouds only": kinds <= {"neocloud"},
+        "renting all GPUs": all(p.kind != "owned" for p in a.purchases),
+        "one GPU type only": len(theirs[0]) == 1,
+    }
+    for words, is_true in truths.items():
+        notes.require(is_true or words not in says, where, "does not differ as it says")
+
+
+def _why(notes: Notes, case: Case, a: Alternative, where: str) -> None:
+    """Numbers in the reason why it lost, where there are any."""
+    plan, usd = case.plan, sum(p.usd_per_hour for p in a.purchases)
+    used, held = sum(d.gpus for d in a.deployments), sum(p.gpus_held for p in a.purchases)
+    rate = sum(w.qps for w in plan.workloads) if all(w.concurrency is None for w in case.scenario.workload) else None
+    patterns: tuple[tuple[str, tuple[float | None, ...]], ...] = (
+        (r"\$([\d.]+) per GPU-hour against \$([\d.]+)", (usd / held, plan.cost.usd_per_hour / plan.gpus_held)),
+        (r"([\d.e+-]+) req/s per GPU against ([\d.e+-]+)", (rate / used if rate else None, rate / plan.gpus_used if rate else None)),
+        (r"(\d+) of (\d+) GPUs idle in whole instances", (held - used, held)),
+    )
+    for pattern, right in patterns:
+        found = re.search(pattern, a.why)
+        for text, value in zip(found.groups() if found else (), right, strict=False):
+            if value is not None:
+                notes.require(same(float(text), value, WORDS) or abs(float(text) - value) < 0.0051, where, f"says {text}, should be {value:.3g}")
+
+
+# ---- hosted APIs
+
+
+def _api(notes: Notes, case: Case, row: HostedApi) -> None:
+    """A row is a price of the catalogue times the user's traffic."""
+    where = f"API row {row.provider} {row.api_name}"
+    price = next((a for a in case.catalog.api_prices if (a.provider, a.api_name, a.checkpoint) == (row.provider, row.api_name, row.checkpoint)), None)
+    w = next((i for i, got in enumerate(case.plan.workloads) if got.name == row.workload), None)
+    if price is None or w is None or not case.plan.workloads[w].routing:
+        notes.add(where, f"is no price of {row.checkpoint} in the catalogue, or serves '{row.workload}', which is not there")
+        return
+    got, asked = case.plan.workloads[w], case.scenario.workload[w]
+    original, factor = _main(case, got)
+    is_same = row.checkpoint == original
+    usd = _hourly(price, asked, got.qps, factor if is_same else 1.0)
+    right = HostedApi(
+        workload=got.name, model=price.model, checkpoint=price.checkpoint, provider=price.provider, api_name=price.api_name, same_model=is_same,
+        usd_per_hour=usd, usd_per_million_input=price.usd_per_million_input, usd_per_million_output=price.usd_per_million_output,
+        source=price.source, as_of=price.as_of.isoformat(),
+    )  # fmt: skip
+    notes.match(row, right, where)
+    floor = max(asked.min_quality or 0.0, asked.mean_quality or 0.0)
+    scores = [q.score for s in case.catalog.served if s.checkpoint.id == row.checkpoint and (q := case.catalog.quality(s, asked.quality_metric))]
+    notes.require(is_same or max(scores, default=0.0) >= floor - 1e-6, where, f"does not reach the floor of {floor:g}")
+
+
+def _cheapest(notes: Notes, case: Case) -> None:
+    """Where the model that serves most of a workload has an API whose context takes the requests, the cheapest one stands there."""
+    context = {c.id: c.max_context or card.architecture.max_context for card in case.catalog.cards for c in card.checkpoint}
+    for got, asked in zip(case.plan.workloads, case.scenario.workload, strict=True):
+        if not got.routing or any(case.built[r.deployment] is None for r in got.routing):
+            continue
+        original, factor = _main(case, got)
+        able = [
+            _hourly(a, asked, got.qps, factor)
+            for a in case.catalog.api_prices
+            if a.checkpoint == original and longer_than(asked, factor, a.max_context or context[original]) <= asked.max_refused - COUNTED
+        ]
+        stated = min((row.usd_per_hour for row in case.plan.api if row.workload == got.name and row.same_model), default=None)
+        if able:
+            notes.require(stated is not None and stated <= min(able) * (1 + STATED), got.name, f"is served by an API for ${min(able):.2f}/h, which is not told")
+
+
+def _main(case: Case, got: PlanWorkload) -> tuple[str, float]:
+    """The unquantised original of what serves most of a workload, and how many tokens it writes per answer token."""
+    d = case.plan.deployments[max(got.routing, key=lambda r: r.share).deployment]
+    origins = {c.id: c.quantised_from or c.id for card in case.catalog.cards for c in card.checkpoint}
+    return origins.get(d.checkpoint, d.checkpoint), d.output_factor
+
+
+def _hourly(price: ApiPrice, asked: Workload, qps: float, factor: float) -> float:
+    million = qps * 3600 / 1e6
+    return million * (asked.input_tokens * price.usd_per_million_input + asked.output_tokens * factor * price.usd_per_million_output)
+
+
+# ---- headroom and what binds
+
+
+def _headroom(notes: Notes, case: Case) -> None:
+    """Each factor from the plan's own counts and loads, weighted by GPUs, with the numbers of its note; together they lead to what is held."""
+    plan, policy, k = case.plan, case.scenario.policy, case.scenario.policy.spare_replicas
+    deployments, gpus = plan.deployments, np.array([float(d.gpus) for d in plan.deployments])
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.array(values) @ gpus / gpus.sum())
+
+    shared = [len(b.serves) > 1 for b in case.built if b]
+    bursts = [_peak(case, i) for i in range(len(deployments))]
+    right: dict[str, tuple[float, list[float]]] = {
+        "mean demand": (1.0, []),
+        "peak rule": (mean(bursts), []),
+        "evidence": (mean([1 / d.evidence.capacity_factor if d.evidence and d.evidence.capacity_factor else 1.0 for d in deployments]), [policy.confidence]),
+        "mixture": (mean([1 / mixture_factor(case.scenario) if s else 1.0 for s in shared]), []),
+        "policy": (1 / policy.max_slo_load, [policy.max_slo_load]),
+        "whole replicas": (mean([policy.max_slo_load / d.slo_load if d.slo_load else 1.0 for d in deployments]), [d.replicas - k for d in deployments]),
+        "spare replicas": (mean([d.replicas / max(d.replicas - k, 1) for d in deployments]), [k]),
+        "whole instances": (plan.gpus_held / max(plan.gpus_used, 1), [plan.gpus_used, plan.gpus_held]),
+    }
+    notes.require([h.step for h in plan.headroom] == list(right), "headroom", f"has the steps {[h.step for h in plan.headroom]}, should have {list(right)}")
+    for h in plan.headroom:
+        factor, numbers = right.get(h.step, (1.0, []))
+        notes.agree(h.factor, factor, f"headroom, {h.step}", "a factor of", STATED)
+        said = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", h.note)] if numbers else []
+        notes.require(len(said) == len(numbers) and np.allclose(said, numbers), f"headroom, {h.step}", f"says '{h.note}', should be {numbers}")
+    _product(notes, case)
+
+
+def _peak(case: Case, i: int) -> float:
+    """Peak over mean traffic of a deployment, in requests/s."""
+    built = case.built[i]
+    serves = [w for w in built.serves if w in built.fits] if built else []
+    return sum(peak_qps(case, i, w) for w in serves) / sum(case.qps(w, i) for w in serves)
+
+
+def _product(notes: Notes, case: Case) -> None:
+    """From the other end: mean traffic times all factors but the evidence is what all GPUs held would carry. For one workload alone on one deployment."""
+    plan = case.plan
+    if len(plan.deployments) != 1 or len(plan.workloads) != 1 or case.scenario.workload[0].concurrency is not None:
+        return
+    d = plan.deployments[0]
+    led = plan.workloads[0].qps * prod(h.factor for h in plan.headroom if h.step != "evidence")
+    notes.agree(led, d.capacity_qps_per_replica * plan.gpus_held / d.gpus_per_replica, "headroom", "factors that lead to a capacity (req/s) of", STATED)
+
+
+def _binding(notes: Notes, case: Case) -> None:
+    """What binds: each deployment's limit, and quotas, owned GPUs, caps and budgets that are used up."""
+    plan, supply, budget = case.plan, case.scenario.supply, case.scenario.policy.budget
+    gpus, owned = Counter[str](), Counter[tuple[str, str]]()
+    for p in plan.purchases:
+        gpus[p.gpu] += p.gpus_held
+        owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
+    right = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in plan.deployments if d.binding_limit]
+    right += [f"quota of {g}: {gpus[g]} of {n}" for g, n in supply.quota.items() if g in gpus and gpus[g] >= n]
+    right += [f"owned {o.gpu} of {o.name}: {owned[o.name, o.gpu]} of {o.count}" for o in supply.owned if owned[o.name, o.gpu] >= o.count]
+    right += [f"max_gpus: {plan.gpus_held}"] if supply.max_gpus is not None and plan.gpus_held >= supply.max_gpus else []
+    usd = plan.cost.usd_per_hour
+    right += [f"budget: ${usd:,.2f} of ${budget:,.2f} an hour"] if budget is not None and usd > SPENT * budget else []
+    notes.require(list(plan.binding) == right, "binding", f"says {list(plan.binding)}, should be {right}")

@@ -1,0 +1,124 @@
+"""Checks what a deployment says of how its performance is known: tier, nearest measurement, what the confidence costs, and what limits it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.check.case import Built, Case, Fit, mixture_factor, refit, step_factor_at
+from planner.check.findings import Finding, Notes, at_most
+from planner.performance.capacity import pooled_qps
+from planner.performance.coefficients import TIERS
+from planner.plan import Deployment, PlanEvidence, measured_as
+
+STATED = 1e-4
+MEDIAN = 0.5
+GAIN = 1.002  # a limit binds where lifting it raises capacity by more
+
+
+def evidence(case: Case) -> Finding:
+    """Everything that the plan's evidence states, from the catalogue's measurements and the curves at other confidences."""
+    notes, said = Notes("evidence"), []
+    for i, (d, built) in enumerate(zip(case.plan.deployments, case.built, strict=True)):
+        if built is None or not built.serves or built.serves[0] not in built.fits:
+            continue
+        where = case.where(i)
+        if d.evidence is None:
+            notes.add(where, "states no evidence")
+            continue
+        _known(notes, case, built, d.evidence, where)
+        _source(notes, case, built, d.evidence, where)
+        _median(notes, case, i, built, d.evidence, where)
+        _binding(notes, case, i, built, where)
+        said.append(f"{d.checkpoint} {d.evidence.tier}")
+    return notes.finding(f"evidence: {', '.join(said)}, with what the confidence costs against the median")
+
+
+def _known(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str) -> None:
+    notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
+    notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
+    notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
+
+
+def _source(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str) -> None:
+    """The nearest measurement is one of the catalogue's, of its date, and as near as the tier says."""
+    at = int(built.found.nearest[0])
+    if at < 0:
+        right, as_of, near = "fitted physics only", case.coefficients.fitted, built.tier == TIERS[-1]
+    else:
+        m = case.catalog.measured[at]
+        whose = measured_as(m.architecture, built.served.card.name, built.served.checkpoint.id)
+        right, as_of = f"{whose} {m.precision} on {m.gpu}, {m.engine} TP{m.tp}: {m.source}", m.as_of
+        near = m.gpu == built.gpu.name and (built.tier == "transferred" or m.architecture == built.served.card.name)
+    options = case.options.sources(built.replica, 0) if case.options else ()
+    notes.require((e.source, e.as_of) == ("; ".join((right, *options)), as_of), where, f"states the evidence '{e.source}' of {e.as_of}, should be '{right}'")
+    notes.require(near, where, f"states tier {e.tier}, which its nearest measurement does not bear out: {right}")
+    notes.require(not e.note, where, f"states a note on its evidence: '{e.note}'")
+
+
+def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, where: str) -> None:
+    """What the same traffic would take at the median of predictions, and the step at other confidences."""
+    w = built.serves[0]
+    for confidence, stated in e.step_time_band.items():
+        if _is_share(confidence):
+            right = step_factor_at(case, i, w, float(confidence))
+            notes.agree(stated, right, where, f"at confidence {confidence} a step time factor of", STATED)
+        else:
+            notes.add(where, f"states a step at the confidence '{confidence}'")
+    notes.require(bool(e.step_time_band), where, "states no band of step times")
+    median = {v: fit for v in built.serves if (fit := refit(case, i, v, MEDIAN))}
+    if len(median) < len(built.serves) or not all(f.single > 0 for f in median.values()):
+        return
+    notes.agree(e.capacity_factor, built.fits[w].single / median[w].single, where, "a capacity factor of", STATED)
+    if e.replicas_at_median is None:
+        notes.add(where, "states no number of replicas at the median")
+        return
+    here = e.replicas_at_median - case.scenario.policy.spare_replicas
+    enough, fewer = (_carries(case, i, median, n) for n in (here, here - 1))
+    notes.require(enough and not fewer, where, f"states {e.replicas_at_median} replicas at the median, which are {'too many' if enough else 'too few'}")
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
+def _carries(case: Case, i: int, fits: dict[int, Fit], replicas: int) -> bool:
+    """Whether so many replicas in service carry the traffic within the SLO load allowed."""
+    if replicas < 1:
+        return False
+    policy, load = case.scenario.policy, 0.0
+    for w, fit in fits.items():
+        if len(fits) > 1 or policy.router == "random":
+            able = fit.single * (mixture_factor(case.scenario) if len(fits) > 1 else 1.0)
+        else:
+            able = float(pooled_qps(np.array(fit.single), np.array(fit.saturated), replicas))
+        load += case.flow(w, i) / able / replicas
+    return at_most(load, policy.max_slo_load)
+
+
+def _binding(notes: Notes, case: Case, i: int, built: Built, where: str) -> None:
+    """What is said to limit a deployment does: lifting that limit raises its capacity more than lifting any other."""
+    d, w = case.plan.deployments[i], built.serves[0]
+    fit, names = built.fits[w], list(case.scenario.workload[w].slo)
+    if fit.single <= 0:
+        return
+    gains = [lifted.single / fit.single for k in range(len(fit.limits)) if (lifted := refit(case, i, w, case.scenario.policy.confidence, without=k))]
+    best = int(np.argmax(gains)) if gains else 0
+    if gains and gains[best] >= GAIN:
+        share = f"at most {100 * case.scenario.workload[w].max_waiting_share:g}% of requests finding a replica full"
+        right = " p".join((names[best].rpartition("_p")[0].upper(), names[best].rpartition("_p")[2])) if best < len(names) else share
+    else:
+        right = _sequences(d, fit)
+    notes.require(d.binding_limit == right, where, f"is said to be limited by '{d.binding_limit}', should be '{right}'")
+
+
+def _sequences(d: Deployment, fit: Fit) -> str:
+    """Where no limit binds: a full engine, the sequences it may admit, or the room they find."""
+    room = min(int(fit.memory.slots[0]), fit.most)
+    if d.decode_engines or d.max_num_seqs < room:
+        return "saturation"
+    if room < fit.most:
+        return "KV cache room"
+    return f"the {fit.most} sequences up to which drafting was measured" if d.speculative else f"the engines' limit of {fit.most} sequences"
