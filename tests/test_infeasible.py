@@ -147,7 +147,7 @@ def a_little_less(name: str, value: float, s: Scenario, seed: int) -> dict[str, 
     if name == "qps":  # one more in the last of four digits
         return {"qps": float(f"{value + 10.0 ** (floor(log10(value)) - 3):.4g}")}
     by = {"budget": -0.01, "max_gpus": -1, "spare": 1}
-    return {name: value * 0.985 if name.endswith("_p95") else value + by.get(name, -1)}
+    return {name: value * 0.975 if name.endswith("_p95") else value + by.get(name, -1)}
 
 
 def factor_of(s: Scenario, values: dict[str, float]) -> float:

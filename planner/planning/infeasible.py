@@ -15,7 +15,7 @@ from planner.errors import PlannerError, TimeUp
 from planner.planning.answer import Answer, answer, limits_of, sections
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
 from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
-from planner.planning.feasible import Feasible, growth, largest, rounded_down
+from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Rules, Solution
 from planner.program.solver import Limits
@@ -222,7 +222,7 @@ def _less_traffic(feasible: Feasible, scenario: Scenario) -> Iterator[str]:
     least = rounded_down(rates[0].asked * LEAST_TRAFFIC)
     if grows(least):
         most = largest(least, rates[0].asked, grows)
-        yield f"{', '.join(d.words(x) for d, x in zip(rates, amounts(most), strict=True))} ({most / rates[0].asked:.2g} of the traffic)"
+        yield f"{', '.join(d.words(x) for d, x in zip(rates, amounts(most), strict=True))} ({rounded_down(most / rates[0].asked, 3):g} of the traffic)"
 
 
 def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
@@ -253,6 +253,7 @@ def _wider_limits(feasible: Feasible, scenario: Scenario, limits: list[Demand]) 
     for d in limits if feasible(free) else ():  # where none does without all limits, none does without one
         widest = d.loosened(WIDEST)
         if feasible(d.put(scenario, widest)):
-            yield f"{d.words(nearest(d, widest, partial(d.put, scenario), feasible))} instead of {format_duration(d.asked)}"
+            least = nearest(d, widest, partial(d.put, scenario), feasible)
+            yield f"{d.words(rounded_up(least))} instead of {format_duration(d.asked)}"
         elif feasible(d.dropped(scenario)):
             yield f"no limit on {d.words(widest).replace(' of ', ' (', 1)} is still too tight)"
