@@ -86,8 +86,8 @@ def judged(case: Case, status: int, out: str, err: str, escaped: str) -> str:
         return err.strip()
     if status not in range(5):
         return f"exit status {status}"
-    lines = err.splitlines()
-    if status in (2, 4) and (out or len(lines) != 1 or not err.startswith("error: ")):
+    lines = [line for line in err.splitlines() if not line.startswith("note: ")]
+    if status in (2, 4) and (out or len(lines) != 1 or not lines[0].startswith("error: ")):
         return f"not one line: {lines[:3]} after {out[:60]!r}"
     if "Warning" in err:
         return f"a library's warning: {lines[0]}"

@@ -199,7 +199,7 @@ def test_a_damaged_gzip_is_bad_input(run: Run, tmp_path: Path, damage: Callable[
 
 
 def test_a_bomb_is_refused_before_it_fills_the_memory(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FILE_BYTES", limits.MIB)
+    monkeypatch.setattr(limits, "LINE_BYTES", limits.MIB)
     rows = b"arrival_s,input_tokens,output_tokens\n" + b"1,1,1\n" * 400_000  # 2.4 MB in 2.4 kB
     status, _, err = run("demand", "show", zipped(tmp_path, rows))
     assert (status, "holds more than 200 times its own size" in err) == (2, True)
@@ -275,3 +275,28 @@ def test_a_bucket_without_a_sound_edge_is_passed_over(run: Run, tmp_path: Path) 
     status, out, _ = run("demand", "show", tmp_path / "m.txt", "--format", "json")
     found = json.loads(out)
     assert (status, found["requests"], found["dropped"]) == (0, 12, {"not a sample": 2})
+
+
+def test_numbers_beyond_all_measure_are_bad_input(run: Run, tmp_path: Path) -> None:
+    huge = "1" * 400
+    (tmp_path / "p.csv").write_text(f"model,gpu,engine,isl,osl,concurrency,tp\nLlama-3.1-8B,H100-SXM-80GB,vllm,1000,300,8,{huge}\n")
+    (tmp_path / "t.csv").write_text(f'{{"timestamp": 0, "input_length": {huge}, "output_length": 5, "hash_ids": [1]}}\n')
+    for words in (
+        ("validate", tmp_path / "p.csv"),
+        ("demand", "show", tmp_path / "t.csv"),
+        ("cost", "job", "--gpus", huge, "--seconds", "1", "--usd-per-gpu-hour", "1"),
+    ):
+        status, out, err = run(*words)
+        assert (status, out, len(err.splitlines())) == (2, "", 1), err
+    (tmp_path / "models").mkdir()
+    (tmp_path / "disaggregated.json").write_text(
+        '{"source": "x", "fitted": "x", "data": {}, "errors": {}, "step_quantiles": {"0.5": null}, "prompt_quantiles": {}}'
+    )
+    status, _, err = run("--qps", "20", "--min-quality", "0.4", "--model", "Llama-3.1-8B", "--allow", "disaggregated", "--catalog", tmp_path)
+    assert (status, "not a file of errors of disaggregated units" in err) == (2, True), err
+
+
+def test_a_saved_plan_has_a_limit(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"notes": [' + '"x",' * (limits.PLAN_BYTES // 4) + '"x"]}')
+    status, _, err = run("show", tmp_path / "p.json")
+    assert (status, "has more than 8 MiB" in err) == (2, True)

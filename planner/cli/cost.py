@@ -76,7 +76,7 @@ def gpu(
 
 @app.command()
 def job(
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs that the job holds", metavar="N", min=1)],
+    gpus: Annotated[int, typer.Option("--gpus", help="GPUs that the job holds", metavar="N", min=1, max=10**7)],
     seconds: Annotated[float, typer.Option("--seconds", help="how long it holds them", metavar="SECONDS")],
     usd_per_gpu_hour: Annotated[float | None, typer.Option("--usd-per-gpu-hour", help="cost of one GPU for an hour", metavar="USD")] = None,
     name: Annotated[str, typer.Option("--gpu", help="instead: an owned GPU, with the options of `plan cost gpu`", metavar="GPU", show_default=False)] = "",
@@ -87,7 +87,7 @@ def job(
     pue: PueOption = None,
     electricity: ElectricityOption = None,
     maintenance: MaintenanceOption = None,
-    requests: Annotated[int | None, typer.Option("--requests", help="requests that the job serves", metavar="N", min=1)] = None,
+    requests: Annotated[int | None, typer.Option("--requests", help="requests that the job serves", metavar="N", min=1, max=10**15)] = None,
     form: FormatOption = "table",
     output: OutputOption = None,
     catalog: CatalogOption = None,

@@ -36,7 +36,7 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     from planner.hourly import HourlyPlan
     from planner.plan import SCHEMA_VERSION, Plan
 
-    text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.FILE_BYTES, "plan")
+    text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.PLAN_BYTES, "plan")
     try:
         kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
         plan = kind.model_validate_json(text)

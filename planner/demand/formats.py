@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 200_000  # rows read at once
+BUFFER = 2**20  # bytes read at once
 MOST_BLOCKS = 2**30  # prefix blocks told apart, one bit each; beyond, numbers fold onto one another
 PARTS = ("ts", "isl", "osl", "cached", "reasoning", "model", "status")
 Progress = Callable[[int, int], None]
@@ -147,9 +148,9 @@ class Unzipped(io.RawIOBase):
         self._read += len(found)
         end = max(found.rfind(b"\n"), found.rfind(b"\r"))
         self._line = self._line + len(found) if end < 0 else len(found) - end - 1
-        if self._line > limits.FILE_BYTES:
-            raise PlannerError(f"has a line of more than {limits.FILE_BYTES // limits.MIB} MiB, the most that is read", str(self._path))
-        if self._read > max(limits.FILE_BYTES, limits.UNZIPPED_RATIO * self._size):
+        if self._line > limits.LINE_BYTES:
+            raise PlannerError(f"has a line of more than {limits.LINE_BYTES // limits.MIB} MiB, the most that is read", str(self._path))
+        if self._read > max(limits.LINE_BYTES, limits.UNZIPPED_RATIO * self._size):
             raise PlannerError(f"holds more than {limits.UNZIPPED_RATIO} times its own size, the most that is unzipped", str(self._path), "unzip it first")
         buffer[: len(found)] = found
         return len(found)
@@ -170,7 +171,7 @@ def beginning(path: Path, size: int = 65536) -> str:
 def whole(path: Path) -> str:
     """All characters of a file. Raises PlannerError for one too large to be read whole."""
     stream, _, _ = opened(path)
-    with stream, io.BufferedReader(stream) as buffered:
+    with stream, io.BufferedReader(stream, BUFFER) as buffered:
         found = buffered.read(limits.FILE_BYTES + 1)
     if len(found) > limits.FILE_BYTES:
         raise PlannerError(f"has more than {limits.FILE_BYTES // limits.MIB} MiB, the most that is read whole", str(path), "as lines or CSV it may be longer")
@@ -238,7 +239,7 @@ def _csv(trace: Trace, _: Blocks | None, progress: Progress | None) -> Iterator[
         warnings.simplefilter("always")
         try:
             reader = pd.read_csv(
-                io.BufferedReader(stream), chunksize=CHUNK, low_memory=False, on_bad_lines="warn", encoding_errors="replace", skipinitialspace=True,
+                io.BufferedReader(stream, BUFFER), chunksize=CHUNK, low_memory=False, on_bad_lines="warn", encoding_errors="replace", skipinitialspace=True,
                 keep_default_na=True, index_col=False,
             )  # fmt: skip
             seen = 0
@@ -290,7 +291,7 @@ def _json_rows(trace: Trace, blocks: Blocks | None, progress: Progress | None) -
     stream, tell, size = opened(trace.path)
     paths = {p: [n.split(".") for n in names] for p, names in trace.format.columns.items()}
     with stream:
-        lines = iter(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", errors="replace"))
+        lines = iter(io.TextIOWrapper(io.BufferedReader(stream, BUFFER), encoding="utf-8-sig", errors="replace"))
         array = _array(trace.path)
         while chunk := list(islice(lines if array is None else array, CHUNK // 4)):
             dropped: Counter[str] = Counter()
@@ -316,7 +317,7 @@ def _array(path: Path) -> Iterator[Any] | None:
     if head[:1] != "[" or "\n" in head[1:]:
         return None
     try:
-        found: list[Any] = json.loads(whole(path))
+        found: list[Any] = json.loads(whole(path), parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise PlannerError(f"is not JSON: {error}", str(path)) from None
     return iter(found)
@@ -328,9 +329,14 @@ def _object(line: str) -> Any:
     if text in ("", "[", "]"):
         return ...
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
+
+
+def _whole(digits: str) -> float:
+    """A whole number; endless where no float could hold it."""
+    return int(digits) if len(digits) < 300 else float(digits)
 
 
 def _first(found: dict[str, Any], paths: list[list[str]]) -> Any:
@@ -351,7 +357,7 @@ class Blocks:
 
     def found(self, ids: Any, tokens: Any) -> float | None:
         """Prompt tokens in the leading blocks that were seen before; all blocks are seen from now on. None where ids are unknown."""
-        if not isinstance(ids, list) or not ids or not isinstance(tokens, (int, float)):
+        if not isinstance(ids, list) or not ids or not isinstance(tokens, (int, float)) or not 0 <= tokens <= MOST_TOKENS:
             return None
         hits, leading = 0, True
         for block in ids:

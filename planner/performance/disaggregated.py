@@ -5,14 +5,15 @@ Decode engines step without prompts between; prompts queue for the prefill pool 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
+from planner.catalog.files import read_json
 from planner.errors import CatalogError
 from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
 from planner.performance.coefficients import Coefficients
@@ -80,9 +81,9 @@ def _quantile_of(quantiles: Mapping[str, float], confidence: float) -> float:
 def load_errors(path: Path) -> Errors:
     """Reads catalogs/disaggregated.json. Raises CatalogError."""
     try:
-        return Errors(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CatalogError(f"not a file of errors of disaggregated units: {error}", str(path)) from None
+        return TypeAdapter(Errors).validate_python(read_json(path))
+    except ValidationError as error:
+        raise CatalogError(f"not a file of errors of disaggregated units: {error.errors()[0]['msg']}", str(path)) from None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ WORDS = (
     "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
 )  # fmt: skip
 KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
+MOST = 1e9  # of any number in a row
 TRUE, FALSE = ("true", "yes"), ("", "false", "no")
 
 
@@ -147,6 +148,8 @@ def _number(text: str, name: str, where: str, least: float, endless: bool = Fals
         value = float(text)
     except ValueError:
         raise CatalogError(f"'{name}': not a number, got '{text}'", where) from None
+    if value > MOST and not math.isinf(value):
+        raise CatalogError(f"'{name}': must be at most {MOST:g}, got '{text}'", where)
     if not value >= least or (math.isinf(value) and not endless):
         raise CatalogError(f"'{name}': must be {'a number' if math.isinf(value) else f'at least {least:g}'}, got '{text}'", where)
     return value
