@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner import HourlyPlan, Scenario, autoscale, load_catalog, solve
+from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
 from planner.check.check import Report, check_plan
 from planner.check.periods import check_hours
 from planner.plan import Plan
 
 Place = tuple[str | int, ...]
+SMALL = 1e-5  # numbers this near to nothing are changed by more than a share of themselves, as rounding is no edit
 
 DAY = [0.5] * 8 + [1.0] * 8 + [1.5] * 8
 MODEST = {"kinds": ["neocloud"], "gpus": ["H100-SXM-80GB", "L40S"]}
@@ -78,7 +79,26 @@ TABLES = ("own table", "own table, other place")
 KINDS = (*QUESTIONS, *HOURS, *TABLES)
 
 # Fields (indices left out) that an edit of which may pass, each with the reason why it cannot mislead about what to buy, run or pay.
-CANNOT_MATTER: dict[str, str] = {}
+SEARCH = "a record of how the search went: nothing is bought, run or paid by it, and only the search could make it again"
+WORDS = "a sentence: what it tells stands as checked numbers beside it"
+CANNOT_MATTER: dict[str, str] = {
+    "solver": SEARCH,
+    "excluded": SEARCH,
+    "structures": SEARCH,
+    "planner_version": "names the program that wrote the plan; the numbers are derived anew whatever wrote them",
+    "supply": "the question's supply in words; the question stands beside it, and every purchase is held against it",
+    "defaults": "the question's values in words; the question stands beside them, with the origin of each",
+    "assumptions": "fixed sentences on how hours are planned",
+    "warnings": f"{WORDS} (tier, score, price, date, load with a replica lost)",
+    "notes": f"{WORDS}, or says what looser rules would save: no part of this plan",
+    "flat": "names the fleet compared with; its cost is tied to the saving stated",
+    "alternatives": "absent where a plan was made without comparison; those that stand there are checked",
+    "alternatives.*.difference": "a heading: what is bought and deployed must differ as its words say",
+    "alternatives.*.why": f"{WORDS}; prices, rates and idle GPUs named in it are checked",
+    "headroom.*.note": "a sentence; the numbers in it are checked, and so is the factor",
+    "own": "where both files are at hand they say the same; without them a plan whose rows are gone is refused",
+}
+WHOLE = ("solver", "excluded", "defaults", "assumptions", "warnings", "notes")  # with all that is below them
 
 
 @dataclass
@@ -90,6 +110,12 @@ class Tally:
     missed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # field -> kinds and edits
     allowed: Counter[str] = field(default_factory=Counter)
     crashed: list[str] = field(default_factory=list)
+
+
+@cache
+def catalog() -> Catalog:
+    """The shipped one, read once."""
+    return load_catalog()
 
 
 @cache
@@ -112,12 +138,12 @@ def planned(kind: str) -> Plan | HourlyPlan:
 
 def checked(plan: Plan | HourlyPlan) -> Report:
     """What the check says."""
-    return check_hours(plan, load_catalog()) if isinstance(plan, HourlyPlan) else check_plan(plan, load_catalog())
+    return check_hours(plan, catalog()) if isinstance(plan, HourlyPlan) else check_plan(plan, catalog())
 
 
 def leaves(value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Every single value of a plan, and every part as a whole, which may be removed. The question itself is what is answered, and stays."""
-    if at == ("scenario",):
+    if at[-1:] == ("scenario",):
         return
     if at and isinstance(value, (dict, list)) and value:
         yield at, value
@@ -139,7 +165,7 @@ def edits(value: Any) -> list[Any]:
         case int():
             return [value + 1, 0 if value else 2]
         case float():
-            return [value * 1.1 if value else 0.5, 0.0 if value else 1.0]
+            return [value * 1.1 if abs(value) > SMALL else 0.5, 0.0 if abs(value) > SMALL else 1.0]
         case str():
             bumped = re.sub(r"\d+", lambda m: str(int(m.group()) + 1), value, count=1)
             return [f"{value}x", bumped] if bumped != value else [f"{value}x"]
@@ -166,10 +192,10 @@ def field_of(at: Place) -> str:
     return ".".join("*" if isinstance(k, int) else k for k in at)
 
 
-def drawn(count: int | None, seed: int = 0) -> list[tuple[str, Place, Any]]:
+def drawn(count: int | None, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[tuple[str, Place, Any]]:
     """(kind, place, new value): all there are, or so many of them, every field of every kind first."""
     draw, first, rest = random.Random(seed), [], []
-    for kind in KINDS:
+    for kind in kinds:
         seen: set[tuple[str, int]] = set()
         found = [(at, i, to) for at, old in leaves(planned(kind).model_dump(mode="json")) for i, to in enumerate(edits(old))]
         draw.shuffle(found)
@@ -195,14 +221,15 @@ def outcome(kind: str, at: Place, to: Any) -> str:
 
 
 def allowed(name: str) -> str:
-    """The entry of the list that a field falls under, or ""."""
-    return next((known for known in CANNOT_MATTER if name == known or name.startswith(f"{known}.")), "")
+    """The entry of the list that a field falls under, or ""; a deployment of an hourly plan is a plan itself."""
+    own = name.removeprefix("plans.*.")
+    return next((known for known in CANNOT_MATTER if own == known or (known in WHOLE and own.startswith(f"{known}."))), "")
 
 
-def campaign(count: int | None, seed: int = 0) -> Tally:
+def campaign(count: int | None, seed: int = 0, kinds: Sequence[str] = KINDS) -> Tally:
     """So many edits, each checked."""
     found = Tally()
-    for kind, at, to in drawn(count, seed):
+    for kind, at, to in drawn(count, seed, kinds):
         what, name = outcome(kind, at, to), field_of(at)
         found.tried += 1
         if what == "caught":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edits import campaign
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -363,3 +364,10 @@ def test_a_plan_that_queues_fails_where_that_was_not_allowed() -> None:
     held = changed(plan, "scenario", "workload", to=lambda asked: [{**asked[0], "max_waiting_share": 0.0011}])
     assert check(plan).ok
     assert any("finds its replica full" in b.what for b in check(held).breaches if b.name == "slo")
+
+
+@pytest.mark.parametrize("kind", ["thinking", "day", "own table, other place"])
+def test_single_edits_are_caught_or_cannot_matter(kind: str) -> None:
+    found = campaign(30, seed=1, kinds=(kind,))
+    assert not found.crashed and not found.missed, (found.crashed, dict(found.missed))
+    assert found.caught >= 15

@@ -6,7 +6,7 @@ from math import isfinite
 
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
-from planner.plan import SCHEMA_VERSION, Plan, PlanWorkload
+from planner.plan import Plan, PlanWorkload
 from planner.scenario.records import Scenario, Workload
 
 LITTLE = 1e-3  # relative: of requests in flight
@@ -15,7 +15,6 @@ LITTLE = 1e-3  # relative: of requests in flight
 def structure(plan: Plan, scenario: Scenario) -> Finding:
     """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
     notes = Notes("structure")
-    notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     names, asked = [w.name for w in plan.workloads], [w.name for w in scenario.workload]
     notes.require(names == asked, "workloads", f"are {names}, the scenario asks {asked}")
     for w in plan.workloads:

@@ -13,15 +13,17 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.check.case import Case, Fit, mixture_factor, rebuild, scenario_of
 from planner.check.check import check_plan
-from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, Report, at_most, same, same_money
+from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
 from planner.check.packing import Guest, place
 from planner.hourly import Hour, HourlyPlan
 from planner.performance.capacity import pooled_qps
+from planner.plan import SCHEMA_VERSION
 from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload
 
 STATED = 1e-4
+PROVEN = 0.01  # gap at which an hourly plan counts as optimal, or the one asked for where that is wider: profiles are known no better
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
     breaches = tuple(Breach(b.name, f"deployment {i} alone: {b.where}", b.what) for i, r in enumerate(alone) for b in r.breaches)
     rates = hourly_rates(scenario) * np.array([w.burst_factor for w in scenario.workload])[:, None]
     shape = _structure(plan, scenario, rates.shape[1])
+    if plan.catalog_hash != catalog.hash:
+        breaches = (Breach("catalogue", "catalog_hash", f"made with catalogue {plan.catalog_hash}, checked with {catalog.hash}"), *breaches)
     if breaches or shape.breaches:
         return Report((*breaches, *shape.breaches), ())
     supposed, everyone = catalog_for(catalog, scenario), _everyone(scenario)
@@ -69,7 +73,7 @@ def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
     }  # of twins the first, as in offer_of
     offers = tuple(known.get((q.provider, q.region, q.instance_type, q.gpu, q.purchase)) for q in plan.offers)
     clock = Clock(plan, scenario, cases, rates, offers)
-    findings = [shape, *(family(clock) for family in (_capacity, _done, _packing, _limits, _held, _cost))]
+    findings = [shape, *(attempted(family, clock) for family in (_capacity, _done, _packing, _limits, _held, _cost, _summary))]
     return Report(tuple(b for f in findings for b in f.breaches), (f"{len(alone)} deployments: each holds as a plan of its own", *(f.check for f in findings)))
 
 
@@ -92,7 +96,10 @@ def _structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:
     """Counts have the sizes they should, and every workload is served where it may be."""
     notes = Notes("structure")
     notes.require(plan.hours == hours == len(plan.periods), "hours", f"are {plan.hours} and {len(plan.periods)}, the profiles make {hours}")
+    notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     notes.require([w.name for w in plan.workloads] == [w.name for w in scenario.workload], "workloads", "are not those of the scenario")
+    if notes.breaches:
+        return notes.finding("structure: not that of the scenario")
     for h in plan.periods:
         sizes = (len(h.deployments), len(h.instances), len(h.started)) == (len(plan.plans), len(plan.offers), len(plan.offers))
         notes.require(sizes and min((*h.instances, *h.started, 0)) >= 0, f"hour {h.hour}", "has not one count for each deployment and offer")
@@ -243,3 +250,36 @@ def _cost(c: Clock) -> Finding:
         saved = 1 - total / p.hours / p.flat_usd_per_hour
         notes.require(abs(p.saving - saved) < RELATIVE, "saving", f"states {p.saving:.3g}, should be {saved:.3g}")
     return notes.finding(f"cost: ${total:,.2f} over {p.hours} hours")
+
+
+def _summary(c: Clock) -> Finding:
+    """What the plan adds up over its hours: start-ups, days, weeks, means, peaks, most held; and that each deployment was asked the same question."""
+    notes, p, hours = Notes("summary"), c.plan, c.plan.hours
+    lead, total = c.scenario.policy.startup_lead / 3600, sum(h.usd for h in c.plan.periods)
+    startup = lead * sum(o.usd_per_hour * m for h in p.periods for o, m in zip(c.offers, h.started, strict=True) if o)
+    for stated, right, what in (
+        (p.startup_usd, startup, "starting"),
+        (p.usd_per_day, total * 24 / hours, "a day"),
+        (p.usd_per_week, total * 168 / hours, "a week"),
+    ):
+        notes.require(same_money(stated, right), "plan", f"states ${stated:.4f} for {what}, should be ${right:.4f}")
+    proven = p.gap <= max(PROVEN, c.scenario.solver.gap) + RELATIVE
+    notes.require(p.status == "feasible" or proven, "status", f"{p.status} with a gap of {p.gap:.3g}")
+    notes.require((p.flat_usd_per_hour is None) == (p.saving is None), "saving", "is stated without the flat plan, or that without it")
+    for o, (q, offer) in enumerate(zip(p.offers, c.offers, strict=True)):
+        right_of = (offer.basis, offer.gpus_per_instance, offer.source, offer.stated_as_of) if offer else None
+        notes.require((q.basis, q.gpus_per_instance, q.source, q.as_of) == right_of, q.instance_type, "states another shape, source or date than the catalogue")
+        most = max(h.instances[o] for h in p.periods)
+        notes.require(q.most_instances == most, q.instance_type, f"states at most {q.most_instances} held, {most} are")
+    for got, asked in zip(p.workloads, c.scenario.workload, strict=True):
+        waits = asked.requests_per_day is not None
+        shape = ("concurrency" if asked.concurrency is not None else "qps", waits, asked.burst_factor)
+        notes.require(
+            (got.unit, got.is_waiting, got.burst_factor) == shape, got.name, f"states {got.unit}, waiting {got.is_waiting}, burst {got.burst_factor:g}"
+        )
+        notes.agree(got.mean, float(np.mean(got.rates)), got.name, "a mean rate of")
+        notes.agree(got.peak, float(np.max(got.rates)), got.name, "a peak rate of")
+    for i, alone in enumerate(p.plans):
+        for part in ("catalog", "supply", "objective", "solver", "what_if", "tables"):
+            notes.require(alone.scenario.get(part) == p.scenario.get(part), f"deployment {i}", f"was asked another {part} than the plan")
+    return notes.finding(f"summary: days, weeks, start-ups, means and peaks of {hours} hours")

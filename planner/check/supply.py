@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
-from planner.plan import Plan, Purchase
+from planner.plan import SCHEMA_VERSION, Plan, Purchase
 from planner.scenario.records import Scenario, Supply
 
 
@@ -111,6 +111,7 @@ def bound(plan: Plan, scenario: Scenario) -> Finding:
     """The bound is no more than the cost, and gap and status say how far apart they are."""
     notes = Notes("bound")
     cost, least = plan.cost.usd_per_hour, plan.bound_usd_per_hour
+    notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     goal = scenario.objective.maximize or scenario.objective.minimize
     notes.require(plan.objective == goal, "objective", f"is '{plan.objective}', asked '{goal}'")
     notes.require(least >= 0, "bound", f"${least:.4f}/h is less than nothing")
