@@ -300,3 +300,12 @@ def test_a_saved_plan_has_a_limit(run: Run, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"notes": [' + '"x",' * (limits.PLAN_BYTES // 4) + '"x"]}')
     status, _, err = run("show", tmp_path / "p.json")
     assert (status, "has more than 8 MiB" in err) == (2, True)
+
+
+def test_a_plan_whose_parts_do_not_fit_together_is_bad_input(run: Run, tmp_path: Path, hostile_plan: Plan) -> None:
+    raw = json.loads(hostile_plan.to_json())
+    raw["deployments"] = []
+    raw["workloads"][0]["predicted"] = None
+    (tmp_path / "p.json").write_text(json.dumps(raw))
+    status, out, err = run("show", tmp_path / "p.json")
+    assert (status, out, "its parts do not fit together" in err) == (2, "", True)

@@ -58,7 +58,11 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
     from planner.report.formats import formatted
 
     saved = read_saved(path)
-    deliver(formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form), output)
+    try:
+        text = formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form)
+    except (LookupError, ValueError, ArithmeticError, TypeError):  # each part is one, but one refers to another that is not there
+        raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
+    deliver(text, output)
 
 
 def schema(
