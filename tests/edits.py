@@ -94,6 +94,7 @@ CANNOT_MATTER: dict[str, str] = {
     "flat": "names the fleet compared with; its cost is tied to the saving stated",
     "alternatives": "absent where a plan was made without comparison; those that stand there are checked",
     "alternatives.*.difference": "a heading: what is bought and deployed must differ as its words say",
+    "alternatives.*.deployments.*.ep": "where whole experts may spread, another layout of the same GPUs at the same price",
     "alternatives.*.why": f"{WORDS}; prices, rates and idle GPUs named in it are checked",
     "headroom.*.note": "a sentence; the numbers in it are checked, and so is the factor",
     "own": "where both files are at hand they say the same; without them a plan whose rows are gone is refused",

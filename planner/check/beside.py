@@ -85,6 +85,8 @@ def _briefs(notes: Notes, case: Case, a: Alternative, where: str, rank: int) -> 
         notes.require((d.model, d.precision) == (served.card.name, served.checkpoint.precision), where, f"{d.checkpoint} is no {d.model} in {d.precision}")
         notes.require(d.engine in gpu.engines, where, f"{d.engine} does not run on {d.gpu}")
         notes.require(d.ep in (1, d.tp) and d.dp in (1, d.tp) and (d.dp == 1 or d.ep == d.tp), where, f"no engine lays it out as {d.layout}")
+        experts = served.card.architecture.experts
+        notes.require(d.ep == 1 or (experts > 0 and experts % d.ep == 0), where, f"{experts} experts do not spread over EP{d.ep}")
         notes.require(min(d.prefill_engines, d.decode_engines) >= 0 and bool(d.prefill_engines) == bool(d.decode_engines), where, f"a unit of {d.layout}")
         allowed = {"speculative": bool(d.speculative), "disaggregated": d.decode_engines > 0, "attention_dp": d.dp > 1}
         notes.require(all(way in case.scenario.policy.allow for way, is_used in allowed.items() if is_used), where, f"{d.layout} is not allowed")
@@ -211,7 +213,7 @@ def _headroom(notes: Notes, case: Case) -> None:
     deployments, gpus = plan.deployments, np.array([float(d.gpus) for d in plan.deployments])
 
     def mean(values: Sequence[float]) -> float:
-        return float(np.array(values) @ gpus / gpus.sum())
+        return float(np.array(values) @ gpus) / float(gpus.sum())
 
     shared = [len(b.serves) > 1 for b in case.built if b]
     bursts = [_peak(case, i) for i in range(len(deployments))]

@@ -100,6 +100,8 @@ def _structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:
     notes.require([w.name for w in plan.workloads] == [w.name for w in scenario.workload], "workloads", "are not those of the scenario")
     if notes.breaches:
         return notes.finding("structure: not that of the scenario")
+    for w in plan.workloads:
+        notes.require(len(w.rates) == hours, w.name, f"states {len(w.rates)} rates for {hours} hours")
     for h in plan.periods:
         sizes = (len(h.deployments), len(h.instances), len(h.started)) == (len(plan.plans), len(plan.offers), len(plan.offers))
         notes.require(sizes and min((*h.instances, *h.started, 0)) >= 0, f"hour {h.hour}", "has not one count for each deployment and offer")
