@@ -2,20 +2,22 @@
 
     python benchmarks/queue.py [--requests 100000]
 
-Candidates x workloads x rates: p95 TTFT and TPOT of one replica, capacity of one and of pools. Prints tables and writes benchmarks/results/queue.json.
+Candidates x workloads x rates: p95 TTFT and TPOT of one replica, capacity of one and of pools; p50, p95 and p99 of TTFT, TPOT and E2E over
+many lengths. Prints tables and writes benchmarks/results/queue.json.
 Both sides take the same step times, so errors are those of the queueing formulas alone (and of the few points that stand for lengths).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -34,12 +36,14 @@ from planner.catalog.catalog import Catalog
 from planner.performance.capacity import Limit, capacity, pooled_qps, service
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
-from planner.performance.lengths import lognormal_mix
+from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.serving import curves_of
+from planner.performance.step import StepCurves
 from planner.planning.infeasible import Infeasible
 from planner.planning.verify import breaches
+from planner.simulation.engine import PREEMPTED, REFUSED
 from planner.simulation.rebuild import Deployed
 from planner.simulation.results import half_width, quantile
 from planner.simulation.run import WARM_UP, feed
@@ -66,7 +70,14 @@ LOADS = (0.5, 0.75, 0.95)  # of the capacity by the formula
 POOLS = (4, 16)
 CONFIDENCE, PERCENTILE, MOST_SEQUENCES, BATCHED_TOKENS = 0.8, 0.95, 256, 8192
 PLANS = 100
+LENGTHS = ((500, 50), (1000, 300), (500, 2000), (2000, 50), (4000, 5), (4000, 300), (8000, 200), (32000, 500), (100000, 1000))  # input, output
+CVS = (0.2, 0.5, 1.0, 1.5)
+SHARES_OF_MOST = (0.3, 0.6, 0.8)  # of the most requests/s that a replica serves
+PERCENTILES = ("p50", "p95", "p99")
+UNSTABLE = 1e-3  # share of requests preempted (or refused): KV cache that runs out is not in the formulas
 STEPS = 9  # halvings of a bracket of 0.5 to 1.5 times the formula
+
+Built = tuple[StepCurves, LengthMix, np.ndarray, Engine]
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,10 @@ class Case:
     predict: Callable[[float], tuple[float, float]]  # rate -> (p95 TTFT, p95 TPOT) in seconds
 
 
-def case_of(catalog: Catalog, candidate: tuple[str, str, str, int], workload: tuple[str, int, int, float, float, float, float]) -> Case | None:
+def built_of(catalog: Catalog, candidate: tuple[str, str, str, int], isl: int, osl: int, input_cv: float, output_cv: float, most: int) -> Built | None:
+    """Step curves, lengths, sequences and the engine to simulate; None where no request fits."""
     name, precision, gpu, tp = candidate
     card = next(c for c in catalog.cards if c.name == name)
-    _, isl, osl, input_cv, output_cv, ttft, tpot = workload
 
     def one(value: int) -> np.ndarray:
         return np.array([value], dtype=np.int64)
@@ -95,20 +106,62 @@ def case_of(catalog: Catalog, candidate: tuple[str, str, str, int], workload: tu
     mix = lognormal_mix(isl, osl, input_cv, output_cv)
     coefficients, memory = load_coefficients(catalog.coefficients_file), memory_fit(replica, mix)
     curves = curves_of(replica, evidence(replica, (name,), catalog.measured), (name,), mix, coefficients, CONFIDENCE, batched_tokens=BATCHED_TOKENS)
-    seqs = np.minimum(memory.slots, MOST_SEQUENCES)
-    limits = [Limit("ttft", ttft, 95), Limit("tpot", tpot, 95)]
-    found = capacity(curves, mix, limits, seqs)
-    if not found.qps[0] > 0:
+    seqs = np.minimum(memory.slots, most)
+    if seqs[0] < 1:
         return None
     kv = int(memory.kv_budget_gib[0] / memory.kv_gib_per_sequence[0] * (isl + osl))
     step = np.interp(np.arange(int(seqs[0]) + 1), curves.n, curves.step_s[0])
-    engine = Engine(step, (Flow(float(curves.prefill_s_per_token[0]), ttft=ttft, tpot=tpot),), kv, BATCHED_TOKENS, float(curves.overhead_s[0]))
+    engine = Engine(step, (Flow(float(curves.prefill_s_per_token[0])),), kv, BATCHED_TOKENS, float(curves.overhead_s[0]))
+    return curves, mix, seqs, engine
+
+
+def case_of(catalog: Catalog, candidate: tuple[str, str, str, int], workload: tuple[str, int, int, float, float, float, float]) -> Case | None:
+    _, isl, osl, input_cv, output_cv, ttft, tpot = workload
+    built = built_of(catalog, candidate, isl, osl, input_cv, output_cv, MOST_SEQUENCES)
+    if built is None:
+        return None
+    curves, mix, seqs, engine = built
+    found = capacity(curves, mix, [Limit("ttft", ttft, 95), Limit("tpot", tpot, 95)], seqs)
+    if not found.qps[0] > 0:
+        return None
+    engine = replace(engine, flows=(replace(engine.flows[0], ttft=ttft, tpot=tpot),))
 
     def predict(rate: float) -> tuple[float, float]:
         s = service(curves, mix, np.array([rate]), seqs)
         return float(s.ttft_s["p95"][0]), float(s.tpot_s["p95"][0])
 
-    return Case(f"{name} {precision} {gpu} TP{tp}", workload, engine, float(found.qps[0]), float(found.qps_saturated[0]), predict)
+    return Case("{} {} {} TP{}".format(*candidate), workload, engine, float(found.qps[0]), float(found.qps_saturated[0]), predict)
+
+
+def percentile_rows(catalog: Catalog, requests: int) -> list[dict[str, object]]:
+    """Percentiles by formula and by simulation: candidates x lengths x spreads x loads. Loads are shares of the rate at which all slots are taken."""
+    rows: list[dict[str, object]] = []
+    for candidate, (isl, osl), cv in itertools.product(CANDIDATES, LENGTHS, CVS):
+        built = built_of(catalog, candidate, isl, osl, cv, cv, 1024 if isl < 8000 else 256)
+        if built is None:
+            continue
+        curves, mix, seqs, engine = built
+        most = float(capacity(curves, mix, [], seqs).qps_saturated[0])
+        for load in SHARES_OF_MOST:
+            rate = np.array([load * most])
+            stream = Poisson([float(rate[0])], [lognormal_lengths(isl, osl, cv, cv)], requests, 3)
+            run = feed([Deployed(engine, (1.0,), ((0, 0),))], stream, "least_loaded", 3, warm_up=WARM_UP).running[0].sim
+            unstable = float(run.cell[PREEMPTED] + run.cell[REFUSED]) / requests
+            said, row = service(curves, mix, rate, seqs), {"candidate": " ".join(map(str, candidate)), "input": isl, "output": osl, "cv": cv, "load": load}
+            for m, metric in enumerate(("ttft", "tpot", "e2e")):
+                for name in PERCENTILES:
+                    seen, sure = quantile_and_width(run.histogram[0, m], float(name[1:]) / 100)
+                    value = float(getattr(said, f"{metric}_s")[name][0])
+                    row |= {f"{metric}_{name}": value, f"{metric}_{name}_seen": seen, f"{metric}_{name}_error": value / seen - 1, f"{metric}_{name}_sure": sure}
+            rows.append(row | {"unstable": unstable})
+    return rows
+
+
+def quantile_and_width(histogram: np.ndarray, share: float) -> tuple[float, float]:
+    """A quantile, and half the width of its 95 % interval as a share of it: as if requests were independent, which they are less the busier it is."""
+    off = 1.96 * (share * (1 - share) / histogram.sum()) ** 0.5
+    low, seen, high = (quantile(histogram, min(max(x, 0.0), 1.0)) for x in (share - off, share, share + off))
+    return seen, (high - low) / 2 / seen
 
 
 def simulated(case: Case, rate: float, replicas: int, requests: int, seed: int) -> tuple[float, float, float, float]:
@@ -194,6 +247,11 @@ def errors(values: list[float]) -> dict[str, float]:
     }  # fmt: skip
 
 
+def unsafe(rows: Sequence[Mapping[str, object]], name: str) -> int:
+    """Cases that are predicted more than 5 % too fast, beyond the simulation's own uncertainty."""
+    return sum(float(str(r[f"{name}_error"])) < -0.05 - float(str(r[f"{name}_sure"])) for r in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000, help="requests of each simulation")
@@ -225,6 +283,14 @@ def main() -> None:
     summary |= {m: errors([float(str(r[f"{m}_error"])) for r in service_rows]) for m in ("ttft", "tpot")}
     summary |= {f"capacity_of_{n}": errors([float(str(r["error"])) for r in capacity_rows if r["replicas"] == n]) for n in (1, *POOLS)}
     table("Errors: formula / simulation - 1", [{"what": k, **v} for k, v in summary.items()])
+    rows = percentile_rows(catalog, requests)
+    steady = [r for r in rows if float(str(r["unstable"])) < UNSTABLE]
+    percentiles = {
+        f"{m}_{p}": {**errors([float(str(r[f"{m}_{p}_error"])) for r in steady]), "unsafe": unsafe(steady, f"{m}_{p}")}
+        for m in ("ttft", "tpot", "e2e")
+        for p in PERCENTILES
+    }
+    table(f"Percentiles over {len(steady)} cases ({len(rows) - len(steady)} more run out of KV cache)", [{"what": k, **v} for k, v in percentiles.items()])
     plans = random_plans(PLANS, catalog, requests)
     missed = [{k: v for k, v in r.items() if k != "asked"} for r in plans if r["missed"]]
     print(f"random plans: {len(plans)}, of which {sum(bool(r['shared']) for r in plans)} share a deployment; limits missed by {len(missed)}")
@@ -237,6 +303,8 @@ def main() -> None:
         "requests": requests,
         "confidence": CONFIDENCE,
         "summary": summary,
+        "percentiles": percentiles,
+        "percentile_cases": rows,
         "service": service_rows,
         "capacity": capacity_rows,
         "plans": plans,

@@ -37,6 +37,16 @@ class Run:
         return float(self.itl[order][np.searchsorted(below, share * below[-1])])
 
 
+def drawn(rng: np.random.Generator, mix: LengthMix, which: int, count: int) -> Floats:
+    """Prompts (0) or answers (1): lognormal where the mix says so, else its points."""
+    points = (mix.input_tokens, mix.output_tokens)[which]
+    if mix.law is None:
+        return rng.choice(points, count)
+    sigma = np.sqrt(np.log1p(mix.law.cv[which] ** 2))
+    found: Floats = points.mean() * np.exp(sigma * rng.standard_normal(count) - sigma * sigma / 2)
+    return found
+
+
 def simulate(
     rate: float,
     mix: LengthMix,
@@ -52,8 +62,8 @@ def simulate(
     """One replica under Poisson arrivals, prompts first come, first served. Not chunked: a prompt is alone in a step of ``base``, before decoding goes on."""
     rng = np.random.default_rng(seed)
     arrival = np.cumsum(rng.exponential(1 / rate, count))
-    left = rng.choice(mix.input_tokens, count) * mix.computed
-    answer = np.maximum(np.round(rng.choice(mix.output_tokens, count)), 1).astype(int)
+    left = drawn(rng, mix, 0, count) * mix.computed
+    answer = np.maximum(np.round(drawn(rng, mix, 1, count)), 1).astype(int)
     first, finish = np.zeros(count), np.zeros(count)
     until: dict[int, list[int]] = {}  # decode step -> requests that end with it
     now, step, head, arrived, running, last = 0.0, 0, 0, 0, 0, 0.0

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scheduler import simulate
 
 from planner.performance.capacity import Limit, capacity, pooled_qps, service
+from planner.performance.chain import chain
 from planner.performance.lengths import lognormal_mix
-from planner.performance.queue import chain, full_share, gamma_tail, normal_tail, skewed_tail, state
+from planner.performance.queue import full_share, state
 from planner.performance.step import GRID, StepCurves
+from planner.performance.tails import gamma_tail, normal_tail, skewed_tail
 
 BASE, SLOPE, TOKEN = 6.5e-3, 0.1e-3, 27e-6  # like an 8B model on an H100
 
@@ -99,8 +101,8 @@ def test_occupancy_against_the_chain_written_out() -> None:
     queue = chain(line(), mix, seqs(slots))
     lam = load * float(queue.rate[0, 0])
     n = np.arange(1, 4000)
-    tpot = BASE + SLOPE * n + TOKEN * 512 / 256 * n
-    rate = n / (TOKEN * 512 + tpot * 256.5)
+    step = BASE + SLOPE * n
+    rate = n / (TOKEN * 512 + (step + TOKEN * 512 / 256 * (n - 1)) * 256 + step / 2)  # one alone meets no other's prompt
     rate[slots:] = rate[slots - 1]
     weight = np.concatenate(([1.0], np.cumprod(lam / rate)))
     share = weight / weight.sum()
@@ -125,8 +127,8 @@ def test_a_replica_is_full_where_more_in_flight_bring_nothing() -> None:
     for inputs, outputs, slots in ((512, 256, 64), (8000, 8, 256)):
         mix = lognormal_mix(inputs, outputs, 0, 0)
         queue = chain(line(), mix, seqs(slots))
-        tpot = BASE + SLOPE * every + TOKEN * inputs / outputs * every
-        rate = every / (TOKEN * inputs + tpot * (outputs + 0.5))
+        step = BASE + SLOPE * every
+        rate = every / (TOKEN * inputs + (step + TOKEN * inputs / outputs * (every - 1)) * outputs + step / 2)
         rate = np.minimum(rate, 1 / (TOKEN * inputs + inputs * (BASE + SLOPE * every) / (8192 - np.minimum(every, slots))))
         rate = np.maximum.accumulate(rate)
         rate[slots:] = rate[slots - 1]

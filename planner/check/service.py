@@ -10,9 +10,11 @@ from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
 from planner.performance import closed
 from planner.performance.capacity import Limit, Service, service
+from planner.performance.chain import chain
 from planner.performance.disaggregated import unit_beyond, unit_service
-from planner.performance.queue import chain, state, tail
+from planner.performance.queue import state
 from planner.performance.serving import rate_in_flight
+from planner.performance.tails import tail
 from planner.plan import PlanWorkload
 
 PROBABILITY = 1e-4  # relative: of requests beyond a limit

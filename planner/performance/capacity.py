@@ -12,12 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.performance.chain import Chain, Interpolation, Rows, chain
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import Chain, Interpolation, Rows, chain, full_share, itl_tail, quantiles, state, tail, waiting
+from planner.performance.queue import full_share, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
+from planner.performance.tails import itl_tail, mean_decoding, mean_tpot, quantiles, tail
 
-STEPS = 12  # bisection steps: the load is found to 1/4096, rounded down
+STEPS = 12  # the load is found to 1/4096, rounded down
+COARSE, FAR = 3, 4.0  # halvings before lines are drawn; logs that they are drawn between at most
 BLOCK = 2048  # rows worked on at a time: enough to hide Python's own time, few enough for the cache
 OWN_PROMPT = 2.0  # the TTFT formula holds where the limit is this many times the prompt's own prefill; below it capacity fades to 0
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -76,14 +79,7 @@ def _blocks(count: int) -> list[slice]:
 
 def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, ...]:
     queue = chain(curves, mix, max_num_seqs)
-    low, high = np.zeros_like(queue.rate), np.ones_like(queue.rate)
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        now = state(queue, middle)
-        held = np.ones(middle.shape, dtype=bool)
-        for limit in limits:
-            held &= tail(limit.metric, queue, now, limit.limit_s, limit.share) <= 1 - limit.percentile / 100
-        low, high = np.where(held, middle, low), np.where(held, high, middle)
+    low = _largest_load(queue, limits)
     faded = _fade(queue, limits)
     serves = (max_num_seqs >= 1)[:, None] & (low > 0) & (faded > 0)
     load = np.where(serves, low * faded, 0.0)
@@ -91,6 +87,45 @@ def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_n
     saturated = np.where(serves, np.maximum(_saturated(queue, limits) * faded, load * queue.rate), 0.0)[:, 0]
     in_flight = np.where(serves, _in_flight(queue, np.maximum(load, 1e-9)), 0.0)[:, 0]
     return qps, saturated, np.divide(in_flight, qps, out=np.zeros_like(qps), where=qps > 0), in_flight
+
+
+def _largest_load(queue: Chain, limits: Sequence[Limit]) -> Rows:
+    """The largest load, in steps of 2^-STEPS, at which all limits hold and half a bracket above does not, [P, 1].
+
+    As bisection would find it, but guesses come from the straight line between log tails once the bracket is small.
+    """
+    rows, whole = len(queue.rate), 1 << STEPS
+    left, found = np.arange(rows), np.zeros(rows)
+    low, high = np.zeros(rows), np.full(rows, float(whole))
+    below, above = np.full(rows, -FAR), np.full(rows, FAR)  # log of the tail over what is allowed, at both ends
+    for turn in range(2 * STEPS):
+        if turn < COARSE or turn % 3 == 2:
+            guess = np.floor((low + high) / 2)
+        else:
+            guess = np.clip(np.floor(low + (high - low) * below / (below - above)) + turn % 2, low + 1, high - 1)
+        excess = _excess(queue, limits, guess[:, None] / whole)
+        held = excess <= 0
+        low, below = np.where(held, guess, low), np.where(held, np.maximum(excess, -FAR), below)
+        high, above = np.where(held, high, guess), np.where(held, above, np.clip(excess, 1e-9, FAR))
+        done = high - low <= 1
+        if not done.any():
+            continue
+        found[left[done]] = low[done]
+        if done.all():
+            break
+        keep = np.flatnonzero(~done)
+        queue = taken(queue, len(left), keep)
+        left, low, high, below, above = left[keep], low[keep], high[keep], below[keep], above[keep]
+    return found[:, None] / whole
+
+
+def _excess(queue: Chain, limits: Sequence[Limit], load: Rows) -> Floats:
+    """log of the largest share beyond a limit over the share allowed, [P]; at most 0 where all limits hold."""
+    now, worst = state(queue, load), np.full(load.shape, 1e-9)
+    for limit in limits:
+        worst = np.maximum(worst, tail(limit.metric, queue, now, limit.limit_s, limit.share) / (1 - limit.percentile / 100))
+    found: Floats = np.log(worst)[:, 0]
+    return found
 
 
 def _in_flight(queue: Chain, load: Rows) -> Rows:
@@ -190,12 +225,13 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     load = np.clip((qps_per_replica * np.broadcast_to(pooling, qps_per_replica.shape))[:, None] / queue.rate, 1e-9, 1 - 1e-9)
     now, waits = state(queue, load), waiting(queue, load)
     slot_wait = waits / now.rate
-    ttft = queue.overhead + now.own.mean(axis=1, keepdims=True) + now.wait_mean + slot_wait
-    e2e = ttft + now.tpot * max(mix.mean_output - 1, 0.0)
+    ttft = queue.overhead + (now.own @ queue.inputs.weight)[:, None] + now.wait.mean + slot_wait
+    answers, steps = mean_decoding(queue, now)
+    e2e = ttft + answers
     ttft = ttft + now.tpot * reasoning * mix.mean_output
     stretch = max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
     longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * stretch
-    means = {"ttft": ttft, "tpot": now.tpot, "itl": now.tpot, "e2e": e2e}
+    means = {"ttft": ttft, "tpot": mean_tpot(queue, now), "itl": answers / steps, "e2e": e2e}
     found = {}
     for metric, mean in means.items():
         of = "e2e" if metric == "ttft" and reasoning else metric

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.capacity import BLOCK, SHARES, Limit, Service
+from planner.performance.chain import Interpolation, Rows
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import Interpolation, Rows, gamma_tail, skewed_tail
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
+from planner.performance.tails import gamma_tail, skewed_tail
 
 STEPS = 16  # bisection steps, by factors: the number decoding is found to 2^-12 of itself
 FINE = 50  # of single rows

@@ -16,12 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from planner.catalog.files import read_json
 from planner.errors import CatalogError
 from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
+from planner.performance.chain import PROMPT_LOAD, Chain, Rows, chain
 from planner.performance.coefficients import Coefficients
+from planner.performance.decoding import decoding
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
-from planner.performance.queue import PROMPT_LOAD, Chain, Rows, State, chain, gamma_tail, normal_tail, state, tail, waiting
+from planner.performance.queue import State, state, waiting
 from planner.performance.replicas import Floats, Ints, Replicas
 from planner.performance.step import StepCurves
+from planner.performance.tails import gamma_tail, normal_tail, tail
 
 FILE = "disaggregated.json"
 SIZES = (2, 4, 8)  # engines of a unit that are enumerated
@@ -278,8 +281,9 @@ def _tail(metric: str, now: Moment, limit: Rows | float, part: float = 1.0) -> R
         late = prompts.waits * gamma_tail(limit - first, prompts.mean, prompts.var) + (1 - prompts.waits) * (limit < first)
     else:
         out = np.maximum(part * now.queue.mix.output_tokens - 1, 0.0)[None, :]
-        middle = first + wait + out * decode.tpot
-        spread = np.sqrt(prompts.waits * (prompts.var + prompts.mean**2) - wait * wait + (out * decode.tpot_load) ** 2 + 1e-12)
+        answer = decoding(decode.noise, np.maximum(out, 1e-3))
+        middle = first + wait + answer.mean
+        spread = np.sqrt(prompts.waits * (prompts.var + prompts.mean**2) - wait * wait + answer.var)
         late = normal_tail((limit - middle) / spread)
     slack = np.maximum(limit - middle.mean(axis=1, keepdims=True), 0.0)
     total: Rows = np.minimum(late.mean(axis=1, keepdims=True) + decode.full * np.exp(-decode.drain * slack), 1.0)  # the wait for a slot

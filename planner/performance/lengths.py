@@ -1,6 +1,6 @@
-"""Request lengths of one workload: a few equal-weight (input, output) points that stand for the whole distribution.
+"""Request lengths of one workload: a few equal-weight (input, output) points for means, and cells for percentiles.
 
-Capacity mixes over these points, so means and second moments must be right; shapes beyond that matter little.
+Memory and step times take the points, whose means and second moments are right; the queue takes the cells.
 """
 
 from __future__ import annotations
@@ -13,20 +13,58 @@ from statistics import NormalDist
 
 import numpy as np
 
+from planner.performance.cells import Cells, cells_of, lognormal_cells, products
 from planner.performance.replicas import Floats, Ints
 from planner.scenario.records import Workload
 
 FINE = 64  # quantiles of prompts, and of answers, that stand for a lognormal where its cut is found
+CELLS, POWER = 12, 2  # of prompts, and of answers
+PAIR_CELLS, PAIR_POWER = (4, 10), 3  # of prompts x answers
 ANSWERS = 200  # quantiles of answers over which the share of refused requests is taken
 
 
 @dataclass(frozen=True)
+class Law:
+    """Independent lognormal prompts and answers: their coefficients of variation, and what cuts them off, as multiples of the means before."""
+
+    cv: tuple[float, float]
+    cap: tuple[float, float] = (inf, inf)
+
+    def cells(self, which: int, mean: float, count: int, power: int) -> Cells:
+        """Cells of prompts (0) or answers (1)."""
+        return lognormal_cells(self.cv[which], self.cap[which], count, power).times(mean)
+
+
+@dataclass(frozen=True)
 class LengthMix:
-    """J equal-weight joint points of (input, output) tokens; ``cached`` is the share of prompt tokens found in the prefix cache."""
+    """J equal-weight joint points of (input, output) tokens; ``cached`` is the share of prompt tokens found in the prefix cache.
+
+    With a law the points only stand for it; without one, lengths are nothing but the points.
+    """
 
     input_tokens: Floats
     output_tokens: Floats
     cached: float = 0.0
+    law: Law | None = None
+
+    @property
+    def inputs(self) -> Cells:
+        """Prompts."""
+        return self.law.cells(0, self.mean_input, CELLS, POWER) if self.law else cells_of(self.input_tokens)
+
+    @property
+    def outputs(self) -> Cells:
+        """Answers."""
+        return self.law.cells(1, self.mean_output, CELLS, POWER) if self.law else cells_of(self.output_tokens)
+
+    @property
+    def pairs(self) -> tuple[Cells, Cells]:
+        """Prompts and answers of the same requests."""
+        if self.law is None:
+            return cells_of(self.input_tokens), cells_of(self.output_tokens)
+        means = self.mean_input, self.mean_output
+        inputs, outputs = (self.law.cells(i, means[i], PAIR_CELLS[i], PAIR_POWER) for i in (0, 1))
+        return products(inputs, outputs)
 
     @property
     def mean_input(self) -> float:
@@ -67,7 +105,7 @@ def lognormal_mix(mean_input: float, mean_output: float, input_cv: float, output
         raise ValueError("lengths must be at least 1 token, coefficients of variation at least 0, cached shares below 1, and there must be a point")
     inputs = mean_input * _multipliers(input_cv, points)
     outputs = mean_output * _multipliers(output_cv, points)[_scattered(points)]
-    return LengthMix(inputs, outputs, cached)
+    return LengthMix(inputs, outputs, cached, Law((input_cv, output_cv)))
 
 
 def joint_mix(points: Sequence[tuple[float, float]], mean_input: float, mean_output: float, cached: float = 0.0) -> LengthMix:
@@ -131,7 +169,18 @@ def workload_mix(workload: Workload, factor: float) -> LengthMix:
     whole = joint_mix(workload.lengths.points, *means, cached) if workload.lengths else lognormal_mix(*means, *workload.spreads, cached=cached)
     cut = cut_of(workload, whole.input_tokens, whole.output_tokens)
     inputs, outputs = cut.apply(whole.input_tokens, whole.output_tokens) if cut else (whole.input_tokens, whole.output_tokens)
-    return LengthMix(inputs, outputs * factor, cached)
+    return LengthMix(inputs, outputs * factor, cached, _law(workload, cut))
+
+
+def _law(workload: Workload, cut: Cut | None) -> Law | None:
+    """The law of lengths that are not known one by one. What a whole request may have is taken to leave prompts the room beside a mean answer."""
+    if workload.lengths:
+        return None
+    if cut is None:
+        return Law(workload.spreads)
+    prompt = min(cut.max_input, max(cut.max_request - workload.output_tokens, 1.0))
+    scaled = workload.input_tokens * cut.input_scale, workload.output_tokens * cut.output_scale
+    return Law(workload.spreads, (prompt / scaled[0], (cut.max_request - 1) / scaled[1]))
 
 
 def refused_share(workload: Workload, factor: float, context: float) -> float:
