@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scheduler import simulate
 
 from planner.performance.capacity import Limit, capacity, pooled_qps, service
+from planner.performance.cells import lognormal_cells
 from planner.performance.chain import chain
 from planner.performance.lengths import lognormal_mix
 from planner.performance.queue import full_share, state
@@ -64,7 +65,7 @@ def test_capacity_against_simulation(case: tuple[float, ...]) -> None:
 
 
 def test_predicted_percentiles_against_simulation() -> None:
-    for inputs, outputs, cv in ((512, 256, 1.0), (4000, 300, 0.5), (2000, 50, 0.5)):
+    for inputs, outputs, cv in ((512, 256, 1.0), (4000, 300, 0.5), (2000, 50, 0.5), (32000, 500, 0.2)):
         mix = lognormal_mix(inputs, outputs, 0.8 * cv, cv)
         rate = np.array([0.7 * capacity(line(), mix, [], seqs(256)).qps[0]])
         predicted = service(line(), mix, rate, seqs(256))
@@ -220,3 +221,15 @@ def test_five_thousand_rows_take_a_moment() -> None:
         best = min(best, time.process_time() - start)
     assert (found.qps > 0).mean() > 0.5
     assert best < 1.0  # about 0.13 s on one core of 2025; the margin is for slow machines
+
+
+def test_cells_keep_the_moments_of_their_distribution() -> None:
+    """A lognormal of mean m has E[x^k] = m^k (1 + cv^2)^(k (k - 1) / 2); cut off, it has none beyond, and its mean is kept."""
+    for cv in (0.2, 1.0, 1.5):
+        cells = lognormal_mix(1000, 300, cv, cv).inputs
+        for k in (1, 2, 3, 4):
+            assert cells.moment(k) == pytest.approx(1000**k * (1 + cv * cv) ** (k * (k - 1) / 2), rel=1e-6)
+    draws = np.minimum(np.exp(np.sqrt(np.log(2)) * np.random.default_rng(1).standard_normal(400_000) - np.log(2) / 2), 2.0)
+    cut = lognormal_cells(1.0, 2.0, 12, 2)
+    for k in (1, 2, 3):
+        assert cut.moment(k) == pytest.approx((draws**k).mean() / draws.mean() ** k, rel=0.01)
