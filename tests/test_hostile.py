@@ -309,3 +309,9 @@ def test_a_plan_whose_parts_do_not_fit_together_is_bad_input(run: Run, tmp_path:
     (tmp_path / "p.json").write_text(json.dumps(raw))
     status, out, err = run("show", tmp_path / "p.json")
     assert (status, out, "its parts do not fit together" in err) == (2, "", True)
+
+
+def test_workloads_that_are_no_tables_are_bad_input_when_compared(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("workload = [1]\n[scenario.x]\nworkload = { qps = 3 }\n")
+    status, out, err = run("compare", tmp_path / "a.toml")
+    assert (status, out, err.startswith("error: ")) == (2, "", True)

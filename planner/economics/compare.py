@@ -176,7 +176,7 @@ def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, An
     found = dict(base)
     for key, value in override.items():
         old = found.get(key)
-        if key == "workload" and isinstance(value, Mapping) and isinstance(old, list):
+        if key == "workload" and isinstance(value, Mapping) and isinstance(old, list) and all(isinstance(w, Mapping) for w in old):
             names = {w.get("name", "requests") for w in old}
             by_name = all(isinstance(v, Mapping) for v in value.values()) and set(value) <= names
             found[key] = [_demand(w, value.get(w.get("name", "requests"), {}) if by_name else value) for w in old]
