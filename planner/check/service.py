@@ -73,7 +73,7 @@ def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
     n, seqs = np.array([each]), np.array([fit.max_num_seqs], dtype=np.int64)
     if case.scenario.policy.keeps_level and not fit.units:
         made = closed.loop(fit.curves, fit.mix, seqs)
-        return float(closed.tail(limit.metric, made, closed.at_in_flight(made, n[:, None])[0], limit.limit_s, limit.share)[0, 0])
+        return float(closed.tail(limit.metric, made, closed.at_in_flight(made, n[:, None]), limit.limit_s, limit.share)[0, 0])
     rate = rate_in_flight(fit.replica, fit.curves, fit.mix, fit.limits, n, seqs, fit.coefficients)
     return _beyond_at(fit, limit, float(rate[0]))
 

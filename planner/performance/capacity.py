@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from planner.performance.chain import Chain, Interpolation, Rows, chain
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import full_share, state, taken, waiting
+from planner.performance.queue import State, full_share, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 from planner.performance.tails import itl_tail, mean_decoding, mean_tpot, quantiles, tail
@@ -223,10 +223,12 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     """
     queue = chain(curves, mix, max_num_seqs)
     load = np.clip((qps_per_replica * np.broadcast_to(pooling, qps_per_replica.shape))[:, None] / queue.rate, 1e-9, 1 - 1e-9)
-    now, waits = state(queue, load), waiting(queue, load)
-    slot_wait = waits / now.rate
-    ttft = queue.overhead + (now.own @ queue.inputs.weight)[:, None] + now.wait.mean + slot_wait
-    answers, steps = mean_decoding(queue, now)
+    return service_at(queue, state(queue, load), waiting(queue, load), mix, qps_per_replica, reasoning)
+
+
+def service_at(queue: Chain, now: State, waits: Rows, mix: LengthMix, qps: Floats, reasoning: float = 0.0) -> Service:
+    """Service of requests of a mix at a state of the queue with so many waiting for a slot [P, 1]; ``qps`` [P] of theirs. reasoning as in ``service``."""
+    ttft, answers, steps = mean_seconds(queue, now, waits)
     e2e = ttft + answers
     ttft = ttft + now.tpot * reasoning * mix.mean_output
     stretch = max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
@@ -237,4 +239,11 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
         of = "e2e" if metric == "ttft" and reasoning else metric
         tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], qps_per_replica * e2e[:, 0], found["itl"], full_share(queue, load)[:, 0])
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, now.rate / queue.rate)[:, 0])
+
+
+def mean_seconds(queue: Chain, now: State, waits: Rows) -> tuple[Rows, Rows, float]:
+    """Mean seconds to the first token and after it, [P, 1], and the steps of a mean answer."""
+    ttft = queue.overhead + (now.own @ queue.inputs.weight)[:, None] + now.wait.mean + waits / now.rate
+    answers, steps = mean_decoding(queue, now)
+    return ttft, answers, steps

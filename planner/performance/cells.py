@@ -5,6 +5,7 @@ Few cells suffice because each keeps its mean, variance and skewness: formulas a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, inf, log, sqrt
@@ -53,6 +54,13 @@ class Cells:
 def cells_of(tokens: Floats) -> Cells:
     """One cell for each of equally likely lengths."""
     return Cells(np.full(len(tokens), 1 / len(tokens)), tokens, tokens**2, tokens**3, float((tokens**4).mean()))
+
+
+def joined(parts: Sequence[Cells], shares: Floats) -> Cells:
+    """The cells of several kinds of requests together; shares add up to 1."""
+    columns = [np.concatenate([getattr(p, name) for p in parts]) for name in ("mean", "second", "third")]
+    weight = np.concatenate([p.weight * share for p, share in zip(parts, shares, strict=True)])
+    return Cells(weight, columns[0], columns[1], columns[2], float(sum(p.fourth * share for p, share in zip(parts, shares, strict=True))))
 
 
 def products(inputs: Cells, outputs: Cells) -> tuple[Cells, Cells]:

@@ -41,6 +41,7 @@ class Chain:
     outputs: Cells
     pairs: tuple[Cells, Cells]
     prompts: Rows  # [P, Q]: seconds of engine time that the prompts of each cell take
+    prompt_shares: Floats  # [Q]: share of the prompts met that are of each cell
     work: Rows  # E[prompt]
     work_m2: Rows  # E[prompt^2]
     work_m3: Rows  # E[prompt^3]
@@ -54,7 +55,7 @@ def chain(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Chain:
     h = curves.overhead_s[:, None]
     inputs, outputs = mix.inputs, mix.outputs
     alone = np.zeros_like(h) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
-    work, m2, m3 = _prompt_moments(curves.prefill_s_per_token[:, None], alone, inputs)
+    work, m2, m3 = prompt_moments(curves.prefill_s_per_token[:, None], alone, inputs)
     # One request in flight meets no other's prompt.
     tpot = curves.step_s + work / mix.mean_output * (n - 1)
     # Half a step waits on average before the prompt's own step begins.
@@ -94,6 +95,7 @@ def chain(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Chain:
         outputs=outputs,
         pairs=mix.pairs,
         prompts=curves.prompt_s(inputs.mean),
+        prompt_shares=inputs.weight,
         work=work,
         work_m2=m2,
         work_m3=m3,
@@ -101,7 +103,7 @@ def chain(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Chain:
     )
 
 
-def _prompt_moments(per_token: Rows, alone: Rows, inputs: Cells) -> tuple[Rows, Rows, Rows]:
+def prompt_moments(per_token: Rows, alone: Rows, inputs: Cells) -> tuple[Rows, Rows, Rows]:
     """E[prompt^k] in seconds, k = 1, 2, 3."""
     m1, m2, m3 = (per_token**k * inputs.moment(k) for k in (1, 2, 3))
     return alone + m1, alone**2 + 2 * alone * m1 + m2, alone**3 + 3 * alone**2 * m1 + 3 * alone * m2 + m3

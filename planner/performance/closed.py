@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.capacity import BLOCK, SHARES, Limit, Service
-from planner.performance.chain import Interpolation, Rows
+from planner.performance.cells import Cells
+from planner.performance.chain import Interpolation, Rows, prompt_moments
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
@@ -26,13 +27,14 @@ FULL = 0.999  # prompts never fill more than this share of the steps in the form
 
 @dataclass(frozen=True)
 class Loop:
-    """What does not depend on the number in flight. Columns are [P, 1]; mix has J points."""
+    """What does not depend on the number in flight. Columns are [P, 1]; mix has Q cells of prompts."""
 
     curves: StepCurves
     mix: LengthMix
     slots: Rows
     steps: float  # decode steps of a mean answer: o - 1
-    prompts: Rows  # [P, J]: seconds of engine time that each prompt takes
+    alone: Rows  # seconds that a prompt of its own step adds; 0 with chunks
+    per_token: Rows
     work: Rows  # E[prompt], E[prompt^2], E[prompt^3]
     work_m2: Rows
     work_m3: Rows
@@ -52,22 +54,23 @@ class Closed:
     load: Rows  # r: share of the room for prompts that is taken
     wait: Rows  # until the own prompt's step begins, overhead included, and its variance
     wait_var: Rows
-    own: Rows  # [P, J]: the own prompt's steps
+    own: Rows  # [P, 1]: the own prompt's steps, in the mean
+    room: Rows  # prompt tokens that a step takes
     tpot_load: Rows  # sd of TPOT through the number decoding, of a mean answer
+    waits: Rows  # share of the requests that find no sequence free: all, or none
 
     @property
     def ttft(self) -> Rows:
         """Mean seconds to the first token."""
-        found: Rows = self.wait + self.own.mean(axis=1, keepdims=True)
+        found: Rows = self.wait + self.own
         return found
 
 
 def loop(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Loop:
     """The loop of every row [P]. Rows with max_num_seqs < 1 get one slot; callers drop them."""
     slots = np.clip(max_num_seqs, 1, curves.n[-1]).astype(float)[:, None]
-    prompts = curves.prompt_s(mix.input_tokens)
-    work, m2, m3 = ((prompts**k).mean(axis=1, keepdims=True) for k in (1, 2, 3))
-    return Loop(curves, mix, slots, max(mix.mean_output - 1, FEWEST), prompts, work, m2, m3, curves.overhead_s[:, None])
+    token, alone = curves.prefill_s_per_token[:, None], np.zeros_like(slots) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
+    return Loop(curves, mix, slots, max(mix.mean_output - 1, FEWEST), alone, token, *prompt_moments(token, alone, mix.inputs), curves.overhead_s[:, None])
 
 
 def closed(loop: Loop, decoding: Rows) -> Closed:
@@ -94,19 +97,18 @@ def closed(loop: Loop, decoding: Rows) -> Closed:
     begins = _steps_until(loop.overhead, step, whole, a)
     if is_chunked:
         backlog = _backlog(a, mix, load, room)
-        passes = np.maximum(mix.computed * mix.input_tokens[None, :] / room, 1.0)
-        own, later = step * passes + loop.prompts, backlog / room
-        waits = begins + later + passes.mean(axis=1, keepdims=True)
+        passes = (np.maximum(mix.computed * mix.inputs.mean / room, 1.0) @ mix.inputs.weight)[:, None]
+        own, later = step * passes + loop.work, backlog / room
+        waits = begins + later + passes
     else:  # each prompt runs alone between two decode steps, so none of these passes
-        own, later, waits = loop.prompts, np.zeros_like(step), begins
+        own, later, waits = loop.work, np.zeros_like(step), begins
     in_flight = a * (loop.steps + waits)
     rate, tpot = a / whole, step + a * loop.work * np.maximum(1 - 1 / np.maximum(in_flight, 1.0), 0.0)
-    own_mean = own.mean(axis=1, keepdims=True)
-    ttft = np.maximum(in_flight / rate - loop.steps * tpot, own_mean + 1e-6)
+    ttft = np.maximum(in_flight / rate - loop.steps * tpot, own + 1e-6)
     var = a * loop.work_m2 * (2 - load) + _backlog_var(loop, a, load, room, later, step) if is_chunked else 2 * a * loop.work_m2
     waiting = np.minimum(rate * ttft, a * loop.steps)
     sd = slope * np.sqrt(waiting) / np.sqrt(1 + loop.steps * tpot / ttft)
-    return Closed(in_flight, a * loop.steps, rate, step, tpot, a, load, ttft - own_mean, var + 1e-12, own, sd)
+    return Closed(in_flight, a * loop.steps, rate, step, tpot, a, load, ttft - own, var + 1e-12, own, room, sd, np.zeros_like(a))
 
 
 def _backlog_var(loop: Loop, a: Rows, load: Rows, room: Rows, later: Rows, step: Rows) -> Rows:
@@ -115,7 +117,7 @@ def _backlog_var(loop: Loop, a: Rows, load: Rows, room: Rows, later: Rows, step:
     The loop holds no more prompts than its requests, so the wait of many is a sum of prompts: where they fill the steps it hardly scatters.
     """
     mix = loop.mix
-    full = step + loop.curves.prefill_s_per_token[:, None] / mix.computed * room  # seconds of a full step
+    full = step + loop.per_token / mix.computed * room  # seconds of a full step
     token = full * mix.computed / room
     wait, free = later * full, 1 - np.minimum(load, FULL)
     third = a / full * token**3 * mix.input_m3 / (3 * free)
@@ -149,8 +151,8 @@ def _backlog(a: Rows, mix: LengthMix, load: Rows, room: Rows) -> Rows:
     return found
 
 
-def at_in_flight(loop: Loop, in_flight: Rows) -> tuple[Closed, Rows]:
-    """The loop with so many requests in flight on each replica [P, 1], and the mean wait for a slot where they are more than find one.
+def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
+    """The loop with so many requests in flight on each replica [P, 1]; where they are more than find a sequence, the others wait for one.
 
     Below one request in flight a replica is idle for the rest of the time: its service is that of one.
     """
@@ -160,28 +162,46 @@ def at_in_flight(loop: Loop, in_flight: Rows) -> tuple[Closed, Rows]:
         fits = closed(loop, middle).in_flight <= np.maximum(in_flight, 1.0)
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     found = closed(loop, low)
-    return found, np.maximum(in_flight - np.maximum(found.in_flight, 1.0), 0.0) / found.rate
+    others = np.maximum(in_flight - np.maximum(found.in_flight, 1.0), 0.0)
+    others = np.where(others > 1e-6 * in_flight, others, 0.0)
+    # So many answers must end first, at exponential times.
+    return replace(found, wait=found.wait + others / found.rate, wait_var=found.wait_var + others / found.rate**2, waits=np.where(others > 0, 1.0, 0.0))
 
 
 def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float = 1.0) -> Rows:
     """Probability that a request (ITL: a step) exceeds the limit, over the mix: [P, 1]. ``share``: part of the output E2E counts to."""
     if metric == "ttft":
-        found: Rows = gamma_tail(limit - s.own, s.wait, s.wait_var).mean(axis=1, keepdims=True)
+        prompts = loop.mix.inputs
+        found: Rows = (gamma_tail(limit - _own(loop, s, prompts), s.wait, s.wait_var + loop.per_token**2 * prompts.var) @ prompts.weight)[:, None]
         return found
     if metric == "itl":
         return _tail_step(loop, s, limit)
     if metric == "full":  # where there are more requests than sequences, each waits for one
-        return np.where(s.in_flight > loop.slots * (1 + 1e-9), 1.0, 0.0)
-    many = np.maximum(loop.mix.output_tokens - 1, 0.0)[None, :]
+        return s.waits
+    inputs, outputs = loop.mix.pairs
+    if metric == "tpot":
+        inputs, outputs = loop.mix.inputs, loop.mix.outputs
+    many = np.maximum(outputs.mean - 1, 0.0)[None, :]
     spread = np.sqrt(s.arrivals * loop.work_m2 * (1 - s.load) / np.maximum(many, 1.0)) + s.tpot_load + 1e-12
     skew = loop.work_m3 / loop.work_m2**1.5 / np.sqrt(np.maximum(s.arrivals * np.maximum(many, 1.0), 1e-9))
     if metric == "tpot":
-        slow: Rows = skewed_tail((limit - s.tpot) / spread, skew)[:, many[0] > 0].mean(axis=1, keepdims=True) if many.any() else np.zeros_like(s.tpot)
+        some = np.where(outputs.mean > 1.5, outputs.weight, 0.0)
+        slow: Rows = (skewed_tail((limit - s.tpot) / spread, skew) @ (some / max(some.sum(), 1e-12)))[:, None]
         return slow
-    out = np.maximum(share * loop.mix.output_tokens - 1, 0.0)[None, :]
-    sd = np.sqrt(s.wait_var + (spread * out) ** 2)
-    late: Rows = skewed_tail((limit - s.wait - s.own - out * s.tpot) / sd, skew * (spread * out / sd) ** 3).mean(axis=1, keepdims=True)
+    out = np.maximum(share * outputs.mean - 1, 0.0)[None, :]
+    noise = s.wait_var + loop.per_token**2 * inputs.var + (share * s.tpot) ** 2 * outputs.var
+    sd = np.sqrt(noise + (spread * out) ** 2)
+    late: Rows = (skewed_tail((limit - s.wait - _own(loop, s, inputs) - out * s.tpot) / sd, skew * (spread * out / sd) ** 3) @ inputs.weight)[:, None]
     return late
+
+
+def _own(loop: Loop, s: Closed, inputs: Cells) -> Rows:
+    """Seconds [P, Q] of a prompt's own steps."""
+    prompts = loop.alone + loop.per_token * inputs.mean
+    if loop.curves.whole_prompt_s is not None:
+        return prompts
+    found: Rows = s.step * np.maximum(loop.mix.computed * inputs.mean / s.room, 1.0) + prompts
+    return found
 
 
 def _tail_step(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
@@ -192,7 +212,7 @@ def _tail_step(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
     left = limit - s.step
     most: Rows = np.full_like(left, np.inf)
     if loop.curves.whole_prompt_s is None:
-        most = loop.curves.prefill_s_per_token[:, None] / loop.mix.computed * np.maximum(loop.curves.batched_tokens - s.decoding, 1.0)
+        most = loop.per_token / loop.mix.computed * s.room
     found: Rows = np.where(left < 0, 1.0, np.where(left < most, np.maximum(busy * gamma_tail(left, mean, var), s.load * (mean > most)), 0.0))
     return found
 
@@ -230,10 +250,13 @@ def service(curves: StepCurves, mix: LengthMix, in_flight: Floats, max_num_seqs:
     Little's law holds by construction: in_flight = rate x mean E2E. reasoning: share of the output written before the answer begins.
     """
     made = loop(curves, mix, max_num_seqs)
-    n = in_flight[:, None]
-    s, slot_wait = at_in_flight(made, n)
-    s = replace(s, wait=slot_wait + s.wait, wait_var=s.wait_var + slot_wait / s.rate)  # so many answers must end first
-    e2e = s.ttft + loop_steps(made) * s.tpot
+    s = at_in_flight(made, in_flight[:, None])
+    return service_at(made, s, in_flight, reasoning), in_flight / mean_e2e_s(made, s)
+
+
+def service_at(made: Loop, s: Closed, in_flight: Floats, reasoning: float = 0.0) -> Service:
+    """Service of requests of a loop's mix at a state of the loop; ``in_flight`` [P] of theirs. reasoning as in ``service``."""
+    mix, e2e = made.mix, mean_e2e_s(made, s)[:, None]
     means = {"ttft": s.ttft + s.tpot * reasoning * mix.mean_output, "tpot": s.tpot, "itl": s.tpot, "e2e": e2e}
     longest = float(max(mix.output_tokens.max() / mix.mean_output, mix.input_tokens.max() / mix.mean_input))
     found = {}
@@ -241,13 +264,20 @@ def service(curves: StepCurves, mix: LengthMix, in_flight: Floats, max_num_seqs:
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         upper = 50 * (mean + (e2e if metric == "itl" else 0.0)) * longest
         found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, made, s, share, upper, part)[:, 0] for name, share in SHARES.items()}}
-    waiting_share = np.where(slot_wait * s.rate > 1e-6 * n, 1.0, 0.0)[:, 0]
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], waiting_share), (n / np.maximum(e2e, 1e-12))[:, 0]
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0])
 
 
-def loop_steps(made: Loop) -> float:
-    """Decode steps of a mean answer."""
-    return max(made.mix.mean_output - 1, 0.0)
+def seen_by(made: Loop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[Loop, Closed]:
+    """A loop of several workloads as the requests of one see it: with their own lengths and cost of prompts."""
+    alone = np.zeros((1, 1)) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
+    mine = replace(made, mix=mix, per_token=curves.prefill_s_per_token[:, None], alone=alone)
+    return mine, replace(s, own=(_own(mine, s, mix.inputs) @ mix.inputs.weight)[:, None])
+
+
+def mean_e2e_s(made: Loop, s: Closed) -> Floats:
+    """Mean E2E of a loop's requests [P]."""
+    found: Floats = (s.ttft + max(made.mix.mean_output - 1, 0.0) * s.tpot)[:, 0]
+    return found
 
 
 def _quantile(metric: str, made: Loop, s: Closed, share: float, upper: Rows, part: float) -> Rows:

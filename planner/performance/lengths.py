@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.performance.cells import Cells, cells_of, lognormal_cells, products
+from planner.performance.cells import Cells, cells_of, joined, lognormal_cells, products
 from planner.performance.replicas import Floats, Ints
 from planner.scenario.records import Workload
 
@@ -94,6 +94,54 @@ class LengthMix:
         cv_in = self.input_tokens.std() / self.mean_input
         cv_out = self.output_tokens.std() / self.mean_output
         return f"input {self.mean_input:.0f} tokens (CV {cv_in:.2f}), output {self.mean_output:.0f} tokens (CV {cv_out:.2f}), {len(self.input_tokens)} points"
+
+
+@dataclass(frozen=True)
+class Blend(LengthMix):
+    """Requests of several workloads, as many of each as the shares say; the points are only what there is, whatever its share."""
+
+    parts: tuple[LengthMix, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    @property
+    def inputs(self) -> Cells:
+        return joined([p.inputs for p in self.parts], np.array(self.shares))
+
+    @property
+    def outputs(self) -> Cells:
+        return joined([p.outputs for p in self.parts], np.array(self.shares))
+
+    @property
+    def pairs(self) -> tuple[Cells, Cells]:
+        both = [p.pairs for p in self.parts]
+        return joined([i for i, _ in both], np.array(self.shares)), joined([o for _, o in both], np.array(self.shares))
+
+    @property
+    def mean_input(self) -> float:
+        return self._mean([p.mean_input for p in self.parts])
+
+    @property
+    def mean_output(self) -> float:
+        return self._mean([p.mean_output for p in self.parts])
+
+    @property
+    def input_m2(self) -> float:
+        return self._mean([p.input_m2 for p in self.parts])
+
+    @property
+    def input_m3(self) -> float:
+        return self._mean([p.input_m3 for p in self.parts])
+
+    def _mean(self, values: Sequence[float]) -> float:
+        return float(np.dot(self.shares, values))
+
+
+def blend(parts: Sequence[LengthMix], shares: Floats) -> Blend:
+    """The requests of several workloads as one mix; shares [W] of the requests add up to 1."""
+    tokens = shares * [p.mean_input for p in parts]
+    cached = float(tokens @ [p.cached for p in parts] / tokens.sum())
+    inputs, outputs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("input_tokens", "output_tokens"))
+    return Blend(inputs, outputs, cached, None, tuple(parts), tuple(shares.tolist()))
 
 
 def lognormal_mix(mean_input: float, mean_output: float, input_cv: float, output_cv: float, points: int = 16, cached: float = 0.0) -> LengthMix:

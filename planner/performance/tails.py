@@ -122,7 +122,7 @@ def _gated(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Rows, Ro
     """
     a = total = lam
     for _ in range(PROMPT_FREE):
-        a = lam * (-np.expm1(-a * chain.prompts) @ chain.inputs.weight)[:, None]
+        a = lam * (-np.expm1(-a * chain.prompts) @ chain.prompt_shares)[:, None]
         total = total + a
     total = total + a * prompts / (1 - prompts)
     return np.exp(-step * total), lam * step / (1 - prompts) * chain.work_m2 / (1 - prompts**2)
