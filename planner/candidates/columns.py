@@ -66,7 +66,7 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
     demands = tuple(Demand(w.name, w.peak, w.mean_quality) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
-    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario))
+    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario, points.apart))
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
 
@@ -77,14 +77,24 @@ def market_at_any_rate(points: Points, scenario: Scenario) -> Market:
     """
     policy = scenario.policy.model_copy(update={"max_pools": 2, "max_gpu_types": len(points.survey.replicas.gpus) + 1})
     found = market(points, scenario.model_copy(update={"policy": policy}))
-    return replace(found, scenario=scenario, problem=replace(found.problem, rules=rules(scenario)))
+    return replace(found, scenario=scenario, problem=replace(found.problem, rules=rules(scenario, points.apart)))
 
 
-def rules(scenario: Scenario) -> Rules:
+def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) -> Rules:
     """The policy as the program takes it."""
     p, s = scenario.policy, scenario.supply
     return Rules(
-        p.max_slo_load, p.spare_replicas, p.pools_per_workload, p.mix, p.max_models, p.max_gpu_types, p.max_locations, s.max_gpus, p.budget, dict(s.quota)
+        p.max_slo_load,
+        p.spare_replicas,
+        p.pools_per_workload,
+        p.mix,
+        p.max_models,
+        p.max_gpu_types,
+        p.max_locations,
+        s.max_gpus,
+        p.budget,
+        dict(s.quota),
+        apart,
     )
 
 

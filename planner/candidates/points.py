@@ -47,18 +47,26 @@ class Points:
 
     def __init__(self, survey: Survey, deadline: Deadline = NEVER) -> None:
         self.survey, self.deadline = survey, deadline
+        self.apart: frozenset[frozenset[int]] = frozenset()  # pairs of workloads that no deployment may serve both
         self._known: dict[int, list[Point]] = {}
 
     def asked(self, scenario: Scenario, offers: tuple[Offer, ...]) -> Points:
         """The same operating points for a question that has the same physics, over offers on the same GPUs."""
-        found = Points(replace(self.survey, scenario=scenario, offers=offers), self.deadline)
-        found._known = self._known
-        return found
+        return self._like(replace(self.survey, scenario=scenario, offers=offers), self.deadline)
 
     def until(self, deadline: Deadline) -> Points:
         """The same operating points with another deadline."""
-        found = Points(self.survey, deadline)
-        found._known = self._known
+        return self._like(self.survey, deadline)
+
+    def keeping(self, apart: frozenset[frozenset[int]]) -> Points:
+        """The same operating points with more pairs of workloads kept apart."""
+        found = self._like(self.survey, self.deadline)
+        found.apart = self.apart | apart
+        return found
+
+    def _like(self, survey: Survey, deadline: Deadline) -> Points:
+        found = Points(survey, deadline)
+        found._known, found.apart = self._known, self.apart
         return found
 
     def of(self, rows: Ints) -> dict[int, list[Point]]:

@@ -107,6 +107,9 @@ def peak_qps(case: Case, i: int, w: int) -> float:
     """Peak traffic of a workload in requests/s."""
     if case.scenario.workload[w].concurrency is None:
         return case.flow(w, i)
+    built, replicas = case.built[i], case.plan.deployments[i].replicas
+    if built and (now := case.together(i, replicas)) is not None:
+        return float(now.rates[built.serves.index(w)]) * replicas
     return case.flow(w, i) / float(case.loop(w, i).e2e_s["mean"][0])
 
 

@@ -30,6 +30,7 @@ from planner.performance.serving import (
     step_factor,
     units_of,
 )  # fmt: skip
+from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
@@ -106,10 +107,26 @@ class Case:
         mean = self.flow(w, index) / asked.burst_factor
         if asked.concurrency is None or not built or w not in built.fits or not mean:
             return mean
+        now = self.together(index, self.plan.deployments[index].replicas, at_peak=False)
+        if now is not None and w in built.serves:
+            return float(now.rates[built.serves.index(w)]) * self.plan.deployments[index].replicas
         return mean / float(self.loop(w, index, 1 / asked.burst_factor).e2e_s["mean"][0])
 
+    def together(self, index: int, replicas: int, at_peak: bool = True) -> Shared | SharedLoop | None:
+        """One of so many replicas of a deployment as the queue of all workloads it serves; None for one workload, and for disaggregated units."""
+        built = self.built[index]
+        if built is None or len(built.serves) < 2 or replicas < 1 or any(w not in built.fits or built.fits[w].units for w in built.serves):
+            return None
+        fits = [built.fits[w] for w in built.serves]
+        each = np.array([self.flow(w, index) / (1.0 if at_peak else self.scenario.workload[w].burst_factor) / replicas for w in built.serves])
+        is_loop = np.array([f.workload.concurrency is not None for f in fits])
+        pooled = [f.single / float(pooled_qps(np.array(f.single), np.array(f.saturated), replicas)) for f in fits if f.single > 0]
+        relief = max(pooled, default=1.0) if self.scenario.policy.keeps_level else 1.0
+        slots = np.array([min(f.max_num_seqs for f in fits)], dtype=np.int64)
+        return settled([f.curves for f in fits], [f.mix for f in fits], np.where(is_loop, 0.0, each), np.where(is_loop, each, 0.0), slots, relief)
+
     def loop(self, w: int, index: int, share: float = 1.0) -> Service:
-        """Service of a workload in flight at a share of the peak traffic, all replicas up; on a shared deployment, as loaded as all make it."""
+        """Service of a workload in flight at a share of the peak traffic, all replicas up."""
         built, able = self.built[index], max(self.capacity(index, w), 1e-12)
         assert built is not None
         load = sum(self.flow(v, index) / max(self.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)

@@ -23,20 +23,19 @@ PERCENTILES = {50.0: "p50", 90.0: "p90", 95.0: "p95", 99.0: "p99"}
 
 
 def slo(case: Case) -> Finding:
-    """Every limit, on every deployment a workload does not share (where it does, the mixture factor of capacity stands for it)."""
+    """Every limit on every deployment, the spare replicas gone; on one that several workloads share, in the queue of all of them."""
     notes, said = Notes("slo"), []
     for w, got in enumerate(case.plan.workloads):
         serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := _fit(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
-        alone = [(i, fit) for i, fit in serving if len(case.built[i].serves) == 1]  # type: ignore[union-attr]  # it has a fit
-        for i, fit in alone:
+        for i, fit in serving:
             for limit, name in zip_longest(fit.limits, fit.workload.slo):
                 beyond, allowed = _beyond(case, i, w, fit, limit), 1 - limit.percentile / 100
                 what = f"misses {name} {limit.limit_s:g} s for" if name else "finds its replica full for"
                 text = f"{got.name} {what} {beyond:.3%} of requests, {allowed:.3%} may"
                 notes.require(at_most(beyond, allowed, PROBABILITY), case.where(i), text)
                 said.append(f"{got.name} {name} missed by {beyond:.3%}" if name else f"{got.name} waits for {beyond:.3%}")
-        _stated(notes, case, w, got, serving, len(alone) == len(serving))
-    return notes.finding("SLO: " + (", ".join(said) or "no workload has a deployment of its own; see capacity"))
+        _stated(notes, case, w, got, serving)
+    return notes.finding("SLO: " + ", ".join(said))
 
 
 def _fit(case: Case, index: int, w: int) -> Fit | None:
@@ -53,6 +52,9 @@ def _load_of_one(case: Case, index: int, w: int, fit: Fit, replicas: int) -> flo
 
 def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
     """Share of requests beyond a limit, with the spare replicas gone."""
+    now, built = case.together(index, case.in_service(index)), case.built[index]
+    if now is not None and built is not None:
+        return now.beyond(built.serves.index(w), limit)
     if fit.workload.concurrency is not None:
         return _beyond_in_flight(case, fit, limit, case.flow(w, index) / case.in_service(index))
     rate = _load_of_one(case, index, w, fit, case.in_service(index))
@@ -78,7 +80,7 @@ def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
     return _beyond_at(fit, limit, float(rate[0]))
 
 
-def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]], alone: bool) -> None:
+def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]]) -> None:
     """Stated latencies are the slowest deployment's, and meet the limits at the percentiles they are stated for."""
     if got.predicted is None:
         notes.add(got.name, "states no predicted service")
@@ -101,7 +103,7 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
     right, share = max(float(s.waiting_share[0]) for s in found), got.predicted.waiting_share
     agree = share is not None and abs(share - right) <= STATED * max(right, STATED)
     notes.require(agree, got.name, f"states that {share} of requests wait, should be {right:.6g}")
-    for limit in got.slo if alone else ():
+    for limit in got.slo:
         name = PERCENTILES.get(limit.percentile, "")
         value = getattr(getattr(got.predicted, f"{limit.metric}_ms", None), name, 0.0) if name else 0.0  # another metric is a breach of the question
         notes.require(at_most(value, limit.limit_ms, PROBABILITY), got.name, f"{limit.metric.upper()} {name} is {value:.6g} ms, limit {limit.limit_ms:g}")
@@ -111,6 +113,9 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them."""
     built, d = case.built[index], case.plan.deployments[index]
     assert built is not None
+    now = case.together(index, d.replicas)
+    if now is not None:
+        return now.service(built.serves.index(w), (fit.factor - 1) / fit.factor)
     if fit.workload.concurrency is not None:
         return case.loop(w, index)
     able = max(case.capacity(index, w), 1e-12)

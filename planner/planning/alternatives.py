@@ -8,14 +8,14 @@ from math import inf
 
 import numpy as np
 
-from planner.candidates.columns import market
 from planner.candidates.eligibility import begins
 from planner.candidates.points import Points
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
 from planner.plan import Alternative, Brief, Plan, called
-from planner.planning.answer import Answer, answer
+from planner.planning.answer import Answer
+from planner.planning.apart import kept_apart
 from planner.planning.deploy import Chosen, chosen_pools, purchases
 from planner.planning.money import cost_at
 from planner.scenario.records import Scenario
@@ -104,7 +104,7 @@ def asked_briefly(points: Points, scenario: Scenario, deadline: Deadline, ceilin
     """The answer to another question, with a gap fit for a comparison; None where time was up before there was any."""
     solver = scenario.solver.model_copy(update={"gap": max(COMPARISON_GAP, scenario.solver.gap)})
     try:
-        return answer(market(points.until(deadline), scenario.model_copy(update={"solver": solver}), ceiling), ceiling, tidy)
+        return kept_apart(points.until(deadline), scenario.model_copy(update={"solver": solver}), ceiling, tidy)[0]
     except TimeUp:
         return None
 

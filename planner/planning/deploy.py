@@ -20,6 +20,7 @@ from planner.performance.capacity import Capacity, Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import refused_share
 from planner.performance.replicas import ENGINES, Floats
+from planner.performance.shared import Shared, SharedLoop, settled
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -40,6 +41,7 @@ class Chosen:
     eligible: Eligible
     bursts: tuple[float, ...]
     rates: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    together: Shared | SharedLoop | None = None  # the queue of all its workloads at their peaks, where it serves several (indexed in their order)
 
     @property
     def row(self) -> int:
@@ -65,10 +67,38 @@ def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
 
 def _rated(chosen: Chosen, survey: Survey) -> Chosen:
     """The pool with the rates that its requests in flight amount to at the number of replicas it has."""
+    if len(chosen.pool.traffic) > 1 and not survey.replicas.is_unit[chosen.row]:
+        return _rated_together(chosen, survey)
     closed = [w for w in chosen.pool.traffic if survey.scenario.workload[w].concurrency is not None]
     peaks = {w: _rate_in_flight(chosen, survey, w, 1.0) for w in closed}
     means = {w: _rate_in_flight(chosen, survey, w, 1 / chosen.bursts[w]) if chosen.bursts[w] != 1 else peaks[w] for w in closed}
     return replace(chosen, rates={w: (means[w], peaks[w]) for w in closed})
+
+
+def _rated_together(chosen: Chosen, survey: Survey) -> Chosen:
+    """The same for several workloads on one deployment."""
+    served, total = sorted(chosen.pool.traffic), chosen.pool.total
+    closed = [i for i, w in enumerate(served) if survey.scenario.workload[w].concurrency is not None]
+    peaks = together(chosen, survey, total)
+    means = together(chosen, survey, total, at_peak=False) if closed and any(chosen.bursts[w] != 1 for w in served) else peaks
+    assert peaks and means
+    return replace(chosen, together=peaks, rates={served[i]: (float(means.rates[i]) * total, float(peaks.rates[i]) * total) for i in closed})
+
+
+def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True) -> Shared | SharedLoop | None:
+    """One of so many replicas as the queue of all workloads it serves; None for a single workload, and for disaggregated units."""
+    served, scenario, rows = sorted(chosen.pool.traffic), survey.scenario, np.array([chosen.row])
+    if len(served) < 2 or survey.replicas.is_unit[chosen.row]:
+        return None
+    tokens = chosen.candidate.point.max_num_batched_tokens
+    mixes = [survey.physics[w].mixes[float(survey.physics[w].factor[chosen.row])] for w in served]
+    curves = [curves_of(survey, w, rows, tokens, scenario.policy.confidence) for w in served]
+    each = np.array([chosen.pool.traffic[w] / (1.0 if at_peak else chosen.bursts[w]) / replicas for w in served])
+    is_loop = np.array([scenario.workload[w].concurrency is not None for w in served])
+    slots = min(chosen.candidate.point.max_num_seqs, *(int(slots_of(survey, w, rows, tokens)[0]) for w in served))
+    point = chosen.candidate.point
+    relief = max(point.single[w] / pool_capacity(point.single[w], point.saturated[w], replicas) for w in served) if scenario.policy.keeps_level else 1.0
+    return settled(curves, mixes, np.where(is_loop, 0.0, each), np.where(is_loop, each, 0.0), np.array([slots]), relief)
 
 
 def _rate_in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> float:
@@ -304,6 +334,9 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
 
     Several workloads on a deployment: each sees it as loaded as it is with all of them.
     """
+    if chosen.together is not None:
+        factor = float(survey.physics[w].factor[chosen.row])
+        return _predicted(chosen.together.service(sorted(chosen.pool.traffic).index(w), (factor - 1) / factor))
     if survey.scenario.workload[w].concurrency is not None:
         return _predicted(_served_in_flight(chosen, survey, w))
     scenario, rows = survey.scenario, np.array([chosen.row])

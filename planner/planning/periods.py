@@ -27,6 +27,7 @@ from planner.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWor
 from planner.plan import HostedOn, Plan
 from planner.planning import remarks
 from planner.planning.answer import Answer, answer
+from planner.planning.apart import crowded, in_words, kept_apart
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.solve import assemble, solve
 from planner.planning.structures import Block, Field, Floats, Idle, Ints, Structure
@@ -86,11 +87,18 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     points = Points(survey(asked.expanded, supposed, allowed(supposed.offers, scenario.supply)), deadline)
     baseline = _flat_answers(points, asked)
     whole = market_at_any_rate(points, asked.expanded)
-    field = Field(whole, asked.rates, _slots(points.survey, whole), asked.idle)
-    found = _search(field, asked, sum(a.cost for a in baseline) if baseline and not asked.idle else inf)
-    if found is None:
-        raise _infeasible(points, asked)
+    slots, apart = _slots(points.survey, whole), frozenset[frozenset[int]]()
+    while True:
+        field = Field(whole, asked.rates, slots, asked.idle, apart)
+        found = _search(field, asked, sum(a.cost for a in baseline) if baseline and not asked.idle else inf)
+        if found is None:
+            raise _infeasible(points, asked)
+        more = _spoiled(found, field, asked, points.survey) - apart
+        if not more:
+            break
+        apart |= more
     plan = _assembled(found, field, asked, points.survey, baseline, origins or {})
+    plan = plan.model_copy(update={"notes": (*in_words(apart, asked.expanded), *plan.notes)})
     return _checked(plan, catalog)
 
 
@@ -252,7 +260,7 @@ def _flat_answers(points: Points, asked: Question) -> list[Answer]:
     ways = [apart] + ([[(*steady, *(work.beside for work in asked.idle))]] if steady and asked.idle else [])
     deadline = points.deadline.share(BASELINE_SHARE)
     try:
-        found = [[answer(market(Points(part := _restricted(points.survey, kept), deadline), part.scenario)) for kept in way] for way in ways]
+        found = [[kept_apart(Points(part := _restricted(points.survey, kept), deadline), part.scenario)[0] for kept in way] for way in ways]
     except TimeUp:
         return []
     return min((way for way in found if all(a.found for a in way)), key=lambda way: sum(a.cost for a in way), default=[])
@@ -404,8 +412,24 @@ def _in_words(found: Answer) -> str:
 # ---- each deployment alone, as a plan in the usual form
 
 
+def _spoiled(found: Found, field: Field, asked: Question, surveyed: Survey) -> frozenset[frozenset[int]]:
+    """Pairs of workloads, in the question's order, of which one misses a limit beside the other in a deployment's busiest hour."""
+    pairs = set()
+    for p, block in enumerate(found.pools):
+        if len(block.workloads) > 1:
+            busiest, part = _busiest(p, found, field, asked, surveyed)
+            pairs |= {frozenset(block.workloads[i] for i in pair) for pair in crowded(busiest, part)}
+    return frozenset(pairs)
+
+
 def _alone(p: int, found: Found, field: Field, asked: Question, surveyed: Survey, origins: Origins) -> Plan:
     """One deployment in its busiest hour, as a plan that all the usual checks apply to: command, memory, quality, predicted service."""
+    busiest, part = _busiest(p, found, field, asked, surveyed)
+    return assemble(busiest, part, origins)
+
+
+def _busiest(p: int, found: Found, field: Field, asked: Question, surveyed: Survey) -> tuple[Answer, Survey]:
+    """One deployment in its busiest hour as an answer of its own, with the survey of its workloads."""
     solution, column, block = found.solution, field.market.problem.columns[found.pools[p].candidate], found.pools[p]
     part, steady = _restricted(surveyed, block.workloads), p < len(found.structure.blocks)
     done = np.sum([d for (_, pool), d in solution.done.items() if pool == p], axis=0) / 3600 if not steady else np.zeros(asked.hours)
@@ -429,7 +453,7 @@ def _alone(p: int, found: Found, field: Field, asked: Question, surveyed: Survey
     held = {found.offers[o]: n for o, n in counts.held[0].items()}
     solved = Solution("optimal", counts.cost, counts.cost, 0.0, (chosen,), held)
     market_here: Market = replace(field.market, scenario=part.scenario, candidates=candidates)
-    return assemble(Answer(market_here, solved, len(field.places), found.solved), part, origins)
+    return Answer(market_here, solved, len(field.places), found.solved), part
 
 
 def _one_pool(scenario: Scenario, steady: bool) -> Policy:

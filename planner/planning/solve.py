@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.candidates.columns import market
 from planner.candidates.offers import allowed, with_known_names
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
@@ -15,7 +14,8 @@ from planner.errors import SolverError, TimeUp
 from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
 from planner.planning import remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
-from planner.planning.answer import Answer, answer
+from planner.planning.answer import Answer
+from planner.planning.apart import in_words, kept_apart
 from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.known import Known
@@ -72,11 +72,16 @@ def solve(
     supposed = catalog_for(catalog, scenario)
     points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
     points = points.until(deadline)
-    if scenario.objective.maximize:
-        scenario, unproven = largest(points, scenario)
-        unsearched += unproven
-        points = points.asked(scenario, points.survey.offers)
-    found = answer(market(points.until(deadline.share(ANSWER)) if compare else points, scenario))
+    asked = scenario
+    while True:
+        if asked.objective.maximize:
+            scenario, unproven = largest(points, asked)
+            unsearched += [u for u in unproven if u not in unsearched]
+            points = points.asked(scenario, points.survey.offers)
+        found, settled_points = kept_apart(points.until(deadline.share(ANSWER)) if compare else points, scenario)
+        points, known_apart = settled_points.until(deadline), points.apart
+        if found.found or not asked.objective.maximize or points.apart == known_apart:  # what is kept apart may carry less
+            break
     if not found.found:
         if found.solution.status == "unknown":
             raise TimeUp()
@@ -84,7 +89,10 @@ def solve(
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
     if compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
-    told = {"notes": (*([HELD] if waiting else []), *plan.notes), "warnings": (*remarks.queueing(plan, waiting), *plan.warnings)}
+    told = {
+        "notes": (*([HELD] if waiting else []), *in_words(points.apart, scenario), *plan.notes),
+        "warnings": (*remarks.queueing(plan, waiting), *plan.warnings),
+    }
     plan = plan.model_copy(update=told)
     return verified(plan, catalog)
 

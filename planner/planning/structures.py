@@ -58,8 +58,8 @@ class Field:
     rates: [workload, hour] peak rate of each hour, the first workloads of the market; slots: [candidate, workload] most requests in service.
     """
 
-    def __init__(self, market: Market, rates: Floats, slots: Ints, idle: Sequence[Idle]) -> None:
-        self.market, self.rates, self.slots, self.idle = market, rates, slots, tuple(idle)
+    def __init__(self, market: Market, rates: Floats, slots: Ints, idle: Sequence[Idle], apart: frozenset[frozenset[int]] = frozenset()) -> None:
+        self.market, self.rates, self.slots, self.idle, self.apart = market, rates, slots, tuple(idle), apart
         self.floor = market.scenario.policy.floor_replicas
         self.lead = min(market.scenario.policy.startup_lead / 3600, 1.0)  # holding through an hour costs as much as an hour's lead: no bound may count on more
         policy = market.scenario.policy
@@ -233,7 +233,7 @@ class Field:
 
     def cheapest_first(self) -> Iterator[tuple[float, Structure | None]]:
         """All structures by rising bound, those left out that break a limit for sure; now and then only how far the bound has risen (None)."""
-        partitions = list(_partitions(tuple(range(len(self.rates)))))
+        partitions = [p for p in _partitions(tuple(range(len(self.rates)))) if not any(pair <= set(group) for group in p for pair in self.apart)]
         heap: list[tuple[float, int, int, int, tuple[int, ...]]] = []  # bound, is it the sharp one, place, partition, ranks
 
         def push(place: int, k: int, ranks: tuple[int, ...]) -> None:

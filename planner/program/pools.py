@@ -17,9 +17,19 @@ def pools(problem: Problem) -> tuple[Pool, ...]:
     for c, column in enumerate(problem.columns):
         for w, tiers in column.tiers.items():
             found += [Pool(c, (w,), {w: t.capacity}, t.replicas) for t in tiers]
-        if len(column.shared) > 1:
-            found.append(Pool(c, tuple(column.shared), dict(column.shared), 1))
+        for group in groups(frozenset(column.shared), problem.rules.apart):
+            if len(group) > 1:
+                found.append(Pool(c, tuple(w for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
     return tuple(found)
+
+
+def groups(workloads: frozenset[int], apart: frozenset[frozenset[int]]) -> list[frozenset[int]]:
+    """The largest sets of these workloads without a pair that is kept apart."""
+    pair = next((p for p in sorted(apart, key=sorted) if p <= workloads), None)
+    if pair is None:
+        return [workloads]
+    found = {g for w in pair for g in groups(workloads - {w}, apart)}
+    return sorted((g for g in found if not any(g < other for other in found)), key=sorted)
 
 
 def counts_pools(problem: Problem, all_pools: tuple[Pool, ...]) -> bool:

@@ -71,6 +71,7 @@ class Rules:
     max_gpus: int | None = None
     budget: float | None = None
     quota: Mapping[str, int] = field(default_factory=dict)
+    apart: frozenset[frozenset[int]] = frozenset()  # pairs of workloads that no pool may serve both
 
 
 @dataclass(frozen=True)

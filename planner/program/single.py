@@ -144,7 +144,7 @@ def _whole_pools(problem: Problem, c: int) -> list[Pool]:
         return []
     if workloads == (0,):
         return [Pool(c, (0,), {0: t.capacity}, t.replicas) for t in column.tiers.get(0, ())]
-    return [Pool(c, workloads, dict(column.shared), 1)] if set(column.shared) == set(workloads) else []
+    return [Pool(c, workloads, dict(column.shared), 1)] if set(column.shared) == set(workloads) and not problem.rules.apart else []
 
 
 def _on_offer(problem: Problem, pool: Pool, o: int) -> Solution | None:

@@ -1,0 +1,60 @@
+"""Workloads that would spoil each other are given deployments of their own.
+
+The program adds up loads; whether one workload's prompts leave another's limits standing is seen in the queue of both. Pairs
+that fail there are kept apart, and the program is solved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import inf
+
+from planner.candidates.columns import market
+from planner.candidates.points import Points
+from planner.candidates.survey import Survey, limits
+from planner.planning.answer import Answer, answer
+from planner.planning.deploy import Chosen, chosen_pools, together
+from planner.scenario.records import Scenario
+
+Pairs = frozenset[frozenset[int]]
+
+
+def kept_apart(points: Points, scenario: Scenario, ceiling: float = inf, tidy: bool = True) -> tuple[Answer, Points]:
+    """The cheapest solution in which every workload's limits hold beside those it shares with, and the points with the pairs that do not go together.
+
+    Raises TimeUp as ``market`` does.
+    """
+    while True:
+        found = answer(market(points, scenario, ceiling), ceiling, tidy)
+        more = crowded(found, points.survey) - points.apart if found.found and len(scenario.workload) > 1 else frozenset()
+        if not more:
+            return found, points
+        points = points.keeping(more)
+
+
+def crowded(found: Answer, survey: Survey) -> Pairs:
+    """Pairs of workloads of which one misses a limit beside the other, on the deployments of a solution."""
+    return frozenset(pair for chosen in chosen_pools(found, survey) for pair in _crowded(chosen, survey))
+
+
+def _crowded(chosen: Chosen, survey: Survey) -> Pairs:
+    """Those who are late, each with the workload beside it that brings the most prompt work at once."""
+    here = chosen.pool.total - survey.scenario.policy.spare_replicas
+    now = chosen.together if here == chosen.pool.total else together(chosen, survey, here)
+    if now is None:
+        return frozenset()
+    served = sorted(chosen.pool.traffic)
+    heavy = [rate * mix.input_m2 for rate, mix in zip(now.rates, now.mixes, strict=True)]
+    pairs = set()
+    for i, w in enumerate(served):
+        factor = float(survey.physics[w].factor[chosen.row])
+        if any(now.beyond(i, limit) > 1 - limit.percentile / 100 for limit in limits(survey.scenario.workload[w], factor)):
+            other = max((k for k in range(len(served)) if k != i), key=lambda k: heavy[k])
+            pairs.add(frozenset((w, served[other])))
+    return frozenset(pairs)
+
+
+def in_words(pairs: Collection[frozenset[int]], scenario: Scenario) -> tuple[str, ...]:
+    """What was kept apart, as notes."""
+    names = [sorted(scenario.workload[w].name for w in pair) for pair in pairs]
+    return tuple(f"{a} and {b} have deployments of their own: on one, limits would be missed, whatever its load adds up to" for a, b in sorted(names))
