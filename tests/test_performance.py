@@ -137,6 +137,20 @@ def test_pipeline_parallel_splits_layers() -> None:
     assert two.slots[0] > 2 * one.slots[0]
 
 
+def test_long_answers_that_are_there_for_longest_have_room() -> None:
+    rng, one = np.random.default_rng(1), replica("llama-3.1-8b", "H100-SXM-80GB")
+    per_token = 2 * 8 * 128 * 32 * 2 / GIB
+    for cv, whole in ((0.3, True), (0.8, True), (1.5, False)):
+        memory = memory_fit(one, lognormal_mix(500, 2000, cv, cv))
+        sigma = np.sqrt(np.log1p(cv * cv))
+        answers = 2000 * np.exp(sigma * rng.standard_normal(400_000) - sigma**2 / 2)
+        seen = rng.choice(answers, 400_000, p=answers / answers.sum())  # by how long they are there
+        held = (500 + seen * rng.random(400_000)) * per_token
+        n = memory.slots[0]
+        assert n * held.mean() + 2 * np.sqrt(n) * held.std() <= memory.kv_budget_gib[0] * 1.03  # chance: squares of long answers
+        assert (n == int(memory.kv_budget_gib[0] / (2500 * per_token))) == whole  # as many as whole requests of mean length, where answers are alike
+
+
 def test_a_request_longer_than_the_cache_does_not_fit() -> None:
     long = LengthMix(np.array([1000.0, 2_000_000.0]), np.array([100.0, 100.0]))
     assert memory_fit(replica("llama-3.1-8b", "H100-SXM-80GB"), long).slots[0] == 0

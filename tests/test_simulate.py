@@ -12,6 +12,9 @@ import pytest
 from planner import Scenario, load_catalog, simulate, solve
 from planner.cli.main import main
 from planner.errors import PlannerError
+from planner.performance.lengths import lognormal_mix
+from planner.performance.memory import memory_fit
+from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.plan import Plan
 from planner.planning.periods import autoscale
 from planner.planning.verify import solve_verified
@@ -131,6 +134,22 @@ def test_a_full_cache_preempts_and_costs_time() -> None:
     roomy, tight = run(engine(64), stream), run(engine(64, kv=6000), stream)
     assert roomy.sim.cell[PREEMPTED] == 0 < tight.sim.cell[PREEMPTED]
     assert means(tight)[2] > means(roomy)[2]
+
+
+def test_answers_of_very_different_lengths_are_hardly_preempted_at_the_sequences_that_memory_gives() -> None:
+    catalog, cv = load_catalog(), 1.5
+    card = next(c for c in catalog.cards if c.name == "gpt-oss-120b")
+    zero, numbers = (
+        np.zeros(1, np.int64),
+        [np.array([PRECISIONS.index("mxfp4")]), np.array([ENGINES.index("vllm")]), np.ones(1, np.int64), np.ones(1, np.int64)],
+    )
+    memory = memory_fit(Replicas((card.architecture,), (catalog.gpus["H100-SXM-80GB"],), zero, zero, *numbers), lognormal_mix(500, 2000, cv, cv))
+    seqs, kv = int(memory.slots[0]), int(memory.kv_budget_gib[0] / memory.kv_gib_per_sequence[0] * 2500)
+    made = Engine(0.01 + 1e-4 * np.arange(seqs + 1.0), (Flow(3e-5),), kv, 8192, 0.01)
+    full = seqs / (2000 * (made.step_s[seqs] + 3e-5 * 500 * seqs / 2000))
+    for load, most in ((0.6, 0.001), (0.8, 0.01), (0.9, 0.03)):  # by whole requests of mean length: 0.5 at a load of 0.9
+        found = run(made, Poisson([load * full], [lognormal_lengths(500, 2000, cv, cv)], 30_000, 3))
+        assert found.sim.cell[PREEMPTED] / 30_000 < most
 
 
 def test_prefix_hits_relieve_prompts() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.catalog.records import GIB
 from planner.performance.lengths import LengthMix
-from planner.performance.physics import kv_per_sequence, shapes
+from planner.performance.physics import kv_held, kv_per_sequence, shapes
 from planner.performance.replicas import Floats, Ints, Replicas
 from planner.performance.speculation import draft_share
 
@@ -22,6 +22,8 @@ ACTIVATION_FACTOR = (14.0, 8.5, 6.5, 6.5)
 NCCL_GIB = (0.0, 358612992 / GIB, 411041792 / GIB, 411041792 / GIB)
 RUNTIME_GIB = 3.5
 RUNTIME_SHARE = 0.05  # assumption: small GPUs (below 70 GiB) are run with a runtime and CUDA graphs cut down to this share
+
+SPREADS = 2.0  # standard deviations of what all answers hold that find room beside the mean: without them they are preempted, which costs their prompts again
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Memory:
 
 
 def memory_fit(replicas: Replicas, mix: LengthMix, gpu_memory_utilization: float = 0.92, max_num_batched_tokens: int = 8192) -> Memory:
-    """What fits within ``gpu_memory_utilization`` of the GPU. ``slots`` is 0 too where the longest request of the mix finds no room.
+    """What fits within ``gpu_memory_utilization`` of the GPU.
+
+    ``slots``: whole requests of mean length, and no more than leave answers room to grow (long ones are there for longest). 0 too where the
+    longest request of the mix finds no room.
 
     Of a disaggregated unit it is one engine: all are alike. A layer that drafts adds its share of weights and KV cache.
     """
@@ -52,7 +57,17 @@ def memory_fit(replicas: Replicas, mix: LengthMix, gpu_memory_utilization: float
     weights = shape.stored * more / shape.pp / GIB
     limit = gpu_memory_utilization * gpu_memory
     budget = limit - weights - activations - reserve
-    per_sequence = kv_per_sequence(replicas, shape, whole) * more / shape.pp / GIB
-    longest = kv_per_sequence(replicas, shape, np.array([whole.max()])) * more * replicas.dp / shape.pp / GIB  # on one group
-    slots = np.where((budget > 0) & (longest <= budget), np.floor(np.maximum(budget, 0) / per_sequence), 0).astype(np.int64)
+    scale, room = more / shape.pp / GIB, np.maximum(budget, 0)
+    per_sequence = kv_per_sequence(replicas, shape, whole) * scale
+    mean, spread = (found * scale for found in kv_held(replicas, shape, mix))
+    longest = kv_per_sequence(replicas, shape, np.array([whole.max()])) * scale * replicas.dp  # on one group
+    most = np.minimum(room / per_sequence, np.maximum(_most(room, mean, spread), 1.0))
+    slots = np.where((budget > 0) & (longest <= budget), np.floor(most), 0).astype(np.int64)
     return Memory(weights, activations, reserve, limit, budget, per_sequence, slots)
+
+
+def _most(room: Floats, mean: Floats, spread: Floats) -> Floats:
+    """The n [P] of which n mean + SPREADS sqrt(n) spread fills the room."""
+    half = SPREADS * spread / 2
+    found: Floats = ((np.sqrt(half * half + mean * room) - half) / mean) ** 2
+    return found

@@ -26,6 +26,7 @@ BYTES: dict[str, tuple[float, float, float]] = {
 }
 TABLE_BYTES = 2.0  # embedding and output head stay in 16 bits
 TIED_SHARE = 0.08  # an embedding table larger than this share of all weights is taken to be shared with the output head
+WRITTEN = (0.125, 0.375, 0.625, 0.875)  # how far answers are at some moment: evenly
 TERA, GIGA = 1e12, 1e9
 
 
@@ -90,11 +91,27 @@ def shapes(replicas: Replicas) -> Shapes:
     )
 
 
-def kv_per_sequence(replicas: Replicas, shape: Shapes, context: Floats) -> Floats:
-    """KV bytes that sequences of these context lengths [J] keep per GPU of the TP group, all layers, state included: [P], mean over J."""
-    window = np.array([[np.minimum(context, a.sliding_window or 0).mean()] for a in replicas.architectures])[replicas.architecture, 0]
-    found: Floats = shape.kv_heads_bytes * context.mean() + shape.sliding_bytes * window + shape.state_bytes
+def kv_per_sequence(replicas: Replicas, shape: Shapes, context: Floats, share: Floats | None = None) -> Floats:
+    """KV bytes that sequences of these context lengths [J] keep per GPU of the TP group, all layers, state included: [P], mean over J (or by share)."""
+    share = np.full(len(context), 1 / len(context)) if share is None else share
+    window = np.array([share @ np.minimum(context, a.sliding_window or 0) for a in replicas.architectures])[replicas.architecture]
+    found: Floats = shape.kv_heads_bytes * (share @ context) + shape.sliding_bytes * window + shape.state_bytes
     return found
+
+
+def kv_held(replicas: Replicas, shape: Shapes, mix: LengthMix) -> tuple[Floats, Floats]:
+    """The same of those that decode at some moment: mean, and standard deviation by what they have written, [P] each.
+
+    Long answers are there for longer: E[o^2]/(2 E[o]) tokens are written in the mean, E[o^3]/(3 E[o]) in the mean of squares.
+    """
+    inputs, outputs = mix.input_tokens, mix.output_tokens
+    if mix.law:  # independent
+        inputs, outputs = np.repeat(inputs, len(outputs)), np.tile(outputs, len(inputs))
+    written = np.array(WRITTEN)[:, None]
+    share = np.broadcast_to(outputs / outputs.sum() / len(WRITTEN), (len(WRITTEN), len(outputs)))
+    mean = kv_per_sequence(replicas, shape, (inputs + written * outputs).ravel(), share.ravel())
+    o, o2, o3 = (mix.outputs.moment(k) for k in (1, 2, 3))
+    return mean, shape.kv_heads_bytes * np.sqrt(o3 / (3 * o) - (o2 / (2 * o)) ** 2)
 
 
 def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
