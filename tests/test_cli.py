@@ -412,7 +412,7 @@ def golden_plan(folder: Path) -> Plan:
     now = json.loads((ROOT / "catalogs" / "coefficients.json").read_text())
     merged = {k: {**v, **frozen.get(k, {})} if isinstance(v, dict) else frozen.get(k, v) for k, v in now.items()}
     (folder / "coefficients.json").write_text(json.dumps(merged))
-    workloads = [{"name": "chat", "qps": 20, "min_quality": 0.7}, {"name": "batch", "concurrency": 40, "min_quality": 0.5, "slo": {"e2e_p95": "60s"}}]
+    workloads = [{"name": "chat", "qps": 20, "min_quality": 0.7}, {"name": "batch", "concurrency": 100, "min_quality": 0.5, "slo": {"e2e_p95": "60s"}}]
     scenario = Scenario.model_validate({"workload": workloads, "supply": {"quota": {"GPU-80": 16}}, "policy": {"spare_replicas": 1}})
     return solve(scenario, load_catalog([TINY, folder], shipped=False))
 
