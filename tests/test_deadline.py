@@ -134,7 +134,7 @@ def test_an_explanation_stops_and_says_so(clock: Clock, tiny: Catalog, monkeypat
     with pytest.raises(Infeasible) as whole:
         solve(tight, tiny)
     assert whole.value.changes and whole.value.conflict and not whole.value.unsearched
-    late_after(monkeypatch, clock, solve_module, "answer", 31.0)
+    late_after(monkeypatch, clock, solve_module, "kept_apart", 31.0)
     given = solves_counted(monkeypatch, clock)
     with pytest.raises(Infeasible) as cut:
         solve(tight, tiny)

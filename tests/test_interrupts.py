@@ -61,7 +61,8 @@ solver._run = run
 def command(prelude: str, *words: str | Path, **environment: str) -> tuple[int, str, str]:
     """What a process of the command ends with, something done to it first."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")} | environment
-    code = f"{prelude}\nfrom planner.cli.main import main\nmain()"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # shells start what runs in the background with it ignored
+    code = f"{heard}\n{prelude}\nfrom planner.cli.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, env=kept, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
