@@ -463,7 +463,7 @@ def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
 def test_users_are_varied_as_users_and_a_stated_rate_takes_their_place() -> None:
     """A rate that follows from users would settle where it was, whatever a study set it to."""
     users = asked(min_quality=0.5, users=8000, think_time="10s", qps=None)
-    blades = {b.assumption: b for b in sensitivity(users, tiny()).blades}
+    blades = {b.assumption: b for b in sensitivity(users, tiny(), draws=0).blades}
     assert "users" in blades and "qps" not in blades
     assert blades["users"].low_usd_per_hour < blades["users"].high_usd_per_hour
     rate = with_workload(users, 0, qps=7.0)
@@ -552,11 +552,11 @@ def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
         "planner",
         "sweep",
         "--over",
-        "qps=5:900",
-        "--points",
-        "30",
-        "--min-quality",
-        "0.7",
+        "quality=0.3,0.4,0.45,0.5,0.55,0.6,0.65,0.7,0.75,0.8",
+        "--qps",
+        "50",
+        "--gpu",
+        "B200-SXM",
         "--keep",
         str(tmp_path),
         "--format",
@@ -564,14 +564,14 @@ def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
     ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("*.answer"))) < 10 and time.monotonic() < deadline:
+    while len(list(tmp_path.rglob("*.answer"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*.answer")}
-    assert len(kept) >= 10
+    assert len(kept) >= 5
     whole = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert len(whole.splitlines()) == 31
+    assert len(whole.splitlines()) == 11
     assert {p: p.read_bytes() for p in kept} == kept
     fresh = subprocess.run([*words, "--fresh"], capture_output=True, text=True, check=True).stdout
     assert fresh == whole
@@ -598,7 +598,7 @@ def test_commands_print_studies(run: Run, tmp_path: Path) -> None:
     assert (status, err) == (0, "") and "Which plan takes over where" in out
     status, out, err = run("explain", "--qps", "30", "--min-quality", "0.5", "--why-not", "verda", *common)
     assert (status, err) == (0, "") and "the best plan uses it" in out.lower()
-    status, out, err = run("sensitivity", "--qps", "30", "--min-quality", "0.5", *common, "--format", "csv")
+    status, out, err = run("sensitivity", "--qps", "30", "--min-quality", "0.5", "--draws", "3", *common, "--format", "csv")
     assert (status, err) == (0, "") and out.startswith("assumption,")
     status, _, err = run("sweep", "--over", "qps=10:80", "--over", "qps=1:2")
     assert status == 2 and err.count("\n") == 1 and "varied twice" in err

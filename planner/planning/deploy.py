@@ -252,7 +252,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
     row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
     tier = TIERS[int(shown_tier(survey.evidence.take(row), survey.replicas.take(row))[0])]
     confidence = survey.scenario.policy.confidence
-    now, median = _able(chosen, survey, w, confidence), _able(chosen, survey, w, 0.5)
+    now, median = chosen.candidate.point.single[w], _able(chosen, survey, w, 0.5)
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
     source = "fitted physics only"
     if measured:
@@ -306,7 +306,7 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
 def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
     """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
     confidence, workload = survey.scenario.policy.confidence, survey.scenario.workload[w]
-    base, held = _able(chosen, survey, w, confidence), limits(workload, float(survey.physics[w].factor[chosen.row]))
+    base, held = chosen.candidate.point.single[w], limits(workload, float(survey.physics[w].factor[chosen.row]))
     gains = [_able(chosen, survey, w, confidence, without=i) / base for i in range(len(held))]
     if not gains or max(gains) < 1.002:
         return _most_sequences(chosen, survey, w)
