@@ -19,6 +19,14 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class Question(BaseModel):
+    """What is read of a plan's scenario without reading all of it back; the rest may be of another version."""
+
+    catalog: tuple[str, ...] = ()
+    supply: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+
+
 class Cost(Part):
     """What is held costs this much; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
 

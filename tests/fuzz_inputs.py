@@ -112,6 +112,35 @@ def mutated_tree(r: random.Random, tree: Any) -> Any:
     return tree
 
 
+def changed_tree(r: random.Random, tree: Any) -> Any:
+    """Plain data with values exchanged for others of their own kind: numbers moved, names swapped, lists cut, doubled or reversed."""
+    spots: list[tuple[Any, Any]] = []
+
+    def collect(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            spots.append((node, key))
+            if key != "scenario" or r.random() < 0.1:
+                collect(node[key])
+
+    collect(tree)
+    texts = [node[key] for node, key in spots if isinstance(node[key], str)]
+    for node, key in r.sample(spots, min(len(spots), r.choice((1, 1, 2, 5)))):
+        old = node[key]
+        if isinstance(old, bool):
+            node[key] = not old
+        elif isinstance(old, int):
+            node[key] = r.choice((0, 1, -1, -old, old + 1, old - 1, old * 1000, 10 ** r.randrange(12)))
+        elif isinstance(old, float):
+            node[key] = r.choice((0.0, -old, old * 1e6, old / 1e6, old * 1.1, 1e-300, 1e300))
+        elif isinstance(old, str):
+            node[key] = r.choice((*texts, ""))
+        elif isinstance(old, list):
+            node[key] = r.choice(([], old * 2, old[:1], old[1:], old[::-1]))
+        elif isinstance(old, dict):
+            node[key] = dict(list(old.items())[1:]) if r.random() < 0.2 else None
+    return tree
+
+
 def mutated(r: random.Random, text: str, parse: Callable[[str], Any] | None = None, write: Callable[[Any], str] | None = None) -> bytes:
     """One of the three ways."""
     way = r.random()
@@ -135,9 +164,14 @@ class Inputs:
         tiny = load_catalog([TINY])
         one = {"workload": [{"qps": 20, "min_quality": 0.5, "models": ["Small-8B"]}], "supply": {"gpus": ["GPU-80"]}, "catalog": [str(TINY)]}
         two = {**one, "workload": [{**one["workload"][0], "name": "a"}, {"name": "b", "concurrency": 30, "slo": {"e2e_p95": "60s"}}]}  # type: ignore[dict-item]
+        third = {"name": "c", "qps": 2, "min_quality": 0.5, "models": ["Small-8B"]}
+        shared = {**two, "workload": [two["workload"][0], third]}
+        loops = {**two, "workload": [two["workload"][1], {"name": "c", "concurrency": 8}]}
         tables = {"tables": {"capacities": str(ROOT / "examples" / "capacities.csv"), "demand": str(ROOT / "examples" / "demand.csv")}}
         day = {**one, "workload": [{**one["workload"][0], "profile": "m-small"}]}  # type: ignore[dict-item]
-        self.plans = [solve(Scenario.model_validate(s), tiny).to_json() for s in (one, two)] + [solve(Scenario.model_validate(tables), None).to_json()]
+        self.plans = [solve(Scenario.model_validate(s), tiny, compare=s is one).to_json() for s in (one, two, shared, loops)] + [
+            solve(Scenario.model_validate(tables), None).to_json()
+        ]
         self.plans.append(autoscale(Asked.model_validate(day), tiny).to_json())
         simulate(Plan.model_validate_json(self.plans[0]), tiny, requests=100)  # once, for the compiler's time is no hang
         self.scenarios = [
@@ -357,8 +391,10 @@ def points(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
 
 
 def plan(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
-    """Saved plans, by the hour too."""
-    (folder / "p.json").write_bytes(mutated(r, r.choice(inputs.plans), json.loads, json.dumps))
+    """Saved plans, by the hour too; half of them still read as plans."""
+    text = r.choice(inputs.plans)
+    raw = json.dumps(changed_tree(r, json.loads(text))).encode() if r.random() < 0.5 else mutated(r, text, json.loads, json.dumps)
+    (folder / "p.json").write_bytes(raw)
     verb = r.choice(
         (["show"], ["show"], ["check"], ["check"], ["check"], ["simulate", "--requests", "2000"], ["compare", str(folder / "p.json")], ["explain", "--plan"])
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import rtoml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from planner import limits
 from planner.clean import read_cell
 from planner.errors import CatalogError, did_you_mean
 
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
 Loc = Sequence[int | str]
 VISIBLE = r"^\P{C}*$"  # a name: one line without control characters
 
@@ -111,12 +111,16 @@ def read_text(path: Path, most: int = limits.TOML_BYTES, what: str = "file") -> 
     raise CatalogError(f"has more than {most // limits.MIB} MiB, the most that is read of such a file", str(path))
 
 
-def read_json(path: Path) -> Any:
-    """Plain data out of a JSON file. Raises CatalogError."""
+def read_json(path: Path, kind: type[T], what: str) -> T:
+    """The record of one JSON file, strictly as its fields are annotated. Raises CatalogError with file and place; ``what`` says what the file should be."""
     try:
-        return json.loads(read_text(path, limits.FILE_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise CatalogError(f"is not JSON: {'nested too deeply' if isinstance(error, RecursionError) else error}", str(path)) from None
+        return TypeAdapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        message = message_of(first)
+        told = message if not place else f"'{place}' is missing" if first["type"] == "missing" else f"'{place}': {message[:1].lower()}{message[1:]}"
+        raise CatalogError(f"not a file of {what}: {told}{_got(first)}", str(path)) from None
 
 
 def is_file(path: str | Path) -> bool:
@@ -141,10 +145,13 @@ def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of:
         return CatalogError(f"unknown key '{name}'", where, hint)
     if first["type"] == "missing":
         return CatalogError(f"'{name}' is missing", where)
-    value = first.get("input")
-    shown = f", got {value!r}" if not isinstance(value, (dict, list)) else ""
     message = message_of(first)
-    return CatalogError(f"'{name}': {message[0].lower()}{message[1:]}{shown}", where)
+    return CatalogError(f"'{name}': {message[0].lower()}{message[1:]}{_got(first)}", where)
+
+
+def _got(error: Any) -> str:
+    """The value that an error is about, where it is a single one."""
+    return "" if error["type"] in ("missing", "json_invalid") or isinstance(error["input"], (dict, list)) else f", got {error['input']!r}"
 
 
 def message_of(error: Any) -> str:

@@ -24,6 +24,7 @@ from planner.scenario.records import Workload
 
 STATED = 1e-4
 WORDS = 6e-3  # relative: numbers in words have three digits
+SAID = 1e-5  # relative: counts and shares in notes have six
 SPENT = 0.98  # of the budget: from here on it binds
 
 
@@ -232,7 +233,8 @@ def _headroom(notes: Notes, case: Case) -> None:
         factor, numbers = right.get(h.step, (1.0, []))
         notes.agree(h.factor, factor, f"headroom, {h.step}", "a factor of", STATED)
         said = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", h.note)] if numbers else []
-        notes.require(len(said) == len(numbers) and np.allclose(said, numbers), f"headroom, {h.step}", f"says '{h.note}', should be {numbers}")
+        agree = len(said) == len(numbers) and all(same(a, float(b), SAID) for a, b in zip(said, numbers, strict=True))
+        notes.require(agree, f"headroom, {h.step}", f"says '{h.note}', should be {numbers}")
     _product(notes, case)
 
 

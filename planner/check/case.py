@@ -86,6 +86,7 @@ class Case:
     coefficients: Coefficients
     options: Options | None
     unknown: tuple[tuple[int, str], ...] = field(default=())
+    queues: dict[tuple[int, int, bool], Shared | SharedLoop] = field(default_factory=dict, compare=False)  # made so far, as several families ask for them
 
     def where(self, index: int) -> str:
         """A deployment in words."""
@@ -117,6 +118,12 @@ class Case:
         built = self.built[index]
         if built is None or len(built.serves) < 2 or replicas < 1 or any(w not in built.fits or built.fits[w].units for w in built.serves):
             return None
+        known = self.queues.get((index, replicas, at_peak))
+        if known is None:
+            known = self.queues[index, replicas, at_peak] = self._queue(index, built, replicas, at_peak)
+        return known
+
+    def _queue(self, index: int, built: Built, replicas: int, at_peak: bool) -> Shared | SharedLoop:
         fits = [built.fits[w] for w in built.serves]
         each = np.array([self.flow(w, index) / (1.0 if at_peak else self.scenario.workload[w].burst_factor) / replicas for w in built.serves])
         is_loop = np.array([f.workload.concurrency is not None for f in fits])

@@ -59,7 +59,10 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     shape = structure(plan, scenario)
     if shape.breaches:
         return _report([shape])
-    case = rebuild(plan, scenario, catalog_for(catalog, scenario))
+    try:
+        case = rebuild(plan, scenario, catalog_for(catalog, scenario))
+    except ArithmeticError as error:
+        return _report([shape, Finding((Breach("structure", "deployments", f"cannot be rebuilt from what the plan states: {error}"),), "not rebuilt")])
     return _report([shape, _catalogue(plan, catalog), *(attempted(family, case) for family in FAMILIES)])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 
 T = TypeVar("T")
@@ -84,9 +85,10 @@ def _short(value: object) -> str:
 
 
 def attempted(family: Callable[[T], Finding], about: T) -> Finding:
-    """What a family finds. Counts of nothing, which no sum survives, are a breach and no crash."""
+    """What a family finds. Counts of nothing and numbers beyond measure, which no sum survives, are a breach and no crash."""
     try:
-        return family(about)
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            return family(about)
     except ArithmeticError as error:
         name = family.__name__.strip("_")
         return Finding((Breach(name, name, f"cannot be derived from what the plan states: {error}"),), f"{name}: not derived")

@@ -61,7 +61,7 @@ def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
     alone = [check_plan(p, catalog) for p in plan.plans]
     breaches = tuple(Breach(b.name, f"deployment {i} alone: {b.where}", b.what) for i, r in enumerate(alone) for b in r.breaches)
     rates = hourly_rates(scenario) * np.array([w.burst_factor for w in scenario.workload])[:, None]
-    shape = _structure(plan, scenario, rates.shape[1])
+    shape = structure(plan, scenario, rates.shape[1])
     if plan.catalog_hash != catalog.hash:
         breaches = (Breach("catalogue", "catalog_hash", f"made with catalogue {plan.catalog_hash}, checked with {catalog.hash}"), *breaches)
     if breaches or shape.breaches:
@@ -92,21 +92,31 @@ def _as_rate(workload: Workload) -> Workload:
     return workload.model_copy(update={"qps": workload.rate, "requests_per_day": None, "max_waiting_share": 1.0})
 
 
-def _structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:
+def structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:
     """Counts have the sizes they should, and every workload is served where it may be."""
     notes = Notes("structure")
     notes.require(plan.hours == hours == len(plan.periods), "hours", f"are {plan.hours} and {len(plan.periods)}, the profiles make {hours}")
     notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     notes.require([w.name for w in plan.workloads] == [w.name for w in scenario.workload], "workloads", "are not those of the scenario")
+    notes.require([h.hour for h in plan.periods] == list(range(hours)), "hours", f"are not numbered from 0 to {hours - 1}")
+    notes.require(all(len(p.deployments) == 1 for p in plan.plans), "plans", "are not of one deployment each")
+    names = {w.name for w in plan.workloads}
+    notes.require(all(w.name in names for p in plan.plans for w in p.workloads), "plans", "serve workloads that were not asked for")
     if notes.breaches:
         return notes.finding("structure: not that of the scenario")
     for w in plan.workloads:
-        notes.require(len(w.rates) == hours, w.name, f"states {len(w.rates)} rates for {hours} hours")
+        sound = len(w.rates) == hours and all(0 <= rate < inf for rate in w.rates)
+        notes.require(sound, w.name, f"states {len(w.rates)} rates for {hours} hours, or some that are none")
+        known = all(0 <= i < len(plan.plans) for i in w.deployments)
+        notes.require(known and len(set(w.deployments)) == len(w.deployments), w.name, f"is served by deployments {list(w.deployments)}, not all of them there")
+    waiting = sum(x.requests_per_day is not None for x in scenario.workload)
     for h in plan.periods:
         sizes = (len(h.deployments), len(h.instances), len(h.started)) == (len(plan.plans), len(plan.offers), len(plan.offers))
         notes.require(sizes and min((*h.instances, *h.started, 0)) >= 0, f"hour {h.hour}", "has not one count for each deployment and offer")
         for i, d in enumerate(h.deployments):
             hosts = all(0 <= x.purchase < len(plan.offers) for x in d.hosts)
+            done = len(d.waiting_requests) == waiting and all(0 <= n < inf for n in d.waiting_requests)
+            notes.require(done, f"hour {h.hour}, deployment {i}", f"has not one count for each of {waiting} workloads that wait")
             notes.require(hosts and sum(x.replicas for x in d.hosts) == d.replicas, f"hour {h.hour}, deployment {i}", "has replicas that stand nowhere")
     for w, x in zip(plan.workloads, scenario.workload, strict=True):
         notes.require(x.requests_per_day is not None or len(w.deployments) == 1, w.name, f"is served by {len(w.deployments)} deployments")

@@ -5,15 +5,16 @@ The two CSV files are not needed; where they are at hand they must still say the
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, isfinite
 from pathlib import Path
 
+from planner.catalog.files import csv_dicts, is_file
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, attempted, same_money
 from planner.check.supply import bound
+from planner.errors import CatalogError
 from planner.plan import Deployment, OwnCandidate, OwnTables, Plan, PlanDemand, PlanWorkload, Purchase
 from planner.scenario.records import Scenario
 
@@ -45,10 +46,9 @@ def check_tables(plan: Plan, scenario: Scenario) -> list[Finding]:
     """All families of a plan from tables; only the first ones where names already disagree."""
     try:
         own = plan.own or _files(scenario)
-    except (OSError, KeyError, ValueError) as error:
-        return [
-            Finding((Breach("tables", str(scenario.tables.capacities), f"the plan carries no rows, and the tables cannot be read: {error}"),), "tables: none")
-        ]
+    except (CatalogError, KeyError, ValueError) as error:
+        told = f"the plan carries no rows, and the tables cannot be read: {error}"
+        return [Finding((Breach("tables", str(scenario.tables.capacities), told),), "tables: none")]
     tables = Tables(plan, scenario, {c.name: c for c in own.candidates}, own.demand)
     first = [_carried(plan, scenario), _structure(tables)]
     if any(f.breaches for f in first):
@@ -71,8 +71,7 @@ def _files(scenario: Scenario) -> OwnTables:
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from ({k: (v or "").strip() for k, v in row.items()} for row in csv.DictReader(file))
+    yield from ({k: v.strip() for k, v in row.items()} for _, row in csv_dicts(path))
 
 
 def _carried(plan: Plan, scenario: Scenario) -> Finding:
@@ -83,11 +82,11 @@ def _carried(plan: Plan, scenario: Scenario) -> Finding:
     right = plan.own.hash
     notes.require(plan.catalog_hash == right, "catalog_hash", f"states {plan.catalog_hash or 'none'} for its rows, should be {right}")
     files = [Path(p or "") for p in (scenario.tables.capacities, scenario.tables.demand)]
-    if not all(f.is_file() for f in files):
+    if not all(is_file(f) for f in files):
         return notes.finding("tables: the rows that the plan carries (the files are not at hand)")
     try:
         agree = _files(scenario) == plan.own
-    except (OSError, KeyError, ValueError):
+    except (CatalogError, KeyError, ValueError):
         agree = False
     notes.require(agree, str(scenario.tables.capacities), "the files say otherwise than the rows that the plan was made from")
     return notes.finding("tables: the rows that the plan carries, as in both files")

@@ -34,12 +34,14 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     from pydantic import ValidationError
 
     from planner.hourly import HourlyPlan
-    from planner.plan import SCHEMA_VERSION, Plan
+    from planner.plan import SCHEMA_VERSION, Plan, Question
 
     text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.PLAN_BYTES, "plan")
     try:
         kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
         plan = kind.model_validate_json(text)
+        for asked in (plan, *(plan.plans if isinstance(plan, HourlyPlan) else ())):
+            Question.model_validate(asked.scenario)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])

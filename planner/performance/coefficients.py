@@ -5,40 +5,97 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
+from planner.catalog.files import read_json
 from planner.catalog.records import Gpu
-from planner.errors import CatalogError
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
 UNSEEN = "unseen_generation"  # no tier: the quantiles for GPUs of a generation that those of the tiers were not found on
 # Efficiencies are shares of a hardware peak: no engine effect may lift them above 1.
 EFFICIENCIES = ("weights", "experts", "kv", "decode_flops", "prefill_flops", "expert_flops", "attention_flops", "link")
+SECONDS = ("layer_s", "moe_layer_s", "sparse_layer_s", "all_reduce_s", "step_s", "sequence_s", "request_s")
+
+
+# ---- what numbers of a fitted file may be
+
+
+def holding(*names: str) -> AfterValidator:
+    """A table that has all of these."""
+
+    def check(table: Mapping[str, Any]) -> Mapping[str, Any]:
+        missing = next((n for n in names if n not in table), None)
+        if missing is not None:
+            raise ValueError(f"has no '{missing}'")
+        return table
+
+    return AfterValidator(check)
+
+
+def among(*names: str) -> AfterValidator:
+    """A table of no others than these."""
+
+    def check(table: Mapping[str, Any]) -> Mapping[str, Any]:
+        unknown = next((n for n in table if n not in names), None)
+        if unknown is not None:
+            raise ValueError(f"has '{unknown}', which is none of {', '.join(names)}")
+        return table
+
+    return AfterValidator(check)
+
+
+def _values(table: Mapping[str, float]) -> Mapping[str, float]:
+    idle = next((n for n in EFFICIENCIES if not table[n]), None)
+    if idle is not None:
+        raise ValueError(f"has an efficiency '{idle}' of 0")
+    return table
+
+
+def _shares(table: Mapping[str, float]) -> Mapping[str, float]:
+    for share in table:
+        if not SHARE.fullmatch(share):
+            raise ValueError(f"has '{share}', which is no share between 0 and 1")
+    return table
+
+
+SHARE = re.compile(r"0?\.\d{1,20}")
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+Quantiles = Annotated[Mapping[str, Factor], Field(min_length=1), AfterValidator(_shares)]  # share -> measured/predicted
+Effects = Annotated[Mapping[str, Annotated[Mapping[str, Factor], among(*ENGINES)]], among(*EFFICIENCIES, *SECONDS)]
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """Global values, factors per engine and vendor on them, cross-validated errors and one-sided quantiles per tier."""
+class Fitted:
+    """What the file holds: global values, factors per engine and vendor on them, cross-validated errors and one-sided quantiles per tier."""
 
     source: str
     fitted: str
-    values: Mapping[str, float]
-    engines: Mapping[str, Mapping[str, float]]  # coefficient -> engine -> factor
-    vendors: Mapping[str, float]  # vendor -> factor on the whole step
-    generations: Mapping[str, float]  # generation of GPUs -> further factor on the whole step
-    precisions: Mapping[str, float]  # precision -> factor on the efficiency of reading weights stored in it
+    values: Annotated[Mapping[str, Amount], holding(*EFFICIENCIES, *SECONDS), AfterValidator(_values)]
+    engines: Effects  # coefficient -> engine -> factor
+    vendors: Mapping[str, Factor]  # vendor -> factor on the whole step
+    generations: Mapping[str, Factor]  # generation of GPUs -> further factor on the whole step
+    precisions: Annotated[Mapping[str, Factor], among(*PRECISIONS)]  # precision -> factor on the efficiency of reading weights stored in it
     data: Mapping[str, str]  # file -> sha256
     errors: Mapping[str, Any]
-    step_quantiles: Mapping[str, Mapping[str, float]]  # tier -> confidence -> measured/predicted TPOT, out of fold
+    step_quantiles: Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN)]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
+
+
+@dataclass(frozen=True)
+class Coefficients(Fitted):
+    """The fitted values at work, with what a question supposes of them."""
+
     slower: float = 1.0  # a supposition, not fitted: every step takes so many times what is predicted
     draw: int | None = None  # a supposition too: the number of a random draw of each configuration's error, instead of one confidence
     path: Path | None = None  # of the file it was read from; residuals.json stands beside it
@@ -106,14 +163,4 @@ def generation_of(gpu: Gpu, tp: int) -> str:
 
 def load_coefficients(path: Path) -> Coefficients:
     """Reads catalogs/coefficients.json. Raises CatalogError."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        found = Coefficients(**{field.name: raw[field.name] for field in fields(Coefficients) if field.name not in ("path", "slower", "draw")}, path=path)
-    except OSError as error:
-        raise CatalogError(f"cannot read the coefficients: {error.strerror}", str(path)) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"not a file of fitted coefficients: {error}", str(path)) from None
-    missing = [t for t in (*TIERS, UNSEEN) if t not in found.step_quantiles]
-    if missing:
-        raise CatalogError(f"no step quantiles named '{missing[0]}'", str(path))
-    return found
+    return Coefficients(**vars(read_json(path, Fitted, "fitted coefficients")), path=path)

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from planner.catalog.files import read_json
-from planner.errors import CatalogError
 from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
 from planner.performance.chain import PROMPT_LOAD, Chain, Rows, chain
-from planner.performance.coefficients import Coefficients
+from planner.performance.coefficients import Coefficients, Quantiles, interpolated
 from planner.performance.decoding import decoding
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
@@ -62,8 +60,8 @@ class Errors:
     fitted: str
     data: Mapping[str, str]  # file -> sha256
     errors: Mapping[str, Any]
-    step_quantiles: Mapping[str, float]  # decode step at the measured number decoding
-    prompt_quantiles: Mapping[str, float]  # time per prompt where the prefill pool was the bottleneck
+    step_quantiles: Quantiles  # decode step at the measured number decoding
+    prompt_quantiles: Quantiles  # time per prompt where the prefill pool was the bottleneck
 
     def step(self, confidence: float) -> float:
         """Measured over predicted decode step that is not exceeded with this confidence."""
@@ -77,16 +75,12 @@ class Errors:
 
 
 def _quantile_of(quantiles: Mapping[str, float], confidence: float) -> float:
-    table = sorted((float(k), v) for k, v in quantiles.items())
-    return float(np.interp(confidence, [k for k, _ in table], np.maximum.accumulate([v for _, v in table])))
+    return float(interpolated(quantiles, np.array(confidence)))
 
 
 def load_errors(path: Path) -> Errors:
     """Reads catalogs/disaggregated.json. Raises CatalogError."""
-    try:
-        return TypeAdapter(Errors).validate_python(read_json(path))
-    except ValidationError as error:
-        raise CatalogError(f"not a file of errors of disaggregated units: {error.errors()[0]['msg']}", str(path)) from None
+    return read_json(path, Errors, "errors of disaggregated units")
 
 
 @dataclass(frozen=True)

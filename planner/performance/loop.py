@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from planner.performance.coefficients import Coefficients
+from planner.performance.coefficients import Amount, Coefficients, Factor, holding
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import memory_fit
 from planner.performance.physics import Shapes, shapes
@@ -27,10 +29,10 @@ LENGTH_RATIO = {"inferencex": 0.9, "nvidia": 1.0, "exact": 1.0}  # mean over nom
 class LoopTerms:
     """Fitted terms of closed loops: start-up in steps, burst of prompts (both by engine), request overhead of NVIDIA's harness."""
 
-    start_steps: Mapping[str, float]  # engine -> steps
-    burst: Mapping[str, float]  # engine -> prompts waited for, per prompt ahead
-    burst_power: float
-    nvidia_request: float  # factor on the overhead per request
+    start_steps: Annotated[Mapping[str, Amount], holding(*ENGINES)]  # engine -> steps
+    burst: Annotated[Mapping[str, Amount], holding(*ENGINES)]  # engine -> prompts waited for, per prompt ahead
+    burst_power: Annotated[float, Field(ge=0, le=10)]
+    nvidia_request: Factor  # factor on the overhead per request
 
 
 @dataclass(frozen=True)

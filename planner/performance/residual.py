@@ -5,17 +5,18 @@ Read from catalogs/residuals.json, which ``python -m planner.performance.krige``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from planner.catalog.files import read_json
 from planner.errors import CatalogError
-from planner.performance.coefficients import Coefficients, interpolated
+from planner.performance.coefficients import TIERS, UNSEEN, Amount, Coefficients, Factor, Number, Quantiles, holding, interpolated
 from planner.performance.loop import LoopTerms
 from planner.performance.replicas import DP_ENGINES, ENGINES, PRECISIONS, Floats, Ints, Replicas
 
@@ -90,6 +91,34 @@ class Residuals:
         return interpolated(self.quantiles["tpot"][level], np.asarray(confidence, dtype=float))
 
 
+@dataclass(frozen=True)
+class StoredKernel:
+    """A kernel as it is stored."""
+
+    sd: Annotated[Mapping[str, Amount], holding(*GROUPS)]
+    load: Factor
+    isl: Factor
+    osl: Factor
+    tp: Factor
+    noise: Amount
+
+
+Size = Annotated[float, Field(ge=1, le=1e9)]  # tokens, requests in flight
+Bands = Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN, OTHER_TP)]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """residuals.json. Configurations: model, precision, GPU, generation, engine, GPUs, input and output tokens. Points: the number of a
+    configuration, requests in flight, weights of TPOT and TTFT."""
+
+    terms: LoopTerms
+    kernels: Annotated[Mapping[str, StoredKernel], holding("tpot", "ttft")]
+    configurations: Annotated[tuple[tuple[str, str, str, str, str, Annotated[int, Field(ge=1, le=10**6)], Size, Size], ...], Field(min_length=1)]
+    points: Annotated[tuple[tuple[Annotated[int, Field(ge=0)], Size, Number, Number], ...], Field(min_length=1)]
+    quantiles: Annotated[Mapping[str, Bands], holding("tpot", "ttft", "tps")]
+
+
 # Without the file: start values of the fit and no correction.
 PLAIN = Residuals(LoopTerms(dict.fromkeys(ENGINES, 5.0), dict.fromkeys(ENGINES, 0.05), 1.0, 1.0), None, None, {})
 
@@ -162,23 +191,23 @@ def residuals_of(coefficients: Coefficients) -> Residuals:
 @lru_cache(maxsize=4)
 def load_residuals(path: Path) -> Residuals:
     """Reads residuals.json; plain ones where there is none. Raises CatalogError."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return from_record(raw)
-    except FileNotFoundError:
+    if not path.exists():
         return PLAIN
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"not a file of residuals: {error}", str(path)) from None
+    stored = read_json(path, Stored, "residuals")
+    lost = next((i for i, (configuration, *_) in enumerate(stored.points) if configuration >= len(stored.configurations)), None)
+    if lost is not None:
+        raise CatalogError(f"not a file of residuals: 'points.{lost}.0': there is no such configuration, got {stored.points[lost][0]}", str(path))
+    return _from_stored(stored)
 
 
-def from_record(raw: Mapping[str, Any]) -> Residuals:
+def _from_stored(stored: Stored) -> Residuals:
     """Residuals from the stored form."""
-    rows, points = raw["configurations"], np.array(raw["points"], dtype=float).reshape(len(raw["points"]), 4)
+    rows, points = stored.configurations, np.array(stored.points, dtype=float)
     keys = [group_keys(model, generation, gpu, engine, precision) for model, precision, gpu, generation, engine, *_ in rows]
     trained = Features(tuple(zip(*keys, strict=True)), np.log2(np.array([[isl, osl, tp] for *_, tp, isl, osl in rows], dtype=float)))
     processes = {}
     for column, metric in ((2, "tpot"), (3, "ttft")):
-        k = raw["kernels"][metric]
-        kernel = Kernel(np.array([k["sd"][g] for g in GROUPS]) ** 2, k["load"], (k["isl"], k["osl"], k["tp"]), k["noise"])
+        k = stored.kernels[metric]
+        kernel = Kernel(np.array([k.sd[g] for g in GROUPS]) ** 2, k.load, (k.isl, k.osl, k.tp), k.noise)
         processes[metric] = residual(kernel, trained, points[:, 0].astype(np.int64), np.log2(points[:, 1]), points[:, column])
-    return Residuals(LoopTerms(**raw["terms"]), processes["tpot"], processes["ttft"], raw["quantiles"])
+    return Residuals(stored.terms, processes["tpot"], processes["ttft"], stored.quantiles)

@@ -21,7 +21,8 @@ from planner.performance.tails import tail
 
 ALMOST = 1 - 1e-9  # of the most requests/s: a replica asked for more waits without end
 FIRST_E2E_S = 10.0
-SETTLING = 25  # rounds in which the rates of requests in flight follow from how long answers take
+SETTLING = 25  # rounds at most in which the rates of requests in flight follow from how long answers take
+SETTLED = 1e-8  # relative: rates that move less stand
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,14 @@ def settled(
         return SharedLoop(made, closed.at_in_flight(made, in_flight.sum()[None, None]), tuple(curves), tuple(mixes), now, in_flight)
 
     found = at(in_flight / FIRST_E2E_S)
+    inert = 0.0 if is_loop.all() else 0.5  # alone, rates only weigh the lengths against each other; beside arrivals they bring the load, and would swing
     for _ in range(SETTLING if is_loop.any() else 0):
         seconds = np.array([found.mean_e2e_s(w) if is_loop[w] else 1.0 for w in range(len(mixes))])
-        found = at(np.sqrt(np.maximum(found.rates, 1e-12) * in_flight / seconds))
+        now = np.maximum(found.rates, 1e-12)
+        moved = now**inert * (in_flight / seconds) ** (1 - inert)
+        if np.allclose(moved[is_loop], now[is_loop], rtol=SETTLED, atol=0):
+            break
+        found = at(moved)
     return found
 
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
+from planner.check.periods import structure
 from planner.errors import PlannerError
 from planner.hourly import HourlyPlan
-from planner.simulation.rebuild import Deployed, deployed, lengths_of, scenario_of
+from planner.scenario.profiles import hourly_rates
+from planner.simulation.rebuild import MOST_REPLICAS, Deployed, deployed, lengths_of, refuse_broken, scenario_of
 from planner.simulation.results import Simulation
 from planner.simulation.run import feed, outcome
 from planner.simulation.state import Change
@@ -75,7 +77,9 @@ def simulate_hours(
     waiting = [w.name for w in plan.workloads if w.is_waiting]
     if waiting:
         raise PlannerError(f"requests that wait ({', '.join(waiting)}) cannot be simulated: the simulator knows no priorities")
-    catalog = catalog or load_catalog(plan.plans[0].scenario.get("catalog", []))
+    asked = scenario_of(plan)
+    refuse_broken(structure(plan, asked, hourly_rates(asked).shape[1]))
+    catalog = catalog or load_catalog(asked.catalog)
     rates = {w.name: np.array(w.rates) * w.burst_factor * burst for w in plan.workloads}
     parts = [_deployment(plan, i, catalog, rates, seed, median, router) for i in range(len(plan.plans))]
     series = {k: _together(k, [p.series[k] for p in parts]) for k in parts[0].series}
@@ -97,6 +101,8 @@ def _deployment(plan: HourlyPlan, index: int, catalog: Catalog, rates: dict[str,
     (built,) = deployed(one, scenario, catalog, confidence)
     counts = [hour.deployments[index].replicas for hour in plan.periods]
     most = max(counts)
+    if not 0 <= min(counts) <= most <= MOST_REPLICAS:
+        raise PlannerError(f"has from {min(counts)} to {most} replicas; up to {MOST_REPLICAS:,} can be simulated", f"deployment {index}")
     fleet = Deployed(built.engine, (1.0,) * len(one.workloads), ((0, 0),) * most)
     per_unit = [w.qps / w.demand.value for w in one.workloads]  # requests/s of one in flight where these are what is demanded
     peaks = np.array([rates[w.name] * x for w, x in zip(one.workloads, per_unit, strict=True)])

@@ -10,19 +10,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
+from planner.check.demand import structure
+from planner.check.findings import RELATIVE, Finding
 from planner.errors import PlannerError
+from planner.hourly import HourlyPlan
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
 from planner.performance.serving import curves_of, load_options
-from planner.performance.step import CHUNK, GRID, StepCurves
+from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import Engine, Flow
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
+MOST_REPLICAS = 100_000  # of a deployment
 ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
 
 
@@ -40,7 +44,7 @@ class Deployed:
         return len(self.places)
 
 
-def scenario_of(plan: Plan) -> Scenario:
+def scenario_of(plan: Plan | HourlyPlan) -> Scenario:
     """The scenario that a plan carries. Raises PlannerError."""
     try:
         scenario = Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
@@ -51,8 +55,23 @@ def scenario_of(plan: Plan) -> Scenario:
     return scenario
 
 
+def refuse_broken(structure: Finding) -> None:
+    """Raises PlannerError for a plan whose parts refer to what is not there."""
+    for breach in structure.breaches[:1]:
+        raise PlannerError(f"the plan's parts do not fit together: {breach}", "", "plan check tells all that does not hold")
+
+
 def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float) -> tuple[Deployed, ...]:
     """All deployments with step times that hold at a confidence (0.5: as expected). Raises PlannerError for what cannot be simulated."""
+    refuse_broken(structure(plan, scenario))
+    for w in plan.workloads:
+        routed = sum(r.share for r in w.routing)
+        if abs(routed - 1) > RELATIVE:
+            raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
+    for i, d in enumerate(plan.deployments):
+        if not (1 <= d.max_num_seqs <= MAX_SEQUENCES and 1 <= sum(h.replicas for h in d.hosts) <= MOST_REPLICAS):
+            told = f"has {d.replicas} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
+            raise PlannerError(told, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
     places = _places(plan)
     return tuple(_deployed(d, i, plan, scenario, catalog, confidence, places[i]) for i, d in enumerate(plan.deployments))
 
