@@ -53,7 +53,7 @@ def scenario(rng: random.Random) -> dict[str, Any]:
     policy |= {"confidence": rng.choice((0.5, 0.9))} if rng.random() < 0.2 else {}
     policy |= {"chunked_prefill": False} if rng.random() < 0.05 else {}
     supply: dict[str, Any] = {"quota": {rng.choice(("H100-SXM-80GB", "B200-SXM", "H200-SXM-141GB")): rng.choice((2, 8, 16))}} if rng.random() < 0.25 else {}
-    return {"workload": workloads, "policy": policy, "supply": supply, "solver": {"time_limit": "20s"}}
+    return {"workload": workloads, "policy": policy, "supply": supply, "solver": {"time_limit": "60s"}}
 
 
 def judged(asked: dict[str, Any], catalog: Catalog) -> dict[str, Any]:

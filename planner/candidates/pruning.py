@@ -227,6 +227,8 @@ def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
     waits = [s for name, s in workload.slo.items() if name.startswith(("ttft", "e2e"))]
     waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)
     in_service = np.minimum(physics.slots[rows], 2 * physics.allowed[rows]) * np.maximum(survey.replicas.decode[rows], 1)
+    if survey.scenario.policy.keeps_level:  # in a plain closed loop none waits for a sequence
+        waiting = np.where(survey.replicas.is_unit[rows], waiting, np.maximum(np.minimum(waiting, physics.slots[rows] - in_service), 0.0))
     return np.where(physics.most_qps[rows] > 0, in_service + waiting, 0.0)
 
 

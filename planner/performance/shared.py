@@ -23,6 +23,7 @@ ALMOST = 1 - 1e-9  # of the most requests/s: a replica asked for more waits with
 FIRST_E2E_S = 10.0
 SETTLING = 25  # rounds at most in which the rates of requests in flight follow from how long answers take
 SETTLED = 1e-8  # relative: rates that move less stand
+NEAR = 1e-3  # relative, of requests in flight
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Shared:
     curves: tuple[StepCurves, ...]  # one row each
     mixes: tuple[LengthMix, ...]
     rates: Floats
+    is_settled: bool = True  # the rates are those that keep the requests in flight there; else there is no room for them
 
     def beyond(self, w: int, limit: Limit) -> float:
         """Share of a workload's requests beyond one of its limits."""
@@ -77,6 +79,7 @@ class SharedLoop:
     mixes: tuple[LengthMix, ...]
     rates: Floats
     in_flight: Floats
+    is_settled: bool = True
 
     def beyond(self, w: int, limit: Limit) -> float:
         """Share of a workload's requests beyond one of its limits."""
@@ -118,7 +121,8 @@ def settled(
         if np.allclose(moved[is_loop], now[is_loop], rtol=SETTLED, atol=0):
             break
         found = at(moved)
-    return found
+    kept = [found.rates[w] * found.mean_e2e_s(w) / in_flight[w] for w in range(len(mixes)) if is_loop[w]]
+    return replace(found, is_settled=all(abs(k - 1) < NEAR for k in kept))
 
 
 def _union(curves: Sequence[StepCurves], mixes: Sequence[LengthMix], rates: Floats) -> tuple[StepCurves, LengthMix]:

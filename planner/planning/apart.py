@@ -7,6 +7,7 @@ that fail there are kept apart, and the program is solved again.
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import combinations
 from math import inf
 
 from planner.candidates.columns import market
@@ -38,12 +39,14 @@ def crowded(found: Answer, survey: Survey) -> Pairs:
 
 
 def _crowded(chosen: Chosen, survey: Survey) -> Pairs:
-    """Those who are late, each with the workload beside it that brings the most prompt work at once."""
+    """Those who are late, each with the workload beside it that brings the most prompt work at once; all with each other where there is no room."""
     here = chosen.pool.total - survey.scenario.policy.spare_replicas
     now = chosen.together if here == chosen.pool.total else together(chosen, survey, here)
     if now is None:
         return frozenset()
     served = sorted(chosen.pool.traffic)
+    if not now.is_settled:
+        return frozenset(frozenset(pair) for pair in combinations(served, 2))
     heavy = [rate * mix.input_m2 for rate, mix in zip(now.rates, now.mixes, strict=True)]
     pairs = set()
     for i, w in enumerate(served):
