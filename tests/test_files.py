@@ -193,3 +193,22 @@ def test_loops_that_share_a_replica_hold_the_numbers_asked() -> None:
     mixes, asked = [lognormal_mix(i, o, 0.9, 0.8) for i, o in ((100, 10), (8000, 2000), (500, 50))], np.array([300.0, 100.0, 1.0])
     found = settled([curves] * 3, mixes, np.zeros(3), asked, np.array([256]))
     assert [found.rates[w] * found.mean_e2e_s(w) for w in range(3)] == pytest.approx(asked, rel=1e-7)
+
+
+def test_peaks_of_one_workload_leave_the_check_of_its_neighbours_alone() -> None:
+    """What is predicted is the peak hour; requests in flight beside peaks run slower in it than over the day, so rate x E2E is above their number."""
+    both = [{**ONE, "name": "chat", "burst_factor": 1.5}, {"name": "batch", "concurrency": 40, "slo": {"e2e_p95": "60s"}}]
+    plan = solve(Scenario.model_validate({**ASKED, "workload": both}), load_catalog([TINY]), compare=False)
+    batch = plan.workloads[1]
+    assert [[r.deployment for r in w.routing] for w in plan.workloads] == [[0], [0]]
+    assert batch.predicted
+    assert batch.qps * batch.predicted.e2e_ms.mean / 1e3 > 40 * 1.001
+    assert check_plan(plan, load_catalog([TINY])).ok
+
+
+def test_a_trace_with_a_count_beyond_all_floats_drops_that_row(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{i},100,50\n" for i in range(30))
+    (tmp_path / "t.csv").write_text(f"arrival_s,input_tokens,output_tokens\n{rows}31,{'1' * 400},5\n")
+    status, out, err = run("demand", "show", tmp_path / "t.csv")
+    assert status == 0, err
+    assert "more than" in out + err

@@ -42,7 +42,7 @@ def demand(case: Case) -> Finding:
         known = all(case.built[r.deployment] for r in got.routing)
         for r in got.routing if known else ():
             notes.agree(r.qps, case.qps(w, r.deployment), f"{got.name} on {case.where(r.deployment)}", "requests/s")
-        _little(notes, got, asked)
+        _little(notes, case, got, asked)
         total = sum(case.qps(w, r.deployment) for r in got.routing)
         notes.require(not known or same(got.qps, asked.qps or total), got.name, f"states {got.qps:.8g} requests/s, should be {asked.qps or total:.8g}")
     for i, d in enumerate(case.plan.deployments):
@@ -53,9 +53,12 @@ def demand(case: Case) -> Finding:
     return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
 
 
-def _little(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
-    """N = X * E2E of what the plan states: where peaks are the mean and one deployment serves, what is predicted is what there is."""
-    if asked.concurrency is None or asked.burst_factor != 1 or len(got.routing) != 1 or got.predicted is None:
+def _little(notes: Notes, case: Case, got: PlanWorkload, asked: Workload) -> None:
+    """N = X * E2E of what the plan states: where the peaks of all that one deployment serves are the mean, what is predicted is what there is."""
+    if asked.concurrency is None or len(got.routing) != 1 or got.predicted is None:
+        return
+    built = case.built[got.routing[0].deployment]
+    if built is None or any(case.scenario.workload[w].burst_factor != 1 for w in built.serves):
         return
     found = got.qps * got.predicted.e2e_ms.mean / 1e3
     notes.require(same(found, asked.concurrency, LITTLE), got.name, f"states a rate and an E2E that make {found:.6g} in flight, asked {asked.concurrency:g}")

@@ -376,10 +376,9 @@ class Blocks:
 
 def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: Trace) -> Rows:
     """What of a table counts, and why the rest does not: the first reason of each row."""
-    import pandas as pd
 
     def number(part: str) -> Any:
-        return pd.to_numeric(frame[part], errors="coerce").to_numpy(dtype=float) if part in frame else np.full(len(frame), np.nan)
+        return numbers(frame[part]).to_numpy(dtype=float) if part in frame else np.full(len(frame), np.nan)
 
     form = trace.format
     inputs, outputs, cached, reasoning = (number(p) for p in ("isl", "osl", "cached", "reasoning"))
@@ -416,6 +415,25 @@ def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: Trace) -> Rows:
     )  # fmt: skip
 
 
+def numbers(column: pd.Series) -> pd.Series:
+    """NaN for what is no number; endless what no float could hold."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column, errors="coerce")
+    except OverflowError:  # of a whole number, which pandas does not coerce
+        return column.map(_float)
+
+
+def _float(cell: Any) -> float:
+    try:
+        return float(cell)
+    except OverflowError:
+        return float("inf")
+    except (TypeError, ValueError):
+        return float("nan")
+
+
 def _texts(column: pd.Series) -> Any:
     return column.astype(object).where(column.notna(), "").astype(str).str.lower().str.strip().to_numpy()
 
@@ -424,9 +442,9 @@ def seconds(column: pd.Series, unit: str = "") -> Any:
     """Arrivals in seconds: numbers in the unit given, else judged by size (since 1970 in ns, us, ms or s; small ones are s); else dates."""
     import pandas as pd
 
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().sum() * 2 >= max(column.notna().sum(), 1):  # mostly numbers
-        values = numbers.to_numpy(dtype=float)
+    found = numbers(column)
+    if found.notna().sum() * 2 >= max(column.notna().sum(), 1):  # mostly numbers
+        values = found.to_numpy(dtype=float)
         typical = float(np.nanmedian(np.abs(values))) if np.isfinite(values).any() else 0.0
         unit = unit or next((u for u, least in (("ns", 1e17), ("us", 1e14), ("ms", 1e11)) if typical > least), "s")
         return np.where(np.isfinite(values), values / UNITS[unit], np.nan)

@@ -21,6 +21,7 @@ from planner.errors import SolverError
 from planner.interrupts import seen
 
 LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
+LEAST = 0.0  # what every objective here is at least: costs, counts and slacks; HiGHS says -inf where time was too short for any bound
 
 
 class _Silent(highspy.Highs):  # type: ignore[misc]  # highspy is not read by the type checker
@@ -157,14 +158,14 @@ def _read(highs: Any, variables: list[Any], rows: int, scale: list[float] | None
         name = "unknown" if status in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit) else ""
         if not name:
             raise SolverError(f"HiGHS stopped with status '{highs.modelStatusToString(status)}'", hint="please report this with the scenario")
-        return Outcome(name, float("inf"), float(info.mip_dual_bound), float("inf"), len(variables), rows)
+        return Outcome(name, float("inf"), max(float(info.mip_dual_bound), LEAST), float("inf"), len(variables), rows)
     for variable, x in zip(variables, highs.getSolution().col_value, strict=True):
         variable.set_value(x, skip_validation=True)
     for variable, factor in zip(variables, scale or (), strict=False):
         variable.set_value(variable.value / factor, skip_validation=True)
     optimal = status == kinds.kOptimal
     gap = max(0.0, float(info.mip_gap)) if info.mip_node_count >= 0 else 0.0
-    bound = float(info.mip_dual_bound) if info.mip_node_count >= 0 else float(info.objective_function_value)
+    bound = max(float(info.mip_dual_bound), LEAST) if info.mip_node_count >= 0 else float(info.objective_function_value)
     return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, len(variables), rows)
 
 
