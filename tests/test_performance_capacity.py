@@ -72,8 +72,26 @@ def test_predicted_percentiles_against_simulation() -> None:
         run = simulate(float(rate[0]), mix, 256, count=30_000)
         for metric, values in (("ttft_s", run.ttft), ("tpot_s", run.tpot), ("e2e_s", run.e2e)):
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
-                assert getattr(predicted, metric)[name][0] == pytest.approx(np.quantile(values, share), rel=0.13), (inputs, metric, name)
+                error = getattr(predicted, metric)[name][0] / np.quantile(values, share) - 1
+                assert -0.06 < error < 0.2, (inputs, metric, name)  # where prompts much alike take most of the time, longer for safety
             assert getattr(predicted, metric)["mean"][0] == pytest.approx(values.mean(), rel=0.05)
+
+
+def test_half_of_short_answers_to_long_prompts_meet_a_whole_prompt() -> None:
+    mix = lognormal_mix(4000, 5, 0.5, 0.5)
+    rate = 0.7 * capacity(line(), mix, [], seqs(256)).qps_saturated
+    seen = float(np.quantile(simulate(float(rate[0]), mix, 256, count=30_000).tpot, 0.5))
+    assert service(line(), mix, rate, seqs(256)).tpot_s["p50"][0] == pytest.approx(seen, rel=0.1)  # a smooth time would have its median at half of it
+
+
+def test_slots_fill_up_sooner_where_prompts_hold_up_departures() -> None:
+    few, most = seqs(40), 0.9
+    for token in (1e-7, 1e-4):  # the same decoding with prompts that take no time, and most of it
+        mix = lognormal_mix(4000, 100, 0.3, 0.3)
+        queue = chain(line(token=token), mix, few)
+        now = state(queue, np.array([[most]]))
+        share = full_share(queue, np.array([[most]]))[0, 0]
+        assert (now.full[0, 0] > 2 * share) == (token == 1e-4)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])

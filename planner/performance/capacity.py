@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -14,15 +15,16 @@ from numpy.typing import NDArray
 
 from planner.performance.chain import Chain, Interpolation, Rows, chain
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import State, full_share, state, taken, waiting
+from planner.performance.queue import State, full_share, number, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 from planner.performance.tails import itl_tail, mean_decoding, mean_tpot, quantiles, tail
 
 STEPS = 12  # the load is found to 1/4096, rounded down
 COARSE, FAR = 3, 4.0  # halvings before lines are drawn; logs that they are drawn between at most
-BLOCK = 2048  # rows worked on at a time: enough to hide Python's own time, few enough for the cache
+BLOCK = 1024  # rows worked on at a time: enough to hide Python's own time, few enough for the cache
 OWN_PROMPT = 2.0  # the TTFT formula holds where the limit is this many times the prompt's own prefill; below it capacity fades to 0
+LIGHT, POOLED = 0.3, 0.5  # share of the time with prompts from which their noise limits a pool too; the part of it that sharing out leaves
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -85,7 +87,7 @@ def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_n
     load = np.where(serves, low * faded, 0.0)
     qps = (load * queue.rate)[:, 0]
     saturated = np.where(serves, np.maximum(_saturated(queue, limits) * faded, load * queue.rate), 0.0)[:, 0]
-    in_flight = np.where(serves, _in_flight(queue, np.maximum(load, 1e-9)), 0.0)[:, 0]
+    in_flight = np.where(serves, number(queue, np.maximum(load, 1e-9)), 0.0)[:, 0]
     return qps, saturated, np.divide(in_flight, qps, out=np.zeros_like(qps), where=qps > 0), in_flight
 
 
@@ -128,11 +130,6 @@ def _excess(queue: Chain, limits: Sequence[Limit], load: Rows) -> Floats:
     return found
 
 
-def _in_flight(queue: Chain, load: Rows) -> Rows:
-    found: Rows = state(queue, load).in_flight + waiting(queue, load)
-    return found
-
-
 def _fade(queue: Chain, limits: Sequence[Limit]) -> Rows:
     """1 where every TTFT limit leaves a prompt its own prefill twice over, falling to 0 where it leaves it once."""
     factor = np.ones_like(queue.rate)
@@ -149,7 +146,7 @@ def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
     allowed = n <= queue.slots
     for limit in limits:
         if limit.metric == "tpot":
-            allowed = allowed & (tpot <= limit.limit_s)
+            allowed = allowed & (tpot + _prompt_noise(queue, limit.percentile) <= limit.limit_s)
         if limit.metric == "e2e":
             length = limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
             allowed = allowed & (tpot * length <= limit.limit_s)
@@ -158,6 +155,16 @@ def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
         if limit.metric == "itl":
             most = np.minimum(most, _sequences_within(queue, limit, most))
     return Interpolation(n[0], most)(queue.rates)
+
+
+def _prompt_noise(queue: Chain, percentile: float) -> Rows:
+    """Seconds of TPOT [P, G] that prompts scatter by however well a router shares out: those of n others, of which POOLED remains.
+
+    Counted where prompts take most of the time, from LIGHT to twice that; elsewhere what the relief by square roots leaves is more.
+    """
+    busy = np.clip(queue.rates * queue.work / LIGHT - 1, 0.0, 1.0)
+    found: Rows = POOLED * busy * NormalDist().inv_cdf(percentile / 100) * np.sqrt(queue.n * queue.work_m2) / queue.mix.mean_output
+    return found
 
 
 def _sequences_within(queue: Chain, limit: Limit, most: Rows) -> Rows:

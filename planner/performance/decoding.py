@@ -6,14 +6,17 @@ decoding, are a self-exciting (Hawkes) process: its linear theory gives variance
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from planner.performance.chain import Chain, Rows, full_step
-from planner.performance.replicas import Floats
+from planner.performance.replicas import Floats, Ints
 from planner.performance.waits import Wait
 
+# A safety margin on variances, at most SAFE: where prompts take over BUSY of the time, are much alike (squared variation below ALIKE), and the
+# load is above FREE of the most, answers scatter more than by these formulas, by amounts that differ between candidates.
+SAFE, BUSY, ALIKE, FREE = 2.4, 0.3, 0.3, 0.5
 SPREAD, CHUNK_SPREAD = 1.08, 1.15  # on variances, for what is not linear: prompts taken together, and in chunks
 
 
@@ -83,13 +86,16 @@ def noise_of(chain: Chain, at: Numbers, wait: Wait) -> Noise:
     spread = w2 - w * w + wait.var
     late_var = lam * excess * w2 / others**3 + again**2 * spread
     late_third = lam * excess * burst + 2 * again**3 * spread**1.5
+    alike = 1 / (1 + (np.maximum(w2 / w**2 - 1, 0.0) / ALIKE) ** 2)
+    safe = 1 + SAFE * alike * np.clip((prompts - BUSY) / BUSY, 0.0, 1.0) * np.clip((lam / chain.rate - FREE) / (1 - FREE), 0.0, 1.0)
     wide = SPREAD + wait.cut * (CHUNK_SPREAD - SPREAD)
     wider = wide * np.sqrt(wide)
+    wide = wide * safe
     return Noise(
         prompts=one * wide,
         again=(ratio - 1) / (ratio + 1),
         prompts_third=arrivals * others * burst * wider,
-        load=load * SPREAD,
+        load=load * SPREAD * safe,
         shared=both / load,
         load_third=slope**3 * at.third,
         forgets=forgets,
@@ -128,6 +134,10 @@ class Decoding:
     added_var: Rows
     added_third: Rows
 
+    def take(self, index: Ints) -> Decoding:
+        """Answers by index."""
+        return Decoding(*(np.take(getattr(self, field.name), index, axis=1) for field in fields(self)))
+
     @property
     def var(self) -> Rows:
         """Variance of it all."""
@@ -146,7 +156,7 @@ def decoding(noise: Noise, steps: Rows | Floats) -> Decoding:
     alike = (1 + 0.25 * x) / (1 + x * (0.75 + 0.25 * x))  # (1 - exp(-x)) / x
     free = (1 + noise.again) / (1 - noise.again)
     correlated = free - 2 * noise.again / (1 - noise.again) * alike
-    met = -np.expm1(-noise.first - noise.each * (steps - 1)) + 1e-9
+    bare, met = noise.bare * steps, -np.expm1(-noise.first - noise.each * (steps - 1)) + 1e-9
     # Of the prompts that came late, short answers do not meet those that come in turn, nor more than their steps hold.
     part = -np.expm1(steps * np.log(noise.busy))
     part = part / (1 + noise.late * part / np.maximum(noise.room * steps, 1e-30))
@@ -161,6 +171,6 @@ def decoding(noise: Noise, steps: Rows | Floats) -> Decoding:
     rest = 1 - met
     spread = np.maximum(var / met - rest * added * added, 0.01 * added * added)
     third = third / met - 3 * rest * added * spread - rest * (1 - 2 * met) * added**3
-    bare, root = noise.bare * steps, steps * np.sqrt(settled)
+    root = steps * np.sqrt(settled)
     bare_var, bare_third = load - both + (1e-6 * bare) ** 2, root * root * root * noise.load_third
     return Decoding(bare + met * added, bare, bare_var, bare_third, met, added, spread, np.maximum(third, 0.0))

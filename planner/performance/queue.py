@@ -18,6 +18,8 @@ from planner.performance.waits import Wait, alone_wait, prompt_wait
 Part = TypeVar("Part", bound="Chain | State | Noise | Wait")
 FULL = 0.99  # of its most requests/s: a replica this near them serves no faster, however many more it is given
 BUSY_TIMES, HARDLY_EVER = 1.5, 4.0  # standard deviations of the number decoding: while prompts queue, and as good as never
+NEAR, BUSY = 0.75, 0.35  # share of the most requests/s, and of the time with prompts, above which TTFT has a safety margin
+MARGIN, MARGIN_ALIKE, ALIKE = 0.06, 0.12, 0.3  # of that size; more where the squared variation of prompts is below ALIKE
 TOGETHER = 50.0  # requests whose prompts were prefilled in a row, at most
 
 
@@ -34,6 +36,7 @@ class State:
     own: Rows  # [P, Q]: a prompt's own steps, once begun
     full: Rows  # probability that all slots are taken
     drain: Rows  # 1/s: rate at which a full replica drains
+    margin: Rows  # share that prompts are taken to wait longer for safety
     wait: Wait
     noise: Noise
 
@@ -52,7 +55,11 @@ def state(chain: Chain, load: Rows) -> State:
         wait = prompt_wait(chain, lam, prompts, at.step, at.room, busy)
     else:
         wait = alone_wait(chain, lam, prompts, at.step)
-    return State(lam, mean, np.sqrt(var), at.tpot, at.step, at.room, own, full, chain.rate - lam, wait, noise_of(chain, at, wait))
+    wider = _wider(prompts)
+    drain = (chain.rate - lam) / wider
+    return State(
+        lam, mean, np.sqrt(var), at.tpot, at.step, at.room, own, full ** (1 / wider), drain, _margin(chain, load, prompts), wait, noise_of(chain, at, wait)
+    )
 
 
 def _numbers(chain: Chain, lam: Rows, prompts: Rows, flying: tuple[Rows, Rows, Rows]) -> Numbers:
@@ -93,8 +100,31 @@ def _occupancy(chain: Chain, load: Rows) -> tuple[Rows, Rows, Rows, Rows]:
 
 def waiting(chain: Chain, load: Rows) -> Rows:
     """Mean number waiting for a slot, [P, 1]."""
-    *_, full = _occupancy(chain, load)
-    found: Rows = full * load / (1 - load)
+    return _waiting(chain, load, _occupancy(chain, load)[3])
+
+
+def number(chain: Chain, load: Rows) -> Rows:
+    """Mean number in the replica and waiting for a slot, [P, 1]."""
+    mean, *_, full = _occupancy(chain, load)
+    return mean + _waiting(chain, load, full)
+
+
+def _waiting(chain: Chain, load: Rows, full: Rows) -> Rows:
+    wider = _wider(np.minimum(load * chain.rate * chain.work, PROMPT_LOAD))
+    found: Rows = full ** (1 / wider) * wider * load / (1 - load)
+    return found
+
+
+def _margin(chain: Chain, load: Rows, prompts: Rows) -> Rows:
+    """The safety margin on TTFT: none up to NEAR of the most requests/s or BUSY of the time with prompts, more where they are much alike."""
+    varied = np.maximum(chain.work_m2 / chain.work**2 - 1, 0.0) / ALIKE
+    found: Rows = np.clip((load - NEAR) / 0.15, 0.0, 1.0) * np.clip((prompts - BUSY) / 0.15, 0.0, 1.0) * (MARGIN + MARGIN_ALIKE / (1 + varied * varied))
+    return found
+
+
+def _wider(prompts: Rows) -> Rows:
+    """What variance of the number in flight grows by where prompts of one size hold up departures. In heavy traffic, log P(full) falls by as much."""
+    found: Rows = 1 + prompts * prompts / (2 * (1 - prompts))
     return found
 
 

@@ -14,6 +14,8 @@ from planner.performance.replicas import Floats
 QUANTILE_STEPS = 30  # bisection to 1e-9 of the bracket
 PROMPT_FREE = 4  # terms of the series of steps without prompts; the rest is bounded
 SPREAD = ((-1.7320508, 1 / 6), (0.0, 2 / 3), (1.7320508, 1 / 6))  # three points that stand for a normal variable (Gauss and Hermite)
+LUMPS = 3  # prompts that are counted one by one
+LUMP = 0.05  # shorter ones are so many that what they add is smooth
 LOGNORMAL = 6.0  # squared variation of prompts at which their wait is half lognormal, half gamma; fitted to simulations
 
 
@@ -28,7 +30,7 @@ def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float 
 
 def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
     """A prompt waits for the step under way, anywhere in it, and most for other prompts too."""
-    wait, weight = s.wait, chain.inputs.weight
+    wait, weight, limit = s.wait, chain.inputs.weight, limit / (1 + s.margin)
     left = limit - chain.overhead - s.own - s.step / 2
     of_step, of_prompts = s.step * s.step / 12, chain.per_token**2 * chain.inputs.var
     plain, third = of_step + of_prompts, chain.per_token**3 * chain.inputs.skew
@@ -48,7 +50,8 @@ def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
 
 def _tail_tpot(chain: Chain, s: State, limit: Rows | float) -> Rows:
     steps, weight = _steps(chain)
-    found = _beyond(limit * steps, decoding(s.noise, steps), 0.0, 0.0, 0.0) @ weight
+    answer = decoding(s.noise, steps)
+    found = _lumped(chain, s, limit * steps, answer, steps, _beyond(limit * steps, answer, 0.0, 0.0, 0.0)) @ weight
     capped: Rows = np.where(limit >= s.noise.longest, 0.0, found[:, None])
     return capped
 
@@ -80,6 +83,35 @@ def _beyond(limit: Rows | float, answer: Decoding, mean: Rows | float, var: Rows
     both, skew = plain + answer.added_var, answer.bare_third + third
     found = moment_tail(left, plain, skew)
     found += answer.met * (moment_tail(left - answer.added, both, skew + answer.added_third) - found)
+    return found
+
+
+def _lumped(chain: Chain, s: State, limit: Rows, answer: Decoding, steps: Rows, found: Rows) -> Rows:
+    """``found`` [P, Q], where prompts last as long as LUMP of a mean answer no less than two chances:
+
+    that an answer meets one prompt (two, three), and these alone last beyond the limit; and that so many prompts wait behind the answer's
+    own that all of its steps are full.
+    """
+    rows = np.flatnonzero(chain.work > LUMP * s.noise.bare * chain.mix.mean_output)
+    if not len(rows):
+        return found
+
+    def of(column: Rows) -> Rows:
+        return column[rows]
+
+    found, met, bare = found.copy(), of(answer.met), of(answer.bare)
+    work, none, left = of(chain.work), np.maximum(1 - met, 1e-12), of(np.broadcast_to(limit, found.shape))
+    many, exactly, chance, most = -np.log(none), none, met, found[rows]
+    for k in range(1, LUMPS + 1):  # Poisson, since what comes during those that it meets is more
+        var = of(answer.bare_var) + k * of(chain.work_m2 - chain.work**2)
+        most = np.maximum(most, chance * moment_tail(left - bare - k * work, var, of(answer.bare_third)))
+        exactly = exactly * many / k
+        chance = np.maximum(chance - exactly, 0.0)
+    if chain.is_chunked:
+        full = of(full_step(chain, s.room))
+        jam = of(s.wait.met) * np.exp(-steps * full / of(s.wait.extra))
+        most = np.where(left < steps * (of(s.step) + full), np.maximum(most, jam), most)
+    found[rows] = most
     return found
 
 
@@ -135,7 +167,8 @@ def _vacations(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Rows
 
 def _tail_e2e(chain: Chain, s: State, limit: Rows | float, share: float) -> Rows:
     inputs, outputs = chain.pairs
-    answer, wait = decoding(s.noise, np.maximum(share * outputs.mean - 1, 1e-3)[None, :]), s.wait
+    lengths, of = np.unique(outputs.mean, return_inverse=True)  # pairs have few answers of their own
+    answer, wait = decoding(s.noise, np.maximum(share * lengths - 1, 1e-3)[None, :]).take(of), s.wait
     own = own_time(chain, s.step, s.room, inputs)
     # What comes during a prompt's own time and wait adds to the answer too.
     again = s.noise.busy / (1 - s.noise.busy)

@@ -1,7 +1,8 @@
 """How long a prompt waits until its own step begins: behind the step under way, and behind other prompts.
 
 Prompts much smaller than a step's budget are taken together (gated service); longer ones queue for budget (M/G/1).
-The numbers in capitals were fitted to simulations with other lengths than those of ``benchmarks/queue.py``.
+The numbers in capitals, here and in ``decoding``, ``tails`` and ``queue``, were fitted to simulations of LENGTHS of ``benchmarks/queue.py``; HELD_LENGTHS
+there were not looked at for them, and both are reported.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from planner.performance.chain import PROMPT_LOAD, Chain, Rows, full_step
 
-CUT, SHARP = 2.0, 3.0  # a batch of prompts of so many budgets is half in one regime and half in the other; how sharply that changes
+CUT, SHARP = 1.2, 3.0  # a batch of prompts of so many budgets is half in one regime and half in the other; how sharply that changes
 CHUNK_SPREAD = 1.15  # on the variance of an M/G/1 wait: steps are longer in busy times, when more decode
 
 
