@@ -212,3 +212,16 @@ def test_a_trace_with_a_count_beyond_all_floats_drops_that_row(run: Run, tmp_pat
     status, out, err = run("demand", "show", tmp_path / "t.csv")
     assert status == 0, err
     assert "more than" in out + err
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("arrival_s,input_tokens,output_tokens\n" + "".join(f"{i},100,50\n" for i in range(30)) + "1e200,100,50\n", 0),
+        ("input_tokens,output_tokens,count\n100,50,7\nnan,90,3\n", 2),
+    ],
+)
+def test_times_and_tokens_that_are_none_are_no_crash(run: Run, tmp_path: Path, text: str, status: int) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    found, _, err = run("demand", "show", tmp_path / "t.csv")
+    assert found == status, err

@@ -114,6 +114,7 @@ def _unit(text: str) -> str:
     return text.rsplit(":", 1)[1] if ":" in text and text.rsplit(":", 1)[1] in UNITS else ""
 
 
+LATEST_S = 1e11  # since 1970: the year 5138; a number beyond is no time
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -447,9 +448,10 @@ def seconds(column: pd.Series, unit: str = "") -> Any:
         values = found.to_numpy(dtype=float)
         typical = float(np.nanmedian(np.abs(values))) if np.isfinite(values).any() else 0.0
         unit = unit or next((u for u, least in (("ns", 1e17), ("us", 1e14), ("ms", 1e11)) if typical > least), "s")
-        return np.where(np.isfinite(values), values / UNITS[unit], np.nan)
-    times = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-    return np.where(times.notna(), times.astype("int64").to_numpy() / _per_second(times), np.nan)
+        times = values / UNITS[unit]
+        return np.where(np.abs(times) <= LATEST_S, times, np.nan)
+    dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+    return np.where(dates.notna(), dates.astype("int64").to_numpy() / _per_second(dates), np.nan)
 
 
 def _per_second(times: pd.Series) -> float:

@@ -91,7 +91,7 @@ def read_histogram(path: Path, means: tuple[float, float] | None = None) -> Dema
         cells.append(sides)
         if weights[-1] < 0 or not np.isfinite(weights[-1]):
             raise PlannerError("counts must not be negative", f"{path}:{line}")
-        if weights[-1] > MOST_REQUESTS or max(map(max, sides)) > MOST_TOKENS:
+        if weights[-1] > MOST_REQUESTS or not all(bound <= MOST_TOKENS for side in sides for bound in side):  # NaN is not
             raise PlannerError(f"counts at most {MOST_REQUESTS:g} requests, of {MOST_TOKENS:,} tokens", f"{path}:{line}")
     if not sum(weights):
         raise PlannerError("there are no requests", str(path))
