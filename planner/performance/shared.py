@@ -21,8 +21,8 @@ from planner.performance.tails import tail
 
 ALMOST = 1 - 1e-9  # of the most requests/s: a replica asked for more waits without end
 FIRST_E2E_S = 10.0
-SETTLING = 25  # rounds at most in which the rates of requests in flight follow from how long answers take
-SETTLED = 1e-8  # relative: rates that move less stand
+SETTLING = 60  # rounds at most in which the rates of requests in flight follow from how long answers take
+SETTLED, STEADY = 1e-8, 0.7  # relative: rates that move less stand; where a round leaves more than this share of what was off, steps get smaller
 NEAR = 1e-3  # relative, of requests in flight
 
 
@@ -113,14 +113,19 @@ def settled(
         return SharedLoop(made, closed.at_in_flight(made, in_flight.sum()[None, None]), tuple(curves), tuple(mixes), now, in_flight)
 
     found = at(in_flight / FIRST_E2E_S)
-    inert = 0.0 if is_loop.all() else 0.5  # alone, rates only weigh the lengths against each other; beside arrivals they bring the load, and would swing
+    inert, off = (
+        (0.0 if is_loop.all() else 0.5),
+        np.inf,
+    )  # alone, rates only weigh the lengths against each other; beside arrivals they bring load, and may swing
     for _ in range(SETTLING if is_loop.any() else 0):
         seconds = np.array([found.mean_e2e_s(w) if is_loop[w] else 1.0 for w in range(len(mixes))])
         now = np.maximum(found.rates, 1e-12)
-        moved = now**inert * (in_flight / seconds) ** (1 - inert)
-        if np.allclose(moved[is_loop], now[is_loop], rtol=SETTLED, atol=0):
+        wanted = np.where(is_loop, in_flight / seconds, now)
+        before, off = off, float(np.abs(np.log(wanted / now)).max())
+        if off < SETTLED:
             break
-        found = at(moved)
+        inert = (1 + inert) / 2 if off > STEADY * before else inert
+        found = at(now**inert * wanted ** (1 - inert))
     kept = [found.rates[w] * found.mean_e2e_s(w) / in_flight[w] for w in range(len(mixes)) if is_loop[w]]
     return replace(found, is_settled=all(abs(k - 1) < NEAR for k in kept))
 
