@@ -34,6 +34,10 @@ def status_of(words: list[str]) -> int:
             raise
         streams.give_up_stdout()
         return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}", 2)
+    except UnicodeError as error:  # half of a surrogate pair, in a name that no file can have
+        if debug:
+            raise
+        return _failed(f"text that is no Unicode: {clipped(str(error))}", 2)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a group without a verb: its help is the message
             streams.say(error.format_message())  # type: ignore[attr-defined]

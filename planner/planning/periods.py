@@ -453,7 +453,7 @@ def _busiest(p: int, found: Found, field: Field, asked: Question, surveyed: Surv
     held = {found.offers[o]: n for o, n in counts.held[0].items()}
     solved = Solution("optimal", counts.cost, counts.cost, 0.0, (chosen,), held)
     market_here: Market = replace(field.market, scenario=part.scenario, candidates=candidates)
-    return Answer(market_here, solved, len(field.places), found.solved), part
+    return Answer(market_here, solved, len(field.places), min(found.solved, len(field.places))), part
 
 
 def _one_pool(scenario: Scenario, steady: bool) -> Policy:
