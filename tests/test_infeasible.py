@@ -24,7 +24,7 @@ from planner.program.problem import Problem
 from planner.scenario.units import parse_duration_s
 
 TINY = Path(__file__).parent / "data" / "tiny"
-WANTED = int(os.environ.get("INFEASIBLE_PROBLEMS", "4"))
+WANTED = int(os.environ.get("INFEASIBLE_PROBLEMS", "6"))
 
 
 @cache

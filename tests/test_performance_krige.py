@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
@@ -99,9 +100,10 @@ def test_writing_is_whole_and_readable(tmp_path: Path) -> None:
     rows, names = measured()
     some = rows.take(np.arange(60))
     kernels = load_residuals(ROOT / "catalogs" / "residuals.json").kernels
+    quantiles = json.loads((ROOT / "catalogs" / "residuals.json").read_text())["quantiles"]
     trained = krige.train(some, names, kernels, fitting.LAYOUT.start)
     path = tmp_path / "residuals.json"
-    krige.write({**krige.record(some, names, kernels, trained, {"curves.csv": "0"}), "quantiles": {}, "errors": {}}, path)
+    krige.write({**krige.record(some, names, kernels, trained, {"curves.csv": "0"}), "quantiles": quantiles, "errors": {}}, path)
     again = load_residuals(path)
     assert [p.name for p in tmp_path.iterdir()] == ["residuals.json"]
     assert trained.residuals.tpot and again.tpot and np.allclose(again.tpot.weights, trained.residuals.tpot.weights, atol=2e-3)
