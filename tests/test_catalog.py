@@ -417,7 +417,7 @@ def test_an_empty_table(tmp_path: Path) -> None:
 def test_a_folder_that_holds_nothing(tmp_path: Path, shipped: bool) -> None:
     assert (
         refused(tmp_path, shipped)
-        == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of gpus.csv, prices.csv, api_prices.csv, recovery.csv, evidence.csv)"
+        == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of gpus.csv, prices.csv, api_prices.csv, recovery.csv, tokenizers.csv, evidence.csv)"
     )
     assert refused(tmp_path / "absent", shipped) == f"{tmp_path / 'absent'}: no such folder"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, Variant
+from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, TokenCount, Variant
 
 MODES: Mapping[Variant, tuple[Mode, ...]] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}
 
@@ -49,11 +49,17 @@ class Catalog:
     coefficients_file: Path
     hash: str
     folders: tuple[Path, ...] = field(default=())
+    tokens: Mapping[tuple[str, str], TokenCount] = field(default_factory=dict)  # by tokenizer and language
 
     @cached_property
     def served(self) -> tuple[Served, ...]:
         """Every checkpoint in every mode it answers in; base checkpoints answer nobody."""
         return tuple(s for card in self.cards for c in card.checkpoint for s in _modes(card, c))
+
+    def tokens_per_stated(self, card: Card, language: str, tokenizer: str) -> float | None:
+        """Tokens that a model makes of text in a language per token of ``tokenizer``; None where either is not known."""
+        own, stated = (self.tokens.get((name, language)) for name in (card.tokenizer.name if card.tokenizer else "", tokenizer))
+        return own.factor / stated.factor if own and stated else None
 
     def quality(self, served: Served, benchmark: str) -> Quality | None:
         """Its own score if published, else its original's score times the recovery of its scheme; None if neither."""

@@ -43,6 +43,10 @@ def _gaps(catalog: Catalog) -> Iterator[Finding]:
         unknown = sorted({c.scheme for c in card.checkpoint if c.scheme and c.scheme not in catalog.recoveries})
         if unknown:
             yield Finding("gap", card.name, f"no published recovery for {', '.join(unknown)}: its quantised checkpoints have no derived score")
+        if card.tokenizer is None:
+            yield Finding("gap", card.name, "no tokenizer: its tokens are taken as equal to those that lengths are stated in, in every language")
+        elif not any(name == card.tokenizer.name for name, _ in catalog.tokens):
+            yield Finding("gap", card.name, f"no counts of its tokenizer {card.tokenizer.name} in tokenizers.csv: taken as equal")
         if card.name not in measured:
             yield Finding("gap", card.name, "no measured curve")
     offered = {o.gpu for o in catalog.offers}

@@ -127,6 +127,31 @@ class OutputFactor(Record):
     note: str = ""
 
 
+class CardTokenizer(Record):
+    """How one LLM cuts text into tokens: a name of ``tokenizers.csv``, and how it is known."""
+
+    name: Name
+    source: str
+    as_of: date
+    note: str = ""
+
+
+class TokenCount(Record):
+    """Tokens that one tokenizer makes of text in one language per token of the catalogue's reference tokenizer of the same text.
+
+    ``low`` and ``high`` are the quotient's 10th and 90th percentile over documents; ``tokens`` how many were counted.
+    """
+
+    tokenizer: Name
+    language: Name
+    factor: Positive
+    low: Positive
+    high: Positive
+    tokens: PositiveCount
+    source: str
+    as_of: date
+
+
 class Card(Record):
     """One LLM: its architecture, published checkpoints and measured quality."""
 
@@ -137,6 +162,7 @@ class Card(Record):
     released: date
     note: str = ""
     architecture: Architecture
+    tokenizer: CardTokenizer | None = None  # None: not known, and taken as equal to the one that lengths are stated in
     checkpoint: tuple[Checkpoint, ...]
     quality: tuple[Score, ...] = ()
     output_factor: tuple[OutputFactor, ...] = ()

@@ -8,7 +8,7 @@ import typer
 
 from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
 
-app = typer.Typer(help="List models, GPUs, prices and quality; look for gaps.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(help="List models, GPUs, prices, quality and tokenizers; look for gaps.", rich_markup_mode=None, no_args_is_help=True)
 Filter = Annotated[str, typer.Argument(help="only rows that contain this", metavar="[FILTER]", show_default=False)]
 
 
@@ -34,6 +34,12 @@ def prices(text: Filter = "", form: FormatOption = "table", output: OutputOption
 def quality(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
     """Benchmark scores by checkpoint and mode."""
     _list("quality", text, form, output, catalog)
+
+
+@app.command()
+def tokenizers(text: Filter = "", form: FormatOption = "table", output: OutputOption = None, catalog: CatalogOption = None) -> None:
+    """Tokens per token of the reference tokenizer, by language, and who uses which."""
+    _list("tokenizers", text, form, output, catalog)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from planner.report.sections import Grid, Section
 
 def catalog_grid(catalog: Catalog, what: str, text: str) -> Grid:
     """One list of the catalogue, cut to the rows that contain ``text`` (case ignored)."""
-    full = {"models": _models, "gpus": _gpus, "prices": _prices, "quality": _quality}[what](catalog)
+    full = {"models": _models, "gpus": _gpus, "prices": _prices, "quality": _quality, "tokenizers": _tokenizers}[what](catalog)
     rows = tuple(r for r in full.rows if text.lower() in " ".join(r).lower())
     return Grid(full.header, rows, full.right)
 
@@ -123,3 +123,17 @@ def _quality(catalog: Catalog) -> Grid:
     rows.sort(key=lambda r: (r[0] != "mmlu-pro", r[0], -float(r[1]), r[2]))
     header = ("benchmark", "score", "checkpoint", "mode", "precision", "output factor", "kind", "as of", "source")
     return Grid(header, tuple(rows), ("score", "output factor"))
+
+
+def _tokenizers(catalog: Catalog) -> Grid:
+    """One row per tokenizer and language; a model whose tokenizer is not known has one row without a factor."""
+    users: dict[str, list[str]] = {}
+    for card in catalog.cards:
+        users.setdefault(card.tokenizer.name if card.tokenizer else "", []).append(card.name)
+    rows = [
+        (t.language, t.tokenizer, f"{t.factor:.3f}", f"{t.low:.3f} - {t.high:.3f}", ", ".join(users.get(t.tokenizer, ())), t.as_of.isoformat(), t.source)
+        for t in catalog.tokens.values()
+    ]
+    rows.sort(key=lambda r: (r[0], float(r[2])))
+    rows += [("any", "unknown", "", "", ", ".join(users.get("", ())), "", "")] if "" in users else []
+    return Grid(("language", "tokenizer", "factor", "80 % of documents", "models", "as of", "source"), tuple(rows), ("factor",))
