@@ -298,6 +298,14 @@ def test_plans_that_cannot_be_simulated_say_so(plan: Plan) -> None:
         simulate(plan, traces={"other": Block(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64))})
 
 
+@pytest.mark.parametrize("size", ["tp", "pp", "dp", "ep", "max_num_seqs", "max_num_batched_tokens", "replicas"])
+@pytest.mark.parametrize("value", [0, -8192, 10**30])
+def test_sizes_that_no_engine_has_are_refused_before_anything_computes_with_them(plan: Plan, size: str, value: int) -> None:
+    odd = plan.model_copy(update={"deployments": tuple(d.model_copy(update={size: value}) for d in plan.deployments)})
+    with pytest.raises(PlannerError, match="must be from 1 to"):
+        simulate(odd)
+
+
 def test_a_day_of_an_autoscaled_plan_holds_and_costs_what_it_says() -> None:
     profile = ",".join(["0.3"] * 8 + ["1"] * 8 + ["1.7"] * 8)
     asked = {"workload": [{"name": "chat", "qps": 20, "models": ["Llama-3.1-8B"], "profile": profile}], "supply": {"gpus": ["H100-SXM-80GB"]}}

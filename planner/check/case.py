@@ -35,6 +35,8 @@ from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
 
+MOST = 10**9  # of any size or count that a deployment states: more than there is of anything, and no product of two overflows
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -212,12 +214,17 @@ def _unknown(d: Deployment, catalog: Catalog) -> str:
         return "GPU is not in the catalogue"
     if d.engine not in ENGINES:
         return f"engine {d.engine} is unknown"
+    return ill_sized(d)
+
+
+def ill_sized(d: Deployment) -> str:
+    """Why no engine can have the sizes that a deployment states, or "". Whatever computes with them asks here first."""
     sizes = (d.tp, d.pp, d.dp, d.ep, d.replicas, d.max_num_seqs, batched_tokens_of(d))
-    if min(d.prefill_engines, d.decode_engines) < 0 or (d.prefill_engines > 0) != (d.decode_engines > 0):
+    if not (min(sizes) >= 1 and max(sizes) <= MOST):
+        return f"replicas, TP, PP, DP, EP, max_num_seqs and max_num_batched_tokens must be from 1 to {MOST:,}"
+    if not (0 <= d.prefill_engines <= MOST and 0 <= d.decode_engines <= MOST) or (d.prefill_engines > 0) != (d.decode_engines > 0):
         return "a disaggregated unit has engines of both roles"
-    if d.dp > d.tp:
-        return f"DP{d.dp} groups of attention on {d.tp} GPUs"
-    return "" if min(sizes) >= 1 else "replicas, TP, PP, DP, EP, max_num_seqs and max_num_batched_tokens must be at least 1"
+    return f"DP{d.dp} groups of attention on {d.tp} GPUs" if d.dp > d.tp else ""
 
 
 def batched_tokens_of(d: Deployment) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
+from planner.check.case import ill_sized
 from planner.check.demand import structure
 from planner.check.findings import RELATIVE, Finding
 from planner.errors import PlannerError
@@ -69,9 +70,11 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
         if abs(routed - 1) > RELATIVE:
             raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
     for i, d in enumerate(plan.deployments):
-        if not (1 <= d.max_num_seqs <= MAX_SEQUENCES and 1 <= sum(h.replicas for h in d.hosts) <= MOST_REPLICAS):
-            told = f"has {d.replicas} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
-            raise PlannerError(told, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
+        wrong = ill_sized(d)
+        if not wrong and not (d.max_num_seqs <= MAX_SEQUENCES and sum(h.replicas for h in d.hosts) <= MOST_REPLICAS):
+            wrong = f"has {d.replicas} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
+        if wrong:
+            raise PlannerError(wrong, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
     places = _places(plan)
     return tuple(_deployed(d, i, plan, scenario, catalog, confidence, places[i]) for i, d in enumerate(plan.deployments))
 
