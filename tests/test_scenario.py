@@ -222,6 +222,7 @@ SUPPLY = tables(
     gpus=MANY,
     quota=st.dictionaries(NAMES.filter(lambda s: "=" not in s), st.integers(0, 10**6), max_size=3),
     max_gpus=maybe(st.integers(1, 10**6)),
+    max_price_age=maybe(st.integers(1, 10**4)),
 )
 POLICY = tables(
     confidence=st.floats(0.5, 0.99),
@@ -234,6 +235,9 @@ POLICY = tables(
     engines=st.lists(st.sampled_from(["vllm", "sglang", "trtllm"]), unique=True).map(tuple),
     router=st.sampled_from(["least_loaded", "random"]),
     chunked_prefill=st.booleans(),
+    evidence=st.sampled_from(["measured", "anchored", "transferred", "modelled"]),
+    quality_margin=st.floats(0, 0.99),
+    worst_recovery=st.booleans(),
 )
 SOLVER = tables(gap=st.floats(0, 0.5), time_limit=SECONDS, seed=st.integers(0, 2**31 - 1))
 

@@ -8,7 +8,7 @@ from math import inf
 
 import numpy as np
 
-from planner.candidates.eligibility import is_excluded, is_named
+from planner.candidates.eligibility import counted, is_excluded, is_named, needed
 from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
 from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
@@ -16,6 +16,7 @@ from planner.candidates.pruning import UNSETTLED, worth_having
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
+from planner.performance.evidence import TIERS, shown_tier
 from planner.plan import layout_words
 from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
@@ -57,14 +58,16 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     Raises TimeUp when the points' deadline passes before there is any.
     """
     survey = points.survey
-    offers = cheapest_by_shape(allowed(survey.offers, scenario.supply))
+    offers = cheapest_by_shape(allowed(survey.offers, scenario.supply, survey.catalog.newest_price))
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
-    kept, lost = worth_having(points, scenario, rows, scores, offers, ceiling)
+    near = rows[shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) <= TIERS.index(scenario.policy.evidence)]
+    kept, lost = worth_having(points, scenario, near, scores, offers, ceiling)
+    lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
-    demands = tuple(Demand(w.name, w.peak, w.mean_quality) for w in scenario.workload)
+    demands = tuple(Demand(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario, points.apart))
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
@@ -117,8 +120,8 @@ def _scores(survey: Survey, scenario: Scenario) -> Floats:
             continue
         for w, workload in enumerate(scenario.workload):
             quality = e.quality[w]
-            score = quality.score if quality else 0.0
-            if e.may_serve_at(w, workload.min_quality) and is_named(e.served, workload.models):
+            score = counted(quality, scenario.policy) if quality else 0.0
+            if e.may_serve_at(w, needed(workload.min_quality, scenario.policy), scenario.policy) and is_named(e.served, workload.models):
                 found[i, w] = score
     return found
 

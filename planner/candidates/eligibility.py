@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
 from planner.performance.lengths import refused_share
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Policy, Scenario, Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
 
@@ -38,10 +38,20 @@ class Eligible:
         """Whether it serves, or would at a slightly lower floor."""
         return self.may_serve or any(self.near)
 
-    def may_serve_at(self, w: int, floor: float | None) -> bool:
-        """Whether workload w may meet it at a floor that is at most NEAR below the scenario's."""
+    def may_serve_at(self, w: int, floor: float | None, policy: Policy) -> bool:
+        """Whether workload w may meet it at a floor, margin included, that is at most NEAR below the scenario's."""
         quality = self.quality[w]
-        return (self.why[w] == "" or self.near[w]) and (floor is None or (quality is not None and quality.score >= floor))
+        return (self.why[w] == "" or self.near[w]) and (floor is None or (quality is not None and counted(quality, policy) >= floor))
+
+
+def counted(quality: Quality, policy: Policy) -> float:
+    """What a score counts for: as it is, or at the worst published recovery."""
+    return quality.at_worst if policy.worst_recovery else quality.score
+
+
+def needed(floor: float | None, policy: Policy) -> float | None:
+    """What must be scored, or be scored on average, to clear a floor by the margin."""
+    return None if floor is None else round(floor + policy.quality_margin, 9)
 
 
 def eligibility(scenario: Scenario, catalog: Catalog) -> tuple[Eligible, ...]:
@@ -53,12 +63,12 @@ def _judge(served: Served, scenario: Scenario, catalog: Catalog) -> Eligible:
     qualities = tuple(catalog.quality(served, w.quality_metric) for w in scenario.workload)
     factors = tuple(served.output_factor or w.output_factor or 0.0 for w in scenario.workload)
     why = tuple(_why(served, scenario, w, q, f) for w, q, f in zip(scenario.workload, qualities, factors, strict=True))
-    near = tuple(r == "quality" and _nearly(q, w) and bool(f) for r, q, w, f in zip(why, qualities, scenario.workload, factors, strict=True))
+    near = tuple(r == "quality" and _nearly(q, w, scenario.policy) and bool(f) for r, q, w, f in zip(why, qualities, scenario.workload, factors, strict=True))
     return Eligible(served, why, qualities, factors, near)
 
 
-def _nearly(quality: Quality | None, workload: Workload) -> bool:
-    return quality is not None and quality.score >= (workload.min_quality or 0) - NEAR
+def _nearly(quality: Quality | None, workload: Workload, policy: Policy) -> bool:
+    return quality is not None and counted(quality, policy) >= (needed(workload.min_quality, policy) or 0) - NEAR
 
 
 def _why(served: Served, scenario: Scenario, workload: Workload, quality: Quality | None, factor: float) -> str:
@@ -70,7 +80,8 @@ def _why(served: Served, scenario: Scenario, workload: Workload, quality: Qualit
         return "not asked for"
     if quality is None and (workload.min_quality is not None or workload.mean_quality is not None):
         return "no score"
-    if quality is not None and workload.min_quality is not None and quality.score < workload.min_quality:
+    floor = needed(workload.min_quality, policy)
+    if quality is not None and floor is not None and counted(quality, policy) < floor:
         return "quality"
     if not factor:
         return "no output factor"

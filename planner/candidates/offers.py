@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 
 from planner.candidates.eligibility import begins
 from planner.catalog.catalog import Catalog
@@ -18,12 +19,16 @@ def location(offer: Offer) -> str:
     return "" if offer.is_owned else f"{offer.provider} {offer.region}"
 
 
-def allowed(offers: Iterable[Offer], supply: Supply) -> tuple[Offer, ...]:
-    """The offers that the supply rules admit. Those on what may be rented (kinds, providers, places) do not concern owned GPUs."""
+def allowed(offers: Iterable[Offer], supply: Supply, newest: date = date.max) -> tuple[Offer, ...]:
+    """The offers that the supply rules admit. Those on what may be rented (kinds, providers, places, age) do not concern owned GPUs.
+
+    newest: the date of the newest price in the catalogue, from which ages count.
+    """
+    oldest = date.min if supply.max_price_age is None else newest - timedelta(days=supply.max_price_age)
     return tuple(
         o
         for o in offers
-        if (o.is_owned or _may_be_rented(o, supply))
+        if (o.is_owned or (_may_be_rented(o, supply) and o.as_of >= oldest))
         and o.provider not in supply.exclude_providers
         and (not supply.gpus or o.gpu in supply.gpus)
         and o.gpu not in supply.exclude_gpus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,12 @@ class Quality:
     source: str
     as_of: str
     note: str = ""
+    lowest: float | None = None  # of a derived score: at the worst published recovery; not rounded
+
+    @property
+    def at_worst(self) -> float:
+        """The score at the worst recovery published for its scheme; one that was measured stands as it is."""
+        return self.score if self.lowest is None else self.lowest
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,11 @@ class Catalog:
         own, stated = (self.tokens.get((name, language)) for name in (card.tokenizer.name if card.tokenizer else "", tokenizer))
         return own.factor / stated.factor if own and stated else None
 
+    @cached_property
+    def newest_price(self) -> date:
+        """The date of the newest price, from which ages of prices count; what a scenario itself states has none."""
+        return max((o.as_of for o in self.offers if o.dated_by != "scenario"), default=date.max)
+
     def quality(self, served: Served, benchmark: str) -> Quality | None:
         """Its own score if published, else its original's score times the recovery of its scheme; None if neither."""
         card, checkpoint = served.card, served.checkpoint
@@ -73,7 +85,8 @@ class Catalog:
             return None
         pairs = f"{recovery.pairs} published pairs, {recovery.lowest:g}-{recovery.highest:g}"
         source = f"{base.source}; times {checkpoint.scheme} recovery {recovery.factor:g} ({pairs})"
-        return Quality(benchmark, round(base.score * recovery.factor, 5), base.self_reported, True, source, base.as_of, base.note)
+        lowest = base.score * recovery.lowest
+        return Quality(benchmark, round(base.score * recovery.factor, 5), base.self_reported, True, source, base.as_of, base.note, lowest)
 
 
 def _score(card: Card, checkpoint: str, mode: str, benchmark: str) -> Quality | None:

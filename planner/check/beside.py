@@ -16,7 +16,7 @@ from planner.check.capacity import peak_qps
 from planner.check.case import Case, mixture_factor, replica_of
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import Finding, Notes, same
-from planner.check.supply import not_admitted, offer_of, purchase_right
+from planner.check.supply import not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
 from planner.plan import Alternative, Brief, HostedApi, PlanWorkload
@@ -62,7 +62,7 @@ def _alternative(notes: Notes, case: Case, a: Alternative, rank: int) -> None:
         notes.require(offer is not None, where, f"{p.provider} {p.instance_type} is not in the catalogue")
         if offer is not None:
             notes.match(p, purchase_right(p, offer), where, skip={"gpus_idle"})
-            why = not_admitted(offer, case.scenario.supply.model_copy(update={"kinds": ()}))
+            why = not_admitted(offer, case.scenario.supply.model_copy(update={"kinds": ()})) or too_old(offer, case)
             notes.require(not why, where, why)
             notes.require(0 <= p.gpus_idle <= p.gpus_held and p.instances >= 1, where, f"{p.gpus_idle} of {p.gpus_held} GPUs idle")
     usd, plan = sum(p.usd_per_hour for p in a.purchases), case.plan

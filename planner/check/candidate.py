@@ -12,6 +12,7 @@ from planner.catalog.records import Gpu
 from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes, same
 from planner.emit.engine import context_to_serve
+from planner.performance.coefficients import TIERS
 from planner.performance.disaggregated import RATIOS
 from planner.performance.lengths import refused_share
 from planner.performance.replicas import FP8_KV
@@ -35,6 +36,8 @@ def candidate(case: Case) -> Finding:
         _published(notes, d, built, where)
         _runs(notes, d, built.served, built.gpu, where)
         _admitted(notes, d, built.served, case.scenario, where)
+        thinnest = case.scenario.policy.evidence
+        notes.require(TIERS.index(built.tier) <= TIERS.index(thinnest), where, f"is {built.tier}, and evidence no thinner than {thinnest} was asked for")
         for w in built.serves:
             _serves(notes, d, built, w, case.scenario.workload[w], where)
         _refused(notes, d, built, case.scenario, where)

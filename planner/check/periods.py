@@ -15,6 +15,7 @@ from planner.check.case import Case, Fit, mixture_factor, rebuild, scenario_of
 from planner.check.check import check_plan
 from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
 from planner.check.packing import Guest, place
+from planner.check.quality import worth
 from planner.hourly import Hour, HourlyPlan
 from planner.performance.capacity import pooled_qps
 from planner.plan import SCHEMA_VERSION
@@ -154,8 +155,8 @@ def _load(c: Clock, i: int, h: Hour, served: Sequence[int]) -> float:
     for x, k, n in waiting:
         fit = c.fit(i, len(c.scenario.workload) + k if served else c.waiting[k])
         built = c.cases[i].built[0]
-        score = c.cases[i].catalog.quality(built.served, x.quality_metric) if built else None
-        good = x.min_quality is None or (score is not None and score.score >= x.min_quality - RELATIVE)
+        score = worth(built.served, x, c.cases[i]) if built else None
+        good = x.min_quality is None or (score is not None and score - x.min_quality >= c.scenario.policy.quality_margin - RELATIVE)
         work += n / 3600 / (fit.single * (mixture_factor(c.cases[i].scenario) if shared else 1.0)) if fit and fit.single > 0 and good else inf
     return work / here if here > 0 else inf
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.catalog.catalog import Quality
+from planner.catalog.catalog import Served
 from planner.check.case import Case
 from planner.check.findings import RELATIVE, Finding, Notes, same
 from planner.plan import PlanQuality, PlanWorkload
@@ -17,33 +17,46 @@ def quality(case: Case) -> Finding:
     said = []
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
         scores = {r.deployment: _score(case, r.deployment, asked) for r in got.routing if r.share > 0 and case.built[r.deployment]}
+        margin = case.scenario.policy.quality_margin
         for i, score in scores.items():
-            _floor(notes, asked, score, case.where(i))
+            _floor(notes, asked, score, margin, case.where(i))
         if all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
-            _means(notes, got, asked, [(score, case.flow(w, i)) for i, score in scores.items()])
+            _means(notes, got, asked, margin, [(score, case.flow(w, i)) for i, score in scores.items()])
         if asked.min_quality is not None:
-            said.append(f"{got.name} floor {asked.min_quality:g}, least served {min((s.score for s in scores.values() if s), default=0.0):g}")
+            known = [score for score in scores.values() if score is not None]
+            said.append(f"{got.name} floor {asked.min_quality:g}, least served {min(known, default=0.0):g}")
         if asked.mean_quality is not None:
             said.append(f"{got.name} mean {got.mean_quality_served or 0:g} of {asked.mean_quality:g}")
     return notes.finding("quality: " + ("; ".join(said) or "no floor asked") + "; scores as in the catalogue")
 
 
-def _score(case: Case, index: int, workload: Workload) -> Quality | None:
+def _score(case: Case, index: int, workload: Workload) -> float | None:
+    """What a deployment's score counts for: where derived scores count at the worst, the original's times the lowest recovery of the scheme."""
     built = case.built[index]
-    return case.catalog.quality(built.served, workload.quality_metric) if built else None
+    return worth(built.served, workload, case) if built else None
 
 
-def _floor(notes: Notes, asked: Workload, score: Quality | None, where: str) -> None:
-    floor = asked.min_quality
+def worth(served: Served, workload: Workload, case: Case) -> float | None:
+    """The score of a checkpoint that counts against a workload's floors."""
+    found = case.catalog.quality(served, workload.quality_metric)
+    if found is None or not (case.scenario.policy.worst_recovery and found.derived):
+        return found.score if found else None
+    key = (served.checkpoint.quantised_from, served.mode, workload.quality_metric)
+    original = next(s.score for s in served.card.quality if (s.checkpoint, s.mode, s.benchmark) == key)
+    return original * case.catalog.recoveries[served.checkpoint.scheme].lowest
+
+
+def _floor(notes: Notes, asked: Workload, score: float | None, margin: float, where: str) -> None:
+    floor, by = asked.min_quality, f" cleared by {margin:g}" if margin else ""
     if floor is not None and score is None:
         notes.add(where, f"{asked.name} asks {asked.quality_metric} of {floor:g}, and it has no such score")
     elif floor is not None and score is not None:
-        notes.require(score.score >= floor - RELATIVE, where, f"{asked.name} asks {floor:g} {asked.quality_metric}, it scores {score.score:g}")
+        notes.require(score - floor >= margin - RELATIVE, where, f"{asked.name} asks {floor:g} {asked.quality_metric}{by}, it scores {score:g}")
 
 
-def _means(notes: Notes, got: PlanWorkload, asked: Workload, known: list[tuple[Quality | None, float]]) -> None:
+def _means(notes: Notes, got: PlanWorkload, asked: Workload, margin: float, known: list[tuple[float | None, float]]) -> None:
     """The least and the mean score over requests (in flight, where these are demanded), as stated and as asked."""
-    values = [(q.score, rate) for q, rate in known if q is not None]
+    values = [(score, rate) for score, rate in known if score is not None]
     if len(values) < len(known) or not values:
         notes.require(asked.mean_quality is None, got.name, "a mean quality is asked, and not every deployment has a score")
         notes.require(got.min_quality_served is None and got.mean_quality_served is None, got.name, "states a score served, and not every deployment has one")
@@ -52,7 +65,7 @@ def _means(notes: Notes, got: PlanWorkload, asked: Workload, known: list[tuple[Q
     for stated, right, what in ((got.min_quality_served, least, "least score served"), (got.mean_quality_served, mean, "mean score served")):
         notes.require(stated is not None and same(stated, right), got.name, f"states {what} {stated}, should be {right:.6g}")
     if asked.mean_quality is not None:
-        notes.require(mean >= asked.mean_quality - RELATIVE, got.name, f"asks a mean of {asked.mean_quality:g}, gets {mean:.6g}")
+        notes.require(mean - asked.mean_quality >= margin - RELATIVE, got.name, f"asks a mean of {asked.mean_quality + margin:g}, gets {mean:.6g}")
 
 
 def _stated(notes: Notes, case: Case, index: int) -> None:
@@ -65,7 +78,8 @@ def _stated(notes: Notes, case: Case, index: int) -> None:
     if found is None or stated is None:
         notes.require(found is None and stated is None, where, f"states {'a' if stated else 'no'} score in {asked.quality_metric}, the catalogue otherwise")
         return
-    margin = None if asked.min_quality is None else round(found.score - asked.min_quality, 6)
+    counts = worth(built.served, asked, case)
+    margin = None if asked.min_quality is None or counts is None else round(counts - asked.min_quality, 6)
     right = PlanQuality(
         benchmark=found.benchmark, score=found.score, margin=margin, self_reported=found.self_reported, derived=found.derived, source=found.source,
         as_of=found.as_of, note=found.note,

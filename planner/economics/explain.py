@@ -139,7 +139,7 @@ def _demand_rows(plan: Plan, scenario: Scenario, w: int) -> list[_Row]:
     served = plan.workloads[w].min_quality_served
     if workload.min_quality is not None and served is not None:
         lower = max(workload.min_quality - QUALITY_STEP, 0.0)
-        higher, less = (with_workload(scenario, w, min_quality=q) for q in (served + 1e-6, lower))
+        higher, less = (with_workload(scenario, w, min_quality=q) for q in (served - scenario.policy.quality_margin + 1e-6, lower))
         steps = (f"above {served:.4f}", higher), (f"{lower:.4g}", less)
         rows.append(_Row(f"{label}quality floor", f"{workload.min_quality:g}", *steps, _difference(less), f"{QUALITY_STEP:g} less"))
     for name, limit in workload.slo.items():

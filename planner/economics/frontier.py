@@ -110,7 +110,7 @@ def _by_floor(scenario: Scenario, known: Known, w: int, done: Done) -> list[Fron
             points.pop()  # better at the same cost
         points.append(FrontierPoint(served, plan, plan.bound_usd_per_hour))
         done(len(points), 0)
-        question = with_workload(scenario, w, min_quality=served + JUST_ABOVE)
+        question = with_workload(scenario, w, min_quality=served - scenario.policy.quality_margin + JUST_ABOVE)
     return _priced(_monotone_bounds(points))
 
 

@@ -21,7 +21,8 @@ FACTORS = (1.1, 1.5, 4.0, 64.0)  # tried in turn, then bisected between
 CLOSE = 1.3  # ratio of changes between which the plan found tells how much less would have done for it
 FINE, FINEST = 0.02, 1e-4  # to so much of the change, and no finer than this
 LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs a survey
-ORDER = ("floor", "mean", "limit", "traffic", "spare", "count", "budget")  # in which amounts are put back as far as they go
+# In which amounts are put back as far as they go.
+ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "age", "count", "budget")
 Amounts = dict[str, float]
 
 
@@ -160,8 +161,8 @@ def _between(d: Demand, now: float, feasible: Feasible) -> list[float]:
     """Amounts from ``now`` to just before what is asked: whole numbers, floors at which another checkpoint may serve, means of four digits."""
     if d.kind == "floor":
         return [now, *(s for s in feasible.scores(d.workload) if now < s < d.asked)]
-    if d.kind == "mean":
-        return [i / 1e4 for i in range(round(now * 1e4), ceil(d.asked * 1e4 - 1e-6))]
+    if d.kind in ("mean", "margin"):
+        return [now, *(i / 1e4 for i in range(ceil(now * 1e4 + 1e-6), ceil(d.asked * 1e4 - 1e-6)))]
     step = 1 if d.asked > now else -1
     return [float(i) for i in range(round(now), round(d.asked), step)]
 

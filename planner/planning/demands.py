@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
 
+from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
-Kind = Literal["budget", "count", "spare", "limit", "floor", "mean", "traffic"]
+Kind = Literal["budget", "count", "spare", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
 
 
 @dataclass(frozen=True)
 class Demand:
-    """One named demand. Money, GPUs and times loosen upwards, traffic, quality and spare replicas downwards, by the same factor.
+    """One named demand. Money, GPUs, times, tiers and ages loosen upwards, traffic, quality and spare replicas downwards, by the same factor.
 
     ``loosened(f)``: the amount at f times (or the f-th part of) what is asked, in the digits it is shown with: whole numbers no further
     than f, others to their last digit. ``words``: an amount as a change.
@@ -48,6 +49,7 @@ def demands(scenario: Scenario) -> list[Demand]:
     found += [_cap(scenario.supply.max_gpus)] if scenario.supply.max_gpus is not None else []
     found += [_quota(gpu, n) for gpu, n in scenario.supply.quota.items()]
     found += [_spare(scenario.policy.spare_replicas)] if scenario.policy.spare_replicas else []
+    found += _what_counts(scenario)
     for w, workload in enumerate(scenario.workload):
         of = f" for {workload.name}" if len(scenario.workload) > 1 else ""
         found += [_limit(w, name, seconds, of) for name, seconds in workload.slo.items()]
@@ -108,6 +110,68 @@ def _spare(spare: int) -> Demand:
         lambda s: _policy(s, spare_replicas=0),
         lambda f: ceil(spare / f - 1e-9),
         lambda x: f"{x:.0f} spare replica{'' if x == 1 else 's'}" if x else "no spare replica",
+    )
+
+
+def _what_counts(scenario: Scenario) -> list[Demand]:
+    """What must be known of a candidate and a price: evidence, as its place among the tiers; the margin and worst of scores; ages of prices."""
+    policy, age, found = scenario.policy, scenario.supply.max_price_age, list[Demand]()
+    if policy.evidence != TIERS[-1]:
+        found.append(_evidence(policy.evidence))
+    if policy.quality_margin:
+        found.append(_margin(policy.quality_margin))
+    if policy.worst_recovery:
+        found.append(_recovery())
+    return found + ([_age(age)] if age is not None else [])
+
+
+def _evidence(tier: str) -> Demand:
+    asked = TIERS.index(tier) + 1
+    return Demand(
+        "evidence",
+        f"evidence {tier}",
+        asked,
+        lambda s, x: _policy(s, evidence=TIERS[int(x) - 1]),
+        lambda s: _policy(s, evidence=TIERS[-1]),
+        lambda f: min(floor(asked * f + 1e-9), len(TIERS)),
+        lambda x: f"evidence {TIERS[int(x) - 1]}",
+    )
+
+
+def _margin(margin: float) -> Demand:
+    return Demand(
+        "margin",
+        f"quality margin {margin:g}",
+        margin,
+        lambda s, x: _policy(s, quality_margin=x),
+        lambda s: _policy(s, quality_margin=0.0),
+        lambda f: margin if f == 1 else rounded_down(margin / f),
+        lambda x: f"a quality margin of {x:.4g}",
+    )
+
+
+def _recovery() -> Demand:
+    """No amount: it holds or it does not, so it moves alone and by no factor."""
+    return Demand(
+        "recovery",
+        "derived scores at the worst recovery",
+        1.0,
+        lambda s, x: _policy(s, worst_recovery=x > 0),
+        lambda s: _policy(s, worst_recovery=False),
+        lambda _: 1.0,
+        lambda x: f"derived scores at the {'worst' if x else 'mean'} recovery",
+    )
+
+
+def _age(days: int) -> Demand:
+    return Demand(
+        "age",
+        f"prices at most {days} days older than the newest",
+        days,
+        lambda s, x: _supply(s, max_price_age=int(x)),
+        lambda s: _supply(s, max_price_age=None),
+        lambda f: floor(days * f + 1e-9),
+        lambda x: f"prices up to {x:.0f} days older than the newest",
     )
 
 

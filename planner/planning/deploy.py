@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 
 from planner.candidates.columns import Candidate, mixture_factor
-from planner.candidates.eligibility import Eligible, context_of
+from planner.candidates.eligibility import Eligible, context_of, counted
 from planner.candidates.points import in_workload_units, workload_capacity
 from planner.candidates.pooling import pool_capacity, replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
@@ -24,7 +24,7 @@ from planner.performance.shared import Shared, SharedLoop, settled
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
 
 BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
 
@@ -208,7 +208,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         ),
         refused_share=float(f"{max(refused_share(scenario.workload[v], factor, context) for v in served):.4g}"),
         output_factor=factor,
-        quality=_quality(chosen.eligible, w, scenario.workload[w]),
+        quality=_quality(chosen.eligible, w, scenario),
         memory_gib=MemoryGib(
             weights=memory.weights[0],
             kv_cache=memory.kv_budget_gib[0],
@@ -237,11 +237,12 @@ def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int) -> 
     return pool_capacity(point.single[w], point.saturated[w], in_service)
 
 
-def _quality(eligible: Eligible, w: int, workload: Workload) -> PlanQuality | None:
-    q = eligible.quality[w]
+def _quality(eligible: Eligible, w: int, scenario: Scenario) -> PlanQuality | None:
+    """The score as published or derived, with the margin of what counts to the floor."""
+    q, floor = eligible.quality[w], scenario.workload[w].min_quality
     if q is None:
         return None
-    margin = None if workload.min_quality is None else round(q.score - workload.min_quality, 6)
+    margin = None if floor is None else round(counted(q, scenario.policy) - floor, 6)
     return PlanQuality(
         benchmark=q.benchmark, score=q.score, margin=margin, self_reported=q.self_reported, derived=q.derived, source=q.source, as_of=q.as_of, note=q.note
     )

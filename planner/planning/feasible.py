@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from math import ceil, floor, inf, log10
 
 from planner.candidates.columns import market
+from planner.candidates.eligibility import counted, needed
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
@@ -53,12 +54,19 @@ class Feasible:
 
     def scores(self, w: int) -> list[float]:
         """What checkpoints score that a workload may ask a floor of, to four digits below, rising."""
-        return sorted({floor(q.score * 1e4 + 1e-6) / 1e4 for e in self.points.survey.eligible if (q := e.quality[w]) is not None})
+        policy = self.points.survey.scenario.policy
+        known = {counted(q, policy) - policy.quality_margin for e in self.points.survey.eligible if (q := e.quality[w]) is not None}
+        return sorted({floor(s * 1e4 + 1e-6) / 1e4 for s in known})
+
+    def ages(self) -> list[float]:
+        """How many days older than the newest the catalogue's prices are, falling."""
+        catalog = self.points.survey.catalog
+        return sorted({float((catalog.newest_price - o.as_of).days) for o in catalog.offers if not o.is_owned}, reverse=True)
 
     def _points(self, scenario: Scenario) -> Points:
-        """Candidates under the scenario's limits: a survey serves every higher floor, rate and rule."""
+        """Candidates under the scenario's limits: a survey serves every higher floor, stricter rule and other rate."""
         catalog, floors = self.points.survey.catalog, _floors(scenario)
-        offers = allowed(catalog.offers, scenario.supply)
+        offers = allowed(catalog.offers, scenario.supply, catalog.newest_price)
         here = self._surveyed.setdefault(_limits(scenario), [])
         found = next((p for lowest, p in here if all(a <= b for a, b in zip(lowest, floors, strict=True))), None)
         if found is None:
@@ -73,7 +81,10 @@ def _limits(scenario: Scenario) -> str:
 
 
 def _floors(scenario: Scenario) -> tuple[float, ...]:
-    return tuple(-1.0 if w.min_quality is None else w.min_quality for w in scenario.workload)
+    """What a survey leaves out by, each the larger the more it leaves out: floors, how scores count, the age of prices."""
+    policy, age = scenario.policy, scenario.supply.max_price_age
+    floors = (-1.0 if (needs := needed(w.min_quality, policy)) is None else needs for w in scenario.workload)
+    return *floors, float(policy.worst_recovery), -inf if age is None else -float(age)
 
 
 def growth(found: Answer, grows: Collection[int]) -> float:

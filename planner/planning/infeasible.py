@@ -9,9 +9,11 @@ from functools import partial
 from math import ceil
 
 from planner.candidates.columns import Market
+from planner.candidates.eligibility import counted, needed
 from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
+from planner.performance.evidence import TIERS, shown_tier
 from planner.planning.answer import Answer, answer, limits_of, sections
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
 from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
@@ -19,9 +21,10 @@ from planner.planning.feasible import Feasible, growth, largest, rounded_down, r
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Rules, Solution
 from planner.program.solver import Limits
-from planner.scenario.records import Scenario
+from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
 
+POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
 SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.4, 1.0, 0.01  # of the time limit, for single changes; of each solve
 COST_TIME_S = 5.0  # for the least budget
@@ -85,26 +88,45 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
         return f"{name}nothing is on offer: no price matches the supply asked for"
     if not (points.survey.physics[w].slots > 0).any():
         return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
+    if not _at_tier(points, scenario, w):
+        return f"{good} is known on any GPU asked for by evidence as near as {scenario.policy.evidence}"
     slo = ", ".join(f"{k.replace('_', ' ')} {format_duration(v)}" for k, v in workload.slo.items())
     thinks = all(e.served.mode == "thinking" for e in able)
     note = "; they all reason first, and TTFT counts to the first token of the answer" if thinks else ""
-    return f"{good} meets {slo} on any GPU asked for at lengths {workload.input_tokens:g}/{workload.output_tokens:g}{note}"
+    tier = "" if scenario.policy.evidence == TIERS[-1] else f", by evidence no thinner than {scenario.policy.evidence},"
+    return f"{good} meets {slo} on any GPU asked for{tier} at lengths {workload.input_tokens:g}/{workload.output_tokens:g}{note}"
+
+
+def _at_tier(points: Points, scenario: Scenario, w: int) -> bool:
+    """Whether any row with room for a workload has evidence as near as asked for."""
+    survey, rows = points.survey, (points.survey.physics[w].slots > 0).nonzero()[0]
+    tiers = shown_tier(survey.evidence.take(rows), survey.replicas.take(rows))
+    return bool((tiers <= TIERS.index(scenario.policy.evidence)).any())
 
 
 def _nobody_eligible(points: Points, scenario: Scenario, w: int) -> str:
     """No checkpoint may serve: too good a floor, or no data."""
     workload, everyone = scenario.workload[w], points.survey.eligible
     reasons = Counter(e.why[w] for e in everyone if e.why[w])
-    scores = [(q.score, e.name) for e in everyone if (q := e.quality[w]) is not None and e.why[w] in ("quality", "no output factor")]
+    policy = scenario.policy
+    scores = [(counted(q, policy), e.name) for e in everyone if (q := e.quality[w]) is not None and e.why[w] in ("quality", "no output factor")]
     if not (reasons["quality"] and scores and workload.min_quality is not None):
         return f"no checkpoint may serve ({', '.join(f'{n} {why}' for why, n in reasons.most_common())})"
     best, who = max(scores)
-    text = f"no checkpoint that may serve reaches {workload.quality_metric} {workload.min_quality:g}; the best is {who} with {best:.4g}"
+    reach = f"{workload.quality_metric} {needed(workload.min_quality, policy):g}{_why_so(policy)}"
+    text = f"no checkpoint that may serve reaches {reach}; the best is {who} with {best:.4g}"
     if reasons["no score"]:
         text += f"; {reasons['no score']} checkpoints have no {workload.quality_metric} score, which is no data rather than a no"
     if reasons["no output factor"]:
         text += f"; {reasons['no output factor']} reasoning checkpoints lack an output factor (--output-factor)"
     return text
+
+
+def _why_so(policy: Policy) -> str:
+    """By what rules a score must be what it must be."""
+    parts = [f"the floor and a margin of {policy.quality_margin:g}"] if policy.quality_margin else []
+    parts += ["derived scores counted at the worst recovery"] if policy.worst_recovery else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _main(excluded: Counter[str]) -> str:
@@ -124,7 +146,7 @@ def demands_in_words(scenario: Scenario) -> str:
     words += [f"quota {g}={n}" for g, n in s.quota.items()]
     words += [f"at most {s.max_gpus} GPUs"] if s.max_gpus is not None else []
     words += [f"budget ${p.budget:,.2f}/h"] if p.budget is not None else []
-    words += [f"{p.spare_replicas} spare replica{'s' if p.spare_replicas > 1 else ''}"] if p.spare_replicas else []
+    words += [d.name for d in demands(scenario) if d.kind in ("spare", *POLICIES)]
     return ", ".join(words)
 
 
@@ -137,8 +159,9 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
     searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
         searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
-    wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare")]
-    alone: dict[str, Callable[[Feasible, Scenario, Demand], Iterable[str]]] = {"spare": _fewer_spares, "floor": _lower_floor, "mean": _lower_mean}
+    wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare") or d.kind in POLICIES]
+    alone: dict[str, Callable[[Feasible, Scenario, Demand], Iterable[str]]] = {"spare": _fewer_spares, **dict.fromkeys(POLICIES, _less_known)}
+    alone |= {"floor": _lower_floor, "mean": _lower_mean}
     searches += [partial(alone[kind], feasible, scenario, d) for kind in alone for d in wanted if d.kind == kind]
     searches.append(partial(_wider_limits, feasible, scenario, [d for d in wanted if d.kind == "limit"]))
     found: list[str] = []
@@ -230,6 +253,20 @@ def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator
     if feasible(d.put(scenario, 0)):
         most = last_that(range(int(d.asked)), lambda k: feasible(d.put(scenario, k)))
         yield f"{d.words(most)} instead of {d.asked:.0f}"
+
+
+def _less_known(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+    """The nearest thinner evidence, smaller margin, mean recovery, or older prices that would do."""
+    options: dict[str, list[float]] = {
+        "evidence": [float(i) for i in range(len(TIERS), int(d.asked), -1)],
+        "margin": [i / 1e4 for i in range(ceil(d.asked * 1e4 - 1e-6))],
+        "recovery": [0.0],
+        "age": [days for days in feasible.ages() if days > d.asked],
+    }
+    looser = options[d.kind]
+    if looser and feasible(d.put(scenario, looser[0])):
+        was = scenario.policy.evidence if d.kind == "evidence" else "the worst" if d.kind == "recovery" else f"{d.asked:g}"
+        yield f"{d.words(last_that(looser, lambda amount: feasible(d.put(scenario, amount))))} instead of {was}"
 
 
 def _lower_floor(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Known:
             self._points[key] = found
             while len(self._points) > MOST_FAMILIES:
                 self._points.popitem(last=False)
-        return found.asked(scenario, allowed(offers, scenario.supply))
+        return found.asked(scenario, allowed(offers, scenario.supply, self.catalog.newest_price))
 
     def _survey(self, asked: Scenario) -> Points:
         catalog = catalog_for(self.catalog, asked)
@@ -44,7 +44,7 @@ class Known:
 
 
 def family(scenario: Scenario) -> Scenario:
-    """The widest question that has the same candidates with the same physics: no floors, names, quotas, caps or exclusions, any rate."""
+    """The widest question that has the same candidates with the same physics: no floors, names, quotas, caps, exclusions, ages or tiers, any rate."""
     plain, free = Policy(), Supply()
     policy = plain.model_copy(update={name: getattr(scenario.policy, name) for name in PHYSICAL})
     supply = free.model_copy(update={name: getattr(scenario.supply, name) for name in OFFERED} | {"owned": _widths(scenario.supply)})

@@ -6,6 +6,7 @@ Cost never falls with traffic or with a floor, so a bisection finds the largest 
 from __future__ import annotations
 
 from planner.candidates.columns import market
+from planner.candidates.eligibility import counted
 from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
 from planner.planning.answer import has_plan
@@ -74,7 +75,8 @@ def _most_traffic(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:
 
 def _best_quality(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:
     """The highest score as floor of the first workload; with whether the search came to its end."""
-    scores = sorted({q.score for e in points.survey.eligible if (q := e.quality[0]) is not None})
+    policy = scenario.policy
+    scores = sorted({round(counted(q, policy) - policy.quality_margin, 9) for e in points.survey.eligible if (q := e.quality[0]) is not None})
     floor = scenario.workload[0].min_quality or 0.0
     found = [s for s in scores if s >= floor]
     low, high, whole = -1, len(found), True

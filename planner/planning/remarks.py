@@ -31,6 +31,7 @@ def supply_line(scenario: Scenario) -> str:
     parts += [f"owned {' + '.join(f'{o.count} x {o.gpu}' for o in s.owned)}"] if s.owned else []
     parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
     parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []
+    parts += [f"prices at most {s.max_price_age} days older than the newest"] if s.max_price_age is not None else []
     return "; ".join(parts)
 
 
@@ -157,6 +158,8 @@ def warnings(
         found += [f"{demanded.source} is {demanded.advice}"] if demanded.advice else []
         if "keeps everything" in demanded.prefix_from:
             found.append(f"prefix-cache hits of {demanded.source} are from {demanded.prefix_from}: real caches keep less (--prefix-cache-hit 0 counts on none)")
+    if survey.scenario.policy.quality_margin and all((w.min_quality, w.mean_quality) == (None, None) for w in survey.scenario.workload):
+        found.append("--quality-margin changes nothing: no floor is asked for")
     found += refusals(survey, deployments)
     found += _price_warnings(survey, deployments, bought)
     found += _api_warnings(survey, apis, cost)
@@ -195,8 +198,8 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
         found.append(f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is self-reported")
     recovery = survey.catalog.recoveries.get(c.eligible.served.checkpoint.scheme)
     if q.derived and recovery:
-        lowest = q.score / recovery.factor * recovery.lowest
-        below = ", below the floor" if q.margin is not None and lowest < q.score - q.margin else ""
+        lowest, floors = q.score / recovery.factor * recovery.lowest, [survey.scenario.workload[w].min_quality for w in c.pool.traffic]
+        below = ", below the floor" if any(floor is not None and lowest < floor for floor in floors) else ""
         found.append(
             f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured; "
             f"at the worst of {recovery.pairs} published {recovery.scheme} pairs it would be {lowest:.4g}{below}"

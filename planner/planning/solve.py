@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planner.candidates.eligibility import counted
 from planner.candidates.offers import allowed, with_known_names
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
@@ -70,8 +71,8 @@ def solve(
     waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
     scenario = flat(with_known_names(scenario, catalog))
     supposed = catalog_for(catalog, scenario)
-    points = known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, allowed(supposed.offers, scenario.supply)))
-    points = points.until(deadline)
+    offers = allowed(supposed.offers, scenario.supply, supposed.newest_price)
+    points = (known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, offers))).until(deadline)
     asked = scenario
     while True:
         if asked.objective.maximize:
@@ -175,7 +176,7 @@ def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -
         qps = sum(c.qps(w) for _, c in serving)
         flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
         scores = [(c.eligible.quality[w], c.pool.traffic[w]) for _, c in serving]  # the mean counts requests, or requests in flight, as demand does
-        known = [(q.score, r) for q, r in scores if q is not None]
+        known = [(counted(q, scenario.policy), r) for q, r in scores if q is not None]
         service = slowest([predicted(c, surveyed, w) for _, c in serving])
         found.append(
             PlanWorkload(

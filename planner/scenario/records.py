@@ -33,6 +33,7 @@ Rate = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
 Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+Tier = Literal["measured", "anchored", "transferred", "modelled"]  # of evidence, nearest first (performance/evidence.py)
 Lead = Annotated[
     float, BeforeValidator(lambda v: 0.0 if v in (0, "0", "0s") else parse_duration_s(v)), PlainSerializer(lambda v: format_lead(v), when_used="always")
 ]
@@ -302,6 +303,7 @@ class Supply(Part):
         dict[Name, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
     ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
+    max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
 
     @model_validator(mode="after")
@@ -330,6 +332,9 @@ class Policy(Part):
     engines: Annotated[tuple[Engine, ...], Many, Flag("--engine", "use only this engine: vllm, sglang, trtllm", "NAME")] = ()
     precisions: Annotated[tuple[Precision, ...], Many, Flag("--precision", "use only checkpoints of this precision", "NAME")] = ()
     exclude_models: Annotated[tuple[Name, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
+    evidence: Annotated[Tier, Flag("--evidence", "thinnest evidence a plan may rest on: measured, anchored, transferred, modelled (any)", "TIER")] = "modelled"
+    quality_margin: Annotated[float, Field(ge=0, lt=1), Flag("--quality-margin", "by how much scores must clear their floors", "SCORE")] = 0.0
+    worst_recovery: Annotated[bool, Flag("--worst-recovery", "count derived scores at the worst published recovery of their quantisation")] = False
     gpu_memory_utilization: Annotated[float, Field(gt=0.3, le=0.99), Flag("--gpu-memory-utilization", "share of GPU memory the engine may use", "SHARE")] = 0.92
     allow: Annotated[
         tuple[Literal["attention_dp", "expert_parallel", "fp8_kv", "speculative", "disaggregated"], ...],
