@@ -34,6 +34,7 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
     all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
     """
     field = _field(points.survey, scenario, rows, scores, offers)
+    ceiling = min(ceiling, inf if scenario.policy.budget is None else scenario.policy.budget)
     reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
     hopes = field.bound.copy()  # capacity per replica that no pool exceeds: the bound, then that of a large pool; 0 where none is served
     open_, serves = np.any(field.bound > 0, axis=1), np.zeros(len(rows), dtype=bool)
@@ -141,9 +142,9 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
 
 
 def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats, offers: tuple[Offer, ...]) -> Floats | None:
-    """$/h of one replica at the lowest price per GPU; None under quotas, caps, budgets and limits on models and GPU types."""
+    """$/h of one replica at the lowest price per GPU; None under quotas, caps and limits on models and GPU types. A budget limits nothing but cost."""
     supply, policy = scenario.supply, scenario.policy
-    if supply.quota or supply.max_gpus is not None or (policy.budget, policy.max_models, policy.max_gpu_types) != (None, None, None):
+    if supply.quota or supply.max_gpus is not None or (policy.max_models, policy.max_gpu_types) != (None, None):
         return None
     prices = {g.name: min((o.usd_per_hour / o.gpus_per_instance for o in offers if o.gpu == g.name), default=inf) for g in survey.replicas.gpus}
     found: Floats = gpus * np.array([prices[g.name] for g in survey.replicas.gpus])[survey.replicas.gpu[rows]]

@@ -58,6 +58,7 @@ class Physics:
     mixes: Mapping[float, LengthMix]  # by output factor
     factor: Floats
     slots: Ints  # most sequences in service: KV room with the smallest step tried, and what engines allow
+    coarse: Mapping[float, StepCurves]  # of the rows of each output factor, on COARSE
     most_qps: Floats  # no capacity exceeds this
     allowed: Floats  # about as many sequences as the limits allow
 
@@ -119,9 +120,22 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded, options)
 
 
+def relimited(survey: Survey, scenario: Scenario) -> Survey:
+    """The same replica types for a question that differs in latency limits alone, none or some of them on ITL in both: all but the
+    bounds on capacity stays."""
+    parts = (survey.replicas, survey.coefficients)
+    physics = tuple(_bounded(p, w, *parts) for p, w in zip(survey.physics, scenario.workload, strict=True))
+    return replace(survey, scenario=scenario, physics=physics)
+
+
+def limits_itl(scenario: Scenario) -> bool:
+    """Whether any limit is on the time between tokens: steps of other sizes are then tried."""
+    return any(name.startswith("itl") for w in scenario.workload for name in w.slo)
+
+
 def step_tokens(scenario: Scenario) -> tuple[int, ...]:
     """Sizes of a step (max_num_batched_tokens) to choose from, rising."""
-    return ITL_STEP_TOKENS if any(name.startswith("itl") for w in scenario.workload for name in w.slo) else STEP_TOKENS
+    return ITL_STEP_TOKENS if limits_itl(scenario) else STEP_TOKENS
 
 
 def whole_request(mix: LengthMix) -> int:
@@ -319,16 +333,25 @@ def _physics(
 ) -> Physics:  # fmt: skip
     """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
     mixes = {float(f): workload_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
-    policy, slots = scenario.policy, np.zeros(len(replicas), dtype=np.int64)
-    most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
+    policy, slots, coarse = scenario.policy, np.zeros(len(replicas), dtype=np.int64), {}
     for f, mix in mixes.items():
         rows = np.flatnonzero(factor == f)
         part = replicas.take(rows)
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
         slots[rows] = np.minimum(memory_fit(part.compact(), mix, policy.gpu_memory_utilization, least).slots, most_sequences(part, names, options))
-        coarse = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
-        most[rows], allowed[rows] = serving.bound_of(part, coarse, mix, limits(workload, f), slots[rows], coefficients)
-    return Physics(mixes, factor, slots, most, allowed)
+        coarse[f] = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
+    nothing = np.zeros(len(replicas))
+    return _bounded(Physics(mixes, factor, slots, coarse, nothing, nothing), workload, replicas, coefficients)
+
+
+def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients) -> Physics:
+    """The same rows with the bounds on capacity that the workload's limits leave."""
+    most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
+    for f, mix in physics.mixes.items():
+        rows = np.flatnonzero(physics.factor == f)
+        part = replicas.take(rows)
+        most[rows], allowed[rows] = serving.bound_of(part, physics.coarse[f], mix, limits(workload, f), physics.slots[rows], coefficients)
+    return replace(physics, most_qps=most, allowed=allowed)
 
 
 def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:

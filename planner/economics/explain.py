@@ -13,9 +13,10 @@ from math import inf
 
 from planner.candidates.columns import market
 from planner.candidates.eligibility import is_named
+from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
-from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
 from planner.economics.store import Result
 from planner.economics.sweep import headroom_qps
 from planner.errors import ScenarioError, did_you_mean
@@ -34,8 +35,8 @@ STEP = 0.1  # of a limit: one step tighter or looser
 QUALITY_STEP = 0.01
 BEYOND = 1e-4  # of a rate: just past what a plan carries
 SMALL = 1e-3  # of a demand: the difference that the long run is taken over
-BISECTIONS = 14
-SLOWEST, FASTEST = 4.0, 0.05  # step factors between which a capacity break-even is looked for
+FASTEST = 0.05  # step factor down to which a capacity break-even is looked for
+NEAR_GUESS, FINE_STEP = 1.1, 1.001  # ratio around the first guess, and to which it is found
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNo
     premium = found.cost.usd_per_hour / best - 1
     if premium <= 1e-9:
         return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
-    step = _step_break_even(restricted, best, known)
+    step = _step_break_even(restricted, found.cost.usd_per_hour, best, known)
     price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
     return WhyNot(exact, kind, found, premium, price if kind != "model" else None, step, _differences_in_words(found, plan))
 
@@ -252,19 +253,45 @@ def _kinds(scenario: Scenario, catalog: Catalog, provider: str) -> tuple[str, ..
     return tuple(dict.fromkeys((*scenario.supply.kinds, *(o.kind for o in catalog.offers if o.provider == provider))))
 
 
-def _step_break_even(restricted: Scenario, best: float, known: Known) -> float | None:
-    """The largest factor on its step times with which it costs no more than the best plan; to about 0.1 %."""
+def _step_break_even(restricted: Scenario, found: float, best: float, known: Known) -> float | None:
+    """The largest factor on its step times with which it costs no more than the best plan; to about 0.1 %.
 
-    def cost(factor: float) -> float:
-        return answer_one(with_what_if(restricted, step_factor=restricted.what_if.step_factor * factor), known).cost
+    found: its cost at today's step times. Cost goes roughly with the factor, so the search begins where that would meet the best.
+    """
+    here = _narrowed_catalog(restricted, known.catalog)
 
-    low, high = FASTEST, 1.0
-    if cost(low) > best * (1 + 1e-9):
-        return None
-    for _ in range(BISECTIONS):
+    def wins(factor: float) -> bool:
+        return least_cost(with_what_if(restricted, step_factor=restricted.what_if.step_factor * factor), here) <= best * (1 + 1e-9)
+
+    low, high = _bracket(wins, best / found)
+    while high > low * FINE_STEP and low:
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if cost(middle) <= best * (1 + 1e-9) else (low, middle)
-    return low
+        low, high = (middle, high) if wins(middle) else (low, middle)
+    return low or None
+
+
+def _bracket(wins: Callable[[float], bool], guess: float) -> tuple[float, float]:
+    """(a factor that wins, one that does not), from a guess outwards; 0 where not even FASTEST wins."""
+    low = max(guess / NEAR_GUESS, FASTEST)
+    if wins(low):
+        high = min(low * NEAR_GUESS**2, 1.0)
+        while high < 1.0 and wins(high):
+            low, high = high, min(high * NEAR_GUESS**2, 1.0)
+        return low, high
+    high = low
+    while high > FASTEST:
+        low = max(high / NEAR_GUESS**2, FASTEST)
+        if wins(low):
+            return low, high
+        high = low
+    return 0.0, FASTEST
+
+
+def _narrowed_catalog(restricted: Scenario, catalog: Catalog) -> Known:
+    """The catalogue without what a restricted question may not use: every step factor surveys its candidates anew."""
+    names = [w.models for w in restricted.workload]
+    cards = tuple(c for c in catalog.cards if any(is_named(s, n) for s in catalog.served if s.card is c for n in names))
+    return Known(replace(catalog, cards=cards, offers=allowed(catalog.offers, restricted.supply)))
 
 
 def _reason(restricted: Scenario, catalog: Catalog) -> str:

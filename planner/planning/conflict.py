@@ -20,7 +20,8 @@ CONFLICT_SHARE, TOGETHER_SHARE = 0.15, 0.3  # of the time limit
 FACTORS = (1.1, 1.5, 4.0, 64.0)  # tried in turn, then bisected between
 CLOSE = 1.3  # ratio of changes between which the plan found tells how much less would have done for it
 FINE, FINEST = 0.02, 1e-4  # to so much of the change, and no finer than this
-LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs a survey
+LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs capacities of its own
+KEPT = 1.002  # of what a plan keeps within, a limit that it surely meets
 # In which amounts are put back as far as they go.
 ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "age", "count", "budget")
 Amounts = dict[str, float]
@@ -85,7 +86,6 @@ def smallest_together(scenario: Scenario, feasible: Feasible) -> Together | None
                 below = not below or not low < guess < high
                 probe = high - 0.9 * fine if below else guess
             there = plan(probe)
-            there = plan(probe)
             low, high, found = (low, probe, there) if there.found else (probe, high, found)
             amounts = {d.name: d.loosened(high) for d in every}
         for d in sorted(every, key=lambda d: ORDER.index(d.kind)):
@@ -149,12 +149,21 @@ def nearest(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Fe
     if d.kind == "budget":
         return min(now, max(cents(feasible.least_cost(at(now))), d.asked))
     if d.kind == "limit":
-        tight = d.asked
-        while now > tight * LIMIT_FINE:
-            middle = d.loosened(sqrt(tight * now) / d.asked)
-            tight, now = (tight, middle) if feasible(at(middle)) else (middle, now)
-        return now
+        return _least_limit(d, now, at, feasible)
     return last_that(_between(d, now, feasible), lambda amount: feasible(at(amount)))
+
+
+def _least_limit(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
+    """To LIMIT_FINE: in turn at what the last plan keeps within (or, where that is what was asked of it, a step below), and halfway."""
+    tight, found, steps = d.asked, feasible.plan(at(now)), 0
+    while now > tight * LIMIT_FINE:
+        kept = feasible.latency(found, d.workload, d.limit) if steps % 2 == 0 else None
+        probe = d.loosened((kept * KEPT if kept else sqrt(tight * now)) / d.asked)
+        probe = probe if tight < probe < now else d.loosened(now / LIMIT_FINE / d.asked)
+        there = feasible.plan(at(probe))
+        tight, now, found = (tight, probe, there) if there.found else (probe, now, found)
+        steps += 1
+    return now
 
 
 def _between(d: Demand, now: float, feasible: Feasible) -> list[float]:

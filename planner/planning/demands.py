@@ -33,6 +33,7 @@ class Demand:
     words: Callable[[float], str]
     workload: int = -1  # that it is of
     gpu: str = ""  # that it counts; "" for all
+    limit: str = ""  # name of the SLO limit that it is
 
     def factor(self, amount: float) -> float:
         """How far an amount is from what is asked: the larger over the smaller."""
@@ -191,6 +192,7 @@ def _limit(w: int, name: str, seconds: float, of: str) -> Demand:
         lambda f: seconds if f == 1 else max(seconds, parse_duration_s(duration(min(seconds * f, MOST_SECONDS), seconds))),
         lambda x: f"{words} of {duration(x, seconds)}{of}",
         w,
+        limit=name,
     )
 
 

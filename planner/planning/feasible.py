@@ -12,9 +12,10 @@ from planner.candidates.columns import market
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
-from planner.candidates.survey import survey
 from planner.deadline import Deadline
 from planner.planning.answer import Answer, answer, any_plan
+from planner.planning.deploy import chosen_pools, predicted
+from planner.planning.known import Known
 from planner.scenario.records import Scenario
 
 DIGITS = 4  # of traffic in what is proposed
@@ -26,7 +27,7 @@ class Feasible:
 
     def __init__(self, points: Points, scenario: Scenario) -> None:
         self.points, self.deadline = points, points.deadline
-        self._surveyed = {_limits(scenario): [(_floors(scenario), points)]}
+        self._asked, self._known = scenario, Known(points.survey.catalog)
         self._answers: dict[str, Answer] = {}
 
     def until(self, deadline: Deadline) -> Feasible:
@@ -52,6 +53,13 @@ class Feasible:
         self.deadline.check()
         return answer(market(self._points(scenario), scenario), tidy=False).cost
 
+    def latency(self, found: Answer, w: int, limit: str) -> float | None:
+        """Seconds within which a plan keeps what an SLO limit of a workload speaks of; None where its percentile is not predicted."""
+        survey, (metric, _, percentile) = self._points(found.market.scenario).survey, limit.rpartition("_p")
+        of = [getattr(predicted(c, survey, w), f"{metric}_ms") for c in chosen_pools(found, survey) if w in c.pool.traffic]
+        known = [getattr(x, f"p{percentile}", None) for x in of]
+        return max(known) / 1e3 if known and all(known) else None
+
     def scores(self, w: int) -> list[float]:
         """What checkpoints score that a workload may ask a floor of, to four digits below, rising."""
         policy = self.points.survey.scenario.policy
@@ -64,20 +72,22 @@ class Feasible:
         return sorted({float((catalog.newest_price - o.as_of).days) for o in catalog.offers if not o.is_owned}, reverse=True)
 
     def _points(self, scenario: Scenario) -> Points:
-        """Candidates under the scenario's limits: a survey serves every higher floor, stricter rule and other rate."""
-        catalog, floors = self.points.survey.catalog, _floors(scenario)
-        offers = allowed(catalog.offers, scenario.supply, catalog.newest_price)
-        here = self._surveyed.setdefault(_limits(scenario), [])
-        found = next((p for lowest, p in here if all(a <= b for a, b in zip(lowest, floors, strict=True))), None)
-        if found is None:
-            found = Points(survey(scenario, catalog, offers))
-            here.append((floors, found))
-        return found.asked(scenario, offers).until(self.deadline)
+        """Candidates under the scenario's limits: those surveyed first serve every higher floor, stricter rule and other rate."""
+        catalog = self.points.survey.catalog
+        if _is_served_by(self._asked, scenario):
+            return self.points.asked(scenario, allowed(catalog.offers, scenario.supply, catalog.newest_price)).until(self.deadline)
+        return self._known.points(scenario, catalog.offers).keeping(self.points.apart).until(self.deadline)
 
 
-def _limits(scenario: Scenario) -> str:
-    """What the candidates of a survey depend on among the demands, but for floors: limits, and GPUs that a quota of none leaves out."""
-    return repr(([sorted(w.slo.items()) for w in scenario.workload], sorted(g for g, n in scenario.supply.quota.items() if not n)))
+def _is_served_by(surveyed: Scenario, scenario: Scenario) -> bool:
+    """Whether what was surveyed for one scenario holds all candidates of another: the same limits, no lower floors, no GPU that a quota of none left out."""
+    stricter = all(a <= b for a, b in zip(_floors(surveyed), _floors(scenario), strict=True))
+    same_limits = all(a.slo == b.slo for a, b in zip(surveyed.workload, scenario.workload, strict=True))
+    return stricter and same_limits and _none_of(surveyed) <= _none_of(scenario)
+
+
+def _none_of(scenario: Scenario) -> set[str]:
+    return {gpu for gpu, n in scenario.supply.quota.items() if not n}
 
 
 def _floors(scenario: Scenario) -> tuple[float, ...]:

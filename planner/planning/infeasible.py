@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import ceil
 
-from planner.candidates.columns import Market
+from planner.candidates.columns import Market, market
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
@@ -57,14 +57,15 @@ class Infeasible(PlannerError):
 
 def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     """The error that says which demands conflict and what to change."""
-    excluded = points.survey.excluded + found.market.excluded
+    base = _at_any_cost(points, scenario, found.market)
+    excluded = points.survey.excluded + base.excluded
     solver = scenario.solver.model_copy(update={"time_limit": min(SOLVE_TIME_S, scenario.solver.time_limit), "gap": max(SOLVE_GAP, scenario.solver.gap)})
     scenario = scenario.model_copy(update={"solver": solver})
     feasible = Feasible(points, scenario)
-    served = {w for c in found.market.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
+    served = {w for c in base.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
     what = _nothing_serves(points, scenario, hopeless[0]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
-    changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else found.market))
+    changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else base))
     conflict = () if hopeless and changes else conflict_of(scenario, feasible)
     unsearched = ["which demands are in conflict"] if conflict is None else []
     try:
@@ -74,6 +75,14 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
         together, unsearched = None, [*unsearched, "how far all demands would have to move together"]
     words = str(together) if together and (len(together.words) > 1 or not changes) else ""
     return Infeasible(what, changes, excluded, conflict or (), words, " and ".join(unsearched) + " (raise --time-limit)" if unsearched else "")
+
+
+def _at_any_cost(points: Points, scenario: Scenario, found: Market) -> Market:
+    """The market of a scenario with what no plan within its budget uses, too."""
+    if scenario.policy.budget is None:
+        return found
+    free = market(points, scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"budget": None})}))
+    return replace(free, scenario=scenario, problem=replace(free.problem, rules=found.problem.rules))
 
 
 def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:

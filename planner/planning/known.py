@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
+from typing import Any
 
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
-from planner.candidates.survey import survey
+from planner.candidates.survey import Survey, limits_itl, relimited, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.scenario.apply import catalog_for
@@ -25,6 +26,7 @@ class Known:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._points: OrderedDict[str, Points] = OrderedDict()
+        self._surveys: OrderedDict[str, Survey] = OrderedDict()  # by family without its limits
         self._lock = Lock()
 
     def points(self, scenario: Scenario, offers: tuple[Offer, ...]) -> Points:
@@ -32,15 +34,27 @@ class Known:
         asked = family(scenario)
         key = asked.model_dump_json()
         with self._lock:
-            found = self._points.pop(key, None) or self._survey(asked)
-            self._points[key] = found
-            while len(self._points) > MOST_FAMILIES:
-                self._points.popitem(last=False)
+            found = self._points.pop(key, None) or Points(self._survey(asked))
+            _keep(self._points, key, found)
         return found.asked(scenario, allowed(offers, scenario.supply, self.catalog.newest_price))
 
-    def _survey(self, asked: Scenario) -> Points:
-        catalog = catalog_for(self.catalog, asked)
-        return Points(survey(asked, catalog, allowed(catalog.offers, asked.supply)))
+    def _survey(self, asked: Scenario) -> Survey:
+        """The replica types of a family; one that differs in latency limits alone has them already."""
+        unlimited = asked.model_copy(update={"workload": tuple(w.model_copy(update={"slo": {}}) for w in asked.workload)})
+        key = f"{limits_itl(asked)} {unlimited.model_dump_json()}"
+        found = self._surveys.pop(key, None)
+        if found is None:
+            catalog = catalog_for(self.catalog, asked)
+            found = survey(asked, catalog, allowed(catalog.offers, asked.supply))
+        _keep(self._surveys, key, found)
+        return relimited(found, asked)
+
+
+def _keep(kept: OrderedDict[str, Any], key: str, value: object) -> None:
+    """Puts a value last, and forgets the ones that were not asked for the longest."""
+    kept[key] = value
+    while len(kept) > MOST_FAMILIES:
+        kept.popitem(last=False)
 
 
 def family(scenario: Scenario) -> Scenario:
