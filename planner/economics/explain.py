@@ -291,7 +291,7 @@ def _narrowed_catalog(restricted: Scenario, catalog: Catalog) -> Known:
     """The catalogue without what a restricted question may not use: every step factor surveys its candidates anew."""
     names = [w.models for w in restricted.workload]
     cards = tuple(c for c in catalog.cards if any(is_named(s, n) for s in catalog.served if s.card is c for n in names))
-    return Known(replace(catalog, cards=cards, offers=allowed(catalog.offers, restricted.supply)))
+    return Known(replace(catalog, cards=cards, offers=allowed(catalog.offers, restricted.supply, catalog.newest_price)))
 
 
 def _reason(restricted: Scenario, catalog: Catalog) -> str:
