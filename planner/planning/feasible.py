@@ -57,8 +57,8 @@ class Feasible:
         """Seconds within which a plan keeps what an SLO limit of a workload speaks of; None where its percentile is not predicted."""
         survey, (metric, _, percentile) = self._points(found.market.scenario).survey, limit.rpartition("_p")
         of = [getattr(predicted(c, survey, w), f"{metric}_ms") for c in chosen_pools(found, survey) if w in c.pool.traffic]
-        known = [getattr(x, f"p{percentile}", None) for x in of]
-        return max(known) / 1e3 if known and all(known) else None
+        ms = [float(getattr(x, f"p{percentile}", None) or inf) for x in of]
+        return max(ms) / 1e3 if ms and max(ms) < inf else None
 
     def scores(self, w: int) -> list[float]:
         """What checkpoints score that a workload may ask a floor of, to four digits below, rising."""
