@@ -306,6 +306,13 @@ def test_sizes_that_no_engine_has_are_refused_before_anything_computes_with_them
         simulate(odd)
 
 
+@pytest.mark.parametrize("qps", [0.0, -1.0, 1e308, float("nan")])
+def test_a_rate_that_brings_no_request_or_more_than_any_is_refused(plan: Plan, qps: float) -> None:
+    odd = plan.model_copy(update={"workloads": (plan.workloads[0].model_copy(update={"qps": qps}),)})
+    with pytest.raises(PlannerError, match="requests/s; more than none"):
+        simulate(odd)
+
+
 def test_a_day_of_an_autoscaled_plan_holds_and_costs_what_it_says() -> None:
     profile = ",".join(["0.3"] * 8 + ["1"] * 8 + ["1.7"] * 8)
     asked = {"workload": [{"name": "chat", "qps": 20, "models": ["Llama-3.1-8B"], "profile": profile}], "supply": {"gpus": ["H100-SXM-80GB"]}}

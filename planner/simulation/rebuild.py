@@ -28,6 +28,7 @@ from planner.simulation.state import Engine, Flow
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
 MOST_REPLICAS = 100_000  # of a deployment
+MOST_QPS = 1e9  # of a workload
 ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
 
 
@@ -66,6 +67,8 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
     """All deployments with step times that hold at a confidence (0.5: as expected). Raises PlannerError for what cannot be simulated."""
     refuse_broken(structure(plan, scenario))
     for w in plan.workloads:
+        if not 0 < w.qps <= MOST_QPS:
+            raise PlannerError(f"states {w.qps:g} requests/s; more than none and at most {MOST_QPS:g} can be simulated", f"workload {w.name}")
         routed = sum(r.share for r in w.routing)
         if abs(routed - 1) > RELATIVE:
             raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
