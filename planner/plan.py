@@ -71,6 +71,7 @@ class PlanQuality(Part):
     source: str
     as_of: str
     note: str = ""
+    fp8_kv_unmeasured: bool = False  # served with an FP8 KV cache, which no source says that the score was taken with
 
 
 class MemoryGib(Part):

@@ -1,5 +1,5 @@
 """Checks the start commands, which people paste: each line is read back as its engine would read it, and every setting compared with the
-deployment's own fields. Shares no code with what wrote them, but the rule for the context limit."""
+deployment's own fields. Shares no code with what wrote them, but the rule for the context limit and the table of parsers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from math import ceil
 from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes
 from planner.emit.engine import context_to_serve
+from planner.emit.reasoning import BUILT_IN, UNKNOWN_PARSER, reasoning_of
 from planner.plan import Deployment
 
 ROUNDED = 0.0051  # shares of memory stand in commands with two decimals
@@ -39,18 +40,24 @@ class Settings:
     drafted: int
     role: str = ""
     engines: int = 1
+    reasoning_parser: str = ""
+    tokenizer: str = ""
+    template_arguments: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class Words:
     """The words of a command line: what starts, what stands by itself, and flags, each taken once. Raises ValueError for what cannot be read."""
 
     def __init__(self, line: str) -> None:
-        self.engines = int(found.group(1)) if (found := re.search(r" # (\d+) (?:prefill|decode) engines?$", line)) else 1
-        self.role = found.group(0).split()[2] if found else ""
+        command, self.remarks = _without_comment(line)
+        found = re.fullmatch(r"(\d+) (prefill|decode) engines?", self.remarks[0]) if self.remarks else None
+        self.engines, self.role = (int(found.group(1)), found.group(2)) if found else (1, "")
+        self.remarks = self.remarks[1:] if found else self.remarks
         self.flags: dict[str, str] = {}
         self.plain: list[str] = []
         name = ""
-        for word in shlex.split(line.removesuffix(found.group(0)) if found else line):
+        for word in shlex.split(command):
             if word.startswith("--"):
                 if word in self.flags:
                     raise ValueError(f"{word} stands twice")
@@ -76,6 +83,17 @@ class Words:
         if self.flags.get(flag):
             raise ValueError(f"{flag} takes no value, and has '{self.flags[flag]}'")
         return self.flags.pop(flag, None) is not None
+
+
+def _without_comment(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line without what a shell takes for a comment, and the remarks in that. Raises ValueError where a quotation is left open."""
+    for mark in re.finditer(" # ", line):
+        try:
+            shlex.split(line[: mark.start()])
+        except ValueError:  # inside a quotation
+            continue
+        return line[: mark.start()], tuple(line[mark.end() :].split("; "))
+    return line, ()
 
 
 def command(case: Case) -> Finding:
@@ -111,6 +129,7 @@ def _right(case: Case, d: Deployment, built: Built, role: str) -> Settings:
     longest = built.served.checkpoint.max_context or built.served.card.architecture.max_context
     context, tokens = context_to_serve(asked, max(built.fits[w].factor for w in built.serves), longest), batched_tokens_of(d)
     groups = 1 if d.engine == "sglang" else d.dp
+    parser, tokenizer, arguments, remarks = _reasons(d, built)
     return Settings(
         checkpoint=d.checkpoint,
         gpus=d.tp,
@@ -127,7 +146,31 @@ def _right(case: Case, d: Deployment, built: Built, role: str) -> Settings:
         drafted=(1 if d.engine == "trtllm" and d.dp > 1 else DRAFTED[d.engine]) if d.speculative else 0,
         role=role,
         engines={"prefill": d.prefill_engines, "decode": d.decode_engines}.get(role, 1),
+        reasoning_parser=parser,
+        tokenizer=tokenizer,
+        template_arguments=arguments,
+        remarks=remarks,
     )
+
+
+def _reasons(d: Deployment, built: Built) -> tuple[str, str, str, tuple[str, ...]]:
+    """(parser, tokenizer mode, chat-template arguments, remarks) that make it think, or not, as planned: spelt out whatever the template's default."""
+    thinks, is_hybrid = d.mode == "thinking", built.served.checkpoint.variant == "hybrid"
+    family, remarks = reasoning_of(d.checkpoint), []
+    if not thinks and not is_hybrid:
+        return "", "", "", ()
+    switch = "" if family is None else family.on if thinks else family.off
+    if family is None and is_hybrid:
+        remarks.append(f"how it is told {'' if thinks else 'not '}to think is not known")
+    elif family and switch and family.by_system_prompt:
+        remarks.append(f'every request needs the system prompt "{switch}"')
+    elif switch and d.engine == "trtllm":
+        remarks.append(f'every request needs "chat_template_kwargs": {switch}')
+    parser = family.parsers.get(d.engine, "") if family and thinks else ""
+    if thinks and not parser:
+        remarks.append(UNKNOWN_PARSER)
+    tokenizer = family.tokenizer if family and parser and d.engine == "vllm" else ""
+    return "" if parser == BUILT_IN else parser, tokenizer, "" if remarks and remarks[0].startswith("every request") else switch, tuple(remarks)
 
 
 def _memory(d: Deployment, built: Built, utilization: float) -> float:
@@ -156,6 +199,9 @@ def _vllm(words: Words) -> Settings:
         memory=float(words.take("--gpu-memory-utilization")),
         fp8_kv=_fp8(words.take("--kv-cache-dtype", ""), "fp8"),
         drafted=_whole(config, {"method": "mtp"}, "num_speculative_tokens"),
+        reasoning_parser=words.take("--reasoning-parser", ""),
+        tokenizer=words.take("--tokenizer-mode", ""),
+        template_arguments=words.take("--default-chat-template-kwargs", ""),
     )
     role = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(transfer.pop("kv_role", ""), "")
     return _finished(words, found, "vllm serve", role, transfer, {"kv_connector": "NixlConnector"})
@@ -180,6 +226,8 @@ def _sglang(words: Words) -> Settings:
         memory=float(words.take("--mem-fraction-static")),
         fp8_kv=_fp8(words.take("--kv-cache-dtype", ""), "fp8_e4m3"),
         drafted=drafted,
+        reasoning_parser=words.take("--reasoning-parser", ""),
+        template_arguments=words.take("--default-chat-template-kwargs", ""),
     )
     if tokens != -1 and alone:
         raise ValueError("--max-prefill-tokens stands beside chunked prefill")
@@ -215,6 +263,7 @@ def _trtllm(words: Words) -> Settings:
         memory=float(words.take("--kv_cache_free_gpu_memory_fraction")),
         fp8_kv=_fp8(words.take("--kv_cache_dtype", ""), "fp8"),
         drafted=int(mtp.group(1)) if mtp else 0,
+        reasoning_parser=words.take("--reasoning_parser", ""),
     )
     return _finished(words, found, "trtllm-serve", "", {}, {})
 
@@ -231,7 +280,7 @@ def _finished(words: Words, found: Settings, program: str, role: str, given: Map
         raise ValueError(f"{', '.join(words.flags)} is none of the settings that the plan relies on")
     if (role and given != needed) or role != words.role:
         raise ValueError(f"as {role or 'one engine'} it is started by {dict(given)}, {words.role or 'no role'}")
-    return replace(found, role=role, engines=words.engines)
+    return replace(found, role=role, engines=words.engines, remarks=words.remarks)
 
 
 def _whole(config: dict[str, object], needed: Mapping[str, object], number: str) -> int:

@@ -82,7 +82,7 @@ def _stated(notes: Notes, case: Case, index: int) -> None:
     margin = None if asked.min_quality is None or counts is None else round(counts - asked.min_quality, 6)
     right = PlanQuality(
         benchmark=found.benchmark, score=found.score, margin=margin, self_reported=found.self_reported, derived=found.derived, source=found.source,
-        as_of=found.as_of, note=found.note,
+        as_of=found.as_of, note=found.note, fp8_kv_unmeasured=case.plan.deployments[index].kv_cache_dtype == "fp8",
     )  # fmt: skip
     notes.match(stated, right, where, skip={"margin"})
     near = stated.margin == margin or (stated.margin is not None and margin is not None and abs(stated.margin - margin) <= 2 * RELATIVE)

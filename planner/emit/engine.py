@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from math import ceil
 
+from planner.emit.reasoning import thinking_words
 from planner.performance.lengths import refused_share
 from planner.scenario.records import Workload
 
@@ -64,8 +65,19 @@ class Memory:
     kv_cache: float
 
 
-def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: Memory) -> str:
-    """One replica's start command; of a disaggregated unit one line for each role, with how many engines it starts.
+@dataclass(frozen=True)
+class Thinking:
+    """Whether answers are planned with reasoning, and whether the checkpoint could do the other too."""
+
+    thinks: bool = False
+    is_hybrid: bool = False
+
+
+def serve_command(
+    engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: Memory,
+    thinking: Thinking = Thinking(),
+) -> str:  # fmt: skip
+    """One replica's start command; of a disaggregated unit one line for each role, with how many engines it starts. What no flag says is a comment behind.
 
     The engines give memory in different terms: vLLM the share of the device it may use in all, SGLang the share for weights and
     KV cache, TensorRT-LLM the share of what is free after loading that goes to KV cache. With attention data parallel, limits on
@@ -103,10 +115,16 @@ def serve_command(engine: str, checkpoint: str, layout: Layout, steps: Steps, ma
         options += [f"speculative_config: {{decoding_type: MTP, num_nextn_predict_layers: {1 if dp > 1 else 3}}}"] if layout.draft else []
         words += [f"--extra_llm_api_options <(echo '{options[0] if len(options) == 1 else '{' + ', '.join(options) + '}'}')"] if options else []
     words += DRAFTING.get(engine, []) if layout.draft else []
+    more, remarks = thinking_words(engine, checkpoint, thinking.thinks, thinking.is_hybrid)
+    words += more
     if not layout.decode:
-        return " ".join(words)
+        return _with_remarks(words, remarks)
     roles = (("prefill", layout.prefill), ("decode", layout.decode))
-    return "\n".join(" ".join((*words, ROLES[engine][role], f"# {count} {role} engine{'s' * (count > 1)}")) for role, count in roles)
+    return "\n".join(_with_remarks([*words, ROLES[engine][r]], [f"{count} {r} engine{'s' * (count > 1)}", *remarks]) for r, count in roles)
+
+
+def _with_remarks(words: list[str], remarks: list[str]) -> str:
+    return " ".join([*words, f"# {'; '.join(remarks)}"] if remarks else words)
 
 
 def context_to_serve(workloads: list[Workload], output_factor: float, max_context: int) -> int:

@@ -14,7 +14,7 @@ from planner.candidates.points import in_workload_units, workload_capacity
 from planner.candidates.pooling import pool_capacity, replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.records import Offer
-from planner.emit.engine import Layout, Memory, Steps, context_to_serve, serve_command
+from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import serving
 from planner.performance.capacity import Capacity, Service
 from planner.performance.evidence import TIERS, shown_tier
@@ -205,10 +205,11 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             context,
             scenario.policy.gpu_memory_utilization,
             Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
+            Thinking(chosen.eligible.served.mode == "thinking", checkpoint.variant == "hybrid"),
         ),
         refused_share=float(f"{max(refused_share(scenario.workload[v], factor, context) for v in served):.4g}"),
         output_factor=factor,
-        quality=_quality(chosen.eligible, w, scenario),
+        quality=_quality(chosen.eligible, w, scenario, kv_bytes == 1),
         memory_gib=MemoryGib(
             weights=memory.weights[0],
             kv_cache=memory.kv_budget_gib[0],
@@ -237,15 +238,16 @@ def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int) -> 
     return pool_capacity(point.single[w], point.saturated[w], in_service)
 
 
-def _quality(eligible: Eligible, w: int, scenario: Scenario) -> PlanQuality | None:
+def _quality(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> PlanQuality | None:
     """The score as published or derived, with the margin of what counts to the floor."""
     q, floor = eligible.quality[w], scenario.workload[w].min_quality
     if q is None:
         return None
     margin = None if floor is None else round(counted(q, scenario.policy) - floor, 6)
     return PlanQuality(
-        benchmark=q.benchmark, score=q.score, margin=margin, self_reported=q.self_reported, derived=q.derived, source=q.source, as_of=q.as_of, note=q.note
-    )
+        benchmark=q.benchmark, score=q.score, margin=margin, self_reported=q.self_reported, derived=q.derived, source=q.source, as_of=q.as_of, note=q.note,
+        fp8_kv_unmeasured=fp8_kv,
+    )  # fmt: skip
 
 
 def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:

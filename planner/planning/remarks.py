@@ -9,6 +9,7 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
+from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment, HeadroomStep, HostedApi, Plan, Purchase, called
 from planner.planning.answer import Answer
 from planner.planning.deploy import Chosen, mixture_of
@@ -204,6 +205,8 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
             f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured; "
             f"at the worst of {recovery.pairs} published {recovery.scheme} pairs it would be {lowest:.4g}{below}"
         )
+    if q.fp8_kv_unmeasured and d.precision not in FP8_KV:
+        found.append(f"the FP8 KV cache of {d.checkpoint} was asked for: what it takes from {q.benchmark} {q.score:.4g} is not in the catalogue")
     return found
 
 

@@ -168,7 +168,7 @@ def _quality_cells(d: Deployment) -> tuple[str, str, str]:
     q = d.quality
     if q is None:
         return ("no score", "-", "-")
-    kind = ("derived, " if q.derived else "") + ("self-reported" if q.self_reported else "independent")
+    kind = ("derived, " if q.derived else "") + ("self-reported" if q.self_reported else "independent") + ", not with FP8 KV" * q.fp8_kv_unmeasured
     return (f"{q.benchmark} {q.score:.4f}", "-" if q.margin is None else f"{q.margin:+.4f}", f"{kind}, {q.as_of}")
 
 
