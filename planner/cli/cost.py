@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, known_format
+from planner.cli.validate import known_confidence
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.catalog.catalog import Catalog
+    from planner.economics.job import JobTime
     from planner.economics.ownership import OwnedGpu
 
 app = typer.Typer(help="Hourly cost of an owned GPU, and what a job on it costs.", rich_markup_mode=None, no_args_is_help=True)
@@ -40,6 +42,26 @@ class Asked:
     pue: float | None
     electricity: float | None
     maintenance: float | None
+
+    @property
+    def given(self) -> list[str]:
+        """Flags of those typed."""
+        return [flag for flag, value in zip(FLAGS.values(), vars(self).values(), strict=True) if value is not None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The options that describe a predicted job, as typed; the fields are named as the flags."""
+
+    concurrency: int | None
+    replicas: int | None
+    tp: int | None
+    isl: int | None
+    osl: int | None
+    isl_cv: float | None
+    osl_cv: float | None
+    engine: str | None
+    confidence: float | None
 
 
 @app.command()
@@ -76,10 +98,15 @@ def gpu(
 
 @app.command()
 def job(
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs that the job holds", metavar="N", min=1, max=10**7)],
-    seconds: Annotated[float, typer.Option("--seconds", help="how long it holds them", metavar="SECONDS")],
+    model: Annotated[
+        str, typer.Option("--model", help="predict the time of --requests on this checkpoint, or a model's first", metavar="NAME", show_default=False)
+    ] = "",
+    gpus: Annotated[int | None, typer.Option("--gpus", help="without --model: GPUs that the job holds", metavar="N", min=1, max=10**7)] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="without --model: how long it holds them", metavar="SECONDS")] = None,
     usd_per_gpu_hour: Annotated[float | None, typer.Option("--usd-per-gpu-hour", help="cost of one GPU for an hour", metavar="USD")] = None,
-    name: Annotated[str, typer.Option("--gpu", help="instead: an owned GPU, with the options of `plan cost gpu`", metavar="GPU", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Option("--gpu", help="GPU of --model; or an owned one, with the options of `plan cost gpu`", metavar="GPU", show_default=False)
+    ] = "",
     price: PriceOption = None,
     years: YearsOption = None,
     utilization: UtilizationOption = None,
@@ -88,34 +115,99 @@ def job(
     electricity: ElectricityOption = None,
     maintenance: MaintenanceOption = None,
     requests: Annotated[int | None, typer.Option("--requests", help="requests that the job serves", metavar="N", min=1, max=10**15)] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="of --model: requests in flight at once", metavar="N", min=1, max=10**6)] = None,
+    replicas: Annotated[int | None, typer.Option("--replicas", help="of --model: replicas that share them (1)", metavar="N", min=1, max=10**6)] = None,
+    tp: Annotated[int | None, typer.Option("--tp", help="of --model: GPUs of a replica that share every layer (1)", metavar="N", min=1)] = None,
+    isl: Annotated[int | None, typer.Option("--isl", help="of --model: mean prompt tokens (1000)", metavar="TOKENS", min=1, max=10**7)] = None,
+    osl: Annotated[
+        int | None, typer.Option("--osl", help="of --model: mean tokens written, reasoning included (300)", metavar="TOKENS", min=1, max=10**7)
+    ] = None,
+    isl_cv: Annotated[
+        float | None, typer.Option("--isl-cv", help="of --model: spread of prompts, standard deviation / mean", metavar="X", min=0, max=3)
+    ] = None,
+    osl_cv: Annotated[float | None, typer.Option("--osl-cv", help="of --model: spread of answers, likewise", metavar="X", min=0, max=3)] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="of --model: vllm (usual), sglang or trtllm", metavar="ENGINE")] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="of --model: probability that it takes no longer than the longer time (0.8)", metavar="SHARE")
+    ] = None,
     form: FormatOption = "table",
     output: OutputOption = None,
     catalog: CatalogOption = None,
 ) -> None:
-    """What a job costs: hourly cost x GPUs x time."""
+    """What a job costs: hourly cost x GPUs x time, the time as typed or predicted.
+
+    plan cost job --model Qwen3-32B --gpu A800-SXM-80GB --tp 2 --requests 2993 --concurrency 64
+    """
     known_format(form)
     check_writable(output)
-    _positive("--seconds", seconds)
-    asked = Asked(price, years, utilization, kw, pue, electricity, maintenance)
-    given = [flag for flag, value in zip(FLAGS.values(), vars(asked).values(), strict=True) if value is not None]
-    if usd_per_gpu_hour is not None and (name or given):
-        raise PlannerError(f"is the whole cost, so {' and '.join(['--gpu'] * bool(name) + given)} cannot stand beside it", "--usd-per-gpu-hour", "give either")
-    if usd_per_gpu_hour is None and not name:
-        raise PlannerError("what a GPU costs is not known", "--usd-per-gpu-hour", "give it, or --gpu with the options of `plan cost gpu`")
+    from planner.catalog.load import load_catalog
     from planner.cli.study import deliver_study
     from planner.economics.ownership import hourly_cost
     from planner.report.cost import Job, job_payload, job_sections
 
-    if usd_per_gpu_hour is not None:
-        _positive("--usd-per-gpu-hour", usd_per_gpu_hour)
-        found = Job(gpus, seconds, usd_per_gpu_hour, requests)
-    else:
-        from planner.catalog.load import load_catalog
-
-        _, owned, defaults = _owned(name, asked, load_catalog(catalog or ()))
-        found = Job(gpus, seconds, hourly_cost(owned).usd_per_hour, requests, defaults)
+    asked = Asked(price, years, utilization, kw, pue, electricity, maintenance)
+    run = Run(concurrency, replicas, tp, isl, osl, isl_cv, osl_cv, engine, confidence)
+    _one_price(usd_per_gpu_hour, asked, name, bool(model))
+    loaded = load_catalog(catalog or ())
+    time = _predicted(model, name, requests, run, loaded, (gpus, seconds)) if model else None
+    held, taken = (time.gpus, time.expected.seconds) if time else _typed(gpus, seconds, run)
+    words = ""
+    defaults: tuple[str, ...] = ()
+    if usd_per_gpu_hour is None and time and not asked.given:
+        usd_per_gpu_hour, words = time.cheapest_price(loaded)
+    elif usd_per_gpu_hour is None:
+        _, owned, defaults = _owned(name, asked, loaded)
+        usd_per_gpu_hour = hourly_cost(owned).usd_per_hour
+    found = Job(held, taken, usd_per_gpu_hour, requests, defaults, time, words)
     row = job_payload(found)
     deliver_study(form, output, job_sections(found), row, [row])
+
+
+def _one_price(usd_per_gpu_hour: float | None, asked: Asked, name: str, is_predicted: bool) -> None:
+    """Raises PlannerError unless it is said once what a GPU costs; who predicts may leave it out."""
+    owner = ["--gpu"] * bool(name and not is_predicted) + asked.given
+    if usd_per_gpu_hour is not None:
+        if owner:
+            raise PlannerError(f"is the whole cost, so {' and '.join(owner)} cannot stand beside it", "--usd-per-gpu-hour", "give either")
+        _positive("--usd-per-gpu-hour", usd_per_gpu_hour)
+    elif not name and not is_predicted:
+        raise PlannerError("what a GPU costs is not known", "--usd-per-gpu-hour", "give it, or --gpu with the options of `plan cost gpu`")
+
+
+def _typed(gpus: int | None, seconds: float | None, run: Run) -> tuple[int, float]:
+    """GPUs and seconds as typed. Raises PlannerError where they are not, or where a prediction is described that nobody asked for."""
+    lost = [f"--{field.replace('_', '-')}" for field, value in vars(run).items() if value is not None]
+    if lost:
+        raise PlannerError("describes a prediction, but no model is given", lost[0], "give --model, or leave it out")
+    for flag, value in (("--gpus", gpus), ("--seconds", seconds)):
+        if value is None:
+            raise PlannerError("is not known", flag, "give --gpus and --seconds, or --model to have the time predicted")
+    assert gpus is not None and seconds is not None
+    _positive("--seconds", seconds)
+    return gpus, seconds
+
+
+def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Catalog, typed: tuple[int | None, float | None]) -> JobTime:
+    """The job's time by the closed loop. Raises PlannerError for what is missing, stands twice, or cannot run."""
+    from planner.economics.job import job_time
+    from planner.scenario.records import Workload
+    from planner.validation.single import Question
+
+    for flag, value in zip(("--gpus", "--seconds"), typed, strict=True):
+        if value is not None:
+            raise PlannerError("follows from the prediction", flag, "leave it out, or leave out --model")
+    missing = [flag for flag, value in (("--gpu", gpu), ("--requests", requests), ("--concurrency", run.concurrency)) if not value]
+    if missing or requests is None or run.concurrency is None:
+        raise PlannerError(f"to predict the time of a job, give {', '.join(missing)}", "--model")
+    isl, osl, confidence = run.isl or 1000, run.osl or 300, known_confidence(_or(run.confidence, 0.8))
+    question = Question(model, gpu, run.tp or 1, 1, 1, 1, "auto", run.engine or "vllm", isl, osl, (1,), confidence)
+    lengths = Workload(concurrency=run.concurrency, input_tokens=isl, output_tokens=osl, input_cv=run.isl_cv, output_cv=run.osl_cv)
+    try:
+        return job_time(question, catalog, lengths, requests=requests, concurrency=run.concurrency, replicas=run.replicas or 1)
+    except PlannerError as error:
+        if error.where != "--checkpoint":
+            raise
+        raise PlannerError(error.what, "--model", error.hint) from None
 
 
 def _owned(name: str, asked: Asked, catalog: Catalog) -> tuple[str, OwnedGpu, tuple[str, ...]]:

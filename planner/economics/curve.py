@@ -244,7 +244,7 @@ def cost_curve(question: Question, catalog: Catalog, *, usd_per_gpu_hour: float 
     """
     asked = limits or Limits()
     first = forecast(replace(question, concurrency=(1,)), catalog)
-    price, words = (usd_per_gpu_hour, "as given") if usd_per_gpu_hour is not None else _cheapest(first, catalog)
+    price, words = (usd_per_gpu_hour, "as given") if usd_per_gpu_hour is not None else cheapest_price(first, catalog)
     q, found, gpus = first.question, first.found, first.question.tp * first.question.pp
     n = np.arange(1, min(first.slots, MAX_SEQUENCES) + 1)
     rows, coefficients = found.replicas(q, q.tp, len(n)), load_coefficients(catalog.coefficients_file)
@@ -316,7 +316,7 @@ def cheapest_offer(catalog: Catalog, gpu: str, tp: int, pp: int) -> Offer | None
     return min(fitting, key=lambda o: (o.usd_per_hour / o.gpus_per_instance, o.provider, o.region, o.instance_type), default=None)
 
 
-def _cheapest(f: Forecast, catalog: Catalog) -> tuple[float, str]:
+def cheapest_price(f: Forecast, catalog: Catalog) -> tuple[float, str]:
     """Price per GPU and hour, and whose. Raises PlannerError."""
     q, gpu = f.question, f.found.gpu.name
     offer = cheapest_offer(catalog, gpu, q.tp, q.pp)

@@ -7,7 +7,9 @@ from math import inf
 from typing import Any
 
 from planner.catalog.records import Offer
+from planner.economics.job import JobTime
 from planner.economics.ownership import HOURS_PER_YEAR, HourlyCost, OwnedGpu, break_even_utilization, job_cost
+from planner.plan import layout_words
 from planner.report.sections import Grid, Section, unit_money
 
 BAR = 30  # characters of a whole hour's cost
@@ -32,13 +34,15 @@ class OwnedReport:
 
 @dataclass(frozen=True)
 class Job:
-    """GPUs held for a time at an hourly cost."""
+    """GPUs held for a time at an hourly cost; ``time``: what the time was predicted from; ``price``: whose the cost is, where it is an offer."""
 
     gpus: int
     seconds: float
     usd_per_gpu_hour: float
     requests: int | None = None
     defaults: tuple[str, ...] = ()
+    time: JobTime | None = None
+    price: str = ""
 
     @property
     def usd(self) -> float:
@@ -98,19 +102,70 @@ def owned_payload(r: OwnedReport) -> dict[str, Any]:
 
 
 def job_sections(j: Job) -> list[Section]:
-    """What the job costs."""
-    hours = f"{j.gpus} GPUs x {j.seconds:,g} s at ${j.usd_per_gpu_hour:.4g} per GPU-hour"
+    """How long it takes, where that was predicted; what the job costs."""
+    hours = f"{j.gpus} GPUs x {j.seconds:,.6g} s at ${j.usd_per_gpu_hour:.4g} per GPU-hour"
     lines = [f"${j.usd:,.2f} = {hours} (${j.gpus * j.usd_per_gpu_hour:,.2f}/h in all)."]
     if j.requests is not None:
         lines.append(
             f"{unit_money(j.usd / j.requests)} per request, {unit_money(1000 * j.usd / j.requests)} per thousand; {j.requests / j.seconds:.3g} requests/s."
         )
-    return [Section("Cost of the job", tuple(lines)), *([Section("Defaults used", (f"{'; '.join(j.defaults)}.",))] if j.defaults else [])]
+    if j.time:
+        sure = job_cost(j.usd_per_gpu_hour, j.gpus, j.time.sure.seconds)
+        lines.append(f"${sure:,.2f} if it takes the longer time.")
+    lines += [f"Price: {j.price}."] if j.price else []
+    sections = [_time_section(j.time), *_time_evidence(j.time)] if j.time else []
+    sections.insert(1, Section("Cost of the job", tuple(lines)))
+    return [*sections, *([Section("Defaults used", (f"{'; '.join(j.defaults)}.",))] if j.defaults else [])]
+
+
+def _time_section(t: JobTime) -> Section:
+    q, f, e = t.forecast.question, t.forecast.found, t.expected
+    shape = f"{t.replicas} x " if t.replicas > 1 else ""
+    what = f"{f.checkpoint.id} ({f.checkpoint.precision}) on {shape}{q.tp * q.pp} x {f.gpu.name}, {layout_words(q.tp, q.pp, q.dp, q.ep)}, {f.engine}."
+    cv = "CV {:.2g} and {:.2g}".format(*t.workload.spreads)
+    asked = f"{t.requests:,} requests, {t.concurrency:,} in flight, {q.isl:,} tokens in and {q.osl:,} out on average ({cv})."
+    rows = (
+        ("all at the rate of a full loop", f"{e.full_s:,.1f}", f"{e.qps:,.3g} requests/s, TTFT {1000 * e.ttft_s:,.0f} ms, TPOT {1000 * e.tpot_s:.1f} ms"),
+        ("until the loop is full", f"{e.begin_s:+,.1f}", "the first prompts, with few answers beside them"),
+        ("the last answers", f"{e.end_s:+,.1f}", "ever fewer in flight: what they take beyond their share of full steps"),
+        ("expected", f"{e.seconds:,.1f}", time_words(e.seconds)),
+        (f"with {q.confidence:.0%} probability within", f"{t.sure.seconds:,.1f}", time_words(t.sure.seconds)),
+    )
+    waits = t.concurrency / t.replicas - t.max_num_seqs
+    notes = (f"A replica serves {t.max_num_seqs:,} at once: {waits:,.0f} of those in flight on each wait.",) if waits > 0 else ()
+    return Section("Time of the job", (what, asked, *notes), Grid(("", "s", ""), rows, ("s",)))
+
+
+def time_words(seconds: float) -> str:
+    """A time as one would say it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
+
+
+def _time_evidence(t: JobTime) -> list[Section]:
+    f = t.forecast
+    source = f"{f.tier}: {f.source}" + (f", {f.as_of}" if f.as_of else "")
+    return [Section("Evidence", (f"{source}.", *f.notes))]
 
 
 def job_payload(j: Job) -> dict[str, Any]:
     """One flat row."""
-    row = {"gpus": j.gpus, "seconds": j.seconds, "usd_per_gpu_hour": j.usd_per_gpu_hour, "usd_per_hour": j.gpus * j.usd_per_gpu_hour, "usd": j.usd}
+    row: dict[str, Any] = {
+        "gpus": j.gpus,
+        "seconds": j.seconds,
+        "usd_per_gpu_hour": j.usd_per_gpu_hour,
+        "usd_per_hour": j.gpus * j.usd_per_gpu_hour,
+        "usd": j.usd,
+    }
     if j.requests is not None:
         row |= {"requests": j.requests, "usd_per_request": j.usd / j.requests, "usd_per_thousand_requests": 1000 * j.usd / j.requests}
+    if j.time:
+        q, f, e = j.time.forecast.question, j.time.forecast.found, j.time.expected
+        row |= {
+            "checkpoint": f.checkpoint.id, "gpu": f.gpu.name, "engine": f.engine, "tp": q.tp, "replicas": j.time.replicas, "concurrency": j.time.concurrency,
+            "input_tokens": q.isl, "output_tokens": q.osl, "full_s": e.full_s, "begin_s": e.begin_s, "end_s": e.end_s, "qps": e.qps, "ttft_s": e.ttft_s,
+            "tpot_s": e.tpot_s, "confidence": q.confidence, "seconds_at_confidence": j.time.sure.seconds, "max_num_seqs": j.time.max_num_seqs,
+            "tier": j.time.forecast.tier, "source": j.time.forecast.source, "price": j.price,
+        }  # fmt: skip
     return row | {"defaults": "; ".join(j.defaults)}
