@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from math import ceil, floor, inf, log10
 
 from planner.candidates.columns import market
-from planner.candidates.eligibility import counted, needed
+from planner.candidates.eligibility import counted
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.deadline import Deadline
 from planner.planning.answer import Answer, answer, any_plan
 from planner.planning.deploy import chosen_pools, predicted
-from planner.planning.known import Known
+from planner.planning.known import Known, covers
 from planner.scenario.records import Scenario
 
 DIGITS = 4  # of traffic in what is proposed
@@ -74,27 +74,9 @@ class Feasible:
     def _points(self, scenario: Scenario) -> Points:
         """Candidates under the scenario's limits: those surveyed first serve every higher floor, stricter rule and other rate."""
         catalog = self.points.survey.catalog
-        if _is_served_by(self._asked, scenario):
+        if all(a.slo == b.slo for a, b in zip(self._asked.workload, scenario.workload, strict=True)) and covers(self._asked, scenario):
             return self.points.asked(scenario, allowed(catalog.offers, scenario.supply, catalog.newest_price)).until(self.deadline)
         return self._known.points(scenario, catalog.offers).keeping(self.points.apart).until(self.deadline)
-
-
-def _is_served_by(surveyed: Scenario, scenario: Scenario) -> bool:
-    """Whether what was surveyed for one scenario holds all candidates of another: the same limits, no lower floors, no GPU that a quota of none left out."""
-    stricter = all(a <= b for a, b in zip(_floors(surveyed), _floors(scenario), strict=True))
-    same_limits = all(a.slo == b.slo for a, b in zip(surveyed.workload, scenario.workload, strict=True))
-    return stricter and same_limits and _none_of(surveyed) <= _none_of(scenario)
-
-
-def _none_of(scenario: Scenario) -> set[str]:
-    return {gpu for gpu, n in scenario.supply.quota.items() if not n}
-
-
-def _floors(scenario: Scenario) -> tuple[float, ...]:
-    """What a survey leaves out by, each the larger the more it leaves out: floors, how scores count, the age of prices."""
-    policy, age = scenario.policy, scenario.supply.max_price_age
-    floors = (-1.0 if (needs := needed(w.min_quality, policy)) is None else needs for w in scenario.workload)
-    return *floors, float(policy.worst_recovery), -inf if age is None else -float(age)
 
 
 def growth(found: Answer, grows: Collection[int]) -> float:

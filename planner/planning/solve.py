@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.candidates.eligibility import counted
-from planner.candidates.offers import allowed, with_known_names
+from planner.candidates.offers import with_known_names
 from planner.candidates.points import Points
-from planner.candidates.survey import Survey, survey
+from planner.candidates.survey import Survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
@@ -58,6 +58,7 @@ def solve(
 
         return solve_tables(scenario, origins or {}, deadline)
     catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
+    here = known or Known(catalog)
     if any(w.route_by for w in scenario.workload):
         from planner.demand.routing import routed
 
@@ -66,13 +67,20 @@ def solve(
         from planner.demand.users import settled
 
         settling = deadline.share(SETTLING)
-        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, known=known, deadline=settling))
+
+        def at(asked: Scenario) -> Plan:
+            try:
+                return solve(asked, catalog, compare=False, known=here, deadline=settling)
+            except Infeasible:
+                if known:
+                    raise
+                return solve(asked, catalog, compare=False, deadline=settling)  # raises with the whole explanation
+
+        scenario = settled(scenario, at)
         unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
     waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
     scenario = flat(with_known_names(scenario, catalog))
-    supposed = catalog_for(catalog, scenario)
-    offers = allowed(supposed.offers, scenario.supply, supposed.newest_price)
-    points = (known.points(scenario, supposed.offers) if known else Points(survey(scenario, supposed, offers))).until(deadline)
+    points = here.points(scenario, catalog_for(catalog, scenario).offers).until(deadline)
     asked = scenario
     while True:
         if asked.objective.maximize:
