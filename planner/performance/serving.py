@@ -221,6 +221,16 @@ def in_flight_service(
     return service_of(replicas, curves, mix, limits, rate, sequences, coefficients, reasoning=reasoning), rate
 
 
+def in_flight_rate(
+    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients,
+    is_steady: bool,
+) -> Floats:  # fmt: skip
+    """The rate of ``in_flight_service`` alone, [P]."""
+    if is_steady and not replicas.is_unit.any():
+        return closed.rate(curves, mix, in_flight, sequences)
+    return rate_in_flight(replicas, curves, mix, limits, in_flight, sequences, coefficients)
+
+
 def rate_in_flight(
     replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients
 ) -> Floats:

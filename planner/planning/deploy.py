@@ -16,11 +16,12 @@ from planner.candidates.survey import Survey, curves_of, limits, memory_of, slot
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import serving
-from planner.performance.capacity import Capacity, Service
+from planner.performance.capacity import Capacity, Limit, Service
 from planner.performance.evidence import TIERS, shown_tier
-from planner.performance.lengths import refused_share
-from planner.performance.replicas import ENGINES, Floats
+from planner.performance.lengths import LengthMix, refused_share
+from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
 from planner.performance.shared import Shared, SharedLoop, settled
+from planner.performance.step import StepCurves
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -103,11 +104,21 @@ def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True
 
 def _rate_in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> float:
     """Requests/s of a workload's requests in flight with a share of the peak traffic: Little's law at the mean E2E there."""
-    return share * chosen.pool.traffic[w] / float(_served_in_flight(chosen, survey, w, share).e2e_s["mean"][0])
+    part, curves, mix, asked, each, seqs, level = _in_flight(chosen, survey, w, share)
+    rate = serving.in_flight_rate(part, curves, mix, asked, each, seqs, survey.coefficients, level)
+    return share * chosen.pool.traffic[w] * float(rate[0] / each[0])
 
 
-def _served_in_flight(chosen: Chosen, survey: Survey, w: int, share: float = 1.0) -> Service:
-    """Service of a workload in flight with all replicas up. Shared deployments are as loaded as all their workloads make them."""
+def _served_in_flight(chosen: Chosen, survey: Survey, w: int) -> Service:
+    """Service of a workload in flight with all replicas up."""
+    part, curves, mix, asked, each, seqs, level = _in_flight(chosen, survey, w, 1.0)
+    factor = float(survey.physics[w].factor[chosen.row])
+    return serving.in_flight_service(part, curves, mix, asked, each, seqs, survey.coefficients, level, (factor - 1) / factor)[0]
+
+
+def _in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> tuple[Replicas, StepCurves, LengthMix, tuple[Limit, ...], Floats, Ints, bool]:
+    """(replica, curves, mix, limits, in flight on each replica, sequences, whether the router keeps level). Shared deployments are as
+    loaded as all their workloads make them."""
     scenario, rows = survey.scenario, np.array([chosen.row])
     physics, point = survey.physics[w], chosen.candidate.point
     factor = float(physics.factor[chosen.row])
@@ -116,8 +127,7 @@ def _served_in_flight(chosen: Chosen, survey: Survey, w: int, share: float = 1.0
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
     part, mix, asked = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor)
-    level, reasoning = scenario.policy.keeps_level, (factor - 1) / factor
-    return serving.in_flight_service(part, curves, mix, asked, each, seqs, survey.coefficients, level, reasoning)[0]
+    return part, curves, mix, asked, each, seqs, scenario.policy.keeps_level
 
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
