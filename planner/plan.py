@@ -39,6 +39,22 @@ class Cost(Part):
     idle_usd_per_hour: float = 0.0
 
 
+class UnitCosts(Part):
+    """A share of what is held, idle GPUs included, split by the time engines work on it: new prompt tokens, cached ones, answers.
+
+    The three dollar amounts add up to the whole; per million tokens of their own kind (answers: the user's, not reasoning).
+    """
+
+    usd_per_hour: float
+    input_usd_per_hour: float
+    cached_input_usd_per_hour: float
+    output_usd_per_hour: float
+    usd_per_million_input_tokens: float | None  # of those that are not found in the prefix cache; None: there are none
+    usd_per_million_cached_input_tokens: float | None  # None: the plan counts on no hits
+    usd_per_million_output_tokens: float
+    usd_per_thousand_requests: float
+
+
 class Purchase(Part):
     """One line of what to buy."""
 
@@ -242,6 +258,7 @@ class PlanWorkload(Part):
     mean_quality_served: float | None = None
     routing: tuple[Route, ...]
     predicted: Predicted | None = None
+    unit_costs: UnitCosts | None = None  # None: lengths are unknown
 
 
 class HeadroomStep(Part):
@@ -304,6 +321,9 @@ class HostedApi(Part):
     usd_per_million_output: float
     source: str
     as_of: str
+    usd_per_million_cached_input: float | None = None  # None: not known, so the hits that the workload counts on are at the price of input
+    break_even_qps: float | None = None  # traffic at which what is held for the workload costs as much as the API
+    break_even_utilization: float | None = None  # that traffic over the most the deployments carry; above 1 the API is cheaper even when they are full
 
 
 class SolverReport(Part):
@@ -354,6 +374,7 @@ class Plan(Part):
     objective: str
     supply: str
     cost: Cost
+    unit_costs: UnitCosts | None = None  # of all workloads together
     gpus_used: int
     gpus_held: int
     purchases: tuple[Purchase, ...]

@@ -237,6 +237,7 @@ class ApiPrice(Record):
     api_name: Name
     usd_per_million_input: Positive
     usd_per_million_output: Positive
+    usd_per_million_cached_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # prompt tokens its cache holds; None: not known
     max_context: PositiveCount | None = None  # tokens of prompt and answer together, where it differs from the model's
     as_of: date
     source: str

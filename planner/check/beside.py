@@ -165,10 +165,12 @@ def _api(notes: Notes, case: Case, row: HostedApi) -> None:
     original, factor = _main(case, got)
     is_same = row.checkpoint == original
     usd = _hourly(price, asked, got.qps, factor if is_same else 1.0)
+    level = got.qps * got.unit_costs.usd_per_hour / usd if got.unit_costs else None
     right = HostedApi(
         workload=got.name, model=price.model, checkpoint=price.checkpoint, provider=price.provider, api_name=price.api_name, same_model=is_same,
         usd_per_hour=usd, usd_per_million_input=price.usd_per_million_input, usd_per_million_output=price.usd_per_million_output,
-        source=price.source, as_of=price.as_of.isoformat(),
+        source=price.source, as_of=price.as_of.isoformat(), usd_per_million_cached_input=price.usd_per_million_cached_input,
+        break_even_qps=level, break_even_utilization=level and level / _full(case, w),
     )  # fmt: skip
     notes.match(row, right, where)
     floor = max(asked.min_quality or 0.0, asked.mean_quality or 0.0)
@@ -202,7 +204,19 @@ def _main(case: Case, got: PlanWorkload) -> tuple[str, float]:
 
 def _hourly(price: ApiPrice, asked: Workload, qps: float, factor: float) -> float:
     million = qps * 3600 / 1e6
-    return million * (asked.input_tokens * price.usd_per_million_input + asked.output_tokens * factor * price.usd_per_million_output)
+    cached = price.usd_per_million_input if price.usd_per_million_cached_input is None else price.usd_per_million_cached_input
+    prompt = price.usd_per_million_input + asked.prefix_cache_hit * (cached - price.usd_per_million_input)
+    return million * (asked.input_tokens * prompt + asked.output_tokens * factor * price.usd_per_million_output)
+
+
+def _full(case: Case, w: int) -> float:
+    """Mean requests/s of a workload at an SLO load of 1 of all that serves it."""
+    got, asked, total = case.plan.workloads[w], case.scenario.workload[w], 0.0
+    for r in got.routing:
+        d = case.plan.deployments[r.deployment]
+        alone = asked.concurrency is not None and d.capacity_in_flight_per_replica
+        total += (r.share * asked.rate * d.capacity_qps_per_replica / alone if alone else r.qps) / d.slo_load
+    return total
 
 
 # ---- headroom and what binds

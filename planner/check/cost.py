@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from planner.check.case import Case
+from dataclasses import replace
+
+import numpy as np
+
+from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, same, same_money
 from planner.check.supply import offer_of
-from planner.plan import Cost
+from planner.performance.step import step_curves
+from planner.plan import Cost, UnitCosts
+from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 
 Units = tuple[float, float, float]
@@ -19,6 +25,7 @@ def cost(case: Case) -> Finding:
     _shares(notes, case)
     requests, output, total = _traffic(case)
     unit_costs(notes, plan.cost, requests, output, total)
+    _split(notes, case)
     per_million = f", ${plan.cost.usd_per_million_output_tokens:.4f} per million output tokens" if plan.cost.usd_per_million_output_tokens is not None else ""
     return notes.finding(f"cost: ${right:,.2f}/h for {plan.gpus_held} GPUs held, shares and idle add up to the cent{per_million}")
 
@@ -53,6 +60,66 @@ def _shares(notes: Notes, case: Case) -> None:
     whole = sum(d.usd_per_hour for d in plan.deployments) + idle
     notes.require(idle >= -1e-6, "plan", f"states ${idle:.4f}/h idle")
     notes.require(same_money(whole, plan.cost.usd_per_hour), "plan", f"shares and idle add up to ${whole:.4f}/h, the cost is ${plan.cost.usd_per_hour:.4f}")
+
+
+def _split(notes: Notes, case: Case) -> None:
+    """What each workload's new prompt tokens, cached ones and answers cost: the time that engines work on them, times what an hour of that work costs."""
+    plan, shares = case.plan, dict.fromkeys(range(len(case.plan.workloads)), (0.0, 0.0, 0.0))
+    whole = sum(d.usd_per_hour for d in plan.deployments)
+    for i, d in enumerate(plan.deployments):
+        built = case.built[i]
+        if built is None or not built.serves or any(w not in built.fits for w in built.serves):
+            return  # a breach of its own
+        each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / d.replicas / max(d.decode_engines, 1)
+        work = {w: _seconds(built.fits[w], case.qps(w, i), each, d.max_num_seqs) for w in built.serves}
+        prompts, answers = sum(t[0] + t[1] for t in work.values()), sum(t[2] for t in work.values())
+        roles = (d.prefill_engines, d.decode_engines) if d.decode_engines else (prompts, answers)
+        paid = d.usd_per_hour / whole * plan.cost.usd_per_hour / sum(roles)
+        for w, (new, cached, answer) in work.items():
+            a, b, c = shares[w]
+            shares[w] = (a + paid * roles[0] * new / prompts, b + paid * roles[0] * cached / prompts, c + paid * roles[1] * answer / answers)
+    for w, got in enumerate(plan.workloads):
+        rate = sum(case.qps(w, i) for i in {r.deployment for r in got.routing})
+        _stated_split(notes, got.unit_costs, [(shares[w], case.scenario.workload[w], rate)], got.name)
+    rates = [sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) for w, got in enumerate(plan.workloads)]
+    _stated_split(notes, plan.unit_costs, list(zip(shares.values(), case.scenario.workload, rates, strict=True)), "plan")
+
+
+def _seconds(fit: Fit, qps: float, in_flight: float, most: int) -> tuple[float, float, float]:
+    """Engine seconds per second that new prompt tokens, cached ones and answers take."""
+    n, mix, chunk = min(max(in_flight, 1.0), most), fit.mix, fit.curves.batched_tokens
+    step = float(np.interp(n, fit.curves.n, fit.curves.step_s[0]))
+    prompt, alone = (float(fit.curves.prompt_s(mix.mean_input)[0, 0]), 1.0)
+    if mix.cached:
+        is_chunked, once = fit.curves.whole_prompt_s is None, np.array([1.0])
+        bare = replace(mix, input_tokens=mix.input_tokens * (1 - mix.cached), cached=0.0, law=None)
+        short, long = (step_curves(fit.replica, m, fit.coefficients, once, chunk, is_chunked).prompt_s(m.mean_input)[0, 0] for m in (bare, mix))
+        alone = min(float(short / long), 1.0)
+    other = (1 - alone) / 2  # attention between new and cached tokens is of both
+    return qps * prompt * (1 - other), qps * prompt * other, qps * mix.mean_output * step / n
+
+
+def _stated_split(notes: Notes, stated: UnitCosts | None, parts: list[tuple[Units, Workload, float]], where: str) -> None:
+    """Dollars per hour of each kind, and per million tokens and thousand requests of it."""
+    if stated is None:
+        notes.add(where, "does not state what its tokens cost")
+        return
+    new, cached, answers = (sum(p[k] for p, _, _ in parts) for k in range(3))
+    hourly = [q * 3600 for _, _, q in parts]
+    hits = sum(h * a.input_tokens * a.prefix_cache_hit for h, (_, a, _) in zip(hourly, parts, strict=True))
+    prompts = sum(h * a.input_tokens for h, (_, a, _) in zip(hourly, parts, strict=True)) - hits
+    written = sum(h * a.output_tokens for h, (_, a, _) in zip(hourly, parts, strict=True))
+    right = UnitCosts(
+        usd_per_hour=new + cached + answers,
+        input_usd_per_hour=new,
+        cached_input_usd_per_hour=cached,
+        output_usd_per_hour=answers,
+        usd_per_million_input_tokens=new / prompts * 1e6 if prompts else None,
+        usd_per_million_cached_input_tokens=cached / hits * 1e6 if hits else None,
+        usd_per_million_output_tokens=answers / written * 1e6,
+        usd_per_thousand_requests=(new + cached + answers) / sum(hourly) * 1e3,
+    )
+    notes.match(stated, right, where)
 
 
 def _per_gpu(case: Case, purchase: int) -> float:

@@ -22,6 +22,7 @@ from planner.performance.lengths import LengthMix, refused_share
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
 from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import StepCurves
+from planner.performance.work import Work, work_of
 from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
 from planner.planning.answer import Answer
 from planner.program.problem import ChosenPool
@@ -231,6 +232,14 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         evidence=_evidence(chosen, survey, w),
         binding_limit=binding_limit(chosen, survey, w),
     )
+
+
+def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:
+    """What a mean request of a workload asks of the deployment's engines at the load that it has."""
+    tokens, physics, engines = chosen.candidate.point.max_num_batched_tokens, survey.physics[w], max(d.decode_engines, 1)
+    curves = curves_of(survey, w, np.array([chosen.row]), tokens)
+    mix, replica = physics.mixes[float(physics.factor[chosen.row])], survey.replicas.take(np.array([chosen.row])).compact()
+    return work_of(replica, curves, mix, survey.coefficients, (d.in_flight_per_replica or 0.0) / engines, d.max_num_seqs)
 
 
 def slo_load(chosen: Chosen, scenario: Scenario, in_service: int) -> float:

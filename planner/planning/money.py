@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import ApiPrice
 from planner.performance.lengths import refused_share
-from planner.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase
+from planner.performance.replicas import Floats
+from planner.performance.work import Work
+from planner.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase, UnitCosts
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 
@@ -35,9 +39,57 @@ def cost_at(usd_per_hour: float, traffic: Sequence[tuple[float, float, float]], 
     )
 
 
+def split_by_work(
+    deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], asked: Sequence[Workload], work: Mapping[tuple[int, int], Work], usd_per_hour: float
+) -> tuple[tuple[PlanWorkload, ...], UnitCosts]:
+    """The workloads with their shares of the cost, and all of it together. ``work``: by deployment and workload.
+
+    A deployment's cost goes to the workloads it serves, and to their prompts and answers, by the time its engines work on each; of a disaggregated
+    unit, to prompts and answers by the engines of either role. What is idle is borne in proportion.
+    """
+    spread = usd_per_hour / sum(d.usd_per_hour for d in deployments)
+    parts = np.zeros((len(workloads), 3))  # $/h of new prompt tokens, cached ones, answers
+    for i, d in enumerate(deployments):
+        served = [(w, r.qps, work[i, w]) for w, got in enumerate(workloads) for r in got.routing if r.deployment == i]
+        seconds = np.array([[q * t.prompt_s, q * t.cached_s, q * t.answer_s] for _, q, t in served])
+        if d.decode_engines:
+            seconds[:, :2] *= d.prefill_engines / seconds[:, :2].sum()
+            seconds[:, 2] *= d.decode_engines / seconds[:, 2].sum()
+        parts[[w for w, _, _ in served]] += d.usd_per_hour * spread * seconds / seconds.sum()
+    amounts = [_amounts(got.qps, a) for got, a in zip(workloads, asked, strict=True)]
+    found = [got.model_copy(update={"unit_costs": _unit_costs(p, a)}) for got, p, a in zip(workloads, parts, amounts, strict=True)]
+    return tuple(found), _unit_costs(parts.sum(axis=0), np.sum(amounts, axis=0))
+
+
+def _amounts(qps: float, asked: Workload) -> Floats:
+    """New prompt tokens, cached ones, answer tokens and requests, per hour."""
+    cached = asked.input_tokens * asked.prefix_cache_hit
+    return np.array([asked.input_tokens - cached, cached, asked.output_tokens, 1.0]) * qps * SECONDS_PER_HOUR
+
+
+def _unit_costs(parts: Floats, amounts: Floats) -> UnitCosts:
+    whole = float(parts.sum())
+    new, cached, output = (float(part / amount * 1e6) if amount > 0 else None for part, amount in zip(parts, amounts, strict=False))
+    assert output is not None
+    return UnitCosts(
+        usd_per_hour=whole,
+        input_usd_per_hour=float(parts[0]),
+        cached_input_usd_per_hour=float(parts[1]),
+        output_usd_per_hour=float(parts[2]),
+        usd_per_million_input_tokens=new,
+        usd_per_million_cached_input_tokens=cached,
+        usd_per_million_output_tokens=output,
+        usd_per_thousand_requests=whole / float(amounts[3]) * 1e3,
+    )
+
+
 def api_cost(price: ApiPrice, workload: Workload, qps: float, output_factor: float) -> float:
-    """$/h of a workload at an API: input tokens, and all output tokens that a reasoning model is billed for."""
-    per_request = workload.input_tokens * price.usd_per_million_input + workload.output_tokens * output_factor * price.usd_per_million_output
+    """$/h of a workload at an API: input tokens, those that its cache holds at their own price where there is one, and all output tokens
+    that a reasoning model is billed for."""
+    list_price, hit = price.usd_per_million_input, workload.prefix_cache_hit
+    cached_price = list_price if price.usd_per_million_cached_input is None else price.usd_per_million_cached_input
+    per_input = (1 - hit) * list_price + hit * cached_price
+    per_request = workload.input_tokens * per_input + workload.output_tokens * output_factor * price.usd_per_million_output
     return per_request * qps * SECONDS_PER_HOUR / 1e6
 
 
@@ -48,11 +100,22 @@ def hosted_apis(catalog: Catalog, deployments: Sequence[Deployment], workloads: 
         main = deployments[max(got.routing, key=lambda r: r.share).deployment]
         same = _cheapest(catalog, workload, got.qps, {_original(catalog, main.checkpoint): (main.mode, main.output_factor)})
         anyone = _cheapest(catalog, workload, got.qps, _good_enough(catalog, workload))
+        most = _most_qps(deployments, got)
         if same:
-            found.append(_hosted(same, workload, True))
+            found.append(_hosted(same, got, True, most))
         if anyone and (not same or anyone[0].checkpoint != same[0].checkpoint):
-            found.append(_hosted(anyone, workload, False))
+            found.append(_hosted(anyone, got, False, most))
     return tuple(found)
+
+
+def _most_qps(deployments: Sequence[Deployment], got: PlanWorkload) -> float:
+    """Mean traffic of the workload once all that its deployments serve has grown alike, to an SLO load of 1."""
+    found = 0.0
+    for r in got.routing:
+        d = deployments[r.deployment]
+        in_flight = d.capacity_in_flight_per_replica  # its rate at capacity, as rates do not grow with requests in flight
+        found += (r.share * got.demand.value * d.capacity_qps_per_replica / in_flight if in_flight else r.qps) / d.slo_load
+    return found
 
 
 def _original(catalog: Catalog, checkpoint: str) -> str:
@@ -89,10 +152,11 @@ def _cheapest(catalog: Catalog, workload: Workload, qps: float, checkpoints: dic
     return catalog.api_prices[i], cost
 
 
-def _hosted(found: tuple[ApiPrice, float], workload: Workload, same: bool) -> HostedApi:
+def _hosted(found: tuple[ApiPrice, float], got: PlanWorkload, same: bool, most_qps: float) -> HostedApi:
     price, cost = found
+    level = got.qps * got.unit_costs.usd_per_hour / cost if got.unit_costs else None
     return HostedApi(
-        workload=workload.name,
+        workload=got.name,
         model=price.model,
         checkpoint=price.checkpoint,
         provider=price.provider,
@@ -101,6 +165,9 @@ def _hosted(found: tuple[ApiPrice, float], workload: Workload, same: bool) -> Ho
         usd_per_hour=cost,
         usd_per_million_input=price.usd_per_million_input,
         usd_per_million_output=price.usd_per_million_output,
+        usd_per_million_cached_input=price.usd_per_million_cached_input,
         source=price.source,
         as_of=price.as_of.isoformat(),
+        break_even_qps=level,
+        break_even_utilization=level / most_qps if level is not None else None,
     )

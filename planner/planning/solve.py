@@ -17,11 +17,11 @@ from planner.planning import remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
 from planner.planning.answer import Answer
 from planner.planning.apart import in_words, kept_apart
-from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest
+from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest, work_on
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.known import Known
 from planner.planning.maximize import largest
-from planner.planning.money import cost_of, hosted_apis
+from planner.planning.money import cost_of, hosted_apis, split_by_work
 from planner.planning.spread import spread_costs
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
@@ -141,6 +141,8 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     deployments = tuple(d.model_copy(update={"in_flight_per_replica": _in_flight(i, d.replicas, workloads)}) for i, d in enumerate(deployments))
     traffic = [(w.qps, a.input_tokens, a.output_tokens) for w, a in zip(workloads, scenario.workload, strict=True)]
     cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
+    work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
+    workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
     excluded = surveyed.excluded + found.market.excluded
@@ -154,6 +156,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         objective=scenario.objective.maximize or "cost",
         supply=remarks.supply_line(scenario),
         cost=cost,
+        unit_costs=unit_costs,
         gpus_used=used,
         gpus_held=held,
         purchases=tuple(bought),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload
+from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload, UnitCosts
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         sections += [_service(plan), _trust(plan), _headroom(plan)]
     else:
         sections.append(_routing(plan))
+    sections += [_unit_costs(plan, plan.unit_costs)] if plan.unit_costs else []
     if plan.alternatives or plan.api:
         sections.append(_alternatives(plan))
     elif plan.notes:
@@ -196,6 +197,31 @@ def _headroom(plan: Plan) -> Section:
     return Section("Headroom", (line,) if line else (), Grid(("step", "factor", "so far", "note"), tuple(rows), ("factor", "so far")) if rows else None)
 
 
+def _unit_costs(plan: Plan, whole: UnitCosts) -> Section:
+    """Dollars per million tokens of each kind and per thousand requests, workload by workload, and the traffic at which an API costs the same."""
+    rows = [(w.name, w.unit_costs) for w in plan.workloads if w.unit_costs]
+    rows += [("together", whole)] if len(rows) > 1 else []
+    kinds = [("new input", whole.input_usd_per_hour), ("cached input", whole.cached_input_usd_per_hour), ("output", whole.output_usd_per_hour)]
+    shares = " + ".join(f"{name} {money(usd)}" for name, usd in kinds if usd or name != "cached input")
+    lines = [f"{shares} = {money(whole.usd_per_hour)}/h: split by the time engines work on prompts and on answers; idle GPUs in proportion."]
+    lines += [line for a in plan.api if (line := _break_even(a, plan))]
+    header = ("workload", "$/h", "new input $/M", "cached input $/M", "output $/M", "$/1,000 requests")
+    cells = tuple((name, money(u.usd_per_hour), *map(unit_money, _units(u))) for name, u in rows)
+    return Section("Unit costs", tuple(lines), Grid(header, cells, header[1:]))
+
+
+def _units(u: UnitCosts) -> tuple[float | None, ...]:
+    return u.usd_per_million_input_tokens, u.usd_per_million_cached_input_tokens, u.usd_per_million_output_tokens, u.usd_per_thousand_requests
+
+
+def _break_even(a: HostedApi, plan: Plan) -> str:
+    if a.break_even_qps is None or a.break_even_utilization is None:
+        return ""
+    of = f" for {a.workload}" if len(plan.workloads) > 1 else ""
+    full = "more than this plan carries" if a.break_even_utilization > 1 else f"{a.break_even_utilization:.0%} of what this plan carries"
+    return f"The API of {short(a.checkpoint)} at {a.provider} costs as much{of} at {a.break_even_qps:,.3g} req/s, {full}; below that it is cheaper."
+
+
 def _routing(plan: Plan) -> Section:
     rows = tuple(
         (w.name, f"{w.qps:,.4g}", ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads
@@ -228,7 +254,9 @@ def brief(d: Brief) -> str:
 
 def _api_row(a: HostedApi, plan: Plan) -> tuple[str, ...]:
     what = "hosted API, same model" if a.same_model else "hosted API, any model above the floor"
-    price = f"{unit_money(a.usd_per_million_input)} in, {unit_money(a.usd_per_million_output)} out per million tokens ({a.as_of})"
+    hits = any(w.name == a.workload and w.unit_costs and w.unit_costs.cached_input_usd_per_hour for w in plan.workloads)
+    cached = f"{'list price' if a.usd_per_million_cached_input is None else unit_money(a.usd_per_million_cached_input)} cached, " if hits else ""
+    price = f"{unit_money(a.usd_per_million_input)} in, {cached}{unit_money(a.usd_per_million_output)} out per million tokens ({a.as_of})"
     more = a.usd_per_hour / sum(w.qps for w in plan.workloads if w.name == a.workload) * sum(w.qps for w in plan.workloads) / plan.cost.usd_per_hour - 1
     return (
         f"{what}" + (f" ({a.workload})" if len(plan.workloads) > 1 else ""),
