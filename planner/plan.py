@@ -307,6 +307,26 @@ class Alternative(Part):
     purchases: tuple[Purchase, ...] = ()
 
 
+class PrudentStep(Part):
+    """One term of the posture fit to sign on top of those before, and the cheapest plan under all of them; without a plan, why there is none."""
+
+    term: str
+    usd_per_hour: float | None = None
+    premium_usd_per_hour: float | None = None  # over the step before, in whole cents
+    why: str = ""
+    deployments: tuple[Brief, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
+
+
+class Prudent(Part):
+    """The bridge from this plan to the one fit to sign (--prudent); without a cost where it ends before."""
+
+    evidence: str  # the tier that is reached
+    steps: tuple[PrudentStep, ...]  # the first is this plan
+    usd_per_hour: float | None = None
+    premium_usd_per_hour: float | None = None  # of all terms together
+
+
 class HostedApi(Part):
     """The same traffic at a hosted API."""
 
@@ -383,6 +403,7 @@ class Plan(Part):
     headroom: tuple[HeadroomStep, ...] = ()
     defaults: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    prudent: Prudent | None = None
     api: tuple[HostedApi, ...] = ()
     binding: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -19,8 +19,8 @@ from planner.check.findings import Finding, Notes, same
 from planner.check.supply import not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
-from planner.plan import Alternative, Brief, HostedApi, PlanWorkload
-from planner.scenario.records import Workload
+from planner.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
+from planner.scenario.records import Supply, Workload
 
 STATED = 1e-4
 WORDS = 6e-3  # relative: numbers in words have three digits
@@ -57,32 +57,39 @@ def _alternative(notes: Notes, case: Case, a: Alternative, rank: int) -> None:
     notes.require(set(whole) == {a.feasible}, where, "is feasible and has no cost, deployments or purchases, or is not and has some")
     if not all(whole) or a.cost is None or a.premium is None:
         return
-    for p in a.purchases:
-        offer = offer_of(case, p)
-        notes.require(offer is not None, where, f"{p.provider} {p.instance_type} is not in the catalogue")
-        if offer is not None:
-            notes.match(p, purchase_right(p, offer), where, skip={"gpus_idle"})
-            why = not_admitted(offer, case.scenario.supply.model_copy(update={"kinds": ()})) or too_old(offer, case)
-            notes.require(not why, where, why)
-            notes.require(0 <= p.gpus_idle <= p.gpus_held and p.instances >= 1, where, f"{p.gpus_idle} of {p.gpus_held} GPUs idle")
-    usd, plan = sum(p.usd_per_hour for p in a.purchases), case.plan
+    usd, plan = bought(notes, case, a.purchases, where, case.scenario.supply.model_copy(update={"kinds": ()})), case.plan
     periods(notes, a.cost, usd, where)
     traffic = [(w.qps * 3600, w.input_tokens or 0.0, w.output_tokens or 0.0) for w in plan.workloads]
     unit_costs(notes, a.cost, sum(q for q, _, _ in traffic), sum(q * o for q, _, o in traffic), sum(q * (i + o) for q, i, o in traffic), where)
     notes.agree(a.cost.idle_usd_per_hour, 0.0, where, "idle $/h of")
     notes.require(abs(a.premium - (usd / plan.cost.usd_per_hour - 1)) <= 1e-6, where, f"states a premium of {a.premium:.6g}, ${usd:.2f}/h makes it another")
-    _briefs(notes, case, a, where, rank)
+    if (thinnest := deployed(notes, case, a.deployments, a.purchases, where)) is not None:
+        notes.require(a.better_evidence == (thinnest < rank), where, "states otherwise than the catalogue whether it rests on better evidence")
     _differs(notes, case, a, where)
     _why(notes, case, a, where)
 
 
-def _briefs(notes: Notes, case: Case, a: Alternative, where: str, rank: int) -> None:
+def bought(notes: Notes, case: Case, purchases: Sequence[Purchase], where: str, supply: Supply) -> float:
+    """$/h of what another plan buys, each line an offer at the catalogue's price that the supply admits."""
+    for p in purchases:
+        offer = offer_of(case, p)
+        notes.require(offer is not None, where, f"{p.provider} {p.instance_type} is not in the catalogue")
+        if offer is not None:
+            notes.match(p, purchase_right(p, offer), where, skip={"gpus_idle"})
+            why = not_admitted(offer, supply) or too_old(offer, case, supply.max_price_age)
+            notes.require(not why, where, why)
+            notes.require(0 <= p.gpus_idle <= p.gpus_held and p.instances >= 1, where, f"{p.gpus_idle} of {p.gpus_held} GPUs idle")
+    return sum(p.usd_per_hour for p in purchases)
+
+
+def deployed(notes: Notes, case: Case, deployments: Sequence[Brief], purchases: Sequence[Purchase], where: str) -> int | None:
+    """What another plan deploys exists, runs and stands on what it buys; how thin its evidence is, or None where it does not exist."""
     ranks, used, held = [], Counter[str](), Counter[str]()
-    for d in a.deployments:
-        served, gpu = _brief(case, d), case.catalog.gpus.get(d.gpu)
+    for d in deployments:
+        served, gpu = served_by(case, d), case.catalog.gpus.get(d.gpu)
         if served is None or gpu is None or d.engine not in ENGINES or min(d.tp // max(d.dp, 1), d.pp, d.dp, d.ep, d.replicas) < 1:
             notes.add(where, f"{d.replicas} x {d.checkpoint} on {d.gpu} with {d.engine} does not exist")
-            return
+            return None
         notes.require((d.model, d.precision) == (served.card.name, served.checkpoint.precision), where, f"{d.checkpoint} is no {d.model} in {d.precision}")
         notes.require(d.engine in gpu.engines, where, f"{d.engine} does not run on {d.gpu}")
         notes.require(d.ep in (1, d.tp) and d.dp in (1, d.tp) and (d.dp == 1 or d.ep == d.tp), where, f"no engine lays it out as {d.layout}")
@@ -94,13 +101,13 @@ def _briefs(notes: Notes, case: Case, a: Alternative, where: str, rank: int) -> 
         notes.agree(d.gpus, d.replicas * d.tp * d.pp * max(d.prefill_engines + d.decode_engines, 1), where, "GPUs")
         used[d.gpu] += d.gpus
         ranks.append(_rank(case, served, d))
-    for p in a.purchases:
+    for p in purchases:
         held[p.gpu] += p.gpus_held - p.gpus_idle
     notes.require(used == held, where, f"deploys {dict(used)} GPUs, and uses {dict(held)} of those it buys")
-    notes.require(a.better_evidence == (max(ranks) < rank), where, "states otherwise than the catalogue whether it rests on better evidence")
+    return max(ranks, default=0)
 
 
-def _brief(case: Case, d: Brief) -> Served | None:
+def served_by(case: Case, d: Brief) -> Served | None:
     """The checkpoint of an alternative; where it answers in two modes, its name says in which."""
     name, _, mode = d.checkpoint.partition(" (")
     modes = {"": None, "thinking)": "thinking", "no thinking)": "instruct"}

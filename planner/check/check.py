@@ -18,6 +18,7 @@ from planner.check.demand import demand, structure
 from planner.check.evidence import evidence
 from planner.check.findings import Breach, Finding, Report, attempted
 from planner.check.packing import packing
+from planner.check.prudent import prudent
 from planner.check.quality import quality
 from planner.check.service import slo
 from planner.check.supply import offers, policy, quotas, solver
@@ -43,6 +44,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     cost,  # to the cent
     solver,  # bound, gap, status
     beside,  # alternatives, hosted APIs, headroom, what binds
+    prudent,  # the bridge to the plan fit to sign
 )
 
 

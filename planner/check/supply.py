@@ -27,7 +27,7 @@ def offers(case: Case) -> Finding:
             notes.add(where, "is not in the catalogue")
             continue
         notes.match(p, purchase_right(p, offer), where, skip={"gpus_held", "gpus_idle"})  # which packing adds up
-        why = not_admitted(offer, case.scenario.supply) or too_old(offer, case)
+        why = not_admitted(offer, case.scenario.supply) or too_old(offer, case, case.scenario.supply.max_price_age)
         notes.require(not why, where, why)
         held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
         notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
@@ -60,9 +60,9 @@ def not_admitted(offer: Offer, supply: Supply) -> str:
     return next((f"{value} is excluded" for value, names in excluded if _among(value, names)), "")
 
 
-def too_old(offer: Offer, case: Case) -> str:
-    """Why a price is older than the scenario admits, or ""; ages count from the newest price of the catalogue."""
-    most, dates = case.scenario.supply.max_price_age, [o.as_of for o in case.catalog.offers if o.kind != "owned"]
+def too_old(offer: Offer, case: Case, most: int | None) -> str:
+    """Why a price is too many days old, or ""; ages count from the newest price of the catalogue."""
+    dates = [o.as_of for o in case.catalog.offers if o.kind != "owned"]
     if most is None or offer.kind == "owned" or not dates:
         return ""
     age = (max(dates) - offer.as_of).days

@@ -24,6 +24,7 @@ from planner.plan import Plan
 from planner.planning.answer import sections
 from planner.planning.infeasible import Infeasible
 from planner.planning.known import Known
+from planner.planning.prudent import careful
 from planner.planning.solve import solve
 from planner.program.optimum import relaxed_cost
 from planner.program.problem import Column, Problem
@@ -95,6 +96,8 @@ def explain(
     if plan is None:
         solve(scenario, catalog, compare=False)  # raises with the whole explanation
         raise AssertionError
+    if scenario.policy.prudent:  # what is varied stands on the evidence that the plan reached
+        scenario = careful(with_policy(scenario, evidence=plan.scenario["policy"]["evidence"]))
     rejected = tuple(why_not_of(name, plan, scenario, known) for name in why_not)
     return Explanation(plan, margins(plan, scenario, known, where, done), rejected, k_cheapest(plan, scenario, known, runners_up, within))
 

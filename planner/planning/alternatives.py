@@ -143,8 +143,9 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     if rented and any(k != "hyperscaler" for k in s.kinds):
         found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
     spare = p.spare_replicas + 1
-    survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"
-    found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", _policy(scenario, spare_replicas=spare), survives))
+    if spare > 1 or scenario.objective.maximize:  # else it is the first step of the bridge (bridge.py)
+        survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"
+        found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", _policy(scenario, spare_replicas=spare), survives))
     models = tuple(sorted({d.model for d in plan.deployments}))
     gpus = tuple(sorted({d.gpu for d in plan.deployments}))
     found.append(Variant(f"another GPU type than {' and '.join(gpus)}", _supply(scenario, exclude_gpus=(*s.exclude_gpus, *gpus))))
@@ -176,12 +177,13 @@ def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -
         premium=found.cost / plan.cost.usd_per_hour - 1,
         why=variant.why or _why(found, chosen, plan),
         better_evidence=farthest(chosen, points) < budget.farthest,
-        deployments=tuple(_brief(c, points) for c in chosen),
+        deployments=tuple(brief(c, points) for c in chosen),
         purchases=tuple(bought),
     )
 
 
-def _brief(c: Chosen, points: Points) -> Brief:
+def brief(c: Chosen, points: Points) -> Brief:
+    """A deployment of another plan, in brief."""
     from planner.performance.replicas import ENGINES
 
     r, row = points.survey.replicas, c.row

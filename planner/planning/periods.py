@@ -24,11 +24,13 @@ from planner.catalog.records import Offer
 from planner.deadline import Deadline
 from planner.errors import ScenarioError, SolverError, TimeUp
 from planner.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
+from planner.performance.coefficients import TIERS
 from planner.plan import HostedOn, Plan
 from planner.planning import remarks
 from planner.planning.answer import Answer, answer
 from planner.planning.apart import crowded, in_words, kept_apart
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
+from planner.planning.prudent import careful, posture, reached, serves_all
 from planner.planning.solve import assemble, solve
 from planner.planning.structures import Block, Field, Floats, Idle, Ints, Structure
 from planner.planning.version import planner_version
@@ -81,10 +83,14 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
         what = "tables" if scenario.tables.capacities else "objective.maximize"
         raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
-    scenario = with_known_names(_settled(scenario, catalog, deadline), catalog)
+    scenario = careful(with_known_names(_settled(scenario, catalog, deadline), catalog))
     asked = question(scenario)
     supposed = catalog_for(catalog, scenario)
     points = Points(survey(asked.expanded, supposed, allowed(supposed.offers, scenario.supply, supposed.newest_price)), deadline)
+    is_stated = scenario.policy.evidence != TIERS[-1]
+    scenario = scenario.model_copy(update={"policy": reached(points, asked.expanded, serves_all).policy})
+    asked = question(scenario)
+    points = points.asked(asked.expanded, points.survey.offers)
     baseline = _flat_answers(points, asked)
     whole = market_at_any_rate(points, asked.expanded)
     slots, apart = _slots(points.survey, whole), frozenset[frozenset[int]]()
@@ -98,7 +104,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
             break
         apart |= more
     plan = _assembled(found, field, asked, points.survey, baseline, origins or {})
-    plan = plan.model_copy(update={"notes": (*in_words(apart, asked.expanded), *plan.notes)})
+    plan = plan.model_copy(update={"notes": (*posture(scenario, is_stated), *in_words(apart, asked.expanded), *plan.notes)})
     return _checked(plan, catalog)
 
 
@@ -458,7 +464,7 @@ def _busiest(p: int, found: Found, field: Field, asked: Question, surveyed: Surv
 
 def _one_pool(scenario: Scenario, steady: bool) -> Policy:
     """The policy as it concerns one deployment: waiting work has no spare replicas."""
-    return scenario.policy if steady else scenario.policy.model_copy(update={"spare_replicas": 0})
+    return scenario.policy if steady else scenario.policy.model_copy(update={"spare_replicas": 0, "prudent": False})
 
 
 def _in_hour(flat_workload: Workload, asked: Question, peak: float, i: int) -> Workload:

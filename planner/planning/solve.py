@@ -12,16 +12,19 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
+from planner.performance.coefficients import TIERS
 from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
 from planner.planning import remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
 from planner.planning.answer import Answer
 from planner.planning.apart import in_words, kept_apart
+from planner.planning.bridge import bridge
 from planner.planning.deploy import Chosen, chosen_pools, deployment, predicted, purchases, slowest, work_on
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.known import Known
 from planner.planning.maximize import largest
 from planner.planning.money import cost_of, hosted_apis, split_by_work
+from planner.planning.prudent import careful, posture, reached
 from planner.planning.spread import spread_costs
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
@@ -79,9 +82,11 @@ def solve(
         scenario = settled(scenario, at)
         unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
     waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
-    scenario = flat(with_known_names(scenario, catalog))
+    scenario = careful(flat(with_known_names(scenario, catalog)))
     points = here.points(scenario, catalog_for(catalog, scenario).offers).until(deadline)
+    is_stated, scenario = scenario.policy.evidence != TIERS[-1], reached(points, scenario)
     asked = scenario
+    points = points.asked(asked, points.survey.offers)
     while True:
         if asked.objective.maximize:
             scenario, unproven = largest(points, asked)
@@ -99,7 +104,7 @@ def solve(
     if compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
     told = {
-        "notes": (*([HELD] if waiting else []), *in_words(points.apart, scenario), *plan.notes),
+        "notes": (*([HELD] if waiting else []), *posture(scenario, is_stated), *in_words(points.apart, scenario), *plan.notes),
         "warnings": (*remarks.queueing(plan, waiting), *plan.warnings),
     }
     plan = plan.model_copy(update=told)
@@ -126,9 +131,10 @@ def verified(plan: Plan, catalog: Catalog | None) -> Plan:
 
 def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
     """Alternatives, and what they teach about the plan."""
-    options, notes = alternatives(found, points, plan)
+    prudent, (options, notes) = bridge(found, points), alternatives(found, points, plan)
     spread = spread_costs(points, found.market.scenario, plan.cost.usd_per_hour)
-    return {"alternatives": options, "notes": notes, "warnings": (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)}
+    warnings = (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)
+    return {"prudent": prudent, "alternatives": options, "notes": notes, "warnings": warnings}
 
 
 def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:

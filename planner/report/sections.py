@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload, UnitCosts
+from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload, Prudent, PrudentStep, UnitCosts
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def plan_sections(plan: Plan) -> list[Section]:
     else:
         sections.append(_routing(plan))
     sections += [_unit_costs(plan, plan.unit_costs)] if plan.unit_costs else []
+    sections += [_fit_to_sign(plan.prudent)] if plan.prudent else []
     if plan.alternatives or plan.api:
         sections.append(_alternatives(plan))
     elif plan.notes:
@@ -231,6 +232,27 @@ def _routing(plan: Plan) -> Section:
 
 def _sentences(notes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{n[0].upper()}{n[1:]}." for n in notes)
+
+
+def _fit_to_sign(prudent: Prudent) -> Section:
+    """The bridge from the cheapest plan to the one that survives."""
+    rows = tuple(_step_row(s, prudent.steps[i - 1] if i else None) for i, s in enumerate(prudent.steps))
+    if prudent.usd_per_hour is not None:
+        rows += (("fit to sign (--prudent)", "", money(prudent.usd_per_hour), _more(prudent.premium_usd_per_hour)),)
+    return Section("Fit to sign", grid=Grid(("term", "cheapest plan with all terms so far", "$/h", "premium"), rows, ("$/h", "premium")))
+
+
+def _step_row(s: PrudentStep, before: PrudentStep | None) -> tuple[str, ...]:
+    term = f"+ {s.term}" if before else s.term
+    if s.usd_per_hour is None:
+        return (term, s.why, "-", "-")
+    what = ", ".join((" + ".join(brief(d) for d in s.deployments), *dict.fromkeys(p.provider for p in s.purchases)))
+    what = "as above" if before and (s.deployments, s.purchases) == (before.deployments, before.purchases) else what
+    return (term, f"{what} ({s.why})" if s.why else what, money(s.usd_per_hour), _more(s.premium_usd_per_hour) if before else "")
+
+
+def _more(usd: float | None) -> str:
+    return "-" if usd is None else f"{'-' if usd < 0 else '+'}{money(abs(usd))}"
 
 
 def _alternatives(plan: Plan) -> Section:

@@ -334,6 +334,7 @@ class Policy(Part):
     exclude_models: Annotated[tuple[Name, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
     evidence: Annotated[Tier, Flag("--evidence", "thinnest evidence a plan may rest on: measured, anchored, transferred, modelled (any)", "TIER")] = "modelled"
     quality_margin: Annotated[float, Field(ge=0, lt=1), Flag("--quality-margin", "by how much scores must clear their floors", "SCORE")] = 0.0
+    prudent: Annotated[bool, Flag("--prudent", "plan what survives: a spare replica, worst recovery, nearest evidence, prices at most 90 days old")] = False
     worst_recovery: Annotated[bool, Flag("--worst-recovery", "count derived scores at the worst published recovery of their quantisation")] = False
     gpu_memory_utilization: Annotated[float, Field(gt=0.3, le=0.99), Flag("--gpu-memory-utilization", "share of GPU memory the engine may use", "SHARE")] = 0.92
     allow: Annotated[
