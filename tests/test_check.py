@@ -75,7 +75,7 @@ def more(value: float) -> float:
 def test_agrees_with_good_plans(question: str) -> None:
     report = check(planned(question))
     assert report.breaches == ()
-    assert report.ok and len(report.checks) == 17
+    assert report.ok and len(report.checks) == 18
 
 
 def test_reads_a_plan_back_from_json() -> None:
