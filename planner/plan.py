@@ -220,6 +220,7 @@ class Route(Part):
     deployment: int
     share: float
     qps: float
+    tokens_per_stated: float = 1.0  # the model's own tokens per token that lengths are stated in; 1 where that is not asked, or not known
 
 
 class Distribution(Part):

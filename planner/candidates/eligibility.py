@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
-from planner.performance.lengths import refused_share
+from planner.performance.lengths import met_by, refused_share
 from planner.scenario.records import Policy, Scenario, Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
@@ -13,12 +13,13 @@ NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point bel
 
 @dataclass(frozen=True)
 class Eligible:
-    """One checkpoint in one mode with, per workload, its quality and output factor; ``why[w]`` is "" where it may serve."""
+    """One checkpoint in one mode with, per workload, its quality, output factor and tokens; ``why[w]`` is "" where it may serve."""
 
     served: Served
     why: tuple[str, ...]
     quality: tuple[Quality | None, ...]
     factor: tuple[float, ...]
+    tokens: tuple[float, ...]  # its own per token that lengths are stated in; 1 where that is not known, or not asked
 
     @property
     def name(self) -> str:
@@ -62,9 +63,16 @@ def eligibility(scenario: Scenario, catalog: Catalog) -> tuple[Eligible, ...]:
 def _judge(served: Served, scenario: Scenario, catalog: Catalog) -> Eligible:
     qualities = tuple(catalog.quality(served, w.quality_metric) for w in scenario.workload)
     factors = tuple(served.output_factor or w.output_factor or 0.0 for w in scenario.workload)
-    why = tuple(_why(served, scenario, w, q, f) for w, q, f in zip(scenario.workload, qualities, factors, strict=True))
+    tokens = tuple(_tokens(served, w, catalog) for w in scenario.workload)
+    met = [met_by(w, t) for w, t in zip(scenario.workload, tokens, strict=True)]
+    why = tuple(_why(served, scenario, w, q, f) for w, q, f in zip(met, qualities, factors, strict=True))
     near = tuple(r == "quality" and _nearly(q, w, scenario.policy) and bool(f) for r, q, w, f in zip(why, qualities, scenario.workload, factors, strict=True))
-    return Eligible(served, why, qualities, factors, near)
+    return Eligible(served, why, qualities, factors, tokens, near)
+
+
+def _tokens(served: Served, workload: Workload, catalog: Catalog) -> float:
+    """Its tokens per token that the workload's lengths are stated in; taken as equal where nobody knows."""
+    return (catalog.tokens_per_stated(served.card, workload.language, workload.tokenizer) or 1.0) if workload.language else 1.0
 
 
 def _nearly(quality: Quality | None, workload: Workload, policy: Policy) -> bool:

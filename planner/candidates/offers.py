@@ -11,7 +11,7 @@ from planner.catalog.load import known_name
 from planner.catalog.records import Offer
 from planner.program.problem import Purchasable
 from planner.scenario.apply import ALL
-from planner.scenario.records import Scenario, Supply
+from planner.scenario.records import Scenario, Supply, Workload
 
 
 def location(offer: Offer) -> str:
@@ -113,11 +113,23 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             update={
                 "models": tuple(_model(m, models, catalog) for m in w.models),
                 "quality_metric": known_name(w.quality_metric, benchmarks, "benchmark", "--quality-metric", f"one of {', '.join(sorted(benchmarks))}"),
+                **counted_in(w, catalog),
             }
         )
         for w in scenario.workload
     )
     return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads, "what_if": what_if})
+
+
+def counted_in(workload: Workload, catalog: Catalog) -> dict[str, str]:
+    """The language and tokenizer that lengths are stated in, in the catalogue's spelling. Raises CatalogError for those without counts."""
+    if not workload.language:
+        return {}
+    hint = "left out, the tokens of all models are taken as equal; see plan catalog tokenizers"
+    language = known_name(workload.language, {language for _, language in catalog.tokens}, "language", "--language", hint)
+    named = {tokenizer for tokenizer, counted in catalog.tokens if counted == language}
+    tokenizer = workload.tokenizer and known_name(workload.tokenizer, named, "tokenizer", "--tokenizer", f"one of {', '.join(sorted(named))}")
+    return {"language": language, "tokenizer": tokenizer}
 
 
 def _model(word: str, models: set[str], catalog: Catalog) -> str:

@@ -92,7 +92,7 @@ class Points:
         """
         physics, sizes = self.survey.physics, step_tokens(self.survey.scenario)
         if not self.survey.scenario.policy.chunked_prefill:
-            needs = np.max([[whole_request(p.mixes[f]) if (f := float(p.factor[r])) else 0 for r in rows] for p in physics], axis=0)
+            needs = np.max([[whole_request(p.mix(r)) if p.factor[r] else 0 for r in rows] for p in physics], axis=0)
             return [(int(n), rows[needs == n]) for n in np.unique(needs) if n]
         if len(sizes) > len(STEP_TOKENS):
             return [(n, rows) for n in sizes]
@@ -120,12 +120,13 @@ class Points:
         """Capacity alone, saturated, and requests/s per unit of flow, of one workload on rows at given sequences and size of step."""
         workload, physics = self.survey.scenario.workload[w], self.survey.physics[w]
         single, saturated, per_unit = np.zeros(len(rows)), np.zeros(len(rows)), np.ones(len(rows))
-        for factor, mix in physics.mixes.items():
-            here = np.flatnonzero((physics.factor[rows] == factor) & (seqs > 0))
+        for kind, mix in physics.mixes.items():
+            here = physics.of_kind(kind, rows)
+            here = here[seqs[here] > 0]
             if not len(here):
                 continue
             part, curves = self.survey.replicas.take(rows[here]), curves_of(self.survey, w, rows[here], tokens)
-            found = workload_capacity(workload, self.survey.scenario.policy, part, curves, mix, limits(workload, factor), seqs[here], self.survey.coefficients)
+            found = workload_capacity(workload, self.survey.scenario.policy, part, curves, mix, limits(workload, kind[0]), seqs[here], self.survey.coefficients)
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 

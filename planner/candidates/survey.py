@@ -22,7 +22,7 @@ from planner.performance.capacity import Limit
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import RATIOS
 from planner.performance.evidence import Evidence, evidence
-from planner.performance.lengths import LengthMix, lognormal_mix, workload_mix
+from planner.performance.lengths import LengthMix, lognormal_mix, met_by, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
 from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
@@ -32,6 +32,7 @@ from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Kind = tuple[float, float]  # what lengths of one workload depend on: output factor, tokens per stated token
 
 TP_SIZES = (1, 2, 4, 8)
 PP_SIZES = (2, 4)  # only for what no single node can hold
@@ -43,24 +44,34 @@ COARSE: Floats = np.exp2(np.arange(11, dtype=float))  # sequences at which capac
 
 @dataclass(frozen=True)
 class Shape:
-    """What physics needs of a checkpoint: its card, precision, FP8 blocks and the output factor in each workload."""
+    """What physics needs of a checkpoint: its card, precision, FP8 blocks, and the output factor and tokens per stated token in each workload."""
 
     card: Card
     precision: str
     fp8_block: int
     factors: tuple[float, ...]
+    tokens: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Physics:
     """What one workload meets on each row. Rows that may not serve it, or do not fit, have no slots."""
 
-    mixes: Mapping[float, LengthMix]  # by output factor
+    mixes: Mapping[Kind, LengthMix]
     factor: Floats
+    tokens: Floats
     slots: Ints  # most sequences in service: KV room with the smallest step tried, and what engines allow
-    coarse: Mapping[float, StepCurves]  # of the rows of each output factor, on COARSE
+    coarse: Mapping[Kind, StepCurves]  # of the rows of each kind, on COARSE
     most_qps: Floats  # no capacity exceeds this
     allowed: Floats  # about as many sequences as the limits allow
+
+    def mix(self, row: int) -> LengthMix:
+        """The workload's lengths on a row that may serve it."""
+        return self.mixes[float(self.factor[row]), float(self.tokens[row])]
+
+    def of_kind(self, kind: Kind, rows: Ints) -> Ints:
+        """The places among rows of those on which the workload has these lengths."""
+        return np.flatnonzero((self.factor[rows] == kind[0]) & (self.tokens[rows] == kind[1]))
 
 
 @dataclass(frozen=True)
@@ -113,8 +124,9 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
         rows, replicas = _with_options(replicas, found, names, options, scenario, offers)
         found, shape = found.take(rows), shape[rows]
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
+    parts = (replicas, names, found, coefficients, scenario, options)
     physics = tuple(
-        _physics(w, np.array([s.factors[i] for s in shapes] or [0.0])[shape] * may_serve[i][shape], replicas, names, found, coefficients, scenario, options)
+        _physics(w, _per_shape([s.factors[i] for s in shapes])[shape] * may_serve[i][shape], _per_shape([s.tokens[i] for s in shapes])[shape], *parts)
         for i, w in enumerate(scenario.workload)
     )
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded, options)
@@ -144,16 +156,16 @@ def whole_request(mix: LengthMix) -> int:
 
 
 def memory_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Memory:
-    """Memory fit of rows that share one output factor in a workload, with steps of this size."""
-    mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
+    """Memory fit of rows that share one kind of lengths in a workload, with steps of this size."""
+    mix = survey.physics[w].mix(rows[0])
     return memory_fit(survey.replicas.take(rows).compact(), mix, survey.scenario.policy.gpu_memory_utilization, batched_tokens)
 
 
 def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
     """Most sequences of a workload in service on each row, with steps of this size; 0 where it may not serve or does not fit."""
     physics, found = survey.physics[w], np.zeros(len(rows), dtype=np.int64)
-    for factor in physics.mixes:
-        here = np.flatnonzero(physics.factor[rows] == factor)
+    for kind in physics.mixes:
+        here = physics.of_kind(kind, rows)
         if len(here):
             most = most_sequences(survey.replicas.take(rows[here]), survey.names, survey.options)
             found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, most)
@@ -161,9 +173,9 @@ def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
 
 
 def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidence: float | None = None, grid: Floats = GRID) -> StepCurves:
-    """Full step curves of rows that share one output factor in a workload, at the scenario's confidence or another."""
+    """Full step curves of rows that share one kind of lengths in a workload, at the scenario's confidence or another."""
     unique, back = np.unique(rows, return_inverse=True)
-    mix = survey.physics[w].mixes[float(survey.physics[w].factor[rows[0]])]
+    mix = survey.physics[w].mix(rows[0])
     policy = survey.scenario.policy
     part, found, sure = survey.replicas.take(unique), survey.evidence.take(unique), confidence or policy.confidence
     curves = serving.curves_of(part, found, survey.names, mix, survey.coefficients, sure, survey.options, grid, batched_tokens, policy.chunked_prefill)
@@ -173,7 +185,7 @@ def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidenc
 def step_factor(survey: Survey, w: int, row: int, sequences: int, confidence: float | None = None) -> float:
     """What predicted step times of a row are multiplied by with so many sequences: measurements and confidence (the scenario's) together."""
     one, found = survey.replicas.take(np.array([row])), survey.evidence.take(np.array([row]))
-    mix = survey.physics[w].mixes[float(survey.physics[w].factor[row])]
+    mix = survey.physics[w].mix(row)
     return serving.step_factor(one, found, survey.names, mix, survey.coefficients, confidence or survey.scenario.policy.confidence, survey.options, sequences)
 
 
@@ -189,9 +201,14 @@ def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
         key = (e.served.card.name, checkpoint.precision, checkpoint.fp8_block, e.factor)
         if key not in index:
             index[key] = len(shapes)
-            shapes.append(Shape(e.served.card, checkpoint.precision, checkpoint.fp8_block, e.factor))
+            shapes.append(Shape(e.served.card, checkpoint.precision, checkpoint.fp8_block, e.factor, e.tokens))
         shape_of[i] = index[key]
     return tuple(shapes), shape_of
+
+
+def _per_shape(values: list[float]) -> Floats:
+    """[shape], never empty, for rows to index."""
+    return np.array(values or [0.0])
 
 
 def _ineligible(everyone: Sequence[Eligible], gpus: int) -> Counter[str]:
@@ -328,29 +345,30 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
 
 
 def _physics(
-    workload: Workload, factor: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients, scenario: Scenario,
-    options: Options | None,
+    workload: Workload, factor: Floats, tokens: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients,
+    scenario: Scenario, options: Options | None,
 ) -> Physics:  # fmt: skip
-    """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve)."""
-    mixes = {float(f): workload_mix(workload, float(f)) for f in np.unique(factor) if f > 0}
+    """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve) and tokens."""
+    kinds = {(float(f), float(t)) for f, t in np.unique(np.stack((factor, tokens), axis=1), axis=0)}
+    mixes = {(f, t): workload_mix(met_by(workload, t), f) for f, t in sorted(kinds) if f > 0}
     policy, slots, coarse = scenario.policy, np.zeros(len(replicas), dtype=np.int64), {}
-    for f, mix in mixes.items():
-        rows = np.flatnonzero(factor == f)
+    for kind, mix in mixes.items():
+        rows = np.flatnonzero((factor == kind[0]) & (tokens == kind[1]))
         part = replicas.take(rows)
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
         slots[rows] = np.minimum(memory_fit(part.compact(), mix, policy.gpu_memory_utilization, least).slots, most_sequences(part, names, options))
-        coarse[f] = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
+        coarse[kind] = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
     nothing = np.zeros(len(replicas))
-    return _bounded(Physics(mixes, factor, slots, coarse, nothing, nothing), workload, replicas, coefficients)
+    return _bounded(Physics(mixes, factor, tokens, slots, coarse, nothing, nothing), workload, replicas, coefficients)
 
 
 def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients) -> Physics:
     """The same rows with the bounds on capacity that the workload's limits leave."""
     most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
-    for f, mix in physics.mixes.items():
-        rows = np.flatnonzero(physics.factor == f)
+    for kind, mix in physics.mixes.items():
+        rows = physics.of_kind(kind, np.arange(len(replicas)))
         part = replicas.take(rows)
-        most[rows], allowed[rows] = serving.bound_of(part, physics.coarse[f], mix, limits(workload, f), physics.slots[rows], coefficients)
+        most[rows], allowed[rows] = serving.bound_of(part, physics.coarse[kind], mix, limits(workload, kind[0]), physics.slots[rows], coefficients)
     return replace(physics, most_qps=most, allowed=allowed)
 
 

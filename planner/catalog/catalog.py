@@ -8,7 +8,7 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from planner.catalog.records import ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, TokenCount, Variant
+from planner.catalog.records import REFERENCE, ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, TokenCount, Variant
 
 MODES: Mapping[Variant, tuple[Mode, ...]] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}
 
@@ -63,9 +63,9 @@ class Catalog:
         """Every checkpoint in every mode it answers in; base checkpoints answer nobody."""
         return tuple(s for card in self.cards for c in card.checkpoint for s in _modes(card, c))
 
-    def tokens_per_stated(self, card: Card, language: str, tokenizer: str) -> float | None:
-        """Tokens that a model makes of text in a language per token of ``tokenizer``; None where either is not known."""
-        own, stated = (self.tokens.get((name, language)) for name in (card.tokenizer.name if card.tokenizer else "", tokenizer))
+    def tokens_per_stated(self, card: Card, language: str, tokenizer: str = "") -> float | None:
+        """Tokens that a model makes of text in a language per token of ``tokenizer`` (the reference); None where either is not known."""
+        own, stated = (self.tokens.get((name, language)) for name in (card.tokenizer.name if card.tokenizer else "", tokenizer or REFERENCE))
         return own.factor / stated.factor if own and stated else None
 
     @cached_property

@@ -29,6 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)]
 
 GIB = 2**30
+REFERENCE = "o200k"  # tokenizer to whose tokens tokenizers.csv relates all others
 
 
 class Record(BaseModel):

@@ -13,7 +13,7 @@ from planner.catalog.catalog import Served
 from planner.catalog.records import ApiPrice
 from planner.check.candidate import COUNTED, longer_than
 from planner.check.capacity import peak_qps
-from planner.check.case import Case, mixture_factor, replica_of
+from planner.check.case import Case, in_own_tokens, mixture_factor, own_tokens, replica_of
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import Finding, Notes, same
 from planner.check.supply import not_admitted, offer_of, purchase_right, too_old
@@ -171,7 +171,7 @@ def _api(notes: Notes, case: Case, row: HostedApi) -> None:
     got, asked = case.plan.workloads[w], case.scenario.workload[w]
     original, factor = _main(case, got)
     is_same = row.checkpoint == original
-    usd = _hourly(price, asked, got.qps, factor if is_same else 1.0)
+    usd = _hourly(price, _as_read(case, price, asked), got.qps, factor if is_same else 1.0)
     level = got.qps * got.unit_costs.usd_per_hour / usd if got.unit_costs else None
     right = HostedApi(
         workload=got.name, model=price.model, checkpoint=price.checkpoint, provider=price.provider, api_name=price.api_name, same_model=is_same,
@@ -193,9 +193,10 @@ def _cheapest(notes: Notes, case: Case) -> None:
             continue
         original, factor = _main(case, got)
         able = [
-            _hourly(a, asked, got.qps, factor)
+            _hourly(a, met, got.qps, factor)
             for a in case.catalog.api_prices
-            if a.checkpoint == original and longer_than(asked, factor, a.max_context or context[original]) <= asked.max_refused - COUNTED
+            if a.checkpoint == original
+            and longer_than(met := _as_read(case, a, asked), factor, a.max_context or context[original]) <= asked.max_refused - COUNTED
         ]
         stated = min((row.usd_per_hour for row in case.plan.api if row.workload == got.name and row.same_model), default=None)
         if able:
@@ -207,6 +208,12 @@ def _main(case: Case, got: PlanWorkload) -> tuple[str, float]:
     d = case.plan.deployments[max(got.routing, key=lambda r: r.share).deployment]
     origins = {c.id: c.quantised_from or c.id for card in case.catalog.cards for c in card.checkpoint}
     return origins.get(d.checkpoint, d.checkpoint), d.output_factor
+
+
+def _as_read(case: Case, price: ApiPrice, asked: Workload) -> Workload:
+    """The workload in the tokens that an API's model makes of its text."""
+    card = next(card for card in case.catalog.cards for c in card.checkpoint if c.id == price.checkpoint)
+    return in_own_tokens(asked, own_tokens(card, asked, case.catalog))
 
 
 def _hourly(price: ApiPrice, asked: Workload, qps: float, factor: float) -> float:

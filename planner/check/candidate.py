@@ -93,7 +93,7 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
         notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
         return
     longest = served.checkpoint.max_context or served.card.architecture.max_context
-    refused = longer_than(workload, built.fits[w].factor, longest)
+    refused = longer_than(built.fits[w].workload, built.fits[w].factor, longest)
     notes.require(refused <= workload.max_refused + COUNTED, where, f"its {longest:,} tokens of context refuse {refused:.1%} of {workload.name}")
     right = max(built.fits[v].factor for v in built.serves if v in built.fits)
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
@@ -101,7 +101,7 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
 
 def _refused(notes: Notes, d: Deployment, built: Built, scenario: Scenario, where: str) -> None:
     """The share of requests stated as too long, against the context that its start command gives it."""
-    asked = [(scenario.workload[w], built.fits[w].factor) for w in built.serves if w in built.fits]
+    asked = [(built.fits[w].workload, built.fits[w].factor) for w in built.serves if w in built.fits]
     if not asked:
         return
     if d.refused_share is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
-from planner.catalog.records import Gpu
+from planner.catalog.records import REFERENCE, Card, Gpu
 from planner.performance.capacity import Capacity, Limit, Service, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
 from planner.performance.disaggregated import Units
@@ -42,7 +42,8 @@ MOST = 10**9  # of any size or count that a deployment states: more than there i
 class Fit:
     """One workload on one rebuilt replica. ``single`` and ``saturated`` are in the workload's unit, each worth qps_per_unit at capacity."""
 
-    workload: Workload
+    workload: Workload  # in the model's own tokens
+    tokens: float  # of these per token that lengths are stated in
     factor: float
     mix: LengthMix
     limits: tuple[Limit, ...]
@@ -243,7 +244,7 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     found = evidence(replica, (served.card.name,), catalog.measured)
     bare = Built(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
     sure = scenario.policy.confidence
-    fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options))}
+    fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options, catalog))}
     return replace(bare, fits=fits)
 
 
@@ -252,7 +253,8 @@ def refit(case: Case, index: int, w: int, confidence: float, without: int | None
     built = case.built[index]
     if built is None:
         return None
-    return _fit(case.plan.deployments[index], case.scenario.workload[w], built, case.scenario.policy, confidence, case.coefficients, case.options, without)
+    asked, d = case.scenario.workload[w], case.plan.deployments[index]
+    return _fit(d, asked, built, case.scenario.policy, confidence, case.coefficients, case.options, case.catalog, without)
 
 
 def step_factor_at(case: Case, index: int, w: int, confidence: float) -> float:
@@ -275,14 +277,16 @@ def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
 
 
 def _fit(
-    d: Deployment, workload: Workload, built: Built, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
-    without: int | None = None,
+    d: Deployment, asked: Workload, built: Built, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
+    catalog: Catalog, without: int | None = None,
 ) -> Fit | None:  # fmt: skip
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
     served, replica, found = built.served, built.replica, built.found
-    factor = served.output_factor or workload.output_factor
+    factor = served.output_factor or asked.output_factor
     if not factor:
         return None
+    own = own_tokens(served.card, asked, catalog)
+    workload = in_own_tokens(asked, own)
     tokens, name = batched_tokens_of(d), (served.card.name,)
     mix = workload_mix(workload, factor)
     memory = memory_fit(replica, mix, policy.gpu_memory_utilization, tokens)
@@ -297,7 +301,31 @@ def _fit(
     else:
         able = in_flight_capacity(replica, curves, mix, limits, seqs, coefficients, policy.keeps_level)
     single, saturated, per_unit = _in_units(workload, able)
-    return Fit(workload, factor, mix, limits, replica, coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
+    return Fit(workload, own, factor, mix, limits, replica, coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
+
+
+def own_tokens(card: Card, asked: Workload, catalog: Catalog) -> float:
+    """A model's tokens per token that lengths are stated in: both counts are per token of one reference. As many where either is not known."""
+    if not asked.language or card.tokenizer is None:
+        return 1.0
+    both = [catalog.tokens.get((name, asked.language)) for name in (card.tokenizer.name, asked.tokenizer or REFERENCE)]
+    return both[0].factor / both[1].factor if both[0] and both[1] else 1.0
+
+
+def in_own_tokens(asked: Workload, own: float) -> Workload:
+    """A workload with every number of tokens times ``own``; how much lengths vary is as it was stated."""
+    if own == 1:
+        return asked
+    changed: dict[str, object] = {
+        name: value * own for name in ("input_tokens", "output_tokens", "max_input", "max_request") if (value := getattr(asked, name))
+    }
+    if asked.lengths:
+        cells = np.array([*asked.lengths.points, *([asked.lengths.longest] if asked.lengths.longest else [])]) * own
+        points, longest = cells[: len(asked.lengths.points)], cells[len(asked.lengths.points) :]
+        changed["lengths"] = asked.lengths.model_copy(
+            update={"points": tuple(map(tuple, points.tolist())), "longest": tuple(longest[0].tolist()) if len(longest) else None}
+        )
+    return asked.model_copy(update=changed | dict(zip(("input_cv", "output_cv"), asked.spreads, strict=True)))
 
 
 def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:

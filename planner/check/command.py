@@ -125,7 +125,7 @@ def _compare(notes: Notes, case: Case, d: Deployment, built: Built, line: str, r
 
 def _right(case: Case, d: Deployment, built: Built, role: str) -> Settings:
     """The settings that a deployment's fields ask for."""
-    policy, asked = case.scenario.policy, [case.scenario.workload[w] for w in built.serves]
+    policy, asked = case.scenario.policy, [built.fits[w].workload for w in built.serves]
     longest = built.served.checkpoint.max_context or built.served.card.architecture.max_context
     context, tokens = context_to_serve(asked, max(built.fits[w].factor for w in built.serves), longest), batched_tokens_of(d)
     groups = 1 if d.engine == "sglang" else d.dp

@@ -41,7 +41,10 @@ def demand(case: Case) -> Finding:
         notes.agree(sum(r.share for r in got.routing), 1.0, got.name, "shares that add up to")
         known = all(case.built[r.deployment] for r in got.routing)
         for r in got.routing if known else ():
-            notes.agree(r.qps, case.qps(w, r.deployment), f"{got.name} on {case.where(r.deployment)}", "requests/s")
+            where, built = f"{got.name} on {case.where(r.deployment)}", case.built[r.deployment]
+            notes.agree(r.qps, case.qps(w, r.deployment), where, "requests/s")
+            if built and w in built.fits:
+                notes.agree(r.tokens_per_stated, built.fits[w].tokens, where, "of its own tokens per stated token")
         _little(notes, case, got, asked)
         total = sum(case.qps(w, r.deployment) for r in got.routing)
         notes.require(not known or same(got.qps, asked.qps or total), got.name, f"states {got.qps:.8g} requests/s, should be {asked.qps or total:.8g}")

@@ -125,6 +125,7 @@ def _demand_met(t: Tables) -> Finding:
         notes.agree(sum(r.share for r in w.routing), 1.0, w.name, "shares that add up to")
         for r in w.routing:
             notes.agree(r.qps, r.share * asked, f"{w.name} on {t.where(r.deployment)}", "requests/s")
+            notes.require(r.tokens_per_stated == 1, w.name, "states tokens, which tables of one's own do not know")
     for i, d in enumerate(t.plan.deployments):
         notes.agree(d.qps, sum(r.qps for w in t.plan.workloads for r in w.routing if r.deployment == i), t.where(i), "requests/s")
     return notes.finding(f"demand: {sum(t.demand.values()):g} req/s of {len(t.demand)} classes routed in full")

@@ -61,6 +61,8 @@ class Run:
     isl_cv: float | None
     osl_cv: float | None
     engine: str | None
+    language: str | None
+    tokenizer: str | None
     confidence: float | None
 
 
@@ -127,6 +129,10 @@ def job(
     ] = None,
     osl_cv: Annotated[float | None, typer.Option("--osl-cv", help="of --model: spread of answers, likewise", metavar="X", min=0, max=3)] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="of --model: vllm (usual), sglang or trtllm", metavar="ENGINE")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="of --model: language of the text; lengths are converted to its own tokens", metavar="CODE")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="whose tokens lengths are stated in (o200k)", metavar="NAME")] = None,
     confidence: Annotated[
         float | None, typer.Option("--confidence", help="of --model: probability that it takes no longer than the longer time (0.8)", metavar="SHARE")
     ] = None,
@@ -146,7 +152,7 @@ def job(
     from planner.report.cost import Job, job_payload, job_sections
 
     asked = Asked(price, years, utilization, kw, pue, electricity, maintenance)
-    run = Run(concurrency, replicas, tp, isl, osl, isl_cv, osl_cv, engine, confidence)
+    run = Run(concurrency, replicas, tp, isl, osl, isl_cv, osl_cv, engine, language, tokenizer, confidence)
     _one_price(usd_per_gpu_hour, asked, name, bool(model))
     loaded = load_catalog(catalog or ())
     time = _predicted(model, name, requests, run, loaded, (gpus, seconds)) if model else None
@@ -201,7 +207,12 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
         raise PlannerError(f"to predict the time of a job, give {', '.join(missing)}", "--model")
     isl, osl, confidence = run.isl or 1000, run.osl or 300, known_confidence(_or(run.confidence, 0.8))
     question = Question(model, gpu, run.tp or 1, 1, 1, 1, "auto", run.engine or "vllm", isl, osl, (1,), confidence)
-    lengths = Workload(concurrency=run.concurrency, input_tokens=isl, output_tokens=osl, input_cv=run.isl_cv, output_cv=run.osl_cv)
+    if run.tokenizer and not run.language:
+        raise PlannerError("tokens of a tokenizer become those of models by language; give the language too", "--tokenizer")
+    lengths = Workload(
+        concurrency=run.concurrency, input_tokens=isl, output_tokens=osl, input_cv=run.isl_cv, output_cv=run.osl_cv,
+        language=run.language or "", tokenizer=run.tokenizer or "",
+    )  # fmt: skip
     try:
         return job_time(question, catalog, lengths, requests=requests, concurrency=run.concurrency, replicas=run.replicas or 1)
     except PlannerError as error:

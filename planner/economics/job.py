@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from planner.candidates.offers import counted_in
 from planner.catalog.catalog import Catalog
 from planner.economics.curve import cheapest_price
 from planner.errors import PlannerError
@@ -11,17 +12,21 @@ from planner.performance import serving
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
 from planner.performance.job import Completion, completion
-from planner.performance.lengths import workload_mix
+from planner.performance.lengths import met_by, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.serving import EXPECTED
 from planner.performance.step import MAX_SEQUENCES
+from planner.planning.remarks import tokens_in_words
 from planner.scenario.records import Workload
-from planner.validation.single import Forecast, Question, forecast
+from planner.validation.single import Forecast, Question, find, forecast
 
 
 @dataclass(frozen=True)
 class JobTime:
-    """A job's predicted time, as expected and with step times that hold at the question's confidence; lengths in tokens are means."""
+    """A job's predicted time, as expected and with step times that hold at the question's confidence.
+
+    The workload's lengths are as stated; the model makes ``tokens`` of its own of each token (``words`` says how that is known), and the forecast is in these.
+    """
 
     forecast: Forecast
     expected: Completion
@@ -31,6 +36,8 @@ class JobTime:
     replicas: int
     max_num_seqs: int
     workload: Workload
+    tokens: float
+    words: str
 
     @property
     def gpus(self) -> int:
@@ -48,9 +55,13 @@ def job_time(question: Question, catalog: Catalog, workload: Workload, *, reques
 
     Each replica serves as many sequences at once as its KV cache has room for, at most 1,024 (engines' default). Raises PlannerError for what cannot run.
     """
-    first = forecast(replace(question, concurrency=(1,)), catalog)
+    workload = workload.model_copy(update=counted_in(workload, catalog))
+    card = find(question, catalog).card
+    tokens = (catalog.tokens_per_stated(card, workload.language, workload.tokenizer) or 1.0) if workload.language else 1.0
+    met = met_by(workload, tokens)
+    first = forecast(replace(question, isl=round(met.input_tokens), osl=round(met.output_tokens), concurrency=(1,)), catalog)
     q, found = first.question, first.found
-    one, mix, name = found.replicas(q, q.tp), workload_mix(workload, 1.0), (found.card.name,)
+    one, mix, name = found.replicas(q, q.tp), workload_mix(met, 1.0), (found.card.name,)
     slots = int(min(memory_fit(one, mix).slots[0], MAX_SEQUENCES))
     if slots < 1:
         raise PlannerError(f"{found.checkpoint.id} leaves no KV cache for requests of these lengths", "--isl", "take more GPUs (--tp) or narrower lengths")
@@ -59,4 +70,4 @@ def job_time(question: Question, catalog: Catalog, workload: Workload, *, reques
     for confidence in (EXPECTED, q.confidence):
         curves = serving.curves_of(one, known, name, mix, coefficients, confidence)
         times.append(completion(curves, mix, requests, concurrency, replicas, slots))
-    return JobTime(first, times[0], times[1], requests, concurrency, replicas, slots, workload)
+    return JobTime(first, times[0], times[1], requests, concurrency, replicas, slots, workload, tokens, tokens_in_words(catalog, workload, card))

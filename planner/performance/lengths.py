@@ -164,6 +164,20 @@ def joint_mix(points: Sequence[tuple[float, float]], mean_input: float, mean_out
     return LengthMix(inputs * (mean_input / inputs.mean()), outputs * (mean_output / outputs.mean()), cached)
 
 
+def met_by(workload: Workload, tokens: float) -> Workload:
+    """The workload in the tokens of a model that makes so many of each token that lengths are stated in: all its lengths, and what callers can send."""
+    if tokens == 1.0:
+        return workload
+    input_cv, output_cv = workload.spreads  # of the text, not of how it is counted
+    longest, lengths = {name: value * tokens for name in ("max_input", "max_request") if (value := getattr(workload, name)) is not None}, workload.lengths
+    if lengths:
+        ends = (lengths.longest[0] * tokens, lengths.longest[1] * tokens) if lengths.longest else None
+        points = tuple((i * tokens, o * tokens) for i, o in lengths.points)
+        lengths = lengths.model_copy(update={"points": points, "longest": ends, "cuts": tuple(c * tokens for c in lengths.cuts)})
+    means = {"input_tokens": max(workload.input_tokens * tokens, 1.0), "output_tokens": max(workload.output_tokens * tokens, 1.0)}
+    return workload.model_copy(update={**means, **longest, "input_cv": input_cv, "output_cv": output_cv, "lengths": lengths})
+
+
 @dataclass(frozen=True)
 class Cut:
     """How lengths are cut to what callers can send, with their means kept: scaled up first, since a stated mean is of what is sent."""

@@ -18,7 +18,7 @@ from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serv
 from planner.performance import serving
 from planner.performance.capacity import Capacity, Limit, Service
 from planner.performance.evidence import TIERS, shown_tier
-from planner.performance.lengths import LengthMix, refused_share
+from planner.performance.lengths import LengthMix, met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
 from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import StepCurves
@@ -93,7 +93,7 @@ def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True
     if len(served) < 2 or survey.replicas.is_unit[chosen.row]:
         return None
     tokens = chosen.candidate.point.max_num_batched_tokens
-    mixes = [survey.physics[w].mixes[float(survey.physics[w].factor[chosen.row])] for w in served]
+    mixes = [survey.physics[w].mix(chosen.row) for w in served]
     curves = [curves_of(survey, w, rows, tokens, scenario.policy.confidence) for w in served]
     each = np.array([chosen.pool.traffic[w] / (1.0 if at_peak else chosen.bursts[w]) / replicas for w in served])
     is_loop = np.array([scenario.workload[w].concurrency is not None for w in served])
@@ -127,7 +127,7 @@ def _in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> tuple[Re
     each = np.array([share * slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total * capacity_of(chosen, scenario, w, in_service)])
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor)
+    part, mix, asked = survey.replicas.take(rows), physics.mix(chosen.row), limits(scenario.workload[w], factor)
     return part, curves, mix, asked, each, seqs, scenario.policy.keeps_level
 
 
@@ -178,7 +178,8 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     in_flight = capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].concurrency is not None and len(served) == 1 else None
     factor = max(survey.physics[v].factor[row] for v in served)
     engine, chunked = ENGINES[int(r.engine[row])], scenario.policy.chunked_prefill
-    context = context_to_serve([scenario.workload[v] for v in served], factor, context_of(chosen.eligible.served))
+    met = [met_by(scenario.workload[v], chosen.eligible.tokens[v]) for v in served]
+    context = context_to_serve(met, factor, context_of(chosen.eligible.served))
     context = context if chunked else min(context, point.max_num_batched_tokens)
     return Deployment(
         model=card.name,
@@ -218,7 +219,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
             Thinking(chosen.eligible.served.mode == "thinking", checkpoint.variant == "hybrid"),
         ),
-        refused_share=float(f"{max(refused_share(scenario.workload[v], factor, context) for v in served):.4g}"),
+        refused_share=float(f"{max(refused_share(w, factor, context) for w in met):.4g}"),
         output_factor=factor,
         quality=_quality(chosen.eligible, w, scenario, kv_bytes == 1),
         memory_gib=MemoryGib(
@@ -238,7 +239,7 @@ def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:
     """What a mean request of a workload asks of the deployment's engines at the load that it has."""
     tokens, physics, engines = chosen.candidate.point.max_num_batched_tokens, survey.physics[w], max(d.decode_engines, 1)
     curves = curves_of(survey, w, np.array([chosen.row]), tokens)
-    mix, replica = physics.mixes[float(physics.factor[chosen.row])], survey.replicas.take(np.array([chosen.row])).compact()
+    mix, replica = physics.mix(chosen.row), survey.replicas.take(np.array([chosen.row])).compact()
     return work_of(replica, curves, mix, survey.coefficients, (d.in_flight_per_replica or 0.0) / engines, d.max_num_seqs)
 
 
@@ -321,7 +322,7 @@ def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, with
     kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
-    policy, mix = survey.scenario.policy, physics.mixes[factor]
+    policy, mix = survey.scenario.policy, physics.mix(chosen.row)
     return workload_capacity(workload, policy, survey.replicas.take(rows), curves, mix, kept, seqs, survey.coefficients)
 
 
@@ -370,7 +371,7 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     rate = np.array([load * able])
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
     curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked, pooling = survey.replicas.take(rows), physics.mixes[factor], limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
+    part, mix, asked, pooling = survey.replicas.take(rows), physics.mix(chosen.row), limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
     return _predicted(serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import ApiPrice
-from planner.performance.lengths import refused_share
+from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import Floats
 from planner.performance.work import Work
 from planner.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase, UnitCosts
@@ -138,14 +138,16 @@ def _good_enough(catalog: Catalog, workload: Workload) -> dict[str, tuple[str, f
 
 def _cheapest(catalog: Catalog, workload: Workload, qps: float, checkpoints: dict[str, tuple[str, float]]) -> tuple[ApiPrice, float] | None:
     """The cheapest API whose context takes the requests, as a candidate's must."""
-    context = {c.id: c.max_context or card.architecture.max_context for card in catalog.cards for c in card.checkpoint}
-    options = [
-        (api_cost(a, workload, qps, factor), a.provider, i)
-        for i, a in enumerate(catalog.api_prices)
-        if a.checkpoint in checkpoints
-        for _, factor in (checkpoints[a.checkpoint],)
-        if refused_share(workload, factor, a.max_context or context[a.checkpoint]) <= workload.max_refused
-    ]
+    cards = {c.id: (card, c.max_context or card.architecture.max_context) for card in catalog.cards for c in card.checkpoint}
+    options = []
+    for i, a in enumerate(catalog.api_prices):
+        if a.checkpoint not in checkpoints:
+            continue
+        (_, factor), (card, context) = checkpoints[a.checkpoint], cards[a.checkpoint]
+        tokens = catalog.tokens_per_stated(card, workload.language, workload.tokenizer) if workload.language else None
+        met = met_by(workload, tokens or 1.0)
+        if refused_share(met, factor, a.max_context or context) <= workload.max_refused:
+            options.append((api_cost(a, met, qps, factor), a.provider, i))
     if not options:
         return None
     cost, _, i = min(options)

@@ -288,8 +288,10 @@ def _restricted(whole: Survey, kept: Sequence[int]) -> Survey:
         return tuple(values[w] for w in kept)
 
     scenario = whole.scenario.model_copy(update={"workload": pick(whole.scenario.workload)})
-    eligible = tuple(replace(e, why=pick(e.why), quality=pick(e.quality), factor=pick(e.factor), near=pick(e.near)) for e in whole.eligible)
-    shapes = tuple(replace(s, factors=pick(s.factors)) for s in whole.shapes)
+    eligible = tuple(
+        replace(e, why=pick(e.why), quality=pick(e.quality), factor=pick(e.factor), tokens=pick(e.tokens), near=pick(e.near)) for e in whole.eligible
+    )
+    shapes = tuple(replace(s, factors=pick(s.factors), tokens=pick(s.tokens)) for s in whole.shapes)
     return replace(whole, scenario=scenario, eligible=eligible, shapes=shapes, physics=pick(whole.physics))
 
 

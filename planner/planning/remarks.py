@@ -9,6 +9,8 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
+from planner.catalog.catalog import Catalog
+from planner.catalog.records import REFERENCE, Card
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment, HeadroomStep, HostedApi, Plan, Purchase, called
 from planner.planning.answer import Answer
@@ -51,6 +53,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
         if not w.lengths and (unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens")):
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
         found += [f"{prefix}{line}" for line in spread_in_words(w)]
+        found += [f"{prefix}lengths in tokens of {REFERENCE}"] if w.language and not w.tokenizer else []
         shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
             found.append(f"{prefix}SLO {', '.join(shown)}")
@@ -62,6 +65,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
         elif unset(f"workload.{i}.quality_metric"):
             found.append(f"{prefix}quality is {w.quality_metric}")
     p, s = scenario.policy, scenario.supply
+    found += ["all tokenizers taken as equal (--language)"] if not any(w.language for w in scenario.workload) else []
     found += ["no quota assumed: stock is not checked"] if not s.quota and s.max_gpus is None else []
     found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not s.providers else []
     found += [f"confidence {p.confidence:g} in step times"] if unset("policy.confidence") else []
@@ -146,6 +150,7 @@ def warnings(
         if d.output_factor > 1:
             where = c.eligible.served.output_factor_source or "given with --output-factor"
             found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
+        found += [words for w in sorted(c.pool.traffic) if (words := tokens_in_words(survey.catalog, survey.scenario.workload[w], c.eligible.served.card))]
         if d.pp > 1:
             found.append(f"{d.checkpoint} is split over {d.pp} pipeline stages, which was never measured; nodes are joined by the engine's own set-up")
         if c.eligible.served.checkpoint.variant == "hybrid" and d.mode == "instruct":
@@ -165,6 +170,20 @@ def warnings(
     found += _price_warnings(survey, deployments, bought)
     found += _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(found))
+
+
+def tokens_in_words(catalog: Catalog, workload: Workload, card: Card) -> str:
+    """What a model makes of the tokens that lengths are stated in, and how it is known; "" where that is not asked, or they are its own."""
+    stated, language = workload.tokenizer or REFERENCE, workload.language
+    tokens = catalog.tokens_per_stated(card, language, stated) if language else 1.0
+    if tokens is None or card.tokenizer is None:
+        return f"the tokenizer of {card.name} is not known: its tokens are taken as equal to those of {stated}, in which lengths are stated" if language else ""
+    if tokens == 1.0:
+        return ""
+    row = catalog.tokens[card.tokenizer.name, language]
+    spread = f", {row.low:.3g} to {row.high:.3g} over documents" if stated == REFERENCE else ""
+    how = f"tokenizer {card.tokenizer.name}{spread}; counted on {row.source.partition('; ')[2]}"
+    return f"{card.name} makes {tokens:.3g} tokens of each of {stated}'s in {language} ({how})"
 
 
 def queueing(plan: Plan, meant: Collection[str]) -> list[str]:

@@ -208,7 +208,7 @@ def _workloads(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -
                 min_quality=asked.min_quality,
                 min_quality_served=min(s for s, _ in known) if len(known) == len(scores) else None,
                 mean_quality_served=sum(s * r for s, r in known) / sum(r for _, r in known) if len(known) == len(scores) else None,
-                routing=tuple(Route(deployment=i, share=c.pool.traffic[w] / flow, qps=c.qps(w)) for i, c in serving),
+                routing=tuple(Route(deployment=i, share=c.pool.traffic[w] / flow, qps=c.qps(w), tokens_per_stated=c.eligible.tokens[w]) for i, c in serving),
                 predicted=service,
             )
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.candidates.eligibility import context_of
+from planner.candidates.eligibility import Eligible, context_of
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.deadline import Deadline
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
-from planner.performance.lengths import refused_share
+from planner.performance.lengths import met_by, refused_share
 from planner.plan import Deployment
 from planner.planning.alternatives import EACH, TOGETHER, asked_briefly, no_answer
 from planner.scenario.records import Scenario, Workload
@@ -45,10 +45,10 @@ def refusals(surveyed: Survey, deployments: Sequence[Deployment]) -> tuple[str, 
     ]
     for i, w in enumerate(surveyed.scenario.workload):
         lost = [e for e in surveyed.eligible if e.why[i] == "context"]
-        by_context: dict[int, list[float]] = {}
+        by_context: dict[int, list[Eligible]] = {}
         for e in lost:
-            by_context.setdefault(context_of(e.served), []).append(e.factor[i])
-        shares = {context: refused_share(w, min(factors), context) for context, factors in by_context.items()}
+            by_context.setdefault(context_of(e.served), []).append(e)
+        shares = {c: min(refused_share(met_by(w, t), f, c) for f, t in {(e.factor[i], e.tokens[i]) for e in those}) for c, those in by_context.items()}
         words = [f"{context:,} tokens {shares[context]:.2g} ({len(by_context[context])} checkpoints)" for context in sorted(by_context, reverse=True)]
         if words:
             more = f", … ({len(words) - 3} shorter ones)" if len(words) > 3 else ""

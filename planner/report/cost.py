@@ -123,7 +123,8 @@ def _time_section(t: JobTime) -> Section:
     shape = f"{t.replicas} x " if t.replicas > 1 else ""
     what = f"{f.checkpoint.id} ({f.checkpoint.precision}) on {shape}{q.tp * q.pp} x {f.gpu.name}, {layout_words(q.tp, q.pp, q.dp, q.ep)}, {f.engine}."
     cv = "CV {:.2g} and {:.2g}".format(*t.workload.spreads)
-    asked = f"{t.requests:,} requests, {t.concurrency:,} in flight, {q.isl:,} tokens in and {q.osl:,} out on average ({cv})."
+    stated = f"{t.workload.input_tokens:,.0f} tokens in and {t.workload.output_tokens:,.0f} out on average ({cv})"
+    asked = f"{t.requests:,} requests, {t.concurrency:,} in flight, {stated}."
     rows = (
         ("all at the rate of a full loop", f"{e.full_s:,.1f}", f"{e.qps:,.3g} requests/s, TTFT {1000 * e.ttft_s:,.0f} ms, TPOT {1000 * e.tpot_s:.1f} ms"),
         ("until the loop is full", f"{e.begin_s:+,.1f}", "the first prompts, with few answers beside them"),
@@ -132,7 +133,8 @@ def _time_section(t: JobTime) -> Section:
         (f"with {q.confidence:.0%} probability within", f"{t.sure.seconds:,.1f}", time_words(t.sure.seconds)),
     )
     waits = t.concurrency / t.replicas - t.max_num_seqs
-    notes = (f"A replica serves {t.max_num_seqs:,} at once: {waits:,.0f} of those in flight on each wait.",) if waits > 0 else ()
+    notes: tuple[str, ...] = (f"{t.words}.",) if t.words else ()
+    notes += (f"A replica serves {t.max_num_seqs:,} at once: {waits:,.0f} of those in flight on each wait.",) if waits > 0 else ()
     return Section("Time of the job", (what, asked, *notes), Grid(("", "s", ""), rows, ("s",)))
 
 
@@ -164,7 +166,8 @@ def job_payload(j: Job) -> dict[str, Any]:
         q, f, e = j.time.forecast.question, j.time.forecast.found, j.time.expected
         row |= {
             "checkpoint": f.checkpoint.id, "gpu": f.gpu.name, "engine": f.engine, "tp": q.tp, "replicas": j.time.replicas, "concurrency": j.time.concurrency,
-            "input_tokens": q.isl, "output_tokens": q.osl, "full_s": e.full_s, "begin_s": e.begin_s, "end_s": e.end_s, "qps": e.qps, "ttft_s": e.ttft_s,
+            "input_tokens": j.time.workload.input_tokens, "output_tokens": j.time.workload.output_tokens, "language": j.time.workload.language,
+            "tokens_per_stated": j.time.tokens, "full_s": e.full_s, "begin_s": e.begin_s, "end_s": e.end_s, "qps": e.qps, "ttft_s": e.ttft_s,
             "tpot_s": e.tpot_s, "confidence": q.confidence, "seconds_at_confidence": j.time.sure.seconds, "max_num_seqs": j.time.max_num_seqs,
             "tier": j.time.forecast.tier, "source": j.time.forecast.source, "price": j.price,
         }  # fmt: skip

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from planner import limits
-from planner.catalog.records import Engine, Kind, Name, Precision, Purchase
+from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
@@ -119,6 +119,8 @@ class Workload(Part):
         Field(ge=0.001, le=1),
         Flag("--max-waiting-share", "without a limit on TTFT or E2E: most requests that find a replica full and wait (1: any)", "SHARE"),
     ] = 0.05
+    language: Annotated[Name, Flag("--language", "language of the text: lengths are converted to each model's own tokens", "CODE")] = ""
+    tokenizer: Annotated[Name, Flag("--tokenizer", f"whose tokens lengths are stated in, with --language; {REFERENCE}", "NAME")] = ""
     prefix_cache_hit: Annotated[
         float, Field(ge=0, le=0.99, allow_inf_nan=False), Flag("--prefix-cache-hit", "share of prompt tokens found in the engine's prefix cache", "SHARE")
     ] = 0.0
@@ -187,6 +189,8 @@ class Workload(Part):
             raise problem(f"workload '{self.name}' has both {given[0]} and {given[1]}; give one", given[1])
         if not given:
             raise ValueError(f"workload '{self.name}' needs either qps or concurrency")
+        if self.tokenizer and not self.language:
+            raise problem("tokens of a tokenizer become those of models by language; give the language too", "tokenizer")
         if self.route_by and (self.lengths is None or not self.lengths.cuts):
             raise problem(f"workload '{self.name}' cannot be routed by length: its lengths are not known one by one; give lengths", "route_by")
         for name, tokens in (("max_input", self.input_tokens), ("max_request", self.input_tokens + self.output_tokens)):

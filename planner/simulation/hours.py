@@ -103,7 +103,7 @@ def _deployment(plan: HourlyPlan, index: int, catalog: Catalog, rates: dict[str,
     most = max(counts)
     if not 0 <= min(counts) <= most <= MOST_REPLICAS:
         raise PlannerError(f"has from {min(counts)} to {most} replicas; up to {MOST_REPLICAS:,} can be simulated", f"deployment {index}")
-    fleet = Deployed(built.engine, (1.0,) * len(one.workloads), ((0, 0),) * most)
+    fleet = Deployed(built.engine, (1.0,) * len(one.workloads), built.tokens, ((0, 0),) * most)
     per_unit = [w.qps / w.demand.value for w in one.workloads]  # requests/s of one in flight where these are what is demanded
     peaks = np.array([rates[w.name] * x for w, x in zip(one.workloads, per_unit, strict=True)])
     stream = Hourly(peaks, [lengths_of(w) for w in scenario.workload], seed + index)

@@ -17,7 +17,7 @@ from planner.errors import PlannerError
 from planner.hourly import HourlyPlan
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
-from planner.performance.lengths import LengthMix, workload_cut, workload_mix
+from planner.performance.lengths import LengthMix, met_by, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
 from planner.performance.serving import curves_of, load_options
@@ -34,10 +34,12 @@ ZONES = 3  # assumption: instances are spread evenly over three zones of a regio
 
 @dataclass(frozen=True)
 class Deployed:
-    """One deployment: its engine, the share of each workload that it gets [W], and the instance each replica stands on (purchase, number)."""
+    """One deployment: its engine, by workload [W] the share that it gets and its own tokens per stated token, and the instance each replica stands on
+    (purchase, number)."""
 
     engine: Engine
     shares: tuple[float, ...]
+    tokens: tuple[float, ...]
     places: tuple[tuple[int, int], ...]
 
     @property
@@ -101,26 +103,27 @@ def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog
     if d.decode_engines:
         raise PlannerError("disaggregated units cannot be simulated yet", where)
     shares = tuple(sum(r.share for r in w.routing if r.deployment == index) for w in plan.workloads)
-    engine = _engine(d, served, scenario, catalog, confidence, [s * w.qps for s, w in zip(shares, plan.workloads, strict=True)])
-    return Deployed(engine, shares, places)
+    tokens = tuple(next((r.tokens_per_stated for r in w.routing if r.deployment == index), 1.0) for w in plan.workloads)
+    engine = _engine(d, served, scenario, catalog, confidence, tokens, [s * w.qps for s, w in zip(shares, plan.workloads, strict=True)])
+    return Deployed(engine, shares, tokens, places)
 
 
-def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, qps: list[float]) -> Engine:
+def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, own: tuple[float, ...], qps: list[float]) -> Engine:
     """The engine for its workloads. Step times of several are weighted by the tokens each writes: what a step reads of KV cache is the mean's."""
     coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
     options = load_options(catalog) if d.speculative else None
     replica, tokens = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens
     found, name = evidence(replica, (served.card.name,), catalog.measured), (served.card.name,)
     flows, steps, weights, kv, curves = [], [], [], [], None
-    for workload, rate in zip(scenario.workload, qps, strict=True):
+    for workload, each, rate in zip(scenario.workload, own, qps, strict=True):
         if not rate:
             flows.append(Flow(0.0))
             continue
         written = served.output_factor or workload.output_factor or 1.0
-        mix = workload_mix(workload, written)
+        mix = workload_mix(met_by(workload, each), written)
         memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
         curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, scenario.policy.chunked_prefill)
-        flows.append(_flow(workload, curves, mix, written))
+        flows.append(_flow(workload, curves, mix, written, each))
         steps.append(np.interp(np.arange(d.max_num_seqs + 1), curves.n, curves.step_s[0]))
         weights.append(rate * mix.mean_output)
         kv.append(float(memory.kv_budget_gib[0] / memory.kv_gib_per_sequence[0]) * (mix.mean_input + mix.mean_output))
@@ -129,10 +132,10 @@ def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog,
     return Engine(np.average(steps, axis=0, weights=weights), tuple(flows), int(min(kv)), tokens, float(curves.overhead_s[0]), whole)
 
 
-def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float) -> Flow:
+def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float, own: float) -> Flow:
     """What the engine must know of a workload. Of several limits on one metric the tightest decides whether a request is inside."""
     limits = {m: min((s for k, s in workload.slo.items() if k.rpartition("_p")[0] == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
-    return Flow(float(curves.prefill_s_per_token[0]) / mix.computed, mix.computed, written, (written - 1) / written, **limits)
+    return Flow(float(curves.prefill_s_per_token[0]) / mix.computed, mix.computed, written * own, (written - 1) / written, **limits)
 
 
 def _replica(d: Deployment, served: Served, catalog: Catalog) -> Replicas:

@@ -19,7 +19,7 @@ from planner.simulation.engine import ROUTERS, cells
 from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
 from planner.simulation.results import Simulation
 from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, Change, Running, Sessions
-from planner.simulation.stream import Block, Lengths, Poisson, Quiet, Stream, Trace, merged
+from planner.simulation.stream import Block, Lengths, Poisson, Quiet, Stream, Trace, in_own_tokens, merged
 
 REQUESTS = 200_000
 WARM_UP = 0.1  # share of Poisson requests that is not counted: the fleet starts empty
@@ -87,11 +87,11 @@ def feed(
         draw = rng.random(len(block)) if len(fleet) > 1 else None
         for i, one in enumerate(running):
             if draw is None:
-                one.feed(block, batch)
+                one.feed(block.in_own_tokens(fleet[i].tokens), batch)
                 continue
             low = shares[i - 1][block.workload] if i else 0.0
             mine = (draw >= low) & (draw < shares[i][block.workload])
-            one.feed(block.take(mine), batch[mine])
+            one.feed(block.take(mine).in_own_tokens(fleet[i].tokens), batch[mine])
     for one in running:
         one.finish()
     begin, end = sessions[0].counted_s if sessions else (0.0, 0.0)
@@ -111,7 +111,12 @@ def _shared_out(many: Sequence[int], fleet: Sequence[Deployed], lengths: Sequenc
     counts = np.diff(bounds, axis=0, prepend=0)
     rng = np.random.default_rng((seed, 4))
     drawn = np.stack([np.stack(draw(rng, DRAWN if n else 1), axis=1) if n else np.ones((DRAWN, 2), np.int64) for draw, n in zip(lengths, many, strict=True)])
-    return [Sessions(tuple(row.tolist()), drawn, counted_s) for row in counts]
+    found = []
+    for row, d in zip(counts, fleet, strict=True):
+        asked = drawn.copy()
+        asked[:, :, 0] = in_own_tokens(drawn[:, :, 0], np.array(d.tokens)[:, None])
+        found.append(Sessions(tuple(row.tolist()), asked, counted_s))
+    return found
 
 
 def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], requests: int, seed: int, burst: float, many: Sequence[int]) -> tuple[Stream, str]:

@@ -41,6 +41,17 @@ class Block:
         """Some of the requests."""
         return Block(self.arrival_s[rows], self.prompt[rows], self.answer[rows], self.workload[rows])
 
+    def in_own_tokens(self, tokens: Sequence[float]) -> Block:
+        """With prompts in the tokens of a model that makes so many per token of each workload [W]; answers stay as stated, and are counted so."""
+        if all(t == 1 for t in tokens):
+            return self
+        return replace(self, prompt=in_own_tokens(self.prompt, np.array(tokens)[self.workload]))
+
+
+def in_own_tokens(prompts: Ints, tokens: Floats) -> Ints:
+    """Prompts in a model's own tokens, of which it makes so many per token."""
+    return np.maximum(np.rint(prompts * tokens), 1).astype(np.int64)
+
 
 class Stream(Protocol):
     """A finite stream: how many requests, until about when, and the requests in blocks."""
