@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -33,8 +34,10 @@ from planner.economics.explain import explain, k_cheapest, large_scale, long_run
 from planner.economics.frontier import by_model, frontier
 from planner.economics.runs import Where, answer_one, answers, key_of
 from planner.economics.sensitivity import sensitivity
+from planner.economics.store import Result
 from planner.economics.sweep import axis, headroom_qps, marginal, structure, sweep
 from planner.errors import PlannerError, ScenarioError
+from planner.plan import Plan
 from planner.planning.known import Known
 from planner.program.model import build
 from planner.program.problem import Problem
@@ -220,6 +223,25 @@ def test_headroom_is_what_the_plan_carries() -> None:
 
 
 # ---- what-if
+
+
+def test_no_switch_is_searched_between_plans_that_time_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What such a plan is made of depends on the time there was, so neighbours need never agree."""
+    asked: list[int] = []
+
+    def cut_short(questions: Sequence[Scenario], *_: Any, **__: Any) -> list[Result]:
+        asked.append(len(questions))
+        found = [solve(q, tiny(), compare=False) for q in questions]
+        return [Result(replace_structure(p, i)) for i, p in enumerate(found) if isinstance(p, Plan)]
+
+    def replace_structure(plan: Plan, i: int) -> Plan:
+        purchases = tuple(p.model_copy(update={"provider": f"provider {i}"}) for p in plan.purchases)
+        return plan.model_copy(update={"status": "feasible", "gap": 0.5, "purchases": purchases})
+
+    monkeypatch.setattr("planner.economics.sweep.answers", cut_short)
+    scenario = Scenario.model_validate({"workload": [{"qps": 5, "min_quality": 0.5}]})
+    found = sweep(scenario, tiny(), [axis("qps=5,10,20", 3)])
+    assert asked == [3] and any("3 of 3 plans were cut short" in note for note in found.notes)
 
 
 def test_supposed_prices_and_steps_are_honoured_and_checked() -> None:

@@ -147,13 +147,15 @@ class _Point:
     usd_per_hour: float
     replicas: int
     carries: float  # up to which value of the axis the plan is thought to do: where its successor is looked for
+    is_proven: bool  # not cut short by the time limit
 
     @classmethod
     def of(cls, a: Axis, value: float, result: Result) -> _Point:
         """The point of an answer."""
         plan = result.plan
         replicas = sum(d.replicas for d in plan.deployments) if plan else 0
-        return cls(value, structure(plan), result.cost, replicas, _carries(plan) if plan and a.name in ("qps", "concurrency") else 0.0)
+        carries = _carries(plan) if plan and a.name in ("qps", "concurrency") else 0.0
+        return cls(value, structure(plan), result.cost, replicas, carries, plan is None or plan.status == "optimal")
 
 
 def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known, where: Where) -> tuple[tuple[Step, ...], tuple[str, ...]]:
@@ -169,9 +171,11 @@ def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known,
         if left <= len(wanted):
             break
     unsure = sum(_may_hide(a, p, q, span) for p, q in pairwise(points))
-    notes = (
+    notes: tuple[str, ...] = (
         (f"the search between values was stopped after {len(points) - len(results)} more plans: {unsure} switches are known less exactly",) if unsure else ()
     )
+    if late := sum(not p.is_proven for p in points):
+        notes += (f"{late} of {len(points)} plans were cut short by the time limit: where they change is not searched for",)
     steps = [list(group) for _, group in groupby(points, key=lambda p: p.structure)]
     return tuple(Step(s[0].value, s[-1].value, s[0].structure, (s[0].usd_per_hour, s[-1].usd_per_hour)) for s in steps), notes
 
@@ -179,6 +183,8 @@ def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known,
 def _may_hide(a: Axis, p: _Point, q: _Point, span: float) -> bool:
     """Whether what lies between two neighbours is to be searched: a switch, or (of few replicas) where one more replica is due."""
     if q.value - p.value <= SWITCH_WIDTH * (q.value if a.is_geometric else span) * (1 + 1e-9):
+        return False
+    if not (p.is_proven and q.is_proven):  # of plans cut short, time decides the structure
         return False
     if p.structure != q.structure:
         return True
