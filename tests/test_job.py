@@ -172,6 +172,12 @@ def test_what_a_predicted_job_refuses(words: tuple[str, ...], told: str, run: Ru
     assert code == 2 and told in err and "Traceback" not in err
 
 
+def test_a_model_whose_name_others_begin_with_is_found(run: Run) -> None:
+    """Phi-4 is a model, though Phi-4-mini and Phi-4-reasoning begin alike."""
+    code, out, _ = run("cost", "job", "--model", "Phi-4", "--gpu", "A800-SXM-80GB", "--requests", "9", "--concurrency", "3", "--usd-per-gpu-hour", "1")
+    assert code == 0 and "microsoft/phi-4 (bf16)" in out
+
+
 def test_a_job_says_what_is_missing(run: Run) -> None:
     for words, told in (
         (("--model", "Qwen3-32B"), "give --gpu, --requests, --concurrency"),

@@ -221,7 +221,8 @@ def checkpoints_called(name: str, cards: Sequence[Card]) -> tuple[Card | None, l
     """The card with a checkpoint that begins with these words, and its checkpoints that do; else the card of this name with all of its checkpoints.
     Base checkpoints only where there are no others; no card where the words are those of several, or of none."""
     found = {c.name: [k for k in c.checkpoint if begins(k.id, name)] for c in cards}
-    found = {n: several for n, several in found.items() if several} or {c.name: list(c.checkpoint) for c in cards if c.name.lower() == name.lower()}
+    exact = {n: several for n, several in found.items() if several and n.lower() == name.lower()}  # Phi-4 is a card, though Phi-4-mini begins alike
+    found = exact or {n: several for n, several in found.items() if several} or {c.name: list(c.checkpoint) for c in cards if c.name.lower() == name.lower()}
     if len(found) != 1:
         return None, []
     ((of, several),) = found.items()
