@@ -11,20 +11,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.performance.backlog import Backlog, backlog
 from planner.performance.capacity import BLOCK, SHARES, Limit, Service
 from planner.performance.cells import Cells
 from planner.performance.chain import Interpolation, Rows, prompt_moments
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
-from planner.performance.tails import gamma_tail, skewed_tail
+from planner.performance.tails import gamma_tail, moment_tail, normal_tail, skewed_tail
 
 STEPS = 16  # bisection steps, by factors: the number decoding is found to 2^-12 of itself
 FINE = 50  # of single rows
 SHARP = 34  # for a percentile: to 2^-34 of fifty times the mean
 FEWEST = 1e-3  # sequences decoding
-TTFT_MARGIN = 1.12  # percentiles of TTFT are lengthened: by as much were they too short at worst (p95; 17 % at p99) against simulations
 FULL = 0.999  # prompts never fill more than this share of the steps in the formulas below (they have a pole at 1)
+BRIDGE = 0.9
+ELSEWHERE = 0.15  # of the requests go on at another replica than the one that ended their session's last answer: see docs/performance.md
+TTFT_MARGIN = 1.05  # percentiles of TTFT are lengthened: nine in ten of those that are too short are so by less, against simulations
+DIRECT, LITTLE = 0.05, 0.005  # relative errors, against simulations, of TTFT by what a request meets, and of the decoding time by Little's law
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Loop:
     mix: LengthMix
     slots: Rows
     steps: float  # decode steps of a mean answer: o - 1
+    alike: float  # 2 where answers are all alike, to 1 where they vary as exponential ones
+    tokens: tuple[float, ...]  # E[tokens^k] computed of a prompt, k = 1 to 4
     alone: Rows  # seconds that a prompt of its own step adds; 0 with chunks
     per_token: Rows
     slope: Rows  # [P, G]: derivative of the step by sequences
@@ -45,6 +51,29 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Prompt tokens, [P, 1]: mean, variance and third central moment."""
+
+    mean: Rows
+    var: Rows
+    third: Rows
+
+
+@dataclass(frozen=True)
+class Others:
+    """What a request meets of others' prompts, [P, 1]: with some probability none, else what came with it and with the steps before it, where these left
+    nothing over, else what they did and what came with it."""
+
+    none: Rows
+    left: Rows  # probability that steps leave some over
+    fresh: Tokens  # of those in between
+    before: Rows  # mean of that in the steps before it
+    over: Tokens
+    seconds: Rows  # that all this adds to the mean TTFT
+    var: Rows  # variance of those
+
+
+@dataclass(frozen=True)
 class Closed:
     """A closed loop at one number of sequences decoding, [P, 1]."""
 
@@ -52,31 +81,29 @@ class Closed:
     decoding: Rows  # B
     rate: Rows  # requests/s
     step: Rows  # D(B)
-    tpot: Rows
     arrivals: Rows  # a: requests per step
     load: Rows  # r: share of the room for prompts that is taken
-    wait: Rows  # until the own prompt's step begins, overhead included, and its variance
-    wait_var: Rows
-    own: Rows  # [P, 1]: the own prompt's steps, in the mean
     room: Rows  # prompt tokens that a step takes
+    begins: Rows  # steps until one begins that knows of a request
+    others: Others
+    filled: Rows  # variance of the seconds of prompts in one step
+    together: Rows  # steps over which these are alike
+    delay: Rows  # seconds until requests that come before it have begun, where they are more than steps or sequences take
+    tpot: Rows
+    longer: Rows  # TTFT over what it is by what a request meets: see _settled
     tpot_load: Rows  # sd of TPOT through the number decoding, of a mean answer
     waits: Rows  # share of the requests that find no sequence free: all, or none
-
-    @property
-    def ttft(self) -> Rows:
-        """Mean seconds to the first token."""
-        found: Rows = self.wait + self.own
-        return found
 
 
 def loop(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Loop:
     """The loop of every row [P]. Rows with max_num_seqs < 1 get one slot; callers drop them."""
     slots = np.clip(max_num_seqs, 1, curves.n[-1]).astype(float)[:, None]
     token, alone = curves.prefill_s_per_token[:, None], np.zeros_like(slots) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
-    slope = np.gradient(curves.step_s, curves.n, axis=1)
-    return Loop(
-        curves, mix, slots, max(mix.mean_output - 1, FEWEST), alone, token, slope, *prompt_moments(token, alone, mix.inputs), curves.overhead_s[:, None]
-    )
+    slope, inputs = np.gradient(curves.step_s, curves.n, axis=1), mix.inputs
+    tokens = tuple(mix.computed**k * inputs.moment(k) for k in (1, 2, 3, 4))
+    moments = prompt_moments(token, alone, inputs)
+    alike = 2 / (1 + min(mix.outputs.moment(2) / mix.mean_output**2 - 1, 1.0))
+    return Loop(curves, mix, slots, max(mix.mean_output - 1, FEWEST), alike, tokens, alone, token, slope, *moments, curves.overhead_s[:, None])
 
 
 def closed(loop: Loop, decoding: Rows) -> Closed:
@@ -84,56 +111,122 @@ def closed(loop: Loop, decoding: Rows) -> Closed:
 
         a = B/(o - 1)                        answers that end with a step, and requests that come with it
         r = a i/(S - B)                      of the room for prompts in a step
-        w = steps until one begins that knows of the request + backlog/(S - B) + steps of the own prompt
+        w = steps until one begins that knows of the request + U/(S - B) + steps of the own prompt
         N = B + a w                          Little's law, counting in steps
         X = a/(D(B) + a work)                a step with its prompts
-        TPOT = D(B) + a work (1 - 1/N)       prompts of others
-        TTFT = N/X - (o - 1) TPOT            Little's law, in seconds
+        E2E = N/X                            Little's law, in seconds
 
-    Backlog of prompt tokens: a queue in steps, from what one step leaves over (few prompts) to Kingman's a i2/(2 (S - B) (1 - r)).
+    U: prompt tokens that steps leave over (``backlog``). Those of B that find no room in full steps wait for their first token.
     """
-    c, mix, b = loop.curves, loop.mix, np.minimum(decoding, loop.slots)
+    c, mix, tokens = loop.curves, loop.mix, loop.tokens[0]
+    is_chunked = c.whole_prompt_s is None
+    most = FULL * loop.steps * c.batched_tokens / (tokens + FULL * loop.steps) if is_chunked else np.inf  # more bring prompts faster than steps take them
+    asked = np.minimum(decoding, loop.slots)
+    b = np.minimum(asked, most)
     at = Interpolation(c.n, np.clip(b, 1.0, loop.slots))
     step, slope = at(c.step_s), at(loop.slope)
-    room, tokens = np.maximum(c.batched_tokens - b, 1.0), mix.computed * mix.mean_input
-    is_chunked = c.whole_prompt_s is None
-    a = np.minimum(b / loop.steps, FULL * room / tokens) if is_chunked else b / loop.steps
-    load = a * tokens / room if is_chunked else np.zeros_like(a)
+    room, a = np.maximum(c.batched_tokens - b, 1.0), b / loop.steps
+    full = loop.per_token / mix.computed * room if is_chunked else np.full_like(room, np.inf)
     whole = step + a * loop.work  # a step with the prompts that it carries
-    begins = _steps_until(loop.overhead, step, whole, a)
-    if is_chunked:
-        backlog = _backlog(a, mix, load, room)
-        passes = (np.maximum(mix.computed * mix.inputs.mean / room, 1.0) @ mix.inputs.weight)[:, None]
-        own, later = step * passes + loop.work, backlog / room
-        waits = begins + later + passes
-    else:  # each prompt runs alone between two decode steps, so none of these passes
-        own, later, waits = loop.work, np.zeros_like(step), begins
-    in_flight = a * (loop.steps + waits)
-    rate, tpot = a / whole, step + a * loop.work * np.maximum(1 - 1 / np.maximum(in_flight, 1.0), 0.0)
-    ttft = np.maximum(in_flight / rate - loop.steps * tpot, own + 1e-6)
-    var = a * loop.work_m2 * (2 - load) + _backlog_var(loop, a, load, room, later, step) if is_chunked else 2 * a * loop.work_m2
-    waiting = np.minimum(rate * ttft, a * loop.steps)
-    sd = slope * np.sqrt(waiting) / np.sqrt(1 + loop.steps * tpot / ttft)
-    return Closed(in_flight, a * loop.steps, rate, step, tpot, a, load, ttft - own, var + 1e-12, own, room, sd, np.zeros_like(a))
+    begins, queued = _steps_until(loop.overhead, step, whole, a, np.minimum(loop.work_m2, loop.work * full)), asked - b
+    passes = (_passes(loop, room, mix.inputs) @ mix.inputs.weight)[:, None]
+    seen = a * np.clip(1 - 1 / np.maximum(b * (1 + (begins + passes) / loop.steps), 1.0), 1e-6, 1.0)  # a request is none of the others
+    left = _from_elsewhere(loop, seen, room, step / whole, (step + full) / whole) if is_chunked else None
+    in_flight = a * (loop.steps + begins + (left.mean / room + passes if left else 0.0)) + queued
+    others = _met(loop, seen, step, room, begins, left) if left else _alone(loop, a, step, whole, in_flight)
+    none = np.zeros_like(a)
+    load = a * tokens / room if left else none
+    filled = np.maximum((loop.per_token / mix.computed) ** 2 * left.spread, 1e-18) if left else a * loop.work_m2
+    together = np.maximum(a * loop.work_m2 / (2 * filled), 0.5)
+    found = Closed(in_flight, a * loop.steps, a / whole, step, a, load, room, begins, others, filled, together, queued * whole / a, step, none + 1, none, none)
+    return _settled(loop, found, slope)
 
 
-def _backlog_var(loop: Loop, a: Rows, load: Rows, room: Rows, later: Rows, step: Rows) -> Rows:
-    """Variance of the wait behind backlog, s^2: that of an M/G/1 queue of full steps, W^2 + rate S3/(3 (1 - r)), as far as its mean is reached.
-
-    The loop holds no more prompts than its requests, so the wait of many is a sum of prompts: where they fill the steps it hardly scatters.
+def _from_elsewhere(loop: Loop, a: Rows, room: Rows, empty: Rows, full: Rows) -> Backlog:
+    """What a request finds left over where part of the requests come as answers of other replicas end: by time, not by this one's steps, of which an
+    empty and a full one last so many times the mean. Full steps bring more of them, and more of them come during full steps.
     """
-    mix = loop.mix
-    full = step + loop.per_token / mix.computed * room  # seconds of a full step
-    token = full * mix.computed / room
-    wait, free = later * full, 1 - np.minimum(load, FULL)
-    third = a / full * token**3 * mix.input_m3 / (3 * free)
-    queue = a * mix.computed**2 * mix.input_m2 / (2 * room * free) / room * full
-    many = later * room / np.maximum(mix.computed * mix.mean_input, 1e-9)  # prompts waited for
-    found: Rows = np.minimum(wait * wait + third * wait / queue, (1 + many) * token**2 * mix.input_m2 / np.maximum(load, 1e-9))
+    tokens = loop.tokens[0]
+    part = ELSEWHERE * np.minimum(tokens / room, 1.0)  # many short prompts make all steps alike
+    busy, idle = a * (1 - part + part * full), a * (1 - part + part * empty)
+    load = np.minimum(busy * tokens / room, FULL)
+    steps = idle * tokens / room / (1 - load + idle * tokens / room)  # share of the steps in which prompts wait
+    time = steps * full / (steps * full + (1 - steps) * empty)
+    found = backlog(busy, loop.tokens, room, load, loop.steps / loop.alike)
+    taken = (found.spread + (load * room) ** 2) * steps / load - (steps * room) ** 2
+    return replace(found.oftener(((1 - part) * steps + part * time) / load), spread=taken)
+
+
+def _settled(loop: Loop, s: Closed, slope: Rows) -> Closed:
+    """TTFT by what a request meets, TPOT by Little's law from the rest of E2E; or the other way round, each as far as it is the surer one."""
+    tpot = s.step + s.arrivals * loop.work * np.maximum(1 - 1 / np.maximum(s.in_flight, 1.0), 0.0)
+    e2e, direct = s.in_flight / s.rate, ttft_s(loop, s)
+    unsure = (DIRECT * direct) ** 2
+    ttft = direct + unsure / (unsure + (LITTLE * loop.steps * tpot) ** 2) * (e2e - loop.steps * tpot - direct)
+    ttft = np.maximum(ttft, s.delay + 0.5 * (direct - s.delay))
+    tpot = np.maximum((e2e - ttft) / loop.steps, s.step)
+    sd = slope * np.sqrt(np.minimum(s.rate * ttft, s.decoding)) / np.sqrt(1 + loop.steps * tpot / ttft)
+    return replace(s, tpot=tpot, longer=(ttft - s.delay) / (direct - s.delay), tpot_load=sd)
+
+
+def ttft_s(loop: Loop, s: Closed) -> Rows:
+    """Mean seconds to the first token."""
+    found: Rows = s.longer * ((_bare(loop, s, loop.mix.inputs) @ loop.mix.inputs.weight)[:, None] + s.others.seconds) + s.delay
     return found
 
 
-def _steps_until(overhead: Rows, step: Rows, whole: Rows, a: Rows) -> Rows:
+def _bare(loop: Loop, s: Closed, inputs: Cells) -> Rows:
+    """Seconds [P, Q] to the first token of prompts that meet no other."""
+    prompts = loop.alone + loop.per_token * inputs.mean
+    if loop.curves.whole_prompt_s is not None:
+        return prompts
+    found: Rows = s.step * (s.begins + _passes(loop, s.room, inputs)) + prompts
+    return found
+
+
+def _passes(loop: Loop, room: Rows, inputs: Cells) -> Rows:
+    """Steps [P, Q] that prompts take part in: at least one, and half of the last in the mean of long ones."""
+    full = loop.mix.computed * inputs.mean / room
+    found: Rows = np.maximum(full + np.clip(full - 0.5, 0.0, 1.0) / 2, 1.0)
+    return found
+
+
+def _met(loop: Loop, a: Rows, step: Rows, room: Rows, begins: Rows, left: Backlog) -> Others:
+    """What a request meets with chunks: what steps left over, what came in those that it waits for, before it with the same step, and behind it in its last."""
+    i1, i2, i3, _ = loop.tokens
+    later, c = left.mean / room, loop.per_token / loop.mix.computed
+    end = _behind(a * (0.5 + later + i1 / room), i1, room)
+    none = (1 - left.any) * np.exp(-a * (begins + 0.5))
+    more = a * np.maximum(begins - 1, 0.0)  # of further steps waited for
+    with_it = 0.5 * a + more
+    behind = 0.5 * a * np.maximum(1 - i1 / room, 0.0)  # of prompts that fit into its step as well: their mean is in ``_within``, their noise here
+    before = np.maximum(room - left.spare, 0.0)
+    some = np.maximum(1 - none / (1 - left.any), 1e-6)
+    fresh = _given(some, Tokens(before + with_it * i1, left.spare_var + (with_it + behind) * i2, (with_it + behind) * i3 - left.spare_third))
+    over = _given(np.maximum(left.any, 1e-9), Tokens(left.mean, left.var, left.third))
+    over = Tokens(over.mean + with_it * i1, over.var + (with_it + behind) * i2, over.third + (with_it + behind) * i3)
+    few = a * (begins + 0.5)
+    seconds = c * (left.mean + few * i1 + end) + step * later
+    return Others(none, left.any, fresh, before, over, seconds, c * c * (left.var + few * i2 + end * np.minimum(i2 / i1, room / 1.5)))
+
+
+def _given(share: Rows, of: Tokens) -> Tokens:
+    """The moments of tokens that only a share of the requests meets, for these."""
+    first, second = of.mean / share, (of.var + of.mean**2) / share
+    third = (of.third + 3 * of.mean * of.var + of.mean**3) / share
+    return Tokens(first, np.maximum(second - first**2, 1e-3 * first**2), np.maximum(third - 3 * first * second + 2 * first**3, 0.0))
+
+
+def _alone(loop: Loop, a: Rows, step: Rows, whole: Rows, in_flight: Rows) -> Others:
+    """What a request meets where each prompt runs alone between two decode steps: the rest of E2E by Little's law."""
+    tpot = step + a * loop.work * np.maximum(1 - 1 / np.maximum(in_flight, 1.0), 0.0)
+    seconds = np.maximum(in_flight * whole / a - loop.steps * tpot - loop.work, 1e-6)
+    none = np.zeros_like(seconds)
+    nothing = Tokens(none, none, none)
+    return Others(none, none, nothing, none, nothing, seconds, 2 * a * loop.work_m2 + 1e-12)
+
+
+def _steps_until(overhead: Rows, step: Rows, whole: Rows, a: Rows, prompts: Rows) -> Rows:
     """Mean number of steps until one begins that knows of a request asked for as a step ends, the overhead included.
 
     The step under way must end after the overhead. Steps without prompts, exp(-a) of all, are the short ones: of k in a row, k D(B) < h is too soon.
@@ -141,20 +234,9 @@ def _steps_until(overhead: Rows, step: Rows, whole: Rows, a: Rows) -> Rows:
     """
     free = np.minimum(np.exp(-a), 1 - 1e-9)
     short = np.maximum(overhead / step - 0.5, 0.0)
-    found: Rows = np.maximum(1 + free * (1 - free**short) / (1 - free), overhead / whole + 0.5)
-    return found
-
-
-def _backlog(a: Rows, mix: LengthMix, load: Rows, room: Rows) -> Rows:
-    """Mean prompt tokens left over when a step begins, [P, 1]."""
-    square = a * mix.computed**2 * mix.input_m2
-    kingman = square / (2 * room * (1 - np.minimum(load, FULL)))
-    mean = np.maximum(load * room, 1e-9)
-    ratio = square / mean
-    over = mean * gamma_tail(room, mean + ratio, np.maximum(square, 1e-9) + ratio * ratio) - room * gamma_tail(room, mean, np.maximum(square, 1e-9))
-    once = np.clip(over, 1e-9, np.maximum(kingman, 1e-9))
-    near = np.sqrt(load)
-    found: Rows = kingman**near * once ** (1 - near)
+    several = np.clip(overhead / step - 1, 0.0, 1.0)  # after these the step under way is any that lasts at that time: long ones more often
+    residual = 0.5 + 0.5 * several * a * prompts / whole**2
+    found: Rows = np.maximum(1 + free * (1 - free**short) / (1 - free), overhead / whole + residual)
     return found
 
 
@@ -171,43 +253,82 @@ def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
     found = closed(loop, low)
     others = np.maximum(in_flight - np.maximum(found.in_flight, 1.0), 0.0)
     others = np.where(others > 1e-6 * in_flight, others, 0.0)
-    # So many answers must end first, at exponential times.
-    return replace(found, wait=found.wait + others / found.rate, wait_var=found.wait_var + others / found.rate**2, waits=np.where(others > 0, 1.0, 0.0))
+    return replace(found, delay=found.delay + others / found.rate, waits=np.where(others > 0, 1.0, 0.0))
 
 
 def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float = 1.0) -> Rows:
     """Probability that a request (ITL: a step) exceeds the limit, over the mix: [P, 1]. ``share``: part of the output E2E counts to."""
     if metric == "ttft":
-        prompts = loop.mix.inputs
-        found: Rows = (gamma_tail(limit / TTFT_MARGIN - _own(loop, s, prompts), s.wait, s.wait_var + loop.per_token**2 * prompts.var) @ prompts.weight)[:, None]
-        return found
+        return _tail_ttft(loop, s, limit)
     if metric == "itl":
         return _tail_step(loop, s, limit)
     if metric == "full":  # where there are more requests than sequences, each waits for one
         return s.waits
-    inputs, outputs = loop.mix.pairs
-    if metric == "tpot":
-        inputs, outputs = loop.mix.inputs, loop.mix.outputs
+    inputs, outputs = (loop.mix.inputs, loop.mix.outputs) if metric == "tpot" else loop.mix.pairs
     many = np.maximum(outputs.mean - 1, 0.0)[None, :]
-    spread = np.sqrt(s.arrivals * loop.work_m2 * (1 - s.load) / np.maximum(many, 1.0)) + s.tpot_load + 1e-12
-    skew = loop.work_m3 / loop.work_m2**1.5 / np.sqrt(np.maximum(s.arrivals * np.maximum(many, 1.0), 1e-9))
+    spread = np.sqrt(_prompt_var(loop, s, np.maximum(many, 1.0))) + s.tpot_load + 1e-12
+    skew = (1 - s.load) ** 2 * loop.work_m3 / loop.work_m2**1.5 / np.sqrt(np.maximum(s.arrivals * np.maximum(many, 1.0), 1e-9))
     if metric == "tpot":
         some = np.where(outputs.mean > 1.5, outputs.weight, 0.0)
         slow: Rows = (skewed_tail((limit - s.tpot) / spread, skew) @ (some / max(some.sum(), 1e-12)))[:, None]
-        return slow
+        if loop.curves.whole_prompt_s is not None:
+            return slow
+        longest = s.step + loop.per_token / loop.mix.computed * s.room + 3 * s.tpot_load
+        return np.where(limit >= longest, 0.0, slow)
     out = np.maximum(share * outputs.mean - 1, 0.0)[None, :]
-    noise = s.wait_var + loop.per_token**2 * inputs.var + (share * s.tpot) ** 2 * outputs.var
-    sd = np.sqrt(noise + (spread * out) ** 2)
-    late: Rows = (skewed_tail((limit - s.wait - _own(loop, s, inputs) - out * s.tpot) / sd, skew * (spread * out / sd) ** 3) @ inputs.weight)[:, None]
+    noise = s.others.var + s.delay / s.rate + loop.per_token**2 * inputs.var + (share * s.tpot) ** 2 * outputs.var
+    sd, first = np.sqrt(noise + (spread * out) ** 2), s.longer * (_bare(loop, s, inputs) + s.others.seconds) + s.delay
+    late: Rows = (skewed_tail((limit - first - out * s.tpot) / sd, skew * (spread * out / sd) ** 3) @ inputs.weight)[:, None]
     return late
 
 
-def _own(loop: Loop, s: Closed, inputs: Cells) -> Rows:
-    """Seconds [P, Q] of a prompt's own steps."""
-    prompts = loop.alone + loop.per_token * inputs.mean
+def _prompt_var(loop: Loop, s: Closed, steps: Rows) -> Rows:
+    """Variance [P, Q] of the mean seconds of prompts in a step, over so many steps.
+
+    One step is at most full; over many steps what came in is what was computed, so that prompts in one step go with those of about as many next ones.
+    Answers all alike end in the order they began: over the time of one, each of the others brings one prompt.
+    """
+    y = steps / s.together
+    settled = (1 + y / 6) / (1 + y * (0.5 + y / 12))  # 2 (y - 1 + exp(-y)) / y^2
+    found: Rows = s.filled * settled * (1 - (loop.alike - 1) * BRIDGE * loop.work**2 / loop.work_m2 * np.minimum(steps / loop.steps, 1.0))
+    return found
+
+
+def _tail_ttft(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
+    """By whether others' prompts are met, and what steps leave over. Requests before it that wait (``delay``) begin at exponential times."""
+    inputs, o, computed = loop.mix.inputs, s.others, loop.mix.computed
+    left = (limit / TTFT_MARGIN - s.delay) / s.longer
     if loop.curves.whole_prompt_s is not None:
-        return prompts
-    found: Rows = s.step * np.maximum(loop.mix.computed * inputs.mean / s.room, 1.0) + prompts
+        return (gamma_tail(left - _bare(loop, s, inputs), o.seconds, o.var + s.delay / s.rate + loop.per_token**2 * inputs.var) @ inputs.weight)[:, None]
+    c = loop.per_token / computed
+    left = left - s.step * s.begins
+    var, third = computed**2 * inputs.var + (s.delay / s.rate) / c**2 + 1e-6, computed**3 * inputs.skew
+    own = computed * inputs.mean
+    room = _within(loop, s, left)
+    found = o.none * np.where(room < 0, 1.0, normal_tail((np.maximum(room, 0.0) - own) / np.sqrt(var)))
+    for weight, before, tokens in ((1 - o.none - o.left, o.before, o.fresh), (o.left, 0.0, o.over)):
+        room = _within(loop, s, left - c * np.where(before > 0, before, s.room if tokens is o.over else 0.0)) + before
+        late = moment_tail(np.maximum(room, 0.0) - tokens.mean - own, var + tokens.var, third + tokens.third)
+        found = found + weight * np.where(room < 0, 1.0, late)
+    return (found @ inputs.weight)[:, None]
+
+
+def _within(loop: Loop, s: Closed, seconds: Rows) -> Rows:
+    """The most tokens [P, 1] with which a prompt that ends with them is done within so many seconds, whole steps and what comes behind it in the last."""
+    c = loop.per_token / loop.mix.computed
+    full = s.step + c * s.room
+    steps = np.floor(seconds / full)
+    behind = _behind(s.arrivals * (0.5 + np.maximum(steps, 0.0)), loop.tokens[0], s.room)
+    found: Rows = np.where(seconds < 0, -np.inf, s.room * steps + np.clip((seconds - steps * full - s.step) / c - behind, 0.0, s.room))
+    return found
+
+
+def _behind(many: Rows, tokens: float, room: Rows) -> Rows:
+    """Mean tokens [P, 1] that come behind a prompt in its last step, where so many prompts wait behind it: a long one fills what is left of the step."""
+    space = np.maximum(room - tokens, 0.5 * room)
+    fill = np.maximum(space / tokens, 1.0)
+    sharp = np.minimum(1.5 * np.sqrt(fill), 8.0)  # E[min(K, fill)] of a Poisson K of this mean, within 2 %
+    found: Rows = space / fill * (many**-sharp + fill**-sharp) ** (-1 / sharp)
     return found
 
 
@@ -271,7 +392,7 @@ def rate(curves: StepCurves, mix: LengthMix, in_flight: Floats, max_num_seqs: In
 def service_at(made: Loop, s: Closed, in_flight: Floats, reasoning: float = 0.0) -> Service:
     """Service of requests of a loop's mix at a state of the loop; ``in_flight`` [P] of theirs. reasoning as in ``service``."""
     mix, e2e = made.mix, mean_e2e_s(made, s)[:, None]
-    means = {"ttft": s.ttft + s.tpot * reasoning * mix.mean_output, "tpot": s.tpot, "itl": s.tpot, "e2e": e2e}
+    means = {"ttft": ttft_s(made, s) + s.tpot * reasoning * mix.mean_output, "tpot": s.tpot, "itl": s.tpot, "e2e": e2e}
     longest = float(max(mix.output_tokens.max() / mix.mean_output, mix.input_tokens.max() / mix.mean_input))
     found = {}
     for metric, mean in means.items():
@@ -285,12 +406,12 @@ def seen_by(made: Loop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[
     """A loop of several workloads as the requests of one see it: with their own lengths and cost of prompts."""
     alone = np.zeros((1, 1)) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
     mine = replace(made, mix=mix, per_token=curves.prefill_s_per_token[:, None], alone=alone)
-    return mine, replace(s, own=(_own(mine, s, mix.inputs) @ mix.inputs.weight)[:, None])
+    return mine, s
 
 
 def mean_e2e_s(made: Loop, s: Closed) -> Floats:
     """Mean E2E of a loop's requests [P]."""
-    found: Floats = (s.ttft + max(made.mix.mean_output - 1, 0.0) * s.tpot)[:, 0]
+    found: Floats = (ttft_s(made, s) + max(made.mix.mean_output - 1, 0.0) * s.tpot)[:, 0]
     return found
 
 
