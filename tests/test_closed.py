@@ -10,9 +10,11 @@ import pytest
 from planner import Scenario, load_catalog, solve
 from planner.check.check import check_plan
 from planner.performance import closed
+from planner.performance.backlog import backlog
 from planner.performance.capacity import Limit
 from planner.performance.lengths import lognormal_mix
 from planner.performance.step import GRID, StepCurves
+from planner.simulation.results import quantile
 from planner.simulation.run import simulate
 from planner.simulation.state import Engine, Flow, Running, Sessions
 from planner.simulation.stream import lognormal_lengths
@@ -85,6 +87,58 @@ def test_capacity_in_flight_is_where_the_limit_just_holds() -> None:
     assert found.tpot_s["p95"][0] == pytest.approx(0.03, rel=2e-3) and here[0] == pytest.approx(rate[0], rel=1e-3)
     assert closed.capacity(curves(), mix, [], seqs)[0][0] == pytest.approx(256, rel=1e-3)  # none may wait for a slot
     assert closed.capacity(curves(), mix, [Limit("tpot", 0.006, 95.0)], seqs)[0][0] == 0  # faster than one step
+
+
+def _percentiles(n: int, osl: float, isl: float, cv: tuple[float, float], replicas: int) -> tuple[Any, np.ndarray]:
+    """(formula, histograms of a simulation) of n sessions on replicas of a fast engine, whose full steps take ten times an empty one."""
+    step, token = 6e-3 + 1.3e-4 * GRID, 6e-6
+    made = StepCurves(GRID, step[None, :], np.array([token]), np.array([0.02]), np.zeros((1, len(GRID))), 8192)
+    found, rate = closed.service(made, lognormal_mix(isl, osl, *cv), np.array([n / replicas]), np.array([256]))
+    until = 16_000 / (rate[0] * replicas)
+    drawn = np.stack(lognormal_lengths(isl, osl, *cv)(np.random.default_rng(1), 1 << 15), axis=1)[None]
+    engine = Engine(np.interp(np.arange(257), GRID, step), (Flow(token),), 10**9, 8192, 0.02)
+    running = Running(engine, replicas, "least_loaded", 0, until / 240, sessions=Sessions((n,), drawn, (0.15 * until, until)))
+    running.finish()
+    return found, running.sim.histogram[0]
+
+
+@pytest.mark.parametrize(
+    ("isl", "osl", "cv", "n", "replicas"),
+    [
+        (100_000, 1000, (0.2, 0.77), 14, 1),
+        (100_000, 1000, (0.2, 0.77), 111, 8),  # not a multiple: sessions go on at other replicas, and prompts meet in time instead of in steps
+        (32_000, 500, (0.9, 0.8), 60, 1),
+        (2000, 50, (0.5, 1.25), 160, 1),
+        (4000, 300, (0.5, 1.2), 300, 2),
+        (8000, 200, (0.2, 0.2), 130, 1),
+    ],
+)
+def test_percentiles_are_never_shorter_than_simulated_by_much(isl: float, osl: float, cv: tuple[float, float], n: int, replicas: int) -> None:
+    found, seen = _percentiles(n, osl, isl, cv, replicas)
+    for m, metric in enumerate((found.ttft_s, found.tpot_s, found.e2e_s)):
+        for name in ("p50", "p95", "p99"):
+            ratio = metric[name][0] / quantile(seen[m], float(name[1:]) / 100)
+            assert 0.96 < ratio < (1.35 if m == 0 else 1.08), (m, name, ratio)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 12.0])  # of a prompt's mean to the room of a step
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.9])
+def test_what_steps_leave_over_has_the_moments_of_the_recursion(ratio: float, load: float) -> None:
+    """max(U + A - 1, 0), step by step, of prompts that vary by a quarter; answers so long that no feedback is left."""
+    rng, sigma, many = np.random.default_rng(0), np.sqrt(np.log(1.0625)), 400
+    left, seen = np.zeros(many), []
+    for step in range(6000):
+        came = rng.poisson(load / ratio, many)
+        sizes = ratio * np.exp(sigma * rng.standard_normal(came.sum()) - sigma**2 / 2)
+        left = np.maximum(left + np.bincount(np.repeat(np.arange(many), came), sizes, many) - 1, 0)
+        seen += [left] if step >= 2500 and step % 5 == 0 else []
+    u = np.concatenate(seen)
+    one = np.ones((1, 1))
+    tokens = tuple(ratio**k * 1.0625 ** (k * (k - 1) / 2) for k in (1, 2, 3, 4))
+    found = backlog(one * load / ratio, tokens, one, one * load, 1e9)
+    assert found.mean[0, 0] == pytest.approx(u.mean(), rel=0.12, abs=2e-3)
+    assert np.sqrt(found.var[0, 0]) == pytest.approx(u.std(), rel=0.12, abs=0.02)
+    assert found.any[0, 0] == pytest.approx((u > 0).mean(), abs=0.08)
 
 
 SUPPLY: dict[str, Any] = {"gpus": ["H100-SXM-80GB", "B200-SXM"]}

@@ -21,7 +21,7 @@ from planner.performance.step import StepCurves
 from planner.performance.tails import gamma_tail, moment_tail, normal_tail, skewed_tail
 
 STEPS = 16  # bisection steps, by factors: the number decoding is found to 2^-12 of itself
-FINE = 50  # of single rows
+FINE, CLOSE = 50, 1e-9  # turns at most, and error of a log, where the number in flight is given
 SHARP = 34  # for a percentile: to 2^-34 of fifty times the mean
 FEWEST = 1e-3  # sequences decoding
 FULL = 0.999  # prompts never fill more than this share of the steps in the formulas below (they have a pole at 1)
@@ -245,12 +245,27 @@ def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
 
     Below one request in flight a replica is idle for the rest of the time: its service is that of one.
     """
-    low, high = np.full_like(loop.slots, FEWEST), loop.slots.copy()
-    for _ in range(FINE):
-        middle = np.sqrt(low * high)
-        fits = closed(loop, middle).in_flight <= np.maximum(in_flight, 1.0)
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    found = closed(loop, low)
+    wanted = np.log(np.maximum(in_flight, 1.0))
+
+    def beyond(decoding: Rows) -> Rows:
+        more: Rows = np.log(closed(loop, np.exp(decoding)).in_flight) - wanted
+        return more
+
+    low, high = np.full_like(loop.slots, np.log(FEWEST)), np.log(loop.slots)
+    below, above = beyond(low), beyond(high)
+    low, below = np.where(above <= 0, high, low), np.where(above <= 0, 0.0, below)  # more than find a sequence
+    fitted = above <= 0
+    for turn in range(FINE):  # false position (Illinois), and halves where that is slow
+        if np.all((high - low < CLOSE) | (below > -CLOSE)):
+            break
+        guess = (low + high) / 2 if turn % 4 == 3 else low + (high - low) * below / (below - above)
+        now = beyond(guess)
+        fits = now <= CLOSE
+        again, fitted = (fits == fitted) & (turn > 0), fits
+        weight = np.where(again, 0.5, 1.0)
+        low, below, above = np.where(fits, guess, low), np.where(fits, now, below * weight), np.where(fits, above * weight, now)
+        high = np.where(fits, high, guess)
+    found = closed(loop, np.exp(low))
     others = np.maximum(in_flight - np.maximum(found.in_flight, 1.0), 0.0)
     others = np.where(others > 1e-6 * in_flight, others, 0.0)
     return replace(found, delay=found.delay + others / found.rate, waits=np.where(others > 0, 1.0, 0.0))

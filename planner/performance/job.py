@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from planner.performance.closed import Closed, Loop, at_in_flight, loop
+from planner.performance.closed import Closed, Loop, at_in_flight, loop, ttft_s
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats
 from planner.performance.step import StepCurves
@@ -73,7 +73,7 @@ def completion(curves: StepCurves, mix: LengthMix, requests: int, concurrency: i
         qps=rate * replicas,
         in_flight=places,
         decoding=float(s.decoding[0, 0]),
-        ttft_s=float(s.ttft[0, 0]),
+        ttft_s=float(ttft_s(made, s)[0, 0]),
         tpot_s=float(s.tpot[0, 0]),
     )
 
