@@ -306,11 +306,19 @@ def test_sizes_that_no_engine_has_are_refused_before_anything_computes_with_them
         simulate(odd)
 
 
-@pytest.mark.parametrize("qps", [0.0, -1.0, 1e308, float("nan")])
-def test_a_rate_that_brings_no_request_or_more_than_any_is_refused(plan: Plan, qps: float) -> None:
-    odd = plan.model_copy(update={"workloads": (plan.workloads[0].model_copy(update={"qps": qps}),)})
-    with pytest.raises(PlannerError, match="requests/s; more than none"):
+@pytest.mark.parametrize(("field", "message"), [("qps", "requests/s; from 1e-09 to 1e"), ("burst_factor", "not its scenario's")])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-308, 1e308, float("nan")])
+def test_a_rate_that_brings_no_request_or_more_than_any_is_refused(plan: Plan, field: str, message: str, value: float) -> None:
+    odd = plan.model_copy(update={"workloads": (plan.workloads[0].model_copy(update={field: value}),)})
+    with pytest.raises(PlannerError, match=message):
         simulate(odd)
+
+
+def test_hours_are_simulated_at_the_rates_of_the_question_whatever_a_plan_states() -> None:
+    asked = {"workload": [{"name": "chat", "qps": 5, "models": ["Llama-3.1-8B"], "profile": [0.5, 1.5]}], "supply": {"gpus": ["H100-SXM-80GB"]}}
+    good = autoscale(Scenario.model_validate(asked), load_catalog())
+    odd = good.model_copy(update={"workloads": tuple(w.model_copy(update={"burst_factor": 1e30, "rates": (1e30, 0.0)}) for w in good.workloads)})
+    assert simulate_hours(odd).requests == simulate_hours(good).requests
 
 
 def test_a_day_of_an_autoscaled_plan_holds_and_costs_what_it_says() -> None:

@@ -78,9 +78,10 @@ def simulate_hours(
     if waiting:
         raise PlannerError(f"requests that wait ({', '.join(waiting)}) cannot be simulated: the simulator knows no priorities")
     asked = scenario_of(plan)
-    refuse_broken(structure(plan, asked, hourly_rates(asked).shape[1]))
+    means = hourly_rates(asked)
+    refuse_broken(structure(plan, asked, means.shape[1]))
     catalog = catalog or load_catalog(asked.catalog)
-    rates = {w.name: np.array(w.rates) * w.burst_factor * burst for w in plan.workloads}
+    rates = {w.name: mean * w.burst_factor * burst for w, mean in zip(asked.workload, means, strict=True)}
     parts = [_deployment(plan, i, catalog, rates, seed, median, router) for i in range(len(plan.plans))]
     series = {k: _together(k, [p.series[k] for p in parts]) for k in parts[0].series}
     tokens, good = (_tokens(parts, name) for name in ("usd_per_million_output_tokens", "usd_per_million_good_output_tokens"))

@@ -12,7 +12,7 @@ import numpy as np
 from planner.catalog.catalog import Catalog, Served
 from planner.check.case import ill_sized
 from planner.check.demand import structure
-from planner.check.findings import RELATIVE, Finding
+from planner.check.findings import RELATIVE, Finding, same
 from planner.errors import PlannerError
 from planner.hourly import HourlyPlan
 from planner.performance.coefficients import load_coefficients
@@ -28,7 +28,7 @@ from planner.simulation.state import Engine, Flow
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
 MOST_REPLICAS = 100_000  # of a deployment
-MOST_QPS = 1e9  # of a workload
+LEAST_QPS, MOST_QPS = 1e-9, 1e9  # of a workload
 ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
 
 
@@ -68,9 +68,11 @@ def refuse_broken(structure: Finding) -> None:
 def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float) -> tuple[Deployed, ...]:
     """All deployments with step times that hold at a confidence (0.5: as expected). Raises PlannerError for what cannot be simulated."""
     refuse_broken(structure(plan, scenario))
-    for w in plan.workloads:
-        if not 0 < w.qps <= MOST_QPS:
-            raise PlannerError(f"states {w.qps:g} requests/s; more than none and at most {MOST_QPS:g} can be simulated", f"workload {w.name}")
+    for w, asked in zip(plan.workloads, scenario.workload, strict=True):
+        if not (same(w.demand.value, asked.rate) and same(w.burst_factor, asked.burst_factor)):
+            raise PlannerError("states a demand that is not its scenario's", f"workload {w.name}", "plan check tells all that does not hold")
+        if not LEAST_QPS <= w.qps <= MOST_QPS:
+            raise PlannerError(f"states {w.qps:g} requests/s; from {LEAST_QPS:g} to {MOST_QPS:g} can be simulated", f"workload {w.name}")
         routed = sum(r.share for r in w.routing)
         if abs(routed - 1) > RELATIVE:
             raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
