@@ -9,6 +9,7 @@ import pytest
 
 import planner.candidates.points as points_module
 import planner.deadline as clock_module
+import planner.planning.known as known_module
 import planner.planning.solve as solve_module
 import planner.program.optimum as optimum_module
 from planner.candidates.columns import market
@@ -161,7 +162,7 @@ def test_the_most_traffic_found_in_time_is_told_as_such(clock: Clock, tiny: Cata
 
 
 def test_no_plan_in_time_is_exit_4(clock: Clock, tiny: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    late_after(monkeypatch, clock, solve_module, "survey", 31.0)
+    late_after(monkeypatch, clock, known_module, "survey", 31.0)
     with pytest.raises(TimeUp) as error:
         solve(question(), tiny)
     assert error.value.exit_code == 4 and "--time-limit: no plan within the time limit" in str(error.value)

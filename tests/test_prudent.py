@@ -119,6 +119,8 @@ def test_the_nearest_evidence_that_any_plan_reaches(measured: tuple[str, ...], t
 def test_a_stated_tier_is_kept_and_more_spares_too() -> None:
     with pytest.raises(Infeasible, match="evidence transferred instead of measured"):
         solve(asked({"prudent": True, "evidence": "measured"}, models=["Small-8B"]), tiny(0, "Large-60B"), compare=False)
+    fit = solve(asked({"evidence": "transferred"}), tiny(0, "Small-8B", "Large-60B")).prudent
+    assert fit is not None and fit.evidence == "transferred" and fit.steps[-1].term == "evidence as asked: transferred"
     plan = solve(asked({"prudent": True, "spare_replicas": 3}, {"max_price_age": 30}), tiny(), compare=False)
     assert plan.scenario["policy"]["spare_replicas"] == 3 and plan.scenario["supply"]["max_price_age"] == 30
 

@@ -88,9 +88,12 @@ def bridge(found: Answer, points: Points) -> Prudent | None:
     scenario = found.market.scenario
     if scenario.objective.maximize or scenario.policy.prudent:
         return None
-    deadline, here = points.deadline.share(TOGETHER), _Place(scenario, found, _step("the cheapest", found, points))
-    steps = [here.step]
-    for term in TERMS:
+    deadline, stated = points.deadline.share(TOGETHER), scenario.policy.evidence
+    here = _Place(scenario, found, _step("the cheapest", found, points), stated)
+    steps, terms = [here.step], TERMS
+    if stated != TIERS[-1]:  # as --prudent keeps it
+        terms = (*TERMS[:-1], (Term(f"evidence as asked: {stated}", lambda s: s, lambda *_: True, stated),))
+    for term in terms:
         there = _farther(here, term, points, deadline)
         steps.append(there if isinstance(there, PrudentStep) else there.step)
         if isinstance(there, PrudentStep):
@@ -117,11 +120,13 @@ def _farther(here: _Place, term: Sequence[Term], points: Points, deadline: Deadl
 
 
 def _cheapest(points: Points, scenario: Scenario, deadline: Deadline) -> Answer | None:
-    """As the question itself is answered; None where time was up before there was any answer."""
+    """As the question itself is answered, with nothing known of who spoils whom; None where time was up before there was any answer."""
     if deadline.passed():
         return None
+    afresh = points.until(deadline.share(EACH))
+    afresh.apart = frozenset()
     try:
-        return kept_apart(points.until(deadline.share(EACH)), scenario)[0]
+        return kept_apart(afresh, scenario)[0]
     except TimeUp:
         return None
 

@@ -25,6 +25,7 @@ from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
 
 POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
+PRUDENT = " (--prudent is --spare-replicas 1 --worst-recovery --max-price-age 90 and the nearest --evidence: to loosen one, ask for the others by name)"
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
 SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.4, 1.0, 0.01  # of the time limit, for single changes; of each solve
 COST_TIME_S = 5.0  # for the least budget
@@ -65,6 +66,7 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     served = {w for c in base.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
     what = _nothing_serves(points, scenario, hopeless[0]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
+    what += PRUDENT if scenario.policy.prudent else ""
     changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else base))
     conflict = () if hopeless and changes else conflict_of(scenario, feasible)
     unsearched = ["which demands are in conflict"] if conflict is None else []
