@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from math import ceil, floor, inf, log10
 from pathlib import Path
@@ -18,6 +19,7 @@ from brute_force import optimum
 
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import market
+from planner.performance.coefficients import TIERS
 from planner.planning.demands import demands
 from planner.planning.known import Known
 from planner.program.problem import Problem
@@ -35,7 +37,9 @@ def tiny(seed: int) -> Catalog:
         c.model_copy(update={"quality": tuple(q.model_copy(update={"score": float(rng.integers(30, 95)) / 100}) for q in c.quality)}) for c in catalog.cards
     )
     offers = tuple(o.model_copy(update={"usd_per_hour": float(np.round(o.usd_per_hour * rng.uniform(0.4, 2.0), 2))}) for o in catalog.offers)
-    return replace(catalog, cards=cards, offers=offers)
+    days = np.random.default_rng(seed + 10**6).integers(0, 120, len(offers))
+    dated = tuple(o.model_copy(update={"as_of": o.as_of - timedelta(int(n))}) for o, n in zip(offers, days, strict=True))
+    return replace(catalog, cards=cards, offers=dated)
 
 
 def question(seed: int) -> Scenario:
@@ -51,6 +55,12 @@ def question(seed: int) -> Scenario:
         supply["quota"] = {"GPU-80": int(rng.integers(1, 4)), **({"GPU-24": int(rng.integers(1, 4))} if rng.random() < 0.5 else {})}
     slo = {"ttft_p95": f"{rng.choice([200, 400, 2000])}ms", "tpot_p95": f"{rng.choice([8, 20, 50])}ms"}
     workload = {"qps": float(rng.integers(5, 120)), "min_quality": float(rng.integers(30, 90)) / 100, "slo": slo, "output_factor": 3}
+    if rng.random() < 0.4:
+        policy["evidence"] = str(rng.choice(TIERS[:3]))
+    if rng.random() < 0.3:
+        policy |= {"quality_margin": 0.02, "worst_recovery": bool(rng.random() < 0.5)}
+    if rng.random() < 0.3:
+        supply["max_price_age"] = int(rng.integers(1, 60))
     return Scenario.model_validate({"workload": [workload], "policy": policy, "supply": supply, "solver": {"gap": 0.0, "time_limit": "10min"}})
 
 
@@ -84,6 +94,10 @@ CHANGES = (
     (r"(\d+) GPUs in all", "max_gpus"),
     (r"a quota of (.+?)(?:,|$)", "quota"),
     (r"(\d+|no) spare replicas?", "spare"),
+    (r"evidence (\w+)", "evidence"),
+    (r"a quality margin of ([\d.e-]+)", "margin"),
+    (r"derived scores at the (mean) recovery", "recovery"),
+    (r"prices up to (\d+) days older than the newest", "age"),
     (r"([\d.]+) req/s", "qps"),
     (r"a quality floor of ([\d.]+)", "floor"),
     (r"((?:TTFT|TPOT) p95 of [\d.]+(?:ms|s))", "limit"),
@@ -94,7 +108,7 @@ CHANGES = (
 def amounts(text: str, s: Scenario) -> dict[str, float]:
     """The amounts of a proposed change, by demand."""
     found: dict[str, float] = {}
-    for part in (p.strip() for p in re.split(r", (?=a |[A-Z\d]|no )", text)):
+    for part in (p.strip() for p in re.split(r", (?=a |[A-Z\d]|no |evidence |prices )", text)):
         kind, m = next((kind, m) for pattern, kind in CHANGES if (m := re.match(pattern, part)))
         if kind == "quota":
             found |= {f"quota {g}": int(n) for g, n in re.findall(r"(GPU-\d+)=(\d+)", m[1])}
@@ -102,8 +116,10 @@ def amounts(text: str, s: Scenario) -> dict[str, float]:
             name, _, limit = m[1].partition(" p95")
             found[f"{name.lower()}_p95"] = parse_duration_s(limit.removeprefix(" of ")) if limit else inf
             assert not limit or (limit.endswith("ms") == (s.workload[0].slo[f"{name.lower()}_p95"] < 1)), text
+        elif kind == "evidence":
+            found[kind] = TIERS.index(m[1]) + 1
         else:
-            found[kind] = 0 if m[1] == "no" else float(m[1].replace(",", ""))
+            found[kind] = 0 if m[1] in ("no", "mean") else float(m[1].replace(",", ""))
     return found
 
 
@@ -113,6 +129,9 @@ def asked_for(s: Scenario) -> dict[str, float]:
     found |= {"budget": s.policy.budget} if s.policy.budget is not None else {}
     found |= {"max_gpus": s.supply.max_gpus} if s.supply.max_gpus is not None else {}
     found |= {"spare": s.policy.spare_replicas} if s.policy.spare_replicas else {}
+    found |= {"evidence": TIERS.index(s.policy.evidence) + 1} if s.policy.evidence != TIERS[-1] else {}
+    found |= {"margin": s.policy.quality_margin} if s.policy.quality_margin else {}
+    found |= {"age": s.supply.max_price_age} if s.supply.max_price_age else {}
     return found | {f"quota {g}": n for g, n in s.supply.quota.items()}
 
 
@@ -129,8 +148,11 @@ def with_amounts(s: Scenario, values: dict[str, float]) -> Scenario:
             workload["min_quality"] = value
         elif name == "qps":
             workload["qps"] = value
-        elif name == "max_gpus":
-            raw["supply"]["max_gpus"] = int(value)
+        elif name in ("max_gpus", "age"):
+            raw["supply"]["max_gpus" if name == "max_gpus" else "max_price_age"] = int(value)
+        elif name in ("evidence", "margin", "recovery"):
+            known = {"evidence": TIERS[int(value) - 1], "margin": value, "recovery": value > 0}[name]
+            raw["policy"][{"evidence": "evidence", "margin": "quality_margin", "recovery": "worst_recovery"}[name]] = known
         else:
             raw["policy"]["spare_replicas" if name == "spare" else "budget"] = int(value) if name == "spare" else f"{value}/h"
     return Scenario.model_validate(raw)
@@ -138,15 +160,16 @@ def with_amounts(s: Scenario, values: dict[str, float]) -> Scenario:
 
 def a_little_less(name: str, value: float, s: Scenario, seed: int) -> dict[str, float]:
     """A slightly smaller change of one demand; empty where there is none."""
-    if value == inf or (name == "spare" and value + 1 == s.policy.spare_replicas):
+    if value == inf or name == "recovery" or (name == "spare" and value + 1 == s.policy.spare_replicas):
         return {}
     if name == "floor":
         catalog = tiny(seed)
-        higher = [q.score for x in catalog.served if (q := catalog.quality(x, "mmlu-pro")) and value + 1e-9 < q.score < (s.workload[0].min_quality or 1)]
+        known = [q.at_worst if s.policy.worst_recovery else q.score for x in catalog.served if (q := catalog.quality(x, "mmlu-pro"))]
+        higher = [f for score in known if value + 1e-9 < (f := round(score - s.policy.quality_margin, 9)) < (s.workload[0].min_quality or 1)]
         return {"floor": min(higher)} if higher else {}
     if name == "qps":  # one more in the last of four digits
         return {"qps": float(f"{value + 10.0 ** (floor(log10(value)) - 3):.4g}")}
-    by = {"budget": -0.01, "max_gpus": -1, "spare": 1}
+    by = {"budget": -0.01, "max_gpus": -1, "spare": 1, "margin": 1e-4}
     return {name: value * 0.975 if name.endswith("_p95") else value + by.get(name, -1)}
 
 
@@ -162,12 +185,13 @@ def loosened(s: Scenario, factor: float, which: set[str]) -> Scenario:
     for name, value in asked_for(s).items():
         if name not in which:
             continue
-        if name in ("qps", "floor"):
+        if name in ("qps", "floor", "margin"):
             found[name] = value / factor
         elif name == "spare":
             found[name] = ceil(value / factor)
         else:
-            found[name] = floor(value * factor) if name == "max_gpus" or name.startswith("quota") else value * factor
+            whole = name in ("max_gpus", "age", "evidence") or name.startswith("quota")
+            found[name] = min(floor(value * factor), len(TIERS) if name == "evidence" else inf) if whole else value * factor
     return with_amounts(s, found)
 
 
