@@ -182,7 +182,7 @@ def tokens_in_words(catalog: Catalog, workload: Workload, card: Card) -> str:
         return ""
     row = catalog.tokens[card.tokenizer.name, language]
     spread = f", {row.low:.3g} to {row.high:.3g} over documents" if stated == REFERENCE else ""
-    how = f"tokenizer {card.tokenizer.name}{spread}; counted on {row.source.partition('; ')[2]}"
+    how = f"tokenizer {card.tokenizer.name}{spread}; see plan catalog tokenizers {language}"
     return f"{card.name} makes {tokens:.3g} tokens of each of {stated}'s in {language} ({how})"
 
 
