@@ -1,6 +1,6 @@
 """Do random plans hold? Each is simulated request by request at the step times it was made for; misses are listed with what they have in common.
 
-    python benchmarks/hold.py [--plans 500] [--seed 0]
+    python benchmarks/hold.py [--first 0] [--plans 500] [--seed 0]
 
 One to three workloads, in requests/s or in flight, with limits from tight to none, quotas, budgets, spare replicas. A limit counts as missed where the
 share of requests inside it is below its percentile by more than the 95 % confidence interval. Prints a table and writes benchmarks/results/hold.json.
@@ -82,11 +82,12 @@ def outcome(plan: Plan, missed: bool) -> str:
 def main() -> None:
     """Runs the campaign."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--first", type=int, default=0, help="number of the first plan")
     parser.add_argument("--plans", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     catalog, counts, rows = load_catalog(), Counter[str](), []
-    for i in range(given.plans):
+    for i in range(given.first, given.first + given.plans):
         asked = scenario(random.Random(f"{given.seed}/{i}"))
         found = judged(asked, catalog)
         counts[found["outcome"]] += 1
@@ -95,7 +96,9 @@ def main() -> None:
             print(i, found["outcome"], found.get("missed") or found.get("why"), "shared" if found.get("shared") else "", flush=True)
     print(dict(counts))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "hold.json").write_text(json.dumps({"plans": given.plans, "seed": given.seed, "counts": counts, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "hold.json").write_text(
+        json.dumps({"first": given.first, "plans": given.plans, "seed": given.seed, "counts": counts, "rows": rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -320,13 +320,11 @@ def main() -> None:
         "summary": summary,
         "percentiles": percentiles,
         "overflowing": overflowing,
-        "percentile_cases": {"fitted": rows[False], "held out": rows[True]},
-        "service": service_rows,
-        "capacity": capacity_rows,
-        "plans": plans,
+        "plans": len(plans),
+        "plans_missed": missed,
         "speed": speeds,
     }
-    (RESULTS / "queue.json").write_text(json.dumps(found | {"speed": speeds}, indent=1) + "\n")
+    (RESULTS / "queue.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
