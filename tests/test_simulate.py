@@ -306,6 +306,11 @@ def test_sizes_that_no_engine_has_are_refused_before_anything_computes_with_them
         simulate(odd)
 
 
+def test_replicas_that_stand_nowhere_are_refused(plan: Plan) -> None:
+    with pytest.raises(PlannerError, match="has 0 replicas of"):
+        simulate(plan.model_copy(update={"deployments": tuple(d.model_copy(update={"hosts": ()}) for d in plan.deployments)}))
+
+
 @pytest.mark.parametrize(("field", "message"), [("qps", "requests/s; from 1e-09 to 1e"), ("burst_factor", "not its scenario's")])
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-308, 1e308, float("nan")])
 def test_a_rate_that_brings_no_request_or_more_than_any_is_refused(plan: Plan, field: str, message: str, value: float) -> None:

@@ -78,8 +78,9 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
             raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
     for i, d in enumerate(plan.deployments):
         wrong = ill_sized(d)
-        if not wrong and not (d.max_num_seqs <= MAX_SEQUENCES and sum(h.replicas for h in d.hosts) <= MOST_REPLICAS):
-            wrong = f"has {d.replicas} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
+        placed = sum(h.replicas for h in d.hosts)
+        if not wrong and not (d.max_num_seqs <= MAX_SEQUENCES and 1 <= placed <= MOST_REPLICAS):
+            wrong = f"has {placed} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
         if wrong:
             raise PlannerError(wrong, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
     places = _places(plan)
