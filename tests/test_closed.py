@@ -173,3 +173,14 @@ def test_requests_in_flight_beside_a_rate_are_simulated_in_their_own_way() -> No
     chat, agents = found.workloads
     assert chat.qps == pytest.approx(5, rel=0.08)
     assert agents.qps * agents.e2e_ms["mean"] / 1e3 == pytest.approx(40, rel=0.05)
+
+
+@pytest.mark.parametrize("whole", [None, 0.006])
+@pytest.mark.parametrize(("isl", "osl"), [(4, 1), (4, 3000), (150_000, 2), (150_000, 3000), (2000, 50)])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_every_shape_and_number_in_flight_has_finite_latencies(isl: float, osl: float, whole: float | None) -> None:
+    n = np.array([0.5, 1.0, 7.3, 40.0, 255.0, 256.0, 1500.0])
+    for i in n:  # one row each
+        found, rate = closed.service(curves(whole), lognormal_mix(isl, osl, 1.2, 0.9), np.array([i]), np.array([256]))
+        values = [rate, *found.ttft_s.values(), *found.tpot_s.values(), *found.e2e_s.values()]
+        assert all(np.isfinite(v).all() and (v > 0).all() for v in values), i

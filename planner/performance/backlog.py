@@ -37,7 +37,7 @@ class Backlog:
         """The same tokens left over, so many times as often."""
         first, second = self.mean * factor, (self.var + self.mean**2) * factor
         third = (self.third + 3 * self.mean * self.var + self.mean**3) * factor
-        some = np.minimum(self.any * factor, 1.0)
+        some = np.minimum(self.any * factor, 1 - 1e-9)
         return replace(self, mean=first, var=second - first**2, third=third - 3 * first * second + 2 * first**3, any=some)
 
 
