@@ -32,6 +32,7 @@ from planner.planning.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WANTED, PER_CATALOG = int(os.environ.get("POLICY_PROBLEMS", "100")), 20
+NEXT_TO_NOTHING = 0.01  # req/s: so little the bound on capacity takes for none, and a plan of 1,500 such replicas is nobody's
 TIERS = ("measured", "anchored", "transferred", "modelled")
 
 
@@ -127,7 +128,7 @@ def cheapest(scenario: Scenario, catalog: Catalog, points: Points) -> float:
             continue
         gpu, tp, pp = s.replicas.gpus[int(s.replicas.gpu[row])].name, int(s.replicas.tp[row]), int(s.replicas.pp[row])
         hosts = [o for o in fresh if o.gpu == gpu and tp <= o.max_tp and (pp == 1 or o.kind in ("hyperscaler", "neocloud"))]
-        for p in found:
+        for p in (p for p in found if p.single[0] > NEXT_TO_NOTHING):
             replicas = replicas_needed(p.single[0], p.saturated[0], workload.peak, 1.0) + policy.spare_replicas
             best = min([best, *(on(o, tp * pp, replicas) for o in hosts if o.kind in scenario.supply.kinds)])
     return best
