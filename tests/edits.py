@@ -93,6 +93,7 @@ CANNOT_MATTER: dict[str, str] = {
     "notes": f"{WORDS}, or says what looser rules would save: no part of this plan",
     "flat": "names the fleet compared with; its cost is tied to the saving stated",
     "alternatives": "absent where a plan was made without comparison; those that stand there are checked",
+    "prudent": "absent where a plan was made without comparison, or is prudent itself; a bridge that stands there is checked",
     "alternatives.*.difference": "a heading: what is bought and deployed must differ as its words say",
     "alternatives.*.deployments.*.ep": "where whole experts may spread, another layout of the same GPUs at the same price",
     "alternatives.*.why": f"{WORDS}; prices, rates and idle GPUs named in it are checked",

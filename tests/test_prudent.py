@@ -163,6 +163,8 @@ def test_the_check_derives_the_bridge_again() -> None:
     last, dear = fit.steps[-1], fit.usd_per_hour or 0.0
     wrong = (
         with_step(1, premium_usd_per_hour=(fit.steps[1].premium_usd_per_hour or 0) + 0.01),
+        with_step(3, term="prices of the last 91 days"),
+        with_step(4, term="measured"),
         with_step(2, usd_per_hour=(fit.steps[2].usd_per_hour or 0) + 0.02),
         with_step(3, purchases=fit.steps[2].purchases, usd_per_hour=fit.steps[2].usd_per_hour),  # old prices
         with_step(4, deployments=tuple(d.model_copy(update={"replicas": 1}) for d in last.deployments)),

@@ -15,6 +15,8 @@ from planner.scenario.records import Scenario
 
 STALE = 90  # days
 ORDER = ("spare", "recovery", "price", "evidence")  # of the terms, after the plan itself
+WORDS = ("the cheapest", "one spare replica", "floor met at the worst recovery", f"prices of the last {STALE} days")
+SEEN = "GPU and model measured together"  # the last step names its tier, the one wished for in words
 
 
 def prudent(case: Case) -> Finding:
@@ -43,6 +45,9 @@ def prudent(case: Case) -> Finding:
 def _step(notes: Notes, case: Case, bridge: Prudent, i: int, step: PrudentStep) -> None:
     """What it buys, deploys and costs, under the terms so far."""
     where = f"step '{step.term}'"
+    tiers = {SEEN, *(f"{how}: {tier}" for tier in TIERS for how in ("nearest evidence there is", "evidence as asked"))}
+    named = step.term == WORDS[i] if i < len(WORDS) else step.term in tiers
+    notes.require(named, "bridge", f"calls step {i + 1} '{step.term}', which is none of its terms there")
     if step.usd_per_hour is None:
         notes.require(bool(step.why) and not step.deployments and not step.purchases, where, "has no cost, and either a plan or no reason")
         return
