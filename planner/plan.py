@@ -110,6 +110,7 @@ class PlanEvidence(Part):
     confidence: float
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
     replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5
+    replicas_at_95: int | None = None  # and at confidence 0.95; none where a replica then carries nothing within the limits
     step_time_factor: float  # predicted step times were multiplied by this
     step_time_band: dict[str, float] = {}  # the same at other confidences: measured/predicted is not above it with that share
     note: str = ""

@@ -11,6 +11,7 @@ from planner.performance.coefficients import TIERS
 from planner.plan import Deployment, PlanEvidence, measured_as
 
 STATED = 1e-4
+HIGH = 0.95
 MEDIAN = 0.5
 GAIN = 1.002  # a limit binds where lifting it raises capacity by more
 
@@ -69,12 +70,20 @@ def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, whe
     if len(median) < len(built.serves) or not all(f.single > 0 for f in median.values()):
         return
     notes.agree(e.capacity_factor, built.fits[w].single / median[w].single, where, "a capacity factor of", STATED)
-    if e.replicas_at_median is None:
-        notes.add(where, "states no number of replicas at the median")
+    _replicas(notes, case, i, median, e.replicas_at_median, "at the median", where)
+    high = {v: fit for v in built.serves if (fit := refit(case, i, v, HIGH))}
+    _replicas(notes, case, i, high if len(high) == len(built.serves) else {}, e.replicas_at_95, "at confidence 0.95", where)
+
+
+def _replicas(notes: Notes, case: Case, i: int, fits: dict[int, Fit], stated: int | None, at: str, where: str) -> None:
+    """So many replicas carry the traffic at a confidence, and no fewer do; none is stated where a replica carries nothing."""
+    able = bool(fits) and all(f.single > 0 for f in fits.values())
+    if stated is None or not able:
+        notes.require(stated is None and not able, where, f"states {'no number of' if stated is None else stated} replicas {at}")
         return
-    here = e.replicas_at_median - case.scenario.policy.spare_replicas
-    enough, fewer = (_carries(case, i, median, n) for n in (here, here - 1))
-    notes.require(enough and not fewer, where, f"states {e.replicas_at_median} replicas at the median, which are {'too many' if enough else 'too few'}")
+    here = stated - case.scenario.policy.spare_replicas
+    enough, fewer = (_carries(case, i, fits, n) for n in (here, here - 1))
+    notes.require(enough and not fewer, where, f"states {stated} replicas {at}, which are {'too many' if enough else 'too few'}")
 
 
 def _is_share(text: str) -> bool:

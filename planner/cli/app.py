@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
+from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
 from planner.errors import ScenarioError
 from planner.interrupts import answering
 
@@ -39,6 +39,7 @@ def plan(
     file: Annotated[Path | None, typer.Option("-f", "--file", help="scenario in TOML; flags win over it", metavar="FILE")] = None,
     form: FormatOption = "table",
     output: OutputOption = None,
+    details: DetailsOption = False,
     no_alternatives: Annotated[bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False)] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="simulate the plan; where a limit is missed, load less and solve again, three rounds at most", show_default=False)
@@ -95,7 +96,7 @@ def plan(
         clock.lap("solve")
         from planner.report.formats import formatted
 
-        deliver_plan(answer, lambda plan: formatted(plan, form), output)
+        deliver_plan(answer, lambda plan: formatted(plan, form, details), output)
         clock.lap("report")
 
 

@@ -26,6 +26,7 @@ COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
 
 FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False)]
 OutputOption = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE")]
+DetailsOption = Annotated[bool, typer.Option("--details", help="everything there is to say, not the short page", show_default=False)]
 CatalogOption = Annotated[
     list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")
 ]

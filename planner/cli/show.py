@@ -9,7 +9,7 @@ import typer
 
 from planner import limits
 from planner.catalog.files import read_text
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     return plan
 
 
-def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = None) -> None:
+def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = None, details: DetailsOption = False) -> None:
     """Print a saved plan again, in any format."""
     known_format(form)
     check_writable(output)
@@ -61,7 +61,7 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
 
     saved = read_saved(path)
     try:
-        text = formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form)
+        text = formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form, details)
     except (LookupError, ValueError, ArithmeticError, TypeError):  # each part is one, but one refers to another that is not there
         raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
     deliver(text, output)

@@ -289,18 +289,21 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
         capacity_factor=now / median if median > 0 else 0.0,
-        replicas_at_median=replicas_at(chosen, survey, 0.5),
+        replicas_at_median=replicas_at(chosen, survey, BAND[0]),
+        replicas_at_95=replicas_at(chosen, survey, BAND[-1]),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )
 
 
-def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int:
-    """Replicas of the same candidate that its traffic would take at another confidence, spare ones included."""
+def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int | None:
+    """Replicas of the same candidate that its traffic would take at another confidence, spare ones included; None where none carries it."""
     scenario, policy, traffic = survey.scenario, survey.scenario.policy, chosen.pool.traffic
     able = {}
     for w in traffic:
         single, saturated, _ = in_workload_units(scenario.workload[w], row_capacity(chosen, survey, w, confidence))
+        if not single[0] > 0:
+            return None
         able[w] = (float(single[0]), float(saturated[0]))
     if len(traffic) == 1 and policy.router != "random":
         (w, flow), *_ = traffic.items()

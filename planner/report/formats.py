@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from planner.clean import json_text
 from planner.plan import Plan
+from planner.report.page import page_sections
 from planner.report.sections import plan_sections
 
 
-def formatted(plan: Plan, form: str) -> str:
-    """The plan as text: json, csv, markdown or table."""
+def formatted(plan: Plan, form: str, details: bool = False) -> str:
+    """The plan as text: json, csv, markdown or table; the last two as the short page or with all details."""
     if form == "json":
         return json_text(plan.to_json())
     from planner.report import render
@@ -16,5 +17,5 @@ def formatted(plan: Plan, form: str) -> str:
     if form == "csv":
         rows = [d.flat() for d in plan.deployments]
         return render.csv_text(list(rows[0]) if rows else [], [list(r.values()) for r in rows])
-    sections = plan_sections(plan)
+    sections = plan_sections(plan) if details else page_sections(plan)
     return render.markdown(sections) if form == "markdown" else render.terminal(sections)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import IO
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,7 @@ from planner.clean import markdown as marked
 from planner.report.sections import Grid, Section
 
 WIDTH = 160  # where the output is no terminal
+INDENT = "  "
 
 
 def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
@@ -32,12 +35,57 @@ def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
     for i, section in enumerate(sections):
         if i:
             console.print()
-        console.print(Text(plain(section.title), style="bold yellow" if section.is_caution else "bold"))
+        if section.title:
+            console.print(Text(plain(section.title), style="bold yellow" if section.is_caution else "bold"))
         for line in section.lines:
-            console.print(Text(f"  {'! ' if section.is_caution else ''}{plain(line)}"), overflow="fold")
-        if section.grid:
+            _line(console, plain(line), "! " if section.is_caution else "", is_code=section.is_code)
+        if section.items:
+            console.print(_labelled(section.items))
+        if section.grid and _fits(section.grid, console.width):
             console.print(_table(section.grid))
+        elif section.grid:
+            _records(console, section.grid)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def _line(console: Console, text: str, mark: str, is_code: bool) -> None:
+    """A paragraph, indented; words are broken only where one is longer than the line. What is to be copied stays whole."""
+    if is_code:
+        console.print(Text(INDENT + text), soft_wrap=True)
+    else:
+        console.print(Padding(_two_columns([(mark, text)]) if mark else Text(text), (0, 0, 0, len(INDENT))))
+
+
+def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(Text(plain(label).strip(), style="bold"), Text(plain(text)))
+    return table
+
+
+def _labelled(items: Sequence[tuple[str, str]]) -> Padding:
+    """Labels to the left of what they are of; a label that repeats is not said again."""
+    said = [("" if i and label == items[i - 1][0] else label, text) for i, (label, text) in enumerate(items)]
+    return Padding(_two_columns(said), (0, 0, 0, len(INDENT)))
+
+
+def _fits(grid: Grid, width: int) -> bool:
+    """Whether a table fits the width with no word broken."""
+    columns = list(zip(grid.header, *grid.rows, strict=True))
+    longest = [max((cell_len(word) for text in column for word in plain(text).split()), default=0) for column in columns]
+    return sum(longest) + 3 * (len(columns) - 1) <= width
+
+
+def _records(console: Console, grid: Grid) -> None:
+    """A table too wide for the screen, row by row: the first cell on top, then name and value."""
+    for i, row in enumerate(grid.rows):
+        if i:
+            console.print()
+        first, *rest = zip(grid.header, row, strict=True)
+        _line(console, " ".join(part for part in first if part), "", is_code=False)
+        console.print(Padding(_two_columns([(name, text) for name, text in rest if text]), (0, 0, 0, 2 * len(INDENT))))
 
 
 def _table(grid: Grid) -> Table:
@@ -53,7 +101,9 @@ def markdown(sections: Sequence[Section]) -> str:
     """The sections as Markdown."""
     parts: list[str] = []
     for section in sections:
-        parts.append(f"## {markdown_line(section.title)}\n")
+        parts += [f"## {markdown_line(section.title)}\n"] if section.title else []
+        if section.items:
+            parts.append("\n".join(f"- **{markdown_line(label)}** {markdown_line(text)}" for label, text in section.items) + "\n")
         if section.lines:
             parts.append((_fenced(section.lines) if section.is_code else "\n".join(f"- {markdown_line(line)}" for line in section.lines)) + "\n")
         if section.grid:

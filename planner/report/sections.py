@@ -1,4 +1,4 @@
-"""What a reviewer reads of a plan, as plain sections: lines of text and tables of strings, no formatting."""
+"""All there is to read of a plan, as plain sections: lines of text and tables of strings, no formatting. The short page is planner.report.page."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Section:
     title: str
     lines: tuple[str, ...] = ()
     grid: Grid | None = None
+    items: tuple[tuple[str, str], ...] = ()  # a label and what it is, each
     is_caution: bool = False
     is_code: bool = False  # lines to be copied as they are
 
@@ -62,14 +63,15 @@ def decision(plan: Plan) -> str:
     """The one line a reviewer needs."""
     parts = []
     for d in plan.deployments:
-        parts.append(f"{d.replicas} {_plural('replica', d.replicas)} x {d.layout} of {d.checkpoint} on {d.gpu}")
+        parts.append(f"{d.replicas} {plural('replica', d.replicas)} x {d.layout} of {d.checkpoint} on {d.gpu}")
     c = plan.cost
     unit = f", {unit_money(c.usd_per_million_output_tokens)} per million output tokens" if c.usd_per_million_output_tokens else ""
-    gpus = f"{plan.gpus_held} {_plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used"
+    gpus = f"{plan.gpus_held} {plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used"
     return f"{gpus} = {' + '.join(parts)}: {money(c.usd_per_hour)}/h, {money(c.usd_per_year, 0)}/year{unit}"
 
 
-def _plural(word: str, count: int) -> str:
+def plural(word: str, count: int) -> str:
+    """The word for so many."""
     return word if count == 1 else f"{word}s"
 
 
@@ -150,13 +152,14 @@ def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
         limits = [s for s in w.slo if s.metric == metric]
         if d is None or (metric == "itl" and not limits):  # to most readers the same as TPOT
             continue
-        limit = ", ".join(f"p{s.percentile:g} {_ms(s.limit_ms)}" for s in limits) or "-"
-        known = [_ms(getattr(d, f"p{s.percentile:g}")) if hasattr(d, f"p{s.percentile:g}") else "held" for s in limits]
-        rows.append((load if metric == "ttft" else "", metric.upper(), limit, ", ".join(known) or "-", _ms(d.p50), _ms(d.p95), _ms(d.p99)))
+        limit = ", ".join(f"p{s.percentile:g} {latency(s.limit_ms)}" for s in limits) or "-"
+        known = [latency(getattr(d, f"p{s.percentile:g}")) if hasattr(d, f"p{s.percentile:g}") else "held" for s in limits]
+        rows.append((load if metric == "ttft" else "", metric.upper(), limit, ", ".join(known) or "-", latency(d.p50), latency(d.p95), latency(d.p99)))
     return rows
 
 
-def _ms(value: float) -> str:
+def latency(value: float) -> str:
+    """Milliseconds in the unit that reads well."""
     return f"{value / 1e3:.2f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
