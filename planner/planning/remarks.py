@@ -221,8 +221,8 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
         lowest, floors = q.score / recovery.factor * recovery.lowest, [survey.scenario.workload[w].min_quality for w in c.pool.traffic]
         below = ", below the floor" if any(floor is not None and lowest < floor for floor in floors) else ""
         found.append(
-            f"{q.benchmark} {q.score:.4g} of {d.checkpoint} is derived from its unquantised original, not measured; "
-            f"at the worst of {recovery.pairs} published {recovery.scheme} pairs it would be {lowest:.4g}{below}"
+            f"{q.benchmark} {q.score:.4g} of {d.checkpoint.split('/')[-1]} is derived from its unquantised original: "
+            f"{lowest:.4g} at the worst of {recovery.pairs} published {recovery.scheme} pairs{below}"
         )
     if q.fp8_kv_unmeasured and d.precision not in FP8_KV:
         found.append(f"the FP8 KV cache of {d.checkpoint} was asked for: what it takes from {q.benchmark} {q.score:.4g} is not in the catalogue")
@@ -243,7 +243,7 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
         nearest = f"{d.model}{shared} was measured {elsewhere}, {d.gpu} with other models"
         fold = "leave_model_out"
     median = survey.coefficients.errors.get(fold, {}).get("tpot", {}).get("median")
-    accuracy = f"; where the like was left out of the fit, TPOT was {median:.0%} off in the median" if median else ""
+    accuracy = f"; left out of the fit, the like was {median:.0%} off in TPOT in the median" if median else ""
     return [f"no measured neighbour: {nearest}{accuracy}. Measure before buying"]
 
 

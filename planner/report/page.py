@@ -3,11 +3,15 @@ most money at risk, and what else there is. Everything else is in the details (p
 
 from __future__ import annotations
 
-from planner.plan import Deployment, Plan, PlanWorkload
-from planner.report.sections import Grid, Section, brief, latency, money, plural, short
+from collections.abc import Sequence
+from math import inf
+
+from planner.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
+from planner.report.sections import Section, latency, money, plural, short
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
+LATE = "raise --time-limit"  # in why nothing is known of an alternative
 MOST_CLASSES = 8  # of one's own numbers
 STATED_FIRST = ("lengths", "SLO TTFT", "SLO TPOT")  # of the defaults: what most plans turn on
 
@@ -15,12 +19,11 @@ STATED_FIRST = ("lengths", "SLO TTFT", "SLO TPOT")  # of the defaults: what most
 def page_sections(plan: Plan) -> list[Section]:
     """The short page."""
     warnings = plan.warnings[:MOST_WARNINGS]
-    more = f" ({len(warnings)} of {len(plan.warnings)}; --details has all)" if len(plan.warnings) > len(warnings) else ""
+    more = f" ({len(warnings)} of {len(plan.warnings)})" if len(plan.warnings) > len(warnings) else ""
     return [
-        Section("Plan", _decision(plan), items=_items(plan)),
+        Section("Plan (--details says more)", _decision(plan), items=_items(plan)),
         *([Section(f"Warnings{more}", warnings, is_caution=True)] if warnings else []),
-        *([_others(plan)] if plan.alternatives or plan.api else []),
-        Section("", ("--details: deployments, headroom, what the alternatives lack, how to start a replica",)),
+        *([Section("Alternatives", items=_others(plan))] if plan.alternatives or plan.api else []),
     ]
 
 
@@ -28,20 +31,21 @@ def _decision(plan: Plan) -> tuple[str, ...]:
     """What and for how much; from how many replicas to how many; how sure it is that nothing is cheaper."""
     what = " + ".join(_served_by(d) for d in plan.deployments)
     proof = f"Proven optimal (gap {plan.gap:.2%}" if plan.status == "optimal" else f"Not proven optimal (at least {money(plan.bound_usd_per_hour)}/h"
-    proof += f", {plan.solver.candidates:,} candidates, {plan.supply}){_bound(plan)}."
+    supply = "" if plan.supply in plan.defaults else f", {plan.supply}"
+    proof += f", {plan.solver.candidates:,} candidates{supply}){_bound(plan)}."
     return (f"{what}: {money(plan.cost.usd_per_hour)}/h, {money(plan.cost.usd_per_month, 0)}/month.", *_range(plan), proof)
 
 
 def _bound(plan: Plan) -> str:
-    """What the plan is held by; whose limit it is only where there are several deployments."""
-    if len(plan.deployments) > 1 or not plan.binding:
-        return f"; bound by {'; '.join(plan.binding)}" if plan.binding else ""
-    (d,) = plan.deployments
-    return f"; bound by {'; '.join(b.removesuffix(f' on {d.checkpoint}, {d.gpu}') for b in plan.binding)}"
+    """What the plan is held by; whose limits they are is in the details."""
+    bounds = list(plan.binding)
+    for d in plan.deployments:
+        bounds = [b.removesuffix(f" on {d.checkpoint}, {d.gpu}") for b in bounds]
+    return f"; bound by {', '.join(dict.fromkeys(bounds))}" if bounds else ""
 
 
 def _served_by(d: Deployment) -> str:
-    return f"{brief(d)}{', thinking' if d.mode == 'thinking' else ''}"
+    return f"{d.replicas} x {d.layout} {d.gpu}, {short(d.checkpoint)}{', thinking' if d.mode == 'thinking' else ''}"
 
 
 def _range(plan: Plan) -> tuple[str, ...]:
@@ -51,19 +55,19 @@ def _range(plan: Plan) -> tuple[str, ...]:
         return ()
     low = sum(n or 0 for _, n, _, _ in known)
     least = sum(d.usd_per_hour * (n or 0) / d.replicas for d, n, _, _ in known)
-    planned = f"{sum(d.replicas for d, *_ in known)} are planned, for {known[0][3]:.0%} of it"
+    planned = f"{sum(d.replicas for d, *_ in known)} planned, sure at {known[0][3]:.0%}"
     if any(high is None for _, _, high, _ in known):
         return (f"From {low} {plural('replica', low)} ({money(least)}/h) at the median of the evidence; at its 95% end the limits hold at no load. {planned}.",)
     high = sum(n or 0 for _, _, n, _ in known)
     most = sum(d.usd_per_hour * (n or 0) / d.replicas for d, _, n, _ in known)
-    return (f"{low} to {high} replicas, {money(least)} to {money(most)}/h, from the median of the evidence to its 95% end; {planned}.",)
+    return (f"{low} to {high} replicas, {money(least)} to {money(most)}/h, from the evidence's median to its 95% end; {planned}.",)
 
 
 def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found = [("buy", _bought(plan))]
     found += _workloads(plan)
-    found += [("quality", text) for text in _qualities(plan)]
-    found += [("evidence", text) for text in dict.fromkeys(_evidence(d) for d in plan.deployments if d.evidence)]
+    found += [("quality", text) for text in _quality(plan)]
+    found += [("evidence", text) for text in _evidence(plan)]
     found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
     found += [("defaults", _defaults(plan))] if plan.defaults else []
@@ -71,13 +75,19 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
 
 
 def _bought(plan: Plan) -> str:
-    lines = []
-    for p in plan.purchases:
-        where = " ".join(dict.fromkeys(w for w in (p.provider, p.region) if w != "any"))
-        each = f" ({p.gpus_held} x {p.gpu})" if p.gpus_per_instance > 1 or len(plan.purchases) > 1 else ""
-        lines.append(f"{p.instances} x {p.instance_type}{each}, {where}, {money(p.usd_per_hour / p.instances, 3)}/h each")
+    """Instances with their price; of several kinds only what they are, as the details have the rest."""
     idle = plan.gpus_held - plan.gpus_used
-    return f"{'; '.join(lines)}; {plan.gpus_held} {plural('GPU', plan.gpus_held)}, {idle or 'none'} idle"
+    held = f"{plan.gpus_held} {plural('GPU', plan.gpus_held)}, {idle or 'none'} idle"
+    if len(plan.purchases) > 1:
+        by_place: dict[str, list[str]] = {}
+        for p in plan.purchases:
+            by_place.setdefault(_place(p), []).append(f"{p.gpus_held} x {p.gpu}")
+        return "; ".join([*(f"{', '.join(gpus)} at {place}" for place, gpus in by_place.items()), held])
+    return "; ".join([*(f"{p.instances} x {p.instance_type} at {_place(p)}, {money(p.usd_per_hour / p.instances, 3)}/h each" for p in plan.purchases), held])
+
+
+def _place(p: Purchase) -> str:
+    return " ".join(dict.fromkeys(w for w in (p.provider, p.region) if w != "any"))
 
 
 def _workloads(plan: Plan) -> list[tuple[str, str]]:
@@ -86,43 +96,44 @@ def _workloads(plan: Plan) -> list[tuple[str, str]]:
         routes = [(w.name, ", ".join(f"{r.share:.0%} {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads]
         return routes if len(routes) <= MOST_CLASSES else [("classes", f"{len(routes)} on {len(plan.deployments)} deployments (--details)")]
     shown = plan.workloads[:MOST_WORKLOADS]
-    found = [("service" if len(plan.workloads) == 1 else w.name, _service(w)) for w in shown]
+    found = [("service" if len(plan.workloads) == 1 else w.name, _service(w, len(plan.workloads) == 1)) for w in shown]
     left = len(plan.workloads) - len(shown)
     return found + ([("", f"and {left} more workloads (--details)")] if left else [])
 
 
-def _service(w: PlanWorkload) -> str:
-    flight = "" if w.concurrency is None else f", {w.concurrency:,.0f} in flight" if w.concurrency >= 100 else f", {w.concurrency:.3g} in flight"
-    parts = [f"{w.qps:,.4g} req/s{flight}" + (f" (peaks of x{w.burst_factor:g})" if w.burst_factor > 1 else "")]
+def _service(w: PlanWorkload, is_only: bool) -> str:
+    """Every limit with what is predicted; E2E where nothing limits latency. Of one workload alone what is in flight, too."""
+    parts = [f"{w.qps:,.4g} req/s" + (f" (peaks of x{w.burst_factor:g})" if w.burst_factor > 1 else "")]
+    if w.concurrency is not None and (is_only or w.demand.kind == "concurrency"):
+        parts.append(f"{w.concurrency:,.0f} in flight" if w.concurrency >= 100 else f"{w.concurrency:.3g} in flight")
     assert w.predicted is not None
-    for metric in ("ttft", "tpot", "itl", "e2e"):
-        known = getattr(w.predicted, f"{metric}_ms")
-        limits = [s for s in w.slo if s.metric == metric]
-        for s in limits if known else ():
-            value = getattr(known, f"p{s.percentile:g}", None)
-            within = latency(value) if value is not None else "held"
-            parts.append(f"{metric.upper()} p{s.percentile:g} {within} (limit {latency(s.limit_ms)})")
-        if known and not limits and metric != "itl":
-            parts.append(f"{metric.upper()} p95 {latency(known.p95)}")
+    for s in w.slo:
+        value = getattr(getattr(w.predicted, f"{s.metric}_ms"), f"p{s.percentile:g}", None)
+        parts.append(f"{s.metric.upper()} p{s.percentile:g} {latency(value) if value is not None else 'held'} of {latency(s.limit_ms)}")
+    if not w.slo:
+        parts.append(f"E2E p95 {latency(w.predicted.e2e_ms.p95)}")
     return ", ".join(parts)
 
 
-def _qualities(plan: Plan) -> tuple[str, ...]:
-    found = []
-    for d in plan.deployments:
-        q = d.quality
-        if q is None:
-            continue
-        against = f", {q.margin:+.4f} against the floor" if q.margin is not None else ""
-        kind = ("derived, " if q.derived else "") + ("self-reported" if q.self_reported else "independent")
-        found.append(f"{q.benchmark} {q.score:.4f}{against}; {kind}, {q.as_of}" + (f" ({short(d.checkpoint)})" if len(plan.deployments) > 1 else ""))
-    return tuple(dict.fromkeys(found))
+def _quality(plan: Plan) -> tuple[str, ...]:
+    """The score nearest to its floor."""
+    known = [d.quality for d in plan.deployments if d.quality]
+    if not known:
+        return ()
+    q = min(known, key=lambda q: inf if q.margin is None else q.margin)
+    against = f", {q.margin:+.4f} against the floor" if q.margin is not None else ""
+    kind = ("derived, " if q.derived else "") + ("self-reported" if q.self_reported else "independent")
+    return (f"{q.benchmark} {q.score:.4f}{against}; {kind}, {q.as_of}",)
 
 
-def _evidence(d: Deployment) -> str:
-    e = d.evidence
-    assert e is not None
-    return f"{e.tier}: steps x{e.step_time_factor:.2f} so that {e.confidence:.0%} of predictions like this hold; nearest {e.source.split(': ')[0]}, {e.as_of}"
+def _evidence(plan: Plan) -> tuple[str, ...]:
+    """The thinnest evidence that anything rests on."""
+    known = [(d, e) for d in plan.deployments if (e := d.evidence)]
+    if not known:
+        return ()
+    d, e = max(known, key=lambda x: x[1].step_time_factor)
+    which = f" ({d.gpu})" if len(known) > 1 else ""
+    return (f"{e.tier}{which}, steps x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}; nearest: {e.source.split(': ')[0]}, {e.as_of}",)
 
 
 def _unit_costs(plan: Plan) -> tuple[str, ...]:
@@ -137,7 +148,7 @@ def small(value: float | None) -> str:
     return "-" if value is None else (f"${value:,.2f}" if value >= 1 else f"${value:.3g}")
 
 
-def _fit_to_sign(plan: Plan) -> tuple[str, ...]:
+def _fit_to_sign(_: Plan) -> tuple[str, ...]:
     return ()
 
 
@@ -148,22 +159,41 @@ def _defaults(plan: Plan) -> str:
     return "; ".join([*first, *([f"{left} more (--details)"] if left else [])])
 
 
-def _others(plan: Plan) -> Section:
+def _others(plan: Plan) -> tuple[tuple[str, str], ...]:
     """One line for each alternative: money, more or less of it, and what differs."""
-    rows = []
-    for a in plan.alternatives:
-        if a.feasible and a.cost is not None:
-            where = ", ".join(dict.fromkeys(p.provider for p in a.purchases))
-            what = " + ".join(f"{d.replicas} x {d.layout} {d.gpu}" for d in a.deployments)
-            models = " + ".join(dict.fromkeys(short(d.checkpoint) for d in a.deployments))
-            other = f" {models}," if models != " + ".join(dict.fromkeys(short(d.checkpoint) for d in plan.deployments)) else ""
-            rows.append((money(a.cost.usd_per_hour), f"{a.premium:+.0%}" if a.premium is not None else "-", f"{a.difference}:{other} {what}, {where}"))
-        else:
-            rows.append(("-", "-", f"{a.difference}: {a.why}"))
-    total = sum(w.qps for w in plan.workloads)
-    for h in plan.api:
-        rate = sum(w.qps for w in plan.workloads if w.name == h.workload)
-        whose = "hosted API" + ("" if h.same_model else ", any model above the floor") + (f" ({h.workload})" if len(plan.workloads) > 1 else "")
-        more = f"{h.usd_per_hour / rate * total / plan.cost.usd_per_hour - 1:+.0%}" if len(plan.workloads) == 1 else "-"
-        rows.append((money(h.usd_per_hour), more, f"{whose}: {short(h.checkpoint)} at {h.provider}"))
-    return Section("Alternatives", grid=Grid(("$/h", "more", "instead"), tuple(rows), ("$/h", "more")))
+    compared = [a for a in plan.alternatives if a.feasible and a.cost is not None]
+    rows = [(money(a.cost.usd_per_hour), _more(a.premium), _differs(a, plan)) for a in compared if a.cost]
+    rows += [("-", "", f"{_without(a.difference)}: {a.why}") for a in plan.alternatives if a not in compared and LATE not in a.why]
+    late = sum(LATE in a.why for a in plan.alternatives if a not in compared)
+    rows += [("-", "", f"{late} more that there was no time to compare ({LATE})")] if late else []
+    rows += [row for is_same in (True, False) if (row := _apis([h for h in plan.api if h.same_model is is_same], plan))]
+    wide, more = (max(len(r[i]) for r in rows) for i in (0, 1))
+    return tuple((f"{usd:>{wide}} {change:>{more}}".rstrip(), text) for usd, change, text in rows)
+
+
+def _without(difference: str) -> str:
+    """What differs, without the names that the plan begins with."""
+    return difference.split(" than ", maxsplit=1)[0]
+
+
+def _more(premium: float | None) -> str:
+    return "" if premium is None else f"{premium:+.0%}"
+
+
+def _differs(a: Alternative, plan: Plan) -> str:
+    models, ours = (" + ".join(dict.fromkeys(short(d.checkpoint) for d in of)) for of in (a.deployments, plan.deployments))
+    what = " + ".join(f"{d.replicas} x {d.layout} {d.gpu}" for d in a.deployments) if len(a.deployments) == 1 else " + ".join(d.gpu for d in a.deployments)
+    where = ", ".join(dict.fromkeys(p.provider for p in a.purchases))
+    is_other = models != ours and len(a.deployments) == 1
+    return f"{_without(a.difference)}: {what}{f', {models}' if is_other else ''}, {where}"
+
+
+def _apis(offers: Sequence[HostedApi], plan: Plan) -> tuple[str, str, str] | None:
+    """Hosted APIs for every workload that has one, at the rate of the plan."""
+    if not offers:
+        return None
+    usd, all_of_it = sum(h.usd_per_hour for h in offers), {h.workload for h in offers} == {w.name for w in plan.workloads}
+    whose = ", ".join(dict.fromkeys(f"{short(h.checkpoint)} at {h.provider}" for h in offers))
+    what = "hosted API" if offers[0].same_model else "hosted API, any model"
+    some = "" if all_of_it else f" ({', '.join(h.workload for h in offers)} alone)"
+    return money(usd), _more(usd / plan.cost.usd_per_hour - 1) if all_of_it else "", f"{what}{some}: {whose}"

@@ -38,7 +38,7 @@ def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
         if section.title:
             console.print(Text(plain(section.title), style="bold yellow" if section.is_caution else "bold"))
         for line in section.lines:
-            _line(console, plain(line), "! " if section.is_caution else "", is_code=section.is_code)
+            _line(console, plain(line), "!" if section.is_caution else "", is_code=section.is_code)
         if section.items:
             console.print(_labelled(section.items))
         if section.grid and _fits(section.grid, console.width):
@@ -61,7 +61,7 @@ def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in rows:
-        table.add_row(Text(plain(label).strip(), style="bold"), Text(plain(text)))
+        table.add_row(Text(plain(label), style="bold"), Text(plain(text)))
     return table
 
 
@@ -71,11 +71,16 @@ def _labelled(items: Sequence[tuple[str, str]]) -> Padding:
     return Padding(_two_columns(said), (0, 0, 0, len(INDENT)))
 
 
+def _longest_words(grid: Grid) -> list[int]:
+    """Width of the longest word in each column."""
+    columns = zip(grid.header, *grid.rows, strict=True)
+    return [max((cell_len(word) for text in column for word in plain(text).split()), default=0) for column in columns]
+
+
 def _fits(grid: Grid, width: int) -> bool:
     """Whether a table fits the width with no word broken."""
-    columns = list(zip(grid.header, *grid.rows, strict=True))
-    longest = [max((cell_len(word) for text in column for word in plain(text).split()), default=0) for column in columns]
-    return sum(longest) + 3 * (len(columns) - 1) <= width
+    longest = _longest_words(grid)
+    return sum(longest) + 3 * (len(longest) - 1) <= width
 
 
 def _records(console: Console, grid: Grid) -> None:
@@ -90,8 +95,8 @@ def _records(console: Console, grid: Grid) -> None:
 
 def _table(grid: Grid) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for name in grid.header:
-        table.add_column(Text(plain(name)), justify="right" if name in grid.right else "left", overflow="fold")
+    for name, longest in zip(grid.header, _longest_words(grid), strict=True):
+        table.add_column(Text(plain(name)), justify="right" if name in grid.right else "left", overflow="fold", min_width=longest)
     for row in grid.rows:
         table.add_row(*(Text(plain(text)) for text in row))
     return table
