@@ -9,24 +9,25 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
+from planner.cli.help import OUTPUT, Verb, Verbs
 from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
 from planner.errors import ScenarioError
 from planner.interrupts import answering
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
-app.command("show")(show.show)
-app.command("check")(check.check)
-app.command("simulate")(simulate.simulate)
-app.command("schema")(show.schema)
-app.command("predict")(predict.predict)
-app.command("validate")(validate.validate)
-app.command("curve")(curve.curve)
-app.command("frontier")(with_scenario_options(frontier.frontier))
-app.command("sweep")(with_scenario_options(sweep.sweep))
-app.command("autoscale")(with_scenario_options(autoscale.autoscale))
-app.command("compare")(compare.compare)
-app.command("explain")(with_scenario_options(explain.explain))
-app.command("sensitivity")(with_scenario_options(sensitivity.sensitivity))
+app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app.command("show", cls=Verb)(show.show)
+app.command("check", cls=Verb)(check.check)
+app.command("simulate", cls=Verb)(simulate.simulate)
+app.command("schema", cls=Verb)(show.schema)
+app.command("predict", cls=Verb)(predict.predict)
+app.command("validate", cls=Verb)(validate.validate)
+app.command("curve", cls=Verb)(curve.curve)
+app.command("frontier", cls=Verb)(with_scenario_options(frontier.frontier))
+app.command("sweep", cls=Verb)(with_scenario_options(sweep.sweep))
+app.command("autoscale", cls=Verb)(with_scenario_options(autoscale.autoscale))
+app.command("compare", cls=Verb)(compare.compare)
+app.command("explain", cls=Verb)(with_scenario_options(explain.explain))
+app.command("sensitivity", cls=Verb)(with_scenario_options(sensitivity.sensitivity))
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(cost.app, name="cost")
 app.add_typer(demand.app, name="demand")
@@ -40,14 +41,26 @@ def plan(
     form: FormatOption = "table",
     output: OutputOption = None,
     details: DetailsOption = False,
-    no_alternatives: Annotated[bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False)] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="simulate the plan; where a limit is missed, load less and solve again, three rounds at most", show_default=False)
+    no_alternatives: Annotated[
+        bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False, rich_help_panel=OUTPUT)
     ] = False,
-    save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE")] = None,
-    timings: Annotated[bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False)] = False,  # noqa: ARG001 - main reads it
-    version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="simulate the plan; where a limit is missed, load less and solve again, three rounds at most",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    save_scenario: Annotated[
+        Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE", rich_help_panel=OUTPUT)
+    ] = None,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False, rich_help_panel=OUTPUT)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False, rich_help_panel=OUTPUT)] = False,  # noqa: ARG001 - main reads it
+    version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False, rich_help_panel=OUTPUT)] = False,
 ) -> None:
     """The cheapest LLM deployment that meets demand, quality floor and latency limits, proven optimal.
 
@@ -77,7 +90,7 @@ def plan(
         if verify:
             raise ScenarioError("requests that may wait are planned by the hour, which is not simulated here", "--verify", "save the plan for plan simulate")
         clock.lap("imports and scenario")
-        autoscale.by_the_hour(question, form, output)
+        autoscale.by_the_hour(question, form, output, details)
         clock.lap("hours and report")
         return
     from planner.catalog.load import load_catalog

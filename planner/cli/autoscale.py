@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from planner.cli.charts import ChartOption, check_chart, draw
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver_plan, known_format
+from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format
 from planner.cli.study import FileOption
 from planner.errors import ScenarioError
 from planner.interrupts import answering
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from planner.scenario.sources import Question
 
 
-def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption = "table", output: OutputOption = None, chart: ChartOption = None) -> None:
+def autoscale(
+    asked: dict[str, Any],
+    file: FileOption = None,
+    form: FormatOption = "table",
+    output: OutputOption = None,
+    details: DetailsOption = False,
+    chart: ChartOption = None,
+) -> None:
     """Plan replicas by the hour for a daily or weekly profile, against the plan that holds the peak all day.
 
     plan autoscale --qps 200 --min-quality 0.8 --profile m-small
@@ -29,10 +36,10 @@ def autoscale(asked: dict[str, Any], file: FileOption = None, form: FormatOption
     question = ask(asked, dict(os.environ), file)
     if not question.scenario.has_waiting and not any(w.profile for w in question.scenario.workload):
         raise ScenarioError("traffic is the same at every hour", "--profile", "give a shape, such as --profile m-small, or requests that may wait")
-    by_the_hour(question, form, output, chart)
+    by_the_hour(question, form, output, details, chart)
 
 
-def by_the_hour(question: Question, form: str, output: str | None, chart: str | None = None) -> None:
+def by_the_hour(question: Question, form: str, output: str | None, details: bool, chart: str | None = None) -> None:
     """Plans by the hour and delivers it; exit 3 where the search was stopped early."""
     from planner.economics.charts import hours_chart
     from planner.planning.periods import autoscale as planned
@@ -40,7 +47,7 @@ def by_the_hour(question: Question, form: str, output: str | None, chart: str | 
 
     def shown(plan: HourlyPlan) -> str:
         draw(chart, lambda: hours_chart(plan))
-        return formatted_hours(plan, form)
+        return formatted_hours(plan, form, details)
 
     with answering():
         deliver_plan(planned(question.scenario, origins=question.origins), shown, output)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from planner.clean import plain
+from planner.cli.help import OUTPUT, QUALITY, heading
 from planner.errors import PlannerError, did_you_mean
 from planner.interrupts import seen
 from planner.scenario.fields import askables
+from planner.scenario.records import Flag
 
 if TYPE_CHECKING:
     from planner.hourly import HourlyPlan
@@ -24,9 +26,11 @@ P = TypeVar("P", "Plan", "HourlyPlan")
 FORMATS = ("table", "json", "csv", "markdown")
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
 
-FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False)]
-OutputOption = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE")]
-DetailsOption = Annotated[bool, typer.Option("--details", help="everything there is to say, not the short page", show_default=False)]
+FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False, rich_help_panel=OUTPUT)]
+OutputOption = Annotated[
+    str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE", rich_help_panel=OUTPUT)
+]
+DetailsOption = Annotated[bool, typer.Option("--details", help="everything there is to say, not the short page", show_default=False, rich_help_panel=OUTPUT)]
 CatalogOption = Annotated[
     list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")
 ]
@@ -45,8 +49,9 @@ METAVARS = {"percentile": "P", "tps_user": "RATE"}
 def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command all scenario options; it receives the values given as one dict ``asked``."""
     own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "asked"]
-    generated = [_parameter(a.parameter, a.flag.name, a.flag.help, a.flag.metavar, a.is_switch, a.is_many) for a in askables()]
-    generated += [_parameter(n, f"--{n.replace('_', '-')}", text, METAVARS.get(n, "TIME"), False, False) for n, text in SHORTHANDS.items()]
+    generated = [_parameter(a.parameter, a.flag, a.is_switch, a.is_many, heading(a.path)) for a in askables()]
+    shorthands = [Flag(f"--{n.replace('_', '-')}", text, METAVARS.get(n, "TIME")) for n, text in SHORTHANDS.items()]
+    generated += [_parameter(n, flag, False, False, QUALITY) for n, flag in zip(SHORTHANDS, shorthands, strict=True)]
     names = [p.name for p in generated]
 
     def command(**values: Any) -> None:
@@ -61,9 +66,10 @@ def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _parameter(name: str, flag: str, text: str, metavar: str, is_switch: bool, is_many: bool) -> inspect.Parameter:
+def _parameter(name: str, flag: Flag, is_switch: bool, is_many: bool, under: str) -> inspect.Parameter:
     kind: Any = bool if is_switch else (list[str] | None if is_many else str | None)
-    option = typer.Option(flag, help=text, show_default=False) if is_switch else typer.Option(flag, help=text, metavar=metavar, show_default=False)
+    shown = {} if is_switch else {"metavar": flag.metavar}
+    option = typer.Option(flag.name, help=flag.help, show_default=False, rich_help_panel=under, **shown)  # type: ignore[arg-type]  # of one type each
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False if is_switch else None, annotation=Annotated[kind, option])
 
 

@@ -61,7 +61,7 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
 
     saved = read_saved(path)
     try:
-        text = formatted_hours(saved, form) if isinstance(saved, HourlyPlan) else formatted(saved, form, details)
+        text = formatted_hours(saved, form, details) if isinstance(saved, HourlyPlan) else formatted(saved, form, details)
     except (LookupError, ValueError, ArithmeticError, TypeError):  # each part is one, but one refers to another that is not there
         raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
     deliver(text, output)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from planner.clean import json_text
 from planner.hourly import Hour, HourlyPlan
-from planner.report.sections import Grid, Section, money
+from planner.report.page import MOST_WARNINGS
+from planner.report.sections import Grid, Section, money, short
 from planner.report.studies import bar
 
 DAY = 24
 MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hours
 
 
-def formatted_hours(plan: HourlyPlan, form: str) -> str:
-    """The plan as text: json, csv (a row for each hour), markdown or table."""
+def formatted_hours(plan: HourlyPlan, form: str, details: bool = False) -> str:
+    """The plan as text: json, csv (a row for each hour), markdown or table; the last two as the short page or with all details."""
     if form == "json":
         return json_text(plan.to_json())
     from planner.report import render
@@ -20,8 +23,39 @@ def formatted_hours(plan: HourlyPlan, form: str) -> str:
     if form == "csv":
         rows = plan.rows()
         return render.csv_text(list(rows[0]), [list(r.values()) for r in rows])
-    sections = autoscale_sections(plan)
+    sections = autoscale_sections(plan) if details else page_sections(plan)
     return render.markdown(sections) if form == "markdown" else render.terminal(sections)
+
+
+def page_sections(plan: HourlyPlan) -> list[Section]:
+    """The short page: the decision, what serves when and on what, and the warnings with most at stake."""
+    names = [f"{d.layout} {d.gpu}, {short(d.checkpoint)}" for d in plan.deployments]
+    items = [(f"#{i + 1}", f"{_serves(plan, i)}: {_counts([h.deployments[i].replicas for h in plan.periods])} x {name}") for i, name in enumerate(names)]
+    held = zip(plan.offers, zip(*(h.instances for h in plan.periods), strict=True), strict=True)
+    items += [("buy", f"{_counts(counts)} x {o.instance_type} at {o.provider}, {money(o.usd_per_hour)}/h each") for o, counts in held]
+    items += [("GPUs held", _spans(plan))] if plan.hours <= MOST_ROWS else []
+    items += [("defaults", f"{len(plan.defaults)} (--details)")] if plan.defaults else []
+    warnings = plan.warnings[:MOST_WARNINGS]
+    more = f" ({len(warnings)} of {len(plan.warnings)})" if len(plan.warnings) > len(warnings) else ""
+    return [
+        Section("Autoscaled plan (--details says more)", _decision(plan), items=tuple(items)),
+        *([Section(f"Warnings{more}", warnings, is_caution=True)] if warnings else []),
+    ]
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+
+
+def _spans(plan: HourlyPlan) -> str:
+    """GPUs held, hour after hour: 00-06 3, 07 5, ..."""
+    spans: list[tuple[int, int, int]] = []
+    for h in plan.periods:
+        if spans and spans[-1][2] == h.gpus_held:
+            spans[-1] = (spans[-1][0], h.hour, h.gpus_held)
+        else:
+            spans.append((h.hour, h.hour, h.gpus_held))
+    return ", ".join(f"{n} ({a:02d}:00-{b + 1:02d}:00)" for a, b, n in spans)
 
 
 def autoscale_sections(plan: HourlyPlan) -> list[Section]:

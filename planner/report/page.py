@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from planner.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
-from planner.report.sections import Section, latency, money, plural, short
+from planner.report.sections import Section, latency, money, plural, short, unit_money
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
@@ -137,15 +137,12 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
 
 
 def _unit_costs(plan: Plan) -> tuple[str, ...]:
-    c = plan.cost
-    if c.usd_per_million_output_tokens is None:
+    u = plan.unit_costs
+    if u is None:
         return ()
-    return (f"{small(c.usd_per_million_output_tokens)} per million output tokens, {small(c.usd_per_thousand_requests)} per 1,000 requests",)
-
-
-def small(value: float | None) -> str:
-    """Money of small amounts, to three significant digits."""
-    return "-" if value is None else (f"${value:,.2f}" if value >= 1 else f"${value:.3g}")
+    kinds = (("input", u.usd_per_million_input_tokens), ("cached input", u.usd_per_million_cached_input_tokens), ("output", u.usd_per_million_output_tokens))
+    tokens = ", ".join(f"{unit_money(usd)} {name}" for name, usd in kinds if usd is not None)
+    return (f"{tokens} per million tokens; {unit_money(u.usd_per_thousand_requests)} per 1,000 requests",)
 
 
 def _fit_to_sign(_: Plan) -> tuple[str, ...]:
