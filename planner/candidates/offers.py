@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from planner.candidates.eligibility import begins
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_name
+from planner.catalog.load import known_gpu, known_gpus, known_name
 from planner.catalog.records import Offer
 from planner.program.problem import Purchasable
 from planner.scenario.apply import ALL
@@ -78,10 +78,13 @@ def purchasable(offer: Offer) -> Purchasable:
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
-    gpus, providers = set(catalog.gpus), {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
+    gpus, providers = tuple(catalog.gpus), {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
     regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
     benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}
+
+    def families(words: Iterable[str], flag: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(g for w in words for g in known_gpus(w, gpus, flag)))
 
     def all_of(words: Iterable[str], known: Iterable[str], what: str, flag: str, hint: str) -> tuple[str, ...]:
         return tuple(known_name(w, known, what, flag, hint) for w in words)
@@ -89,14 +92,14 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     s, p = scenario.supply, scenario.policy
     supply = s.model_copy(
         update={
-            "gpus": all_of(s.gpus, gpus, "GPU", "--gpu", "see plan catalog gpus"),
-            "exclude_gpus": all_of(s.exclude_gpus, gpus, "GPU", "--exclude-gpu", "see plan catalog gpus"),
+            "gpus": families(s.gpus, "--gpu"),
+            "exclude_gpus": families(s.exclude_gpus, "--exclude-gpu"),
             "providers": all_of(s.providers, providers, "provider", "--provider", "see plan catalog prices"),
             "exclude_providers": all_of(s.exclude_providers, providers, "provider", "--exclude-provider", "see plan catalog prices"),
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
-            "quota": {known_name(g, gpus, "GPU", "--quota", "see plan catalog gpus"): n for g, n in s.quota.items()},
-            "owned": tuple(o.model_copy(update={"gpu": known_name(o.gpu, gpus, "GPU", "--owned", "see plan catalog gpus")}) for o in s.owned),
+            "quota": {known_gpu(g, gpus, "--quota"): n for g, n in s.quota.items()},
+            "owned": tuple(o.model_copy(update={"gpu": known_gpu(o.gpu, gpus, "--owned")}) for o in s.owned),
         }
     )
     what_if = scenario.what_if.model_copy(

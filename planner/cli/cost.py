@@ -223,11 +223,11 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
 
 def _owned(name: str, asked: Asked, catalog: Catalog) -> tuple[str, OwnedGpu, tuple[str, ...]]:
     """The GPU's name in the catalogue, the owned GPU asked about, and what was not given. Raises PlannerError for what is missing or cannot be."""
-    from planner.catalog.load import known_name
+    from planner.catalog.load import known_gpu
     from planner.economics.ownership import OwnedGpu
     from planner.scenario.apply import tdp_kw
 
-    name = known_name(name, catalog.gpus, "GPU", "GPU", "see plan catalog gpus")
+    name = known_gpu(name, catalog.gpus, "GPU")
     price, years, electricity = asked.price, asked.years, asked.electricity
     if price is None or years is None or electricity is None:
         missing = [flag for flag, value in (("--price", price), ("--years", years), ("--electricity", electricity)) if value is None]

@@ -15,6 +15,7 @@ from planner.candidates.columns import market
 from planner.candidates.eligibility import is_named
 from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
+from planner.catalog.load import gpu_family
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
 from planner.economics.store import Result
@@ -240,9 +241,10 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNo
 def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str, str, Scenario]:
     """(kind, name in the catalogue's spelling, scenario that may use nothing else). Raises ScenarioError."""
     providers = {o.provider for o in catalog.offers}
-    gpu, provider = (next((n for n in names if n.lower() == name.lower()), None) for names in (catalog.gpus, providers))
-    if gpu is not None:
-        return "GPU", gpu, with_supply(scenario, gpus=(gpu,), exclude_gpus=())
+    gpus = gpu_family(name, catalog.gpus)
+    provider = next((p for p in providers if p.lower() == name.lower()), None)
+    if gpus:
+        return "GPU", gpus[0] if len(gpus) == 1 else name, with_supply(scenario, gpus=gpus, exclude_gpus=())
     if provider is not None:
         return "provider", provider, with_supply(scenario, providers=(provider,), exclude_providers=(), kinds=_kinds(scenario, catalog, provider))
     if any(is_named(s, (name,)) for s in catalog.served):

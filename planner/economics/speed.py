@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from planner.candidates.sharding import unsplit
 from planner.candidates.survey import TP_SIZES
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_name
+from planner.catalog.load import known_gpus, known_name
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.economics.curve import Limits, cheapest_offer, shortened
 from planner.errors import PlannerError, did_you_mean
@@ -79,7 +79,7 @@ def speed_frontier(
     """
     card, checkpoints = _named(model, catalog, isl + osl)
     engines = [known_name(engine, ENGINES, "engine", "--engine", f"one of {', '.join(ENGINES)}")] if engine else list(ENGINES)
-    gpus = [catalog.gpus[known_name(gpu, catalog.gpus, "GPU", "--gpu", "see plan catalog gpus")]] if gpu else list(catalog.gpus.values())
+    gpus = [catalog.gpus[g] for g in known_gpus(gpu, catalog.gpus, "--gpu")] if gpu else list(catalog.gpus.values())
     types = [t for c in checkpoints for g in gpus for tp in TP_SIZES for t in _types(card, c, g, tp, engines, catalog)]
     mix = LengthMix(np.array([float(isl)]), np.array([float(osl)]))
     if types:

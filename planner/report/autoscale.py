@@ -38,7 +38,7 @@ def page_sections(plan: HourlyPlan) -> list[Section]:
     warnings = plan.warnings[:MOST_WARNINGS]
     more = f" ({len(warnings)} of {len(plan.warnings)})" if len(plan.warnings) > len(warnings) else ""
     return [
-        Section("Autoscaled plan (--details says more)", _decision(plan), items=tuple(items)),
+        Section("Autoscaled plan", _decision(plan), items=tuple(items)),
         *([Section(f"Warnings{more}", warnings, is_caution=True)] if warnings else []),
     ]
 

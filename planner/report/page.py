@@ -21,7 +21,7 @@ def page_sections(plan: Plan) -> list[Section]:
     warnings = plan.warnings[:MOST_WARNINGS]
     more = f" ({len(warnings)} of {len(plan.warnings)})" if len(plan.warnings) > len(warnings) else ""
     return [
-        Section("Plan (--details says more)", _decision(plan), items=_items(plan)),
+        Section("Plan", _decision(plan), items=_items(plan)),
         *([Section(f"Warnings{more}", warnings, is_caution=True)] if warnings else []),
         *([Section("Alternatives", items=_others(plan))] if plan.alternatives or plan.api else []),
     ]
@@ -60,6 +60,8 @@ def _range(plan: Plan) -> tuple[str, ...]:
         return (f"From {low} {plural('replica', low)} ({money(least)}/h) at the median of the evidence; at its 95% end the limits hold at no load. {planned}.",)
     high = sum(n or 0 for _, _, n, _ in known)
     most = sum(d.usd_per_hour * (n or 0) / d.replicas for d, _, n, _ in known)
+    if low == high:
+        return (f"{low} {plural('replica', low)} from the evidence's median to its 95% end; {planned}.",)
     return (f"{low} to {high} replicas, {money(least)} to {money(most)}/h, from the evidence's median to its 95% end; {planned}.",)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from planner.candidates.eligibility import begins
 from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_name
+from planner.catalog.load import known_gpu, known_name
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
@@ -198,7 +198,7 @@ def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
 
 def find(q: Question, catalog: Catalog) -> Found:
     """Checkpoint and GPU by name, case ignored. A model's name means its first served checkpoint whose precision the GPU runs."""
-    gpu = catalog.gpus[known_name(q.gpu, catalog.gpus, "GPU", "--gpu", "see plan catalog gpus")]
+    gpu = catalog.gpus[known_gpu(q.gpu, catalog.gpus, "--gpu")]
     engine = known_name(q.engine, ENGINES, "engine", "--engine", f"one of {', '.join(ENGINES)}")
     of_id = {c.id: (card, c) for card in catalog.cards for c in card.checkpoint}
     cards = {card.name: card for card in catalog.cards}
