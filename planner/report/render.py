@@ -23,6 +23,7 @@ from planner.report.sections import Grid, Section
 
 WIDTH = 160  # where the output is no terminal
 INDENT = "  "
+BETWEEN = 3  # cells between two columns
 
 
 def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
@@ -41,8 +42,8 @@ def terminal(sections: Sequence[Section], stream: IO[str] | None = None) -> str:
             _line(console, plain(line), "!" if section.is_caution else "", is_code=section.is_code)
         if section.items:
             console.print(_labelled(section.items))
-        if section.grid and _fits(section.grid, console.width):
-            console.print(_table(section.grid))
+        if section.grid and (widths := _widths(section.grid, console.width)):
+            console.print(_table(section.grid, widths))
         elif section.grid:
             _records(console, section.grid)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
@@ -71,16 +72,19 @@ def _labelled(items: Sequence[tuple[str, str]]) -> Padding:
     return Padding(_two_columns(said), (0, 0, 0, len(INDENT)))
 
 
-def _longest_words(grid: Grid) -> list[int]:
-    """Width of the longest word in each column."""
-    columns = zip(grid.header, *grid.rows, strict=True)
-    return [max((cell_len(word) for text in column for word in plain(text).split()), default=0) for column in columns]
-
-
-def _fits(grid: Grid, width: int) -> bool:
-    """Whether a table fits the width with no word broken."""
-    longest = _longest_words(grid)
-    return sum(longest) + 3 * (len(longest) - 1) <= width
+def _widths(grid: Grid, width: int) -> list[int]:
+    """Width of each column so that no word is broken, the widest cells narrowed most; empty where a table so wide does not fit."""
+    columns = [[plain(text) for text in column] for column in zip(grid.header, *grid.rows, strict=True)]
+    found = [max((cell_len(word) for text in column for word in text.split()), default=0) for column in columns]
+    wanted = [max(cell_len(text) for text in column) for column in columns]
+    left = width - BETWEEN * (len(columns) - 1) - sum(found)
+    if left < 0:
+        return []
+    while left and (short := [i for i, n in enumerate(found) if n < wanted[i]]):
+        narrowest = min(short, key=lambda i: found[i] / wanted[i])
+        found[narrowest] += 1
+        left -= 1
+    return found
 
 
 def _records(console: Console, grid: Grid) -> None:
@@ -93,10 +97,10 @@ def _records(console: Console, grid: Grid) -> None:
         console.print(Padding(_two_columns([(name, text) for name, text in rest if text]), (0, 0, 0, 2 * len(INDENT))))
 
 
-def _table(grid: Grid) -> Table:
+def _table(grid: Grid, widths: Sequence[int]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for name, longest in zip(grid.header, _longest_words(grid), strict=True):
-        table.add_column(Text(plain(name)), justify="right" if name in grid.right else "left", overflow="fold", min_width=longest)
+    for name, width in zip(grid.header, widths, strict=True):
+        table.add_column(Text(plain(name)), justify="right" if name in grid.right else "left", width=width)
     for row in grid.rows:
         table.add_row(*(Text(plain(text)) for text in row))
     return table
