@@ -17,9 +17,9 @@ from planner.plan import Prudent, PrudentStep
 from planner.planning.alternatives import EACH, LATE, TOGETHER, brief
 from planner.planning.answer import Answer
 from planner.planning.apart import kept_apart
+from planner.planning.cautions import STALE_DAYS
 from planner.planning.deploy import Chosen, chosen_pools, purchases
 from planner.planning.prudent import SEEN, WORDS, at_worst, fresh, near, spared
-from planner.planning.remarks import STALE_DAYS
 from planner.scenario.records import Scenario, Tier
 
 

@@ -26,7 +26,7 @@ from planner.errors import ScenarioError, SolverError, TimeUp
 from planner.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
 from planner.performance.coefficients import TIERS
 from planner.plan import HostedOn, Plan
-from planner.planning import remarks
+from planner.planning import cautions, remarks
 from planner.planning.answer import Answer, answer
 from planner.planning.apart import crowded, in_words, kept_apart
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
@@ -335,7 +335,7 @@ def _assembled(found: Found, field: Field, asked: Question, surveyed: Survey, ba
         structures=found.solved,
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),
-        warnings=tuple(dict.fromkeys(w for p in plans for w in (*remarks.queueing(p, waiting), *p.warnings))),
+        warnings=tuple(dict.fromkeys(w for p in plans for w in (*cautions.queueing(p, waiting), *p.warnings))),
         notes=_notes(scenario),
     )
 

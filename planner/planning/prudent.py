@@ -8,8 +8,8 @@ from planner.candidates.columns import Market, market
 from planner.candidates.points import Points
 from planner.performance.coefficients import TIERS
 from planner.planning.answer import has_plan
+from planner.planning.cautions import STALE_DAYS
 from planner.planning.maximize import LEAST, scaled
-from planner.planning.remarks import STALE_DAYS
 from planner.scenario.records import Scenario, Tier
 
 SPARE = 1  # N+1

@@ -14,7 +14,7 @@ from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
 from planner.performance.coefficients import TIERS
 from planner.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
-from planner.planning import remarks
+from planner.planning import cautions, remarks
 from planner.planning.alternatives import alternatives, near_ties, neighbourhood
 from planner.planning.answer import Answer
 from planner.planning.apart import in_words, kept_apart
@@ -105,7 +105,7 @@ def solve(
         plan = plan.model_copy(update=_comparison(found, points, plan))
     told = {
         "notes": (*([HELD] if waiting else []), *posture(scenario, is_stated), *in_words(points.apart, scenario), *plan.notes),
-        "warnings": (*remarks.queueing(plan, waiting), *plan.warnings),
+        "warnings": (*cautions.queueing(plan, waiting), *plan.warnings),
     }
     plan = plan.model_copy(update=told)
     return verified(plan, catalog)
@@ -113,7 +113,7 @@ def solve(
 
 def cut_short(plan: Plan, found: Answer, unsearched: Sequence[str]) -> Plan:
     """The plan, saying what the time limit left unsearched: then it is not proven to be the best."""
-    late = [] if found.solution.status == "optimal" else [remarks.unproven(found)]
+    late = [] if found.solution.status == "optimal" else [cautions.unproven(found)]
     status = "feasible" if unsearched else plan.status
     return plan.model_copy(update={"status": status, "warnings": (*unsearched, *late, *plan.warnings)})
 
@@ -172,7 +172,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         defaults=remarks.defaults(scenario, origins),
         api=apis,
         binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
-        warnings=remarks.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(
             version=highs_version(),

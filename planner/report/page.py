@@ -12,6 +12,14 @@ from planner.report.sections import Section, latency, money, plural, short, unit
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
 LATE = "raise --time-limit"  # in why nothing is known of an alternative
+TERMS = {
+    "one spare": "spare",
+    "floor met": "worst recovery",
+    "prices of": "fresh price",
+    "GPU and model": "measured",
+    "nearest evidence": "evidence",
+}  # of the bridge, by how they begin
+SPARE = "one spare replica"
 MOST_CLASSES = 8  # of one's own numbers
 STATED_FIRST = ("lengths", "SLO TTFT", "SLO TPOT")  # of the defaults: what most plans turn on
 
@@ -50,27 +58,26 @@ def _served_by(d: Deployment) -> str:
 
 def _range(plan: Plan) -> tuple[str, ...]:
     """Replicas and money from the median of the evidence to its 95 % end."""
-    known = [(d, d.evidence.replicas_at_median, d.evidence.replicas_at_95, d.evidence.confidence) for d in plan.deployments if d.evidence]
-    if not known or any(low is None for _, low, _, _ in known):
+    known = [(d, d.evidence.replicas_at_median, d.evidence.replicas_at_95) for d in plan.deployments if d.evidence]
+    if not known or any(low is None for _, low, _ in known):
         return ()
-    low = sum(n or 0 for _, n, _, _ in known)
-    least = sum(d.usd_per_hour * (n or 0) / d.replicas for d, n, _, _ in known)
-    planned = f"{sum(d.replicas for d, *_ in known)} planned, sure at {known[0][3]:.0%}"
-    if any(high is None for _, _, high, _ in known):
-        return (f"From {low} {plural('replica', low)} ({money(least)}/h) at the median of the evidence; at its 95% end the limits hold at no load. {planned}.",)
-    high = sum(n or 0 for _, _, n, _ in known)
-    most = sum(d.usd_per_hour * (n or 0) / d.replicas for d, _, n, _ in known)
+    low = sum(n or 0 for _, n, _ in known)
+    least = sum(d.usd_per_hour * (n or 0) / d.replicas for d, n, _ in known)
+    if any(high is None for _, _, high in known):
+        return (f"From {low} {plural('replica', low)} ({money(least)}/h) at the median of the evidence; at its 95% end the limits hold at no load.",)
+    high = sum(n or 0 for _, _, n in known)
+    most = sum(d.usd_per_hour * (n or 0) / d.replicas for d, _, n in known)
     if low == high:
-        return (f"{low} {plural('replica', low)} from the evidence's median to its 95% end; {planned}.",)
-    return (f"{low} to {high} replicas, {money(least)} to {money(most)}/h, from the evidence's median to its 95% end; {planned}.",)
+        return (f"{low} {plural('replica', low)} from the evidence's median to its 95% end.",)
+    return (f"{low} to {high} replicas ({money(least)} to {money(most)}/h) from the evidence's median to its 95% end.",)
 
 
 def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found = [("buy", _bought(plan))]
     found += _workloads(plan)
+    found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("quality", text) for text in _quality(plan)]
     found += [("evidence", text) for text in _evidence(plan)]
-    found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
     found += [("defaults", _defaults(plan))] if plan.defaults else []
     return tuple(found)
@@ -79,7 +86,7 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
 def _bought(plan: Plan) -> str:
     """Instances with their price; of several kinds only what they are, as the details have the rest."""
     idle = plan.gpus_held - plan.gpus_used
-    held = f"{plan.gpus_held} {plural('GPU', plan.gpus_held)}, {idle or 'none'} idle"
+    held = f"{idle or 'none'} idle"
     if len(plan.purchases) > 1:
         by_place: dict[str, list[str]] = {}
         for p in plan.purchases:
@@ -147,8 +154,24 @@ def _unit_costs(plan: Plan) -> tuple[str, ...]:
     return (f"{tokens} per million tokens; {unit_money(u.usd_per_thousand_requests)} per 1,000 requests",)
 
 
-def _fit_to_sign(_: Plan) -> tuple[str, ...]:
-    return ()
+def _fit_to_sign(plan: Plan) -> tuple[str, ...]:
+    """The bridge from the cheapest to the plan that survives: what each term adds, in the words of its first noun."""
+    found = plan.prudent
+    if found is None:
+        return ()
+    terms = [f"{_term(s.term)} +{money(s.premium_usd_per_hour)}" for s in found.steps[1:] if s.premium_usd_per_hour]
+    if found.usd_per_hour is None or found.premium_usd_per_hour is None:
+        end = found.steps[-1]
+        return ("; ".join([*terms, f"{end.term}: {end.why}"]),)
+    if not terms:
+        return ("as it is: this plan survives what --prudent asks",)
+    last = found.steps[-1]
+    what = " + ".join(f"{d.replicas} x {d.layout} {d.gpu}, {short(d.checkpoint)}" for d in last.deployments) if len(last.deployments) == 1 else ""
+    return (f"{money(found.usd_per_hour)}/h: {', '.join(terms)} (--prudent{f'; {what}' if what else ''})",)
+
+
+def _term(words: str) -> str:
+    return next((short_one for begins, short_one in TERMS.items() if words.startswith(begins)), words)
 
 
 def _defaults(plan: Plan) -> str:
@@ -160,10 +183,11 @@ def _defaults(plan: Plan) -> str:
 
 def _others(plan: Plan) -> tuple[tuple[str, str], ...]:
     """One line for each alternative: money, more or less of it, and what differs."""
-    compared = [a for a in plan.alternatives if a.feasible and a.cost is not None]
+    others = [a for a in plan.alternatives if not (plan.prudent and a.difference == SPARE)]  # the bridge to the plan fit to sign has it
+    compared = [a for a in others if a.feasible and a.cost is not None]
     rows = [(money(a.cost.usd_per_hour), _more(a.premium), _differs(a, plan)) for a in compared if a.cost]
-    rows += [("-", "", f"{_without(a.difference)}: {a.why}") for a in plan.alternatives if a not in compared and LATE not in a.why]
-    late = sum(LATE in a.why for a in plan.alternatives if a not in compared)
+    rows += [("-", "", f"{_without(a.difference)}: {a.why}") for a in others if a not in compared and LATE not in a.why]
+    late = sum(LATE in a.why for a in others if a not in compared)
     rows += [("-", "", f"{late} more that there was no time to compare ({LATE})")] if late else []
     rows += [row for is_same in (True, False) if (row := _apis([h for h in plan.api if h.same_model is is_same], plan))]
     wide, more = (max(len(r[i]) for r in rows) for i in (0, 1))

@@ -57,9 +57,10 @@ def _line(console: Console, text: str, mark: str, is_code: bool) -> None:
         console.print(Padding(_two_columns([(mark, text)]) if mark else Text(text), (0, 0, 0, len(INDENT))))
 
 
-def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
+def _two_columns(rows: Sequence[tuple[str, str]], most: int | None = None) -> Table:
+    """Labels, at most so wide, and texts."""
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=most is None, max_width=most)
     table.add_column(overflow="fold")
     for label, text in rows:
         table.add_row(Text(plain(label), style="bold"), Text(plain(text)))
@@ -94,7 +95,10 @@ def _records(console: Console, grid: Grid) -> None:
             console.print()
         first, *rest = zip(grid.header, row, strict=True)
         _line(console, " ".join(part for part in first if part), "", is_code=False)
-        console.print(Padding(_two_columns([(name, text) for name, text in rest if text]), (0, 0, 0, 2 * len(INDENT))))
+        known, room = [(name, text) for name, text in rest if text], console.width - 2 * len(INDENT)
+        longest = max((cell_len(word) for _, text in known for word in plain(text).split()), default=0)
+        most = max(min(room // 4, room - 1 - longest), max((cell_len(word) for name, _ in known for word in name.split()), default=0))
+        console.print(Padding(_two_columns(known, most), (0, 0, 0, 2 * len(INDENT))))
 
 
 def _table(grid: Grid, widths: Sequence[int]) -> Table:
