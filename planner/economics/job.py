@@ -16,7 +16,7 @@ from planner.performance.lengths import met_by, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.serving import EXPECTED
 from planner.performance.step import MAX_SEQUENCES
-from planner.planning.remarks import tokens_in_words
+from planner.planning.cautions import tokens_in_words
 from planner.scenario.records import Workload
 from planner.validation.single import Forecast, Question, find, forecast
 
