@@ -88,14 +88,14 @@ def saved(tmp_path: Path) -> Path:
 def test_a_plan_on_standard_output(run: Run) -> None:
     ran = run(*QUICK)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.startswith("Plan\n") and "proven optimal" in ran.out and "example/small-8b" in ran.out
+    assert ran.out.startswith("Plan\n") and "Proven optimal" in ran.out and "small-8b: $6.00/h" in ran.out
     assert "\x1b" not in ran.out
 
 
 def test_the_command_as_a_process() -> None:
     ran = process(*QUICK)
     assert (ran.status, ran.err) == (0, "")
-    assert "proven optimal" in ran.out and "\x1b" not in ran.out
+    assert "Proven optimal" in ran.out and "\x1b" not in ran.out
 
 
 def test_python_m_planner_is_the_command() -> None:
@@ -123,7 +123,7 @@ def test_csv_has_a_row_per_deployment(run: Run) -> None:
 
 
 def test_markdown(run: Run) -> None:
-    out = run(*QUICK, "--format", "markdown").out
+    out = run(*QUICK, "--format", "markdown", "--details").out
     assert out.startswith("## ") and "| checkpoint |" in out.replace("| # ", "") and "\x1b" not in out
 
 
@@ -263,7 +263,7 @@ def test_own_tables_need_no_catalogue(run: Run, tables: list[str], tmp_path: Pat
     plan = Plan.model_validate_json((tmp_path / "plan.json").read_text())
     assert plan.cost.usd_per_hour == pytest.approx(6.0) and plan.gpus_held == 2
     assert run("check", tmp_path / "plan.json").status == 0
-    assert "proven optimal" in run(*tables).out
+    assert "Proven optimal" in run(*tables).out
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,8 @@ ERRORS = {
     "missing value": (["--qps"], "error: Option '--qps' requires an argument (plan --help)"),
     "missing argument": (["check"], "error: Missing argument 'PLAN.json' (plan --help)"),
     "unknown format": (["--qps", "1", "--format", "jsn"], "error: --format: unknown format 'jsn' (did you mean 'json'?)"),
-    "unknown GPU": (["--qps", "1", "--gpu", "H100"], "error: --gpu: unknown GPU 'H100' (did you mean 'H100-"),
+    "unknown GPU": (["--qps", "1", "--gpu", "H100-SMX"], "error: --gpu: unknown GPU 'H100-SMX' (did you mean 'H100-"),
+    "one GPU of several": (["--qps", "1", "--quota", "H100=1"], "error: --quota: 'H100' is several GPU types (which: H100-NVL-94GB, H100-PCIe-80GB or H100-"),
     "unknown model": (["--qps", "1", "--model", "Qwen3-8"], "error: --model: unknown model 'Qwen3-8' (did you mean 'Qwen3-8"),
     "no such scenario": (["-f", "/nonexistent.toml"], "error: /nonexistent.toml: cannot read the file: No such file or directory"),
     "no such catalogue": (["--qps", "1", "--catalog", "/nonexistent"], "error: /nonexistent: no such folder"),
@@ -347,7 +348,7 @@ def test_a_wide_gap_at_the_time_limit_is_exit_3(run: Run, monkeypatch: pytest.Mo
     plan = Plan.model_validate_json(saved_text()).model_copy(update={"status": "feasible", "gap": 0.2})
     monkeypatch.setattr("planner.planning.solve.solve", lambda *a, **k: plan)
     ran = run(*QUICK)
-    assert ran.status == 3 and "not proven optimal" in ran.out and "gap 20.00%" in ran.out
+    assert ran.status == 3 and "Not proven optimal" in ran.out and "gap 20.00%" in ran.out
 
 
 def test_an_unforeseen_error_is_one_line_and_exit_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,32 +43,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_shown_runs(page: Path, folder: Path) -> None:
-    for block in blocks(page):
-        for line in block["body"].splitlines():
-            if not line.startswith("$ "):
-                continue
-            done = run(line[2:], folder)
-            expected = int(m.group(1)) if (m := re.search(r"# exit (\d)", line)) else 0
-            assert done.returncode == expected, f"{line}\n{done.stderr}"
-
-
 def cut(output: str, sections: list[str]) -> str:
     parts = output.rstrip("\n").split("\n\n")
     return "\n\n".join(p for p in parts if p.splitlines()[0] in sections)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b["sections"] for b in blocks(p))], ids=lambda p: p.name)
-def test_output_shown_is_real(page: Path, folder: Path) -> None:
-    for block in (b for b in blocks(page) if b["sections"]):
-        command = block["body"].splitlines()[0]
-        done = run(command[2:], folder)
-        real = f"{command}\n{cut(done.stdout, [s.strip() for s in block['sections'].split(',')])}\n"
-        if UPDATE:
-            page.write_text(page.read_text().replace(block["body"], real))
-        else:
-            assert block["body"] == real
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_shown_runs_and_its_output_is_real(page: Path, folder: Path) -> None:
+    """In the order of the page, as later commands read what earlier ones wrote."""
+    for block in blocks(page):
+        for line in (line for line in block["body"].splitlines() if line.startswith("$ ")):
+            done = run(line[2:], folder)
+            expected = int(m.group(1)) if (m := re.search(r"# exit (\d)", line)) else 0
+            assert done.returncode == expected, f"{line}\n{done.stderr}"
+            if not block["sections"]:
+                continue
+            real = f"{line}\n{cut(done.stdout, [s.strip() for s in block['sections'].split(',')])}\n"
+            if UPDATE:
+                page.write_text(page.read_text().replace(block["body"], real))
+            else:
+                assert block["body"] == real
 
 
 def test_the_table_of_flags_is_complete() -> None:

@@ -38,11 +38,11 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 
 @cache
 def plan_of(name: str) -> Plan | HourlyPlan:
-    if name == "three-workloads":
-        return solve(ask({}, {}, ROOT / "examples" / "three-products.toml").scenario, load_catalog(), compare=False)  # comparisons run out of time
-    if name == "hourly":
-        return autoscale(ask({}, {}, ROOT / "examples" / "day-and-night.toml").scenario)
-    return solve(Scenario.model_validate({"workload": [QUESTIONS[name]]}), load_catalog())
+    files = {"three-workloads": "three-products.toml", "hourly": "day-and-night.toml"}
+    asked = ask({}, {}, ROOT / "examples" / files[name]).scenario if name in files else Scenario.model_validate({"workload": [QUESTIONS[name]]})
+    patient = asked.model_copy(update={"solver": asked.solver.model_copy(update={"time_limit": 300.0})})
+    # Of three workloads comparisons take a minute.
+    return autoscale(patient) if name == "hourly" else solve(patient, load_catalog(), compare=name != "three-workloads")
 
 
 def page(plan: Plan | HourlyPlan, details: bool = False) -> list[Section]:

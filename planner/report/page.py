@@ -38,9 +38,9 @@ def page_sections(plan: Plan) -> list[Section]:
 def _decision(plan: Plan) -> tuple[str, ...]:
     """What and for how much; from how many replicas to how many; how sure it is that nothing is cheaper."""
     what = " + ".join(_served_by(d) for d in plan.deployments)
-    proof = f"Proven optimal (gap {plan.gap:.2%}" if plan.status == "optimal" else f"Not proven optimal (at least {money(plan.bound_usd_per_hour)}/h"
+    proof = "Proven optimal (" if plan.status == "optimal" else f"Not proven optimal (at least {money(plan.bound_usd_per_hour)}/h, "
     supply = "" if plan.supply in plan.defaults else f", {plan.supply}"
-    proof += f", {plan.solver.candidates:,} candidates{supply}){_bound(plan)}."
+    proof += f"gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates{supply}){_bound(plan)}."
     return (f"{what}: {money(plan.cost.usd_per_hour)}/h, {money(plan.cost.usd_per_month, 0)}/month.", *_range(plan), proof)
 
 

@@ -115,10 +115,10 @@ def markdown(sections: Sequence[Section]) -> str:
     parts: list[str] = []
     for section in sections:
         parts += [f"## {markdown_line(section.title)}\n"] if section.title else []
-        if section.items:
-            parts.append("\n".join(f"- **{markdown_line(label)}** {markdown_line(text)}" for label, text in section.items) + "\n")
         if section.lines:
             parts.append((_fenced(section.lines) if section.is_code else "\n".join(f"- {markdown_line(line)}" for line in section.lines)) + "\n")
+        if section.items:
+            parts.append("\n".join(f"- **{markdown_line(label)}** {markdown_line(text)}" for label, text in section.items) + "\n")
         if section.grid:
             parts.append(_markdown_table(section.grid))
     return "\n".join(parts)
