@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from itertools import product
 from math import ceil
@@ -76,6 +77,11 @@ def test_agrees_with_good_plans(question: str) -> None:
     report = check(planned(question))
     assert report.breaches == ()
     assert report.ok and len(report.checks) == 18
+
+
+def test_it_says_how_many_requests_may_be_over_a_limit() -> None:
+    said = next(line for line in check(planned("one")).checks if line.startswith("SLO"))
+    assert re.search(r"over ttft_p\d+ \d+\.\d{3}% of requests, \d+% allowed", said) and "missed" not in said
 
 
 def test_reads_a_plan_back_from_json() -> None:

@@ -93,6 +93,17 @@ def test_an_infeasible_question_is_answered_in_one_line_that_proposes_changes() 
     assert "\n" not in text and "Any one of these would do: a budget of $19.56/h" in text and "In conflict: budget $12.00/h, quality 0.8, 100 req/s" in text
 
 
+def test_a_factor_below_one_stands_beside_the_median() -> None:
+    plan = plan_of("2-per-second")
+    assert isinstance(plan, Plan)
+    d = plan.deployments[0]
+    assert d.evidence
+    faster = d.evidence.model_copy(update={"step_time_factor": 0.88, "step_time_band": {"0.5": 0.81, "0.8": 0.88}})
+    quick = plan.model_copy(update={"deployments": (d.model_copy(update={"evidence": faster}),)})
+    for details in (False, True):
+        assert "x0.88 of the fitted physics to be sure at 80% (x0.81 at the median)" in render.markdown(page(quick, details))
+
+
 def test_the_range_is_that_of_the_evidence() -> None:
     """Both ends are what the check derives: one replica more or less is refused; and the page says them."""
     plan = plan_of("200-per-second")

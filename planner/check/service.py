@@ -33,9 +33,9 @@ def slo(case: Case) -> Finding:
                 what = f"misses {name} {limit.limit_s:g} s for" if name else "finds its replica full for"
                 text = f"{got.name} {what} {beyond:.3%} of requests, {allowed:.3%} may"
                 notes.require(at_most(beyond, allowed, PROBABILITY), case.where(i), text)
-                said.append(f"{got.name} {name} missed by {beyond:.3%}" if name else f"{got.name} waits for {beyond:.3%}")
+                said.append(f"{got.name} {f'over {name}' if name else 'waiting'} {beyond:.3%} of requests, {allowed * 100:.4g}% allowed")
         _stated(notes, case, w, got, serving)
-    return notes.finding("SLO: " + ", ".join(said))
+    return notes.finding("SLO: " + "; ".join(said))
 
 
 def _fit(case: Case, index: int, w: int) -> Fit | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from planner.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
-from planner.report.sections import Section, latency, money, plural, short, unit_money
+from planner.report.sections import Section, latency, money, plural, short, step_words, unit_money
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
@@ -142,7 +142,8 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
         return ()
     d, e = max(known, key=lambda x: x[1].step_time_factor)
     which = f" ({d.gpu})" if len(known) > 1 else ""
-    return (f"{e.tier}{which}, steps x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}; nearest: {e.source.split(': ')[0]}, {e.as_of}",)
+    factor = f"x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}" if e.step_time_factor >= 1 else step_words(e)
+    return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}",)
 
 
 def _unit_costs(plan: Plan) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanWorkload, Prudent, PrudentStep, UnitCosts
+from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,18 @@ def _evidence_cells(d: Deployment) -> tuple[str, str, str, str]:
     e, m = d.evidence, d.memory_gib
     if e is None or m is None:
         return ("-", "-", "-", "-")
-    error = f"step x{e.step_time_factor:.2f} for {e.confidence:.0%}"
+    error = f"steps {step_words(e)}"
     if e.replicas_at_median is not None and e.confidence > 0.5:
         error += f"; {e.replicas_at_median} of {d.replicas} replicas would do at the median, {money(d.usd_per_hour * e.replicas_at_median / d.replicas)}/h"
     memory = f"{m.weights:.0f} weights + {m.kv_cache:.0f} KV + {m.activations + m.reserve:.0f} other of {m.limit:.0f} GiB"
     return (e.tier, error, f"{e.source.split(': ')[0]}, {e.as_of}", memory)
+
+
+def step_words(e: PlanEvidence) -> str:
+    """The factor on the fitted physics' steps, with the median's beside it: where steps were measured as faster than the physics both may be below 1."""
+    median = e.step_time_band.get("0.5")
+    beside = f" (x{median:.2f} at the median)" if median is not None and e.confidence != 0.5 else ""
+    return f"x{e.step_time_factor:.2f} of the fitted physics to be sure at {e.confidence:.0%}{beside}"
 
 
 def _headroom(plan: Plan) -> Section:
