@@ -35,12 +35,13 @@ from planner.economics.frontier import by_model, frontier
 from planner.economics.runs import Where, answer_one, answers, key_of
 from planner.economics.sensitivity import sensitivity
 from planner.economics.store import Result
-from planner.economics.sweep import axis, headroom_qps, marginal, structure, sweep
+from planner.economics.sweep import axis, headroom, marginal, structure, sweep
 from planner.errors import PlannerError, ScenarioError
 from planner.plan import Plan
 from planner.planning.known import Known
 from planner.program.model import build
 from planner.program.problem import Problem
+from planner.report.studies import compare_sections, sweep_sections
 
 TINY = Path(__file__).parent / "data" / "tiny"
 EXACT = {"gap": 0.0}
@@ -215,11 +216,27 @@ def test_values_are_written_as_they_are_typed() -> None:
 
 def test_headroom_is_what_the_plan_carries() -> None:
     plan = solve(asked(min_quality=0.5), tiny(), compare=False)
-    most = headroom_qps(plan)
+    most = headroom(plan)
     assert most is not None and most > 20
     same = solve(asked(min_quality=0.5, qps=most * 0.999), tiny(), compare=False)
     assert same.cost.usd_per_hour == pytest.approx(plan.cost.usd_per_hour)
     assert most == pytest.approx(sum(d.capacity_qps_per_replica * d.replicas for d in plan.deployments))
+
+
+def test_a_sweep_says_what_todays_plan_carries_on_any_axis() -> None:
+    """Found again by asking: so much has the same plan, a step more another."""
+    scenario = asked(supply={"gpus": ["GPU-80"]}, models=["example/small-8b-fp8"])
+    now, found = solve(scenario, tiny(), compare=False), sweep(scenario, tiny(), [axis("ttft=1s,2s")])
+    said = re.search(r"for 20 req/s \(\$[\d.]+/h\) carries up to ([\d.]+) req/s", sweep_sections(found, now)[0].lines[0])
+    assert said
+    most, more = (solve(with_workload(scenario, 0, qps=float(said[1]) * f), tiny(), compare=False) for f in (1, 1.01))
+    assert not changes(now, most) and sum(d.replicas for d in more.deployments) > sum(d.replicas for d in now.deployments)
+
+
+def test_headroom_of_requests_in_flight_is_in_their_unit_and_within_the_load_allowed() -> None:
+    plan = solve(asked({"max_slo_load": 0.7}, qps=None, concurrency=40, min_quality=0.5), tiny(), compare=False)
+    most = headroom(plan)
+    assert most is not None and most == pytest.approx(40 * 0.7 / max(d.slo_load for d in plan.deployments)) and most >= 40
 
 
 # ---- what-if
@@ -368,6 +385,18 @@ def test_a_comparison_says_what_is_new_gone_and_resized() -> None:
     assert changes(found[0].plan, found[0].plan) == ()
 
 
+def test_a_difference_in_cost_is_told_by_price_and_by_gpus() -> None:
+    """The two parts, counted again: the first plan's GPUs at the second's price, then the second's GPUs; together the difference to the cent."""
+    a, b = compare((("now", asked(min_quality=0.5)), ("dearer", with_what_if(asked(min_quality=0.5, qps=200), price_factor={"all": 1.5}))), tiny())
+    assert a.plan and b.plan and a.moved == () and len(b.moved) == 2
+    parts = [float(re.sub("[$,]", "", re.findall(r": ([+-]\$[\d.,]+)/h", line)[0])) for line in b.moved]
+    assert sum(parts) == pytest.approx(b.plan.cost.usd_per_hour - a.plan.cost.usd_per_hour, abs=0.006)
+    repriced = b.plan.cost.usd_per_hour / b.plan.gpus_held * a.plan.gpus_held
+    assert parts[0] == pytest.approx(repriced - a.plan.cost.usd_per_hour, abs=0.006)
+    table = compare_sections((a, b))[0].grid
+    assert table and [r[1] for r in table.rows] == ["20 req/s", "200 req/s"]
+
+
 # ---- explain
 
 
@@ -449,7 +478,7 @@ def test_every_break_even_is_one(name: str) -> None:
     best = plan.cost.usd_per_hour
     _, _, alone = restricted_to(name, scenario, tiny())
     if found.price_factor is not None:
-        key = found.name
+        key = "all" if found.kind == "model" else found.name
         wins, loses = (answer_one(with_what_if(alone, price_factor={key: found.price_factor * f}), known).cost for f in (0.99, 1.01))
         assert wins < best < loses
     if found.step_factor is not None:
@@ -501,6 +530,13 @@ def test_the_tornado_re_solves_each_assumption() -> None:
     assert blades["all prices"].low_usd_per_hour == pytest.approx(0.8 * found.plan.cost.usd_per_hour)
     assert found.odds is not None and found.odds.draws == 6 and sum(n for _, n in found.odds.structures) == 6
     assert sensitivity(scenario, tiny(), draws=6).odds == found.odds
+
+
+def test_the_tornado_shows_a_cache_that_never_hits() -> None:
+    scenario = asked(supply={"gpus": ["GPU-80"]}, models=["example/small-8b-fp8"], qps=6, input_tokens=4000, prefix_cache_hit=0.8)
+    none = next(b for b in sensitivity(scenario, tiny()).blades if b.assumption == "no prefix cache hits")
+    cold = solve(with_workload(scenario, 0, prefix_cache_hit=0.0), tiny(), compare=False).cost.usd_per_hour
+    assert (none.low, none.high) == ("0", "0.8") and none.low_usd_per_hour == pytest.approx(cold) and none.width > 0
 
 
 # ---- running many

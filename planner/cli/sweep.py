@@ -57,6 +57,6 @@ def sweep(
 
     with progress("sweep") as done:
         found = along(scenario, catalog, axes, where, done)
-    plan = answers([scenario], catalog, where)[0].plan if today and axes[0].name == "qps" and len(axes) == 1 else None
+    plan = answers([scenario], catalog, where)[0].plan if today and not scenario.objective.maximize else None
     draw(chart, lambda: sweep_chart(found))
     deliver_study(form, output, studies.sweep_sections(found, plan), studies.sweep_payload(found), studies.sweep_rows(found))

@@ -33,13 +33,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Compared:
-    """One scenario's plan beside the first's; ``asked``: what its question changes, ``why``: what bounds it, or why there is no plan."""
+    """One scenario's plan beside the first's; ``asked``: what its question changes, ``why``: what bounds it, or why there is no plan;
+    ``moved``: what its cost differs by."""
 
     name: str
     plan: Plan | None
     asked: tuple[str, ...]
     changes: tuple[Change, ...]
     why: str
+    moved: tuple[str, ...] = ()
 
     @property
     def usd_per_hour(self) -> float | None:
@@ -72,9 +74,12 @@ def beside(rows: Sequence[tuple[str, Result, Mapping[str, Any]]]) -> tuple[Compa
     """Each answer beside the first, with the difference of the questions."""
     first = rows[0]
     return tuple(
-        Compared(name, r.plan, differences(first[2], asked), changes(first[1].plan, r.plan) if r.plan and first[1].plan else (), _why(r, first[1]))
-        for name, r, asked in rows
-    )
+        Compared(
+            name, r.plan, differences(first[2], asked), changes(first[1].plan, r.plan) if r.plan and first[1].plan else (), _why(r, first[1]),
+            money_moved(first[1].plan, r.plan) if r.plan and first[1].plan and i else (),
+        )
+        for i, (name, r, asked) in enumerate(rows)
+    )  # fmt: skip
 
 
 def _why(result: Result, first: Result) -> str:
@@ -87,6 +92,33 @@ def _why(result: Result, first: Result) -> str:
         return f"bound by {'; '.join(ours)}" if ours else "nothing binds but whole replicas"
     words = ([f"now bound by {'; '.join(new)}"] if new else []) + ([f"no longer by {'; '.join(gone)}"] if gone else [])
     return ", ".join(words) or "bound by the same"
+
+
+def money_moved(first: Plan, other: Plan) -> tuple[str, ...]:
+    """The difference in cost by its two parts: what a GPU-hour costs (on the first's GPUs) and how many are held (at the other's price).
+
+    They add up: g₁(p₂ - p₁) + (g₂ - g₁)p₂ = g₂p₂ - g₁p₁.
+    """
+    held, now = first.gpus_held, other.gpus_held
+    before, after = (p.cost.usd_per_hour / p.gpus_held for p in (first, other))
+    by_price = round(held * (after - before), 2)
+    by_size = round(other.cost.usd_per_hour - first.cost.usd_per_hour - by_price, 2)
+    found = [f"price of a GPU-hour ${before:.2f} -> ${after:.2f}{_sellers(first, other)}: {_signed(by_price)}/h"] if by_price or _sellers(first, other) else []
+    if by_size:
+        each = [sum(w.qps for w in p.workloads) / p.gpus_used for p in (first, other)]
+        idle = f"; {now - other.gpus_used} idle in whole instances" if now > other.gpus_used else ""
+        found.append(f"GPUs held {held} -> {now} ({each[0]:.3g} -> {each[1]:.3g} req/s per GPU used{idle}): {_signed(by_size)}/h")
+    return tuple(found)
+
+
+def _sellers(first: Plan, other: Plan) -> str:
+    """From whom to whom, and of which GPU."""
+    before, after = (", ".join(dict.fromkeys(f"{b.gpu} of {b.provider}, {b.purchase}" for b in p.purchases)) for p in (first, other))
+    return f" ({before} -> {after})" if before != after else ""
+
+
+def _signed(usd: float) -> str:
+    return f"{'-' if usd < 0 else '+'}${abs(usd):,.2f}"
 
 
 def changes(first: Plan | None, other: Plan | None) -> tuple[Change, ...]:

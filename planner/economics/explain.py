@@ -19,7 +19,7 @@ from planner.catalog.load import gpu_family
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
 from planner.economics.store import Result
-from planner.economics.sweep import headroom_qps
+from planner.economics.sweep import headroom
 from planner.errors import ScenarioError, did_you_mean
 from planner.plan import Plan
 from planner.planning.answer import sections
@@ -62,7 +62,8 @@ class Margin:
 class WhyNot:
     """The cheapest plan with something that the best plan does not use, and what would have to change for it to win.
 
-    ``price_factor``: its price has to fall to this share of today's. ``step_factor``: or its steps to this share of the time
+    ``price_factor``: its price has to fall to this share of today's (of a model: the price of all GPUs that it would run on, and of none that the
+    best plan runs on). ``step_factor``: or its steps to this share of the time
     predicted at the confidence asked. None: no plan, or nothing within reach makes it win.
     """
 
@@ -159,7 +160,7 @@ def _rate_row(plan: Plan, scenario: Scenario, w: int, label: str) -> _Row:
     """Traffic: just past what the plan carries, and a step less."""
     workload = scenario.workload[w]
     field, unit, now = traffic_of(workload)
-    most = headroom_qps(plan, w) if field == "qps" and workload.burst_factor == 1 else None
+    most = headroom(plan, w) if field == "qps" and workload.burst_factor == 1 else None
     up, down = (most * (1 + BEYOND) if most else now * (1 + STEP)), now * (1 - STEP)
     more, less = (with_workload(scenario, w, **{field: amount}) for amount in (up, down))
     steps = (f"{up:.5g} {unit}", more), (f"{down:.5g} {unit}", less)
@@ -235,7 +236,7 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNo
         return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
     step = _step_break_even(restricted, found.cost.usd_per_hour, best, known)
     price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
-    return WhyNot(exact, kind, found, premium, price if kind != "model" else None, step, _differences_in_words(found, plan))
+    return WhyNot(exact, kind, found, premium, price, step, _differences_in_words(found, plan))
 
 
 def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str, str, Scenario]:

@@ -118,6 +118,8 @@ def _workload_moves(scenario: Scenario, w: int) -> list[Move]:
         found.append(Move(label + limit.upper().replace("_P", " p"), _limit(scenario, w, limit, seconds), _duration(seconds)))
     if workload.prefix_cache_hit:
         found.append(Move(f"{label}prefix cache hits", _hits(scenario, w), _times(workload.prefix_cache_hit)))
+        none, rate = with_workload(scenario, w, prefix_cache_hit=0.0), f"{workload.prefix_cache_hit:.5g}"  # no swing reaches a cache that never hits
+        found.append(Move(f"{label}no prefix cache hits", lambda f: none if f < 1 else scenario, lambda f: "0" if f < 1 else rate))
     return found
 
 

@@ -154,7 +154,7 @@ class _Point:
         """The point of an answer."""
         plan = result.plan
         replicas = sum(d.replicas for d in plan.deployments) if plan else 0
-        carries = _carries(plan) if plan and a.name in ("qps", "concurrency") else 0.0
+        carries = (headroom(plan) or 0.0) if plan and a.name in ("qps", "concurrency") else 0.0
         return cls(value, structure(plan), result.cost, replicas, carries, plan is None or plan.status == "optimal")
 
 
@@ -199,28 +199,21 @@ def _probe(a: Axis, p: _Point, q: _Point) -> float:
     return a.middle(p.value, q.value)
 
 
-def _carries(plan: Plan) -> float:
-    """The demand of the first workload that a plan's deployments carry; 0 where they serve others too, as it then depends on those."""
-    serving = {r.deployment for r in plan.workloads[0].routing}
-    if any(r.deployment in serving for x in plan.workloads[1:] for r in x.routing):
-        return 0.0
-    load = max(plan.deployments[d].slo_load for d in serving)
-    return float(plan.workloads[0].demand.value * plan.scenario["policy"]["max_slo_load"] / load)
-
-
 def marginal(values: Sequence[float], results: Sequence[Result]) -> list[float | None]:
     """$/h per unit of the axis from each value to the next; None at the end and beside questions without a plan."""
     found: list[float | None] = [(b.cost - a.cost) / (y - x) if a.plan and b.plan else None for (x, a), (y, b) in pairwise(zip(values, results, strict=True))]
     return [*found, None]
 
 
-def headroom_qps(plan: Plan, w: int = 0) -> float | None:
-    """Requests/s of a workload that a plan's deployments carry within the limits, if they serve nothing else; None otherwise."""
+def headroom(plan: Plan, w: int = 0) -> float | None:
+    """The demand of a workload, in its own unit (mean requests/s, or in flight), that a plan's deployments carry within the limits and the policy's
+    largest SLO load, shares as they are, if they serve nothing else; None otherwise."""
     serving = {r.deployment for r in plan.workloads[w].routing}
     others = {r.deployment for v, x in enumerate(plan.workloads) if v != w for r in x.routing}
     if serving & others:
         return None
-    return min(plan.workloads[w].qps * r.share / (plan.deployments[r.deployment].slo_load * r.share) for r in plan.workloads[w].routing)
+    fullest = max(plan.deployments[d].slo_load for d in serving)
+    return plan.workloads[w].demand.value * float(plan.scenario["policy"]["max_slo_load"]) / fullest
 
 
 # ---- what can be varied

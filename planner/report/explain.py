@@ -58,7 +58,10 @@ def _why_not(w: WhyNot) -> Section:
         return Section(title, (f"{w.why[0].upper()}{w.why[1:]}: {what(w.plan)}.",))
     lines = [f"The cheapest plan with it alone: {what(w.plan)}, {money(w.plan.cost.usd_per_hour)}/h, {w.premium:+.1%}.", f"{w.why}."]
     if w.price_factor is not None:
-        lines.append(f"It wins when its price falls by {1 - w.price_factor:.1%} (to {w.price_factor:.3f} of today's).")
+        what_falls = "all its GPUs come" if w.kind == "model" else "its price falls"
+        aside = ", those of the plan at today's price" if w.kind == "model" else ""
+        cheaper = f"{1 - w.price_factor:.1%} cheaper" if w.kind == "model" else f"by {1 - w.price_factor:.1%}"
+        lines.append(f"It wins when {what_falls} {cheaper} (to {w.price_factor:.3f} of today's{aside}).")
     if w.step_factor is not None:
         lines.append(f"Or when its steps take {1 - w.step_factor:.1%} less time than predicted at the confidence asked (factor {w.step_factor:.3f}).")
     elif w.price_factor is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 from typing import Any
 
 from planner.economics.compare import Compared
 from planner.economics.frontier import Frontier
 from planner.economics.store import Result
-from planner.economics.sweep import Sweep, headroom_qps, marginal, structure
+from planner.economics.sweep import Sweep, headroom, marginal, structure
 from planner.plan import Plan
 from planner.report.sections import Grid, Section, money
 
@@ -131,7 +132,7 @@ def models_rows(found: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
 
 def sweep_sections(found: Sweep, today: Plan | None = None) -> list[Section]:
     """The staircase of one axis, or the map of two."""
-    return _map(found) if len(found.axes) == 2 else _staircase(found, today)
+    return _map(found, today) if len(found.axes) == 2 else _staircase(found, today)
 
 
 def _staircase(found: Sweep, today: Plan | None) -> list[Section]:
@@ -145,7 +146,7 @@ def _staircase(found: Sweep, today: Plan | None) -> list[Section]:
         )
         for s in found.steps
     )
-    lines = (*(_today(today) if a.name == "qps" else ()), *found.notes)
+    lines = (*_today(today), *found.notes)
     sections = [Section("Which plan takes over where", lines, Grid(("from", "to", "what", "$/h"), steps, ("from", "to", "$/h")))]
     is_traffic = a.name in ("qps", "concurrency")
     most_of = next((r.plan.objective for r in found.results if r.plan and r.plan.objective != "cost"), "")
@@ -172,14 +173,27 @@ def _reached(plan: Plan | None) -> str:
 
 
 def _today(plan: Plan | None) -> tuple[str, ...]:
-    most = headroom_qps(plan) if plan else None
-    if plan is None or most is None:
-        return ()
-    now = plan.workloads[0].qps
-    return (f"The plan for {now:g} req/s ({money(plan.cost.usd_per_hour)}/h) carries up to {most:.4g} req/s within its limits: {most / now - 1:.0%} headroom.",)
+    """How much more traffic the plan for the rates asked for carries, workload by workload."""
+    return tuple(line for w in range(len(plan.workloads)) if (line := _room(plan, w))) if plan else ()
 
 
-def _map(found: Sweep) -> list[Section]:
+def _room(plan: Plan, w: int) -> str:
+    mine, unit = plan.workloads[w], {"qps": "req/s", "concurrency": "in flight"}[plan.workloads[w].demand.kind]
+    now, most = mine.demand.value, headroom(plan, w)
+    of = f" of {mine.name}" if len(plan.workloads) > 1 else ""
+    if most is None:
+        return f"Today's plan ({money(plan.cost.usd_per_hour)}/h) serves the {now:g} {unit}{of} together with others: its headroom is not told apart."
+    cost = money(plan.cost.usd_per_hour)
+    return f"Today's plan for {now:g} {unit}{of} ({cost}/h) carries up to {floored(most)} {unit} within its limits: {most / now - 1:.1%} headroom."
+
+
+def floored(value: float) -> str:
+    """Four digits, rounded down: what is called carried is."""
+    unit = 10.0 ** (floor(log10(value)) - 3)
+    return f"{floor(value / unit) * unit:.4g}"
+
+
+def _map(found: Sweep, today: Plan | None) -> list[Section]:
     down, across = found.axes
     kinds = list(dict.fromkeys(s for r in found.results if (s := structure(r.plan))))
     letter = {k: LETTERS[i % len(LETTERS)] for i, k in enumerate(kinds)}
@@ -189,7 +203,7 @@ def _map(found: Sweep) -> list[Section]:
         rows.append((down.text(v), *(f"{money(r.cost)} {letter[s]}" if (s := structure(r.plan)) else "-" for r in line)))
     header = (f"{down.name} \\ {across.name}", *(across.text(v) for v in across.values))
     legend = tuple(f"{letter[k]}: {k}" for k in kinds)
-    return [Section(f"Cost over {down.name} and {across.name}, $/h", legend, Grid(header, tuple(rows), header))]
+    return [Section(f"Cost over {down.name} and {across.name}, $/h", (*_today(today), *legend), Grid(header, tuple(rows), header))]
 
 
 def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
@@ -232,22 +246,28 @@ def compare_sections(found: Sequence[Compared]) -> list[Section]:
     rows = []
     for c in found:
         if c.plan is None:
-            rows.append((c.name, "no plan", "-", "-", "-", "-", "-", "-"))
+            rows.append((c.name, "-", "no plan", "-", "-", "-", "-", "-", "-"))
             continue
         delta = "-" if c is found[0] or not first else f"{c.plan.cost.usd_per_hour - first:+,.2f} ({c.plan.cost.usd_per_hour / first - 1:+.0%})"
         quality = min((w.min_quality_served for w in c.plan.workloads if w.min_quality_served is not None), default=None)
         rows.append(
             (
-                c.name, money(c.plan.cost.usd_per_hour), delta, str(c.plan.gpus_held), "-" if quality is None else f"{quality:.4f}",
+                c.name, rates(c.plan), money(c.plan.cost.usd_per_hour), delta, str(c.plan.gpus_held), "-" if quality is None else f"{quality:.4f}",
                 _latency(c.plan, "ttft"), _latency(c.plan, "tpot"), what(c.plan),
             )
         )  # fmt: skip
-    header = ("scenario", "$/h", "against first", "GPUs", "quality", "TTFT p95", "TPOT p95", "what")
-    sections = [Section("Comparison", grid=Grid(header, tuple(rows), header[1:7]))]
+    header = ("scenario", "traffic", "$/h", "against first", "GPUs", "quality", "TTFT p95", "TPOT p95", "what")
+    sections = [Section("Comparison", grid=Grid(header, tuple(rows), header[2:8]))]
     for c in found[1:]:
-        lines = [*(f"asked: {a}" for a in c.asked), *(f"{x.sign} {x.what}" for x in c.changes), c.why or "as the first"]
+        lines = [*(f"asked: {a}" for a in c.asked), *(f"{x.sign} {x.what}" for x in c.changes), *c.moved, c.why or "as the first"]
         sections.append(Section(f"{c.name} against {found[0].name}", tuple(lines)))
     return sections
+
+
+def rates(plan: Plan) -> str:
+    """The traffic of each workload in its own unit."""
+    units = {"qps": "req/s", "concurrency": "in flight"}
+    return ", ".join((f"{w.name} " if len(plan.workloads) > 1 else "") + f"{w.demand.value:,.4g} {units[w.demand.kind]}" for w in plan.workloads)
 
 
 def compare_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
@@ -256,8 +276,9 @@ def compare_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
     return [
         {
             "scenario": c.name, "usd_per_hour": c.usd_per_hour, "premium": c.usd_per_hour / first - 1 if c.usd_per_hour and first else None,
-            "gpus_held": c.plan.gpus_held if c.plan else None, "what": what(c.plan) if c.plan else "", "asked": "; ".join(c.asked),
-            "changes": "; ".join(f"{x.sign} {x.what}" for x in c.changes), "why": c.why,
+            "gpus_held": c.plan.gpus_held if c.plan else None, "traffic": rates(c.plan) if c.plan else "",
+            "what": what(c.plan) if c.plan else "", "asked": "; ".join(c.asked),
+            "changes": "; ".join(f"{x.sign} {x.what}" for x in c.changes), "moved": "; ".join(c.moved), "why": c.why,
         }
         for c in found
     ]  # fmt: skip
