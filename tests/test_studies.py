@@ -28,7 +28,7 @@ from scipy.optimize import linprog
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import market
 from planner.cli.study import where_of
-from planner.economics.change import with_supply, with_what_if, with_workload
+from planner.economics.change import with_policy, with_supply, with_what_if, with_workload
 from planner.economics.compare import changes, compare, differences, merged, scenarios_in
 from planner.economics.explain import explain, k_cheapest, large_scale, long_run, restricted_to, why_not_of
 from planner.economics.frontier import by_model, frontier
@@ -41,7 +41,7 @@ from planner.plan import Plan
 from planner.planning.known import Known
 from planner.program.model import build
 from planner.program.problem import Problem
-from planner.report.studies import compare_sections, sweep_sections
+from planner.report.studies import compare_sections, frontier_sections, sweep_sections
 
 TINY = Path(__file__).parent / "data" / "tiny"
 EXACT = {"gap": 0.0}
@@ -109,6 +109,24 @@ def test_the_shipped_frontier_rises_and_every_point_is_a_whole_plan() -> None:
     assert all(p.bound_usd_per_hour <= p.usd_per_hour and p.plan.deployments for p in found.points)
     middle = found.points[len(found.points) // 2]
     assert solve(asked(qps=50, min_quality=middle.quality), shipped(), compare=False).cost.usd_per_hour == pytest.approx(middle.usd_per_hour)
+
+
+def test_a_frontier_tells_a_lack_of_measurements_from_technique() -> None:
+    """DeepSeek V3.2 was measured on no GPU, V3.1 was: most of its premium goes at the median, as planning at confidence 0.5 finds again."""
+    scenario = asked(supply={"gpus": ["B200-SXM"]}, qps=200, min_quality=0.83)
+    found = frontier(scenario, shipped())
+    a, b = found.points
+    ((cheaper, dearer, n),) = found.by_evidence
+    assert (cheaper, dearer) == (a, b) and (n.cheaper_tier, n.tier) == ("measured", "transferred") and n.by_evidence > n.otherwise > 1
+    medians = []
+    for p in (a, b):
+        one = with_workload(with_policy(scenario, confidence=0.5), 0, models=(p.plan.deployments[0].checkpoint,))
+        medians.append(solve(one, shipped(), compare=False))
+        assert medians[-1].cost.usd_per_hour <= (p.usd_per_hour_at_median or 0.0) * (1 + 1e-9) < p.usd_per_hour * (1 + 1e-9)
+    assert n.premium_at_median_usd_per_hour == pytest.approx(medians[1].cost.usd_per_hour - medians[0].cost.usd_per_hour, abs=2 * 8 * 4.89)
+    each = [sum(d.qps for d in m.deployments) / sum(d.gpus * d.slo_load for d in m.deployments) for m in medians]
+    assert each[0] / each[1] == pytest.approx(n.otherwise, rel=0.1)
+    assert any("mainly for thinner evidence (transferred against measured)" in line for line in frontier_sections(found)[0].lines)
 
 
 def test_a_mean_frontier_of_mixes_is_never_above_that_of_floors() -> None:

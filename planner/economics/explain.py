@@ -17,6 +17,7 @@ from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import gpu_family
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
+from planner.economics.noise import Noise, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
 from planner.economics.store import Result
 from planner.economics.sweep import headroom
@@ -74,6 +75,7 @@ class WhyNot:
     price_factor: float | None
     step_factor: float | None
     why: str
+    noise: Noise | None = None  # against the best plan
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNo
         return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
     step = _step_break_even(restricted, found.cost.usd_per_hour, best, known)
     price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
-    return WhyNot(exact, kind, found, premium, price, step, _differences_in_words(found, plan))
+    return WhyNot(exact, kind, found, premium, price, step, _differences_in_words(found, plan), noise(found, plan))
 
 
 def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str, str, Scenario]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.economics.change import checkpoints_of, with_workload
+from planner.economics.noise import Noise, at_median, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError
@@ -46,6 +47,11 @@ class FrontierPoint:
         """Cost of the plan."""
         return self.plan.cost.usd_per_hour
 
+    @property
+    def usd_per_hour_at_median(self) -> float | None:
+        """Cost of the plan with the replicas that the median of its evidence takes."""
+        return at_median(self.plan)
+
 
 @dataclass(frozen=True)
 class Frontier:
@@ -57,6 +63,12 @@ class Frontier:
     axis: str = ""  # "ttft" or "tpot" where there is a third axis
     notes: tuple[str, ...] = ()
     limit_ms: float | None = None  # the scenario's own on the third axis
+
+    @property
+    def by_evidence(self) -> tuple[tuple[FrontierPoint, FrontierPoint, Noise], ...]:
+        """Neighbours (within a limit of the third axis), cheaper first, that differ mainly by how well their performance is known."""
+        pairs = [(a, b, noise(b.plan, a.plan)) for a, b in pairwise(self.points) if a.latency_ms == b.latency_ms]
+        return tuple((a, b, n) for a, b, n in pairs if n and n.is_main)
 
     @property
     def chosen(self) -> int | None:

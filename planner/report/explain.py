@@ -6,7 +6,7 @@ from typing import Any
 
 from planner.economics.explain import Explanation, Margin, WhyNot
 from planner.report.sections import Grid, Section, money
-from planner.report.studies import what
+from planner.report.studies import noise_words, what
 
 
 def explain_sections(found: Explanation) -> list[Section]:
@@ -57,6 +57,9 @@ def _why_not(w: WhyNot) -> Section:
     if w.premium <= 1e-9:
         return Section(title, (f"{w.why[0].upper()}{w.why[1:]}: {what(w.plan)}.",))
     lines = [f"The cheapest plan with it alone: {what(w.plan)}, {money(w.plan.cost.usd_per_hour)}/h, {w.premium:+.1%}.", f"{w.why}."]
+    if w.noise is not None and w.noise.is_main:
+        words = noise_words(w.noise)
+        lines.append(f"{words[0].upper()}{words[1:]}")
     if w.price_factor is not None:
         what_falls = "all its GPUs come" if w.kind == "model" else "its price falls"
         aside = ", those of the plan at today's price" if w.kind == "model" else ""
@@ -80,7 +83,10 @@ def explain_payload(found: Explanation) -> dict[str, Any]:
     def plan(p: Any) -> Any:
         return p.model_dump(mode="json") if p else None
 
+    def why_not(w: WhyNot) -> dict[str, Any]:
+        return {**vars(w), "plan": plan(w.plan), "noise": vars(w.noise) if w.noise else None}
+
     return {
-        "plan": plan(found.plan), "margins": explain_rows(found), "why_not": [{**vars(w), "plan": plan(w.plan)} for w in found.why_not],
+        "plan": plan(found.plan), "margins": explain_rows(found), "why_not": [why_not(w) for w in found.why_not],
         "runners_up": [plan(p) for p in found.runners_up],
     }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.economics.compare import Compared
 from planner.economics.frontier import Frontier
+from planner.economics.noise import Noise
 from planner.economics.store import Result
 from planner.economics.sweep import Sweep, headroom, marginal, structure
 from planner.plan import Plan
@@ -49,11 +50,12 @@ def frontier_sections(found: Frontier) -> list[Section]:
         + (", each proven cheapest at its quality." if proven else "; some were stopped before they were proven cheapest (see bound)."),
         *found.notes,
         *(("* is the plan for the quality asked for.",) if found.chosen is not None else ()),
+        *(f"{b.quality:.4f} against {a.quality:.4f}: {noise_words(n)}" for a, b, n in found.by_evidence),
     )
     header = ("quality", *((f"{found.axis.upper()} limit",) if found.axis else ()), "$/h", "$/M output", "per +0.01", "what", "cost")
     rows = tuple(
         (
-            f"{'* ' if i == found.chosen else ''}{p.quality:.4f}",
+            f"{'*' if i == found.chosen else ''}{p.quality:.4f}",
             *((f"{p.latency_ms:,.4g} ms",) if found.axis else ()),
             money(p.usd_per_hour),
             money(p.plan.cost.usd_per_million_output_tokens, 3),
@@ -66,12 +68,25 @@ def frontier_sections(found: Frontier) -> list[Section]:
     return [Section(f"Frontier of {found.workload}", lines, Grid(header, rows, header[:-2]))]
 
 
+def noise_words(n: Noise) -> str:
+    """That two plans differ mainly by evidence, and what is left of the premium without it."""
+    total = n.by_evidence * n.otherwise
+    per_gpu = f"{max(total, 1 / total):.2g} times {'fewer' if total > 1 else 'more'} requests per GPU"
+    tiers = f"({n.tier} against {n.cheaper_tier})" if n.tier != n.cheaper_tier else f"(both {n.tier})"
+    sign = "thinner" if n.by_evidence > 1 else "better"
+    less, more = ("-" if x < 0 else "+" for x in (n.premium_at_median_usd_per_hour, n.premium_usd_per_hour))
+    return (
+        f"{per_gpu}, mainly for {sign} evidence {tiers}: it alone makes a factor of {max(n.by_evidence, 1 / n.by_evidence):.2g}. "
+        f"At the median of both the premium is {less}{money(abs(n.premium_at_median_usd_per_hour))}/h, not {more}{money(abs(n.premium_usd_per_hour))}/h."
+    )
+
+
 def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
     """One row per plan."""
     return [
         {
             "quality": p.quality, "usd_per_hour": p.usd_per_hour, "bound_usd_per_hour": p.bound_usd_per_hour,
-            "usd_per_hour_per_point": p.usd_per_hour_per_point,
+            "usd_per_hour_per_point": p.usd_per_hour_per_point, "usd_per_hour_at_median": p.usd_per_hour_at_median,
             **({f"{found.axis}_limit_ms": p.latency_ms} if found.axis else {}),
             "usd_per_million_output_tokens": p.plan.cost.usd_per_million_output_tokens, "gpus_held": p.plan.gpus_held, "what": what(p.plan),
             "is_chosen": i == found.chosen,
