@@ -141,3 +141,28 @@ def test_allowing_a_second_pool_never_costs_more(qps: float) -> None:
         scenario = Scenario.model_validate({"workload": workload, "supply": supply, "policy": policy, "solver": {"gap": 1e-6}})
         costs.append(solve(scenario, catalog, compare=False).cost.usd_per_hour)
     assert costs[1] <= costs[0] * (1 + 2e-6)
+
+
+LIMITS: tuple[dict[str, str], ...] = ({}, {"tpot_p99": "20ms"}, {"tpot_p50": "15ms"}, {"itl_p99": "60ms"}, {"ttft_p95": "none"}, {"e2e_p95": "20s"})
+
+
+@pytest.mark.parametrize("lengths", [(4000, 5), (500, 50), (1000, 300)], ids=lambda n: f"{n[0]}-{n[1]}")
+def test_no_capacity_exceeds_the_bound_that_rows_are_pruned_by(lengths: tuple[int, int]) -> None:
+    """Neither alone nor in a large pool, over a sample of all replica types; a row bounded by nothing carries next to nothing."""
+    rng = np.random.default_rng(0)
+    for slo in LIMITS:
+        workload = {"qps": 20, "input_tokens": lengths[0], "output_tokens": lengths[1], "slo": slo}
+        points = points_of(Scenario.model_validate({"workload": [workload], "supply": {"gpus": ["B200-SXM", "H100-SXM-80GB", "L4"]}}), shipped())
+        rows = rng.choice(len(points.survey.replicas), 100, replace=False)
+        bound, found = points.survey.physics[0].most_qps[rows], points.of(rows)
+        reached = np.array([max((max(p.single[0], p.saturated[0]) for p in found[int(r)]), default=0.0) for r in rows])
+        assert np.all(reached <= np.where(bound > 0, bound * (1 + 1e-9), 0.05)), slo
+
+
+def test_short_answers_to_long_prompts_find_their_cheapest_plan() -> None:
+    """Of classifying 4,000 tokens: bounded by a cycle too long, the cheapest row was pruned and $6.87/h proven. Every row of its GPU agrees."""
+    asked = {"workload": [{"qps": 20, "min_quality": 0.6, "input_tokens": 4000, "output_tokens": 5}]}
+    plan = solve(Scenario.model_validate(asked), shipped(), compare=False)
+    one = {**asked, "supply": {"gpus": [plan.deployments[0].gpu]}}
+    assert plan.cost.usd_per_hour < 6.87
+    assert cost(one, shipped(), pruned=False) >= plan.cost.usd_per_hour * (1 - 1e-9)

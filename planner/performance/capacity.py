@@ -24,6 +24,9 @@ STEPS = 12  # the load is found to 1/4096, rounded down
 COARSE, FAR = 3, 4.0  # halvings before lines are drawn; logs that they are drawn between at most
 BLOCK = 1024  # rows worked on at a time: enough to hide Python's own time, few enough for the cache
 OWN_PROMPT = 2.0  # the TTFT formula holds where the limit is this many times the prompt's own prefill; below it capacity fades to 0
+FEW, SHORT = 4.0, 64.0  # in service; tokens of an answer: up to so many a request may meet no prompt of others
+SLACK = 1.1  # on limits: latencies between the sequences of the coarse grid, and of hardly any load, are a little below those on it
+HIGH, MEDIAN_OF_MEAN = 90.0, 0.5  # from this percentile on TPOT is above its mean; the least share of the mean prompt work at lower ones
 LIGHT, POOLED = 0.3, 0.5  # share of the time with prompts from which their noise limits a pool too; the part of it that sharing out leaves
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -185,14 +188,23 @@ def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit]
     X(n) at the first grid point at or above both the slots and the most sequences within the limits.
     """
     n, work = curves.n[None, :], curves.prompt_s(mix.mean_input)
-    tpot = curves.step_s + work / mix.mean_output * n
-    rate = np.maximum.accumulate(n / (curves.overhead_s[:, None] + work + tpot * (mix.mean_output + 0.5)), axis=1)
-    within = np.ones(tpot.shape, dtype=bool)
+    # While a request is served, each of n in service brings a prompt, and its own answer takes o - 1 steps.
+    cycle = curves.overhead_s[:, None] + work * n + curves.step_s * max(mix.mean_output - 1, 0.0)
+    rate = np.maximum.accumulate(n / cycle, axis=1)
+    within = np.ones(rate.shape, dtype=bool)
     for limit in limits:
-        within &= _may_hold(curves, mix, limit, tpot)
+        within &= _may_hold(curves, mix, limit, curves.step_s + work / mix.mean_output * n * _surely_seen(n, mix.mean_output, limit))
     allowed = np.where(within.any(axis=1), curves.n[np.maximum(within.sum(axis=1) - 1, 0)], 0.0)
     last = np.minimum((within & (n < max_num_seqs[:, None])).sum(axis=1), len(curves.n) - 1)
     return np.where((max_num_seqs > 0) & (allowed > 0), rate[np.arange(len(rate)), last], 0.0), allowed
+
+
+def _surely_seen(n: Floats, mean_output: float, limit: Limit) -> Floats:
+    """Share of the mean prompt work of others that a request at the limit's percentile meets at least: none where answers are so short, or so
+    few are in service, that it may meet no prompt at all. Measured against capacities in tests."""
+    least = 0.0 if mean_output < SHORT else 1.0 if limit.percentile >= HIGH else MEDIAN_OF_MEAN
+    found: Floats = np.where(n > FEW, least, 0.0)
+    return found
 
 
 def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) -> NDArray[np.bool_]:
@@ -200,15 +212,15 @@ def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) ->
     if limit.metric == "full":
         return np.ones(tpot.shape, dtype=bool)
     if limit.metric == "tpot":
-        return tpot <= limit.limit_s
+        return tpot <= limit.limit_s * SLACK
     if limit.metric == "itl":
-        return curves.step_s <= limit.limit_s
+        return curves.step_s <= limit.limit_s * SLACK
     begun = curves.step_s if curves.whole_prompt_s is None else np.zeros_like(tpot)
     first = curves.overhead_s[:, None] + curves.prompt_s(mix.input_tokens)
     broken = np.zeros(tpot.shape)
     for j in range(len(mix.input_tokens)):
         work = np.zeros_like(tpot) if limit.metric == "ttft" else tpot * max(limit.share * mix.output_tokens[j] - 1, 0.0)
-        broken += first[:, j : j + 1] + begun + work > limit.limit_s
+        broken += first[:, j : j + 1] + begun + work > limit.limit_s * SLACK
     # Noise puts half of the requests above their mean: a broken length fails at least every second time.
     return broken / len(mix.input_tokens) * 0.5 <= 1 - limit.percentile / 100
 
