@@ -147,6 +147,25 @@ def test_a_third_axis_keeps_only_what_a_tighter_limit_pays_for() -> None:
         frontier(asked(), tiny(), also="speed")
 
 
+def test_requests_in_flight_as_the_third_axis() -> None:
+    """Each number in flight has the frontier of its own question, but for points that a larger number matches; less traffic never costs more."""
+    scenario = asked(supply={"gpus": ["GPU-80"]}, qps=None, concurrency=40)
+    found = frontier(scenario, tiny(), also="concurrency")
+    cheapest: dict[float, list[float]] = {}
+    for n in (10.0, 20.0, 40.0, 80.0):
+        own = [(p.quality, p.usd_per_hour) for p in frontier(with_workload(scenario, 0, concurrency=n), tiny()).points]
+        mine = [(p.quality, p.usd_per_hour) for p in found.points if p.concurrency == n]
+        left = [x for x in own if x not in mine]
+        assert set(mine) <= set(own)
+        assert all(any(p.quality >= q and p.usd_per_hour <= c and (p.concurrency or 0) > n for p in found.points) for q, c in left)
+        cheapest[n] = [min((c for q, c in own if q >= f), default=inf) for f in (0.3, 0.5, 0.6)]
+    assert all(a <= b + 1e-9 for x, y in pairwise(cheapest.values()) for a, b in zip(x, y, strict=True))
+    assert found.chosen is not None
+    assert found.points[found.chosen].usd_per_hour == pytest.approx(solve(scenario, tiny(), compare=False).cost.usd_per_hour)
+    with pytest.raises(ScenarioError, match="not in requests in flight"):
+        frontier(asked(), tiny(), also="concurrency")
+
+
 def test_all_models_at_one_load() -> None:
     found = by_model(asked(qps=40), tiny())
     assert [r.cost for _, r in found] == sorted(r.cost for _, r in found)

@@ -14,7 +14,7 @@ from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOpti
 def frontier(
     asked: dict[str, Any],
     file: FileOption = None,
-    also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot", metavar="METRIC", show_default=False)] = "",
+    also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot, or concurrency", metavar="AXIS", show_default=False)] = "",
     models: Annotated[bool, typer.Option("--models", help="instead: every model alone, quality against unit cost", show_default=False)] = False,
     form: FormatOption = "table",
     output: OutputOption = None,

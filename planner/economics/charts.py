@@ -74,6 +74,13 @@ def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> An
     return owning + alt.Chart(alt.InlineData(rent)).mark_rule(strokeDash=[4, 4]).encode(y="usd_per_hour:Q")
 
 
+def _third(axis: str) -> Any:
+    """The third axis of a frontier as colour."""
+    import altair as alt
+
+    return alt.Color("concurrency:O", title="in flight") if axis == "concurrency" else alt.Color(f"{axis}_limit_ms:O", title=f"{axis.upper()} limit, ms")
+
+
 def frontier_chart(found: Frontier) -> Any:
     """Cost against quality as steps, one line for each limit of a third axis."""
     import altair as alt
@@ -85,7 +92,7 @@ def frontier_chart(found: Frontier) -> Any:
     y = alt.Y("usd_per_hour:Q", scale=alt.Scale(type="log", nice=False, padding=16), title="$ per hour")
     base = alt.Chart(alt.InlineData(rows), width=480, height=320, title="Cost-quality frontier").encode(x=x, y=y)
     if found.axis:
-        base = base.encode(color=alt.Color(f"{found.axis}_limit_ms:O", title=f"{found.axis.upper()} limit, ms"))
+        base = base.encode(color=_third(found.axis))
     seen = ["quality:Q", "usd_per_hour:Q", "what:N"]
     drawn = base.mark_line(interpolate="step-before") + base.mark_point(filled=True, opacity=1).encode(tooltip=seen)
     if found.chosen is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,8 @@ JUST_ABOVE = 1e-6  # of quality: scores are published with four digits at most
 TIE = 1e-9  # of the cost
 MEAN_POINTS = 20
 LATENCIES = {"ttft": (0.25, 0.5, 1.0, 2.0), "tpot": (0.4, 0.6, 0.8, 1.0, 1.5)}  # limits tried, in multiples of the one asked for
+CONCURRENCIES = (0.25, 0.5, 1.0, 2.0)  # requests in flight tried, in multiples of those asked for
+AXES = (*LATENCIES, "concurrency")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class FrontierPoint:
     """One plan of the frontier. ``quality`` is the lowest score (or the mean, for a frontier of means) that serves the workload.
 
     ``bound_usd_per_hour``: no plan of at least this quality costs less. ``usd_per_hour_per_point``: what a point (0.01) of quality
-    costs up to here from the point below; None for the first. ``latency_ms``: the limit of the third axis, if there is one.
+    costs up to here from the point below; None for the first. ``latency_ms`` or ``concurrency`` (requests in
+    flight): where on the third axis, if there is one.
     """
 
     quality: float
@@ -41,6 +46,12 @@ class FrontierPoint:
     bound_usd_per_hour: float
     usd_per_hour_per_point: float | None = None
     latency_ms: float | None = None
+    concurrency: float | None = None
+
+    @property
+    def third(self) -> float:
+        """Place on the third axis, less being more to ask: a tighter limit, more in flight."""
+        return -self.concurrency if self.concurrency is not None else self.latency_ms or 0.0
 
     @property
     def usd_per_hour(self) -> float:
@@ -55,58 +66,65 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Frontier:
-    """Plans that no other beats, quality and cost rising (within each latency limit). ``notes``: what was left out and why."""
+    """Plans that no other beats, quality and cost rising (within each value of the third axis). ``notes``: what was left out and why."""
 
     points: tuple[FrontierPoint, ...]
     workload: str
     metric: str
-    axis: str = ""  # "ttft" or "tpot" where there is a third axis
+    axis: str = ""  # "ttft", "tpot" or "concurrency" where there is a third axis
     notes: tuple[str, ...] = ()
     limit_ms: float | None = None  # the scenario's own on the third axis
+    concurrency: float | None = None  # and its own requests in flight
 
     @property
     def by_evidence(self) -> tuple[tuple[FrontierPoint, FrontierPoint, Noise], ...]:
         """Neighbours (within a limit of the third axis), cheaper first, that differ mainly by how well their performance is known."""
-        pairs = [(a, b, noise(b.plan, a.plan)) for a, b in pairwise(self.points) if a.latency_ms == b.latency_ms]
+        pairs = [(a, b, noise(b.plan, a.plan)) for a, b in pairwise(self.points) if a.third == b.third]
         return tuple((a, b, n) for a, b, n in pairs if n and n.is_main)
 
     @property
     def chosen(self) -> int | None:
         """The point that the scenario's own plan is: the cheapest under its own limit, of equals the one of most quality. None where there is none."""
-        within = [i for i, p in enumerate(self.points) if self.limit_ms is None or p.latency_ms is None or p.latency_ms <= self.limit_ms * (1 + 1e-9)]
+        most = inf if self.limit_ms is None and self.concurrency is None else self.limit_ms or -(self.concurrency or 0.0)
+        within = [i for i, p in enumerate(self.points) if p.third <= most + 1e-9 * abs(most)] if most < inf else range(len(self.points))
         return min(within, key=lambda i: (self.points[i].usd_per_hour, -self.points[i].quality), default=None)
 
 
 def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: str = "", where: Where = HERE, done: Done = quietly) -> Frontier:
     """The Pareto set of cost and quality for one workload, the others held as they are; with mixes, of cost and mean quality.
 
-    also: "ttft" or "tpot" adds limits on it as a third axis. The scenario's own floor is where the frontier starts.
+    also: "ttft" or "tpot" adds limits on it as a third axis, "concurrency" requests in flight (multiples of
+    the scenario's own). The scenario's own floor is where the frontier starts.
     Raises ScenarioError for an unknown axis or workload; an empty frontier where nothing serves at all.
     """
-    if also not in ("", *LATENCIES):
-        raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(LATENCIES)}")
+    if also not in ("", *AXES):
+        raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(AXES)}")
     known, asked = Known(catalog), scenario.workload[workload]
     found: list[FrontierPoint] = []
-    for limit_ms, question in _along(scenario, workload, also):
-        if scenario.policy.mix:
-            found += [replace(p, latency_ms=limit_ms) for p in _by_mean(question, known, workload, where, done)]
-        else:
-            found += [replace(p, latency_ms=limit_ms) for p in _by_floor(question, known, workload, done)]
+    for place, question in _along(scenario, workload, also):
+        points = _by_mean(question, known, workload, where, done) if scenario.policy.mix else _by_floor(question, known, workload, done)
+        found += [replace(p, **place) for p in points]
     kept = _unbeaten(found) if also else found
-    notes = [f"{len(found) - len(kept)} plans under a tighter {also.upper()} limit than they need are left out"] if len(found) > len(kept) else []
+    what = "for fewer requests in flight than they carry" if also == "concurrency" else f"under a tighter {also.upper()} limit than they need"
+    notes = [f"{len(found) - len(kept)} plans {what} are left out"] if len(found) > len(kept) else []
     limit = next((1e3 * v for n, v in asked.slo.items() if also and n.startswith(also)), None)
-    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit)
+    return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit, asked.concurrency if also == "concurrency" else None)
 
 
-def _along(scenario: Scenario, w: int, also: str) -> list[tuple[float | None, Scenario]]:
-    """The scenario at each limit of the third axis, tight to loose; itself without one."""
+def _along(scenario: Scenario, w: int, also: str) -> list[tuple[dict[str, Any], Scenario]]:
+    """The scenario at each place on the third axis, with the field of a point that says which; itself without one."""
     if not also:
-        return [(None, scenario)]
+        return [({}, scenario)]
+    if also == "concurrency":
+        now = scenario.workload[w].concurrency
+        if now is None:
+            raise ScenarioError("the workload's traffic is not in requests in flight", "--also", "give it as such, as --concurrency 500")
+        return [({"concurrency": now * f}, with_workload(scenario, w, concurrency=now * f)) for f in CONCURRENCIES]
     slo = scenario.workload[w].slo
     name = next((n for n in slo if n.startswith(also)), None)
     if name is None:
         raise ScenarioError(f"the workload has no limit on {also.upper()}", "--also", f"give one, such as --{also} 1s")
-    return [(slo[name] * f * 1e3, with_workload(scenario, w, slo={**slo, name: slo[name] * f})) for f in LATENCIES[also]]
+    return [({"latency_ms": slo[name] * f * 1e3}, with_workload(scenario, w, slo={**slo, name: slo[name] * f})) for f in LATENCIES[also]]
 
 
 def _by_floor(scenario: Scenario, known: Known, w: int, done: Done) -> list[FrontierPoint]:
@@ -161,15 +179,15 @@ def _priced(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
 
 
 def _unbeaten(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
-    """Points that no other matches in quality, cost and latency limit; of equals the first."""
+    """Points that no other matches in quality, cost and third axis; of equals the first."""
     kept = []
     for i, p in enumerate(points):
-        mine = (-p.quality, p.usd_per_hour, p.latency_ms or 0.0)
-        others = [(-q.quality, q.usd_per_hour, q.latency_ms or 0.0) for j, q in enumerate(points) if j != i]
-        same = [(-q.quality, q.usd_per_hour, q.latency_ms or 0.0) for q in points[:i]]
+        mine = (-p.quality, p.usd_per_hour, p.third)
+        others = [(-q.quality, q.usd_per_hour, q.third) for j, q in enumerate(points) if j != i]
+        same = [(-q.quality, q.usd_per_hour, q.third) for q in points[:i]]
         if mine not in same and not any(all(a <= b for a, b in zip(o, mine)) and o != mine for o in others):
             kept.append(p)
-    return sorted(kept, key=lambda p: (p.latency_ms or 0.0, p.quality))
+    return sorted(kept, key=lambda p: (abs(p.third), p.quality))
 
 
 def by_model(scenario: Scenario, catalog: Catalog, where: Where = HERE, done: Done = quietly, workload: int = 0) -> list[tuple[str, Result]]:

@@ -28,8 +28,9 @@ class Noise:
 
     @property
     def is_main(self) -> bool:
-        """Whether evidence makes more of the difference per GPU than all else together."""
-        return abs(log(self.by_evidence)) > max(abs(log(self.otherwise)), log(MATERIAL))
+        """Whether evidence makes more of the difference per GPU than all else together, and of the premium (whole replicas may hide it)."""
+        moved = abs(self.premium_usd_per_hour - self.premium_at_median_usd_per_hour) > (MATERIAL - 1) * abs(self.premium_usd_per_hour)
+        return moved and abs(log(self.by_evidence)) > max(abs(log(self.otherwise)), log(MATERIAL))
 
 
 def noise(plan: Plan, cheaper: Plan) -> Noise | None:

@@ -7,7 +7,7 @@ from math import floor, log10
 from typing import Any
 
 from planner.economics.compare import Compared
-from planner.economics.frontier import Frontier
+from planner.economics.frontier import Frontier, FrontierPoint
 from planner.economics.noise import Noise
 from planner.economics.store import Result
 from planner.economics.sweep import Sweep, headroom, marginal, structure
@@ -46,17 +46,18 @@ def frontier_sections(found: Frontier) -> list[Section]:
     proven = all(p.plan.status == "optimal" for p in found.points)
     lines = (
         f"{len(found.points)} plans that no other beats in cost and {found.metric}"
-        + (f" under {len({p.latency_ms for p in found.points})} limits on {found.axis.upper()}" if found.axis else "")
+        + _places(found)
         + (", each proven cheapest at its quality." if proven else "; some were stopped before they were proven cheapest (see bound)."),
         *found.notes,
         *(("* is the plan for the quality asked for.",) if found.chosen is not None else ()),
-        *(f"{b.quality:.4f} against {a.quality:.4f}: {noise_words(n)}" for a, b, n in found.by_evidence),
+        *(f"{b.quality:.4f} against {a.quality:.4f}{_place(b)}: {noise_words(n)}" for a, b, n in found.by_evidence),
     )
-    header = ("quality", *((f"{found.axis.upper()} limit",) if found.axis else ()), "$/h", "$/M output", "per +0.01", "what", "cost")
+    third = "in flight" if found.axis == "concurrency" else f"{found.axis.upper()} limit"
+    header = ("quality", *((third,) if found.axis else ()), "$/h", "$/M output", "per +0.01", "what", "cost")
     rows = tuple(
         (
             f"{'*' if i == found.chosen else ''}{p.quality:.4f}",
-            *((f"{p.latency_ms:,.4g} ms",) if found.axis else ()),
+            *((_third(p),) if found.axis else ()),
             money(p.usd_per_hour),
             money(p.plan.cost.usd_per_million_output_tokens, 3),
             "-" if p.usd_per_hour_per_point is None else f"+{money(p.usd_per_hour_per_point)}/h",
@@ -66,6 +67,20 @@ def frontier_sections(found: Frontier) -> list[Section]:
         for i, p in enumerate(found.points)
     )
     return [Section(f"Frontier of {found.workload}", lines, Grid(header, rows, header[:-2]))]
+
+
+def _places(found: Frontier) -> str:
+    """How many values of the third axis there are."""
+    several = len({p.third for p in found.points})
+    return "" if not found.axis else f" at {several} numbers in flight" if found.axis == "concurrency" else f" under {several} limits on {found.axis.upper()}"
+
+
+def _third(p: FrontierPoint) -> str:
+    return f"{p.concurrency:,.4g}" if p.concurrency is not None else f"{p.latency_ms:,.4g} ms"
+
+
+def _place(p: FrontierPoint) -> str:
+    return f" at {p.concurrency:,.4g} in flight" if p.concurrency is not None else "" if p.latency_ms is None else f" within {p.latency_ms:,.4g} ms"
 
 
 def noise_words(n: Noise) -> str:
@@ -87,7 +102,7 @@ def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
         {
             "quality": p.quality, "usd_per_hour": p.usd_per_hour, "bound_usd_per_hour": p.bound_usd_per_hour,
             "usd_per_hour_per_point": p.usd_per_hour_per_point, "usd_per_hour_at_median": p.usd_per_hour_at_median,
-            **({f"{found.axis}_limit_ms": p.latency_ms} if found.axis else {}),
+            **({f"{found.axis}_limit_ms": p.latency_ms} if p.latency_ms is not None else {} if p.concurrency is None else {"concurrency": p.concurrency}),
             "usd_per_million_output_tokens": p.plan.cost.usd_per_million_output_tokens, "gpus_held": p.plan.gpus_held, "what": what(p.plan),
             "is_chosen": i == found.chosen,
         }
