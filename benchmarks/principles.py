@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +43,7 @@ LENGTHS = ((1024, 1024), (8192, 1024))  # of predicted curves
 HARNESS = {"InferenceX": "inferencex", "NVIDIA-AIConfigurator": "nvidia"}
 MOST = 10  # names listed
 NOISE = 0.02  # a rise of the cost below this is told apart: repeats of one measurement differ as much
+SHAPES = {(True, False): "falls", (True, True): "falls, then rises", (False, True): "rises", (False, False): "level"}  # (falls, rises)
 SMALL, LARGE = 40e9, 200e9  # parameters
 
 
@@ -63,6 +65,8 @@ class Verdict:
     cheaper: bool  # cost per request falls at every load up to saturation
     worst_rise: float  # largest rise of the cost on the way, share
     marginal_falls: bool  # the marginal cost over the last doubling is lower than over the first
+    marginal: str  # of the marginal cost over all doublings: a shape of SHAPES
+    below: bool  # and it is below the average cost at each
     returns: str  # "saturates", "diminish" or "do not diminish"
     last_elasticity: float
     slower: float  # residence at the last load over the first
@@ -86,6 +90,8 @@ def verdict(loads: Loads, limits: Limits) -> Verdict:
         cheaper=bool((rises < 0).all()),
         worst_rise=float(max(rises.max(initial=-1.0), 0.0)),
         marginal_falls=bool(marginal[-1] < marginal[0]),
+        marginal=shape(marginal),
+        below=bool((marginal < cost[np.isfinite(loads.marginal_usd_per_request)]).all()),
         returns=returns,
         last_elasticity=float(elasticity[-1]),
         slower=float(loads.residence_s[-1] / loads.residence_s[0]),
@@ -94,6 +100,13 @@ def verdict(loads: Loads, limits: Limits) -> Verdict:
         bounded=zone is not None and zone.low > int(loads.concurrency[0]) and zone.ends != ("end",),
         saving=float(1 - cost[best] / cost[0]),
     )
+
+
+def shape(marginal: NDArray[np.float64]) -> str:
+    """How the true marginal cost, p ΔR / ΔN over each doubling, goes with the load; changes within NOISE are none."""
+    least = int(np.argmin(marginal))
+    rises, falls = bool(marginal[-1] > marginal[least] * (1 + NOISE)), bool(marginal[0] > marginal[least] * (1 + NOISE))
+    return SHAPES[(falls, rises)]
 
 
 def _kind(why: str) -> str:
@@ -202,6 +215,9 @@ def summary(curves: Sequence[Curve], limits: Limits) -> dict[str, Any]:
             "cost falls at every load up to saturation": sum(v.cheaper for v in found),
             f"rises by less than {NOISE:.0%} somewhere": sum(not v.cheaper and v.worst_rise < NOISE for v in found),
             "marginal cost over the last doubling is below that over the first": sum(v.marginal_falls for v in found),
+            "true marginal cost over successive doublings": {k: sum(v.marginal == k for v in found) for k in SHAPES.values()},
+            "the same of those that reach saturation": {k: sum(v.marginal == k for v in found if v.returns == "saturates") for k in SHAPES.values()},
+            "true marginal cost is below the average at every doubling": sum(v.below for v in found),
             "rises": [f"{v.worst_rise:+.1%} {c.name}" for c, v in pairs if not v.cheaper][:MOST],
         },
         "returns": {
@@ -252,11 +268,15 @@ def main() -> None:
         "curves": len(shares), "median": _short(np.median(shares)), "lowest": _short(min(shares)),
     }  # fmt: skip
     (RESULTS / "principles.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    table = Table("curves", "number", "1: cost falls", "2: saturates", "2: returns diminish", "3: zone", "3: bounded")
+    table = Table(
+        "curves", "number", "1: cost falls", "1: marginal falls", "falls, then rises", "rises", "2: saturates", "2: returns diminish", "3: zone", "3: bounded"
+    )
     for name in sets:
         r = results[name]
         returns, zone = r["returns"], r["zone"]
-        cells = (r["curves"], next(iter(r["marginal_cost"].values())), returns["saturates"], returns["saturates"] + returns["diminish"], zone["exists"])
+        true = r["marginal_cost"]["true marginal cost over successive doublings"]
+        cost = (next(iter(r["marginal_cost"].values())), true["falls"], true["falls, then rises"], true["rises"])
+        cells = (r["curves"], *cost, returns["saturates"], returns["saturates"] + returns["diminish"], zone["exists"])
         table.add_row(name, *(str(x) for x in (*cells, zone["bounded on both sides within the curve"])))
     Console().print(table)
 

@@ -176,6 +176,24 @@ def test_the_three_principles_on_one_gpu(run: Run) -> None:
         assert not (p["in_zone"] and p["broken"])
 
 
+def test_marginal_cost_may_rise_towards_saturation_while_the_average_falls(run: Run) -> None:
+    """The average falls exactly while marginal cost is below it; the principle of diminishing marginal cost is one of the average."""
+    points = asked(run, "curve", "openai/gpt-oss-120b", "--gpu", "H200-SXM-141GB", "--isl", "1024", "--osl", "1024")["points"]
+    average, marginal = ([p[k] for p in points[1:]] for k in ("usd_per_million_output", "marginal_usd_per_million_output"))
+    assert all(b < a for a, b in pairwise(average)) and all(m < a for m, a in zip(marginal, average, strict=True))
+    least = marginal.index(min(marginal))
+    assert 0 < least < len(marginal) - 1 and marginal[-1] > 1.2 * marginal[least] and marginal[0] > 7 * marginal[least]
+
+
+def test_shapes_of_marginal_cost_are_counted_apart_from_the_average() -> None:
+    found = json.loads((Path(__file__).parent.parent / "benchmarks" / "results" / "principles.json").read_text())
+    for name in ("measured", "predicted 1024/1024", "predicted 8192/1024"):
+        every, of = found[name]["marginal_cost"], found[name]["returns"]
+        assert sum(every["true marginal cost over successive doublings"].values()) == found[name]["curves"]
+        saturated = every["the same of those that reach saturation"]
+        assert sum(saturated.values()) == of["saturates"] and saturated["falls"] + saturated["level"] < 0.2 * of["saturates"]
+
+
 def test_limits_move_the_zone(run: Run) -> None:
     usual, fast = asked(run, *EIGHT_B)["zone"], asked(run, *EIGHT_B, "--min-tokens-per-user", "100/s")["zone"]
     assert fast["high"] < usual["low"]
