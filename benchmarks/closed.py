@@ -24,7 +24,6 @@ from planner.catalog.catalog import Catalog
 from planner.performance import closed
 from planner.performance.lengths import LengthMix
 from planner.performance.step import StepCurves
-from planner.simulation.engine import PREEMPTED, REFUSED
 from planner.simulation.results import quantile
 from planner.simulation.state import Engine, Running, Sessions
 from planner.simulation.stream import lognormal_lengths
@@ -66,9 +65,9 @@ def simulated(engine: Engine, n: int, lengths: tuple[int, int], cv: tuple[float,
     until = warm + requests / rate
     running = Running(engine, 1, "least_loaded", 0, until / 240, sessions=Sessions((n,), drawn, (warm, until)))
     running.finish()
-    cell = running.sim.cell
+    happened = running.sim.happened
     found: np.ndarray = running.sim.histogram[0]
-    return None if cell[PREEMPTED] + cell[REFUSED] > 1e-3 * requests else found
+    return None if happened["preempted"] + happened["refused"] > 1e-3 * requests else found
 
 
 def main() -> None:

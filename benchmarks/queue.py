@@ -43,7 +43,6 @@ from planner.performance.serving import curves_of
 from planner.performance.step import StepCurves
 from planner.planning.infeasible import Infeasible
 from planner.planning.verify import breaches
-from planner.simulation.engine import PREEMPTED, REFUSED
 from planner.simulation.rebuild import Deployed
 from planner.simulation.results import STUDENT_95, half_width, quantile
 from planner.simulation.run import WARM_UP, feed
@@ -174,14 +173,14 @@ def in_batches(engine: Engine, rate: float, lengths: Lengths, requests: int) -> 
         seen.append(running.sim.histogram[0, :3].copy())
     running.finish()
     sim = running.sim
-    return np.diff(np.stack(seen), axis=0), sim.histogram[0, :3], float(sim.cell[PREEMPTED] + sim.cell[REFUSED]) / requests
+    return np.diff(np.stack(seen), axis=0), sim.histogram[0, :3], float(sim.happened["preempted"] + sim.happened["refused"]) / requests
 
 
 def simulated(case: Case, rate: float, replicas: int, requests: int, seed: int) -> tuple[float, float, float, float]:
     """(p95 TTFT, p95 TPOT in s, least share of requests inside a limit, half of its 95 % confidence interval) at a rate per replica."""
     _, isl, osl, input_cv, output_cv, *_ = case.workload
     stream = Poisson([rate * replicas], [lognormal_lengths(isl, osl, input_cv, output_cv)], requests, seed)
-    sim = feed([Deployed(case.engine, (1.0,), ((0, 0),) * replicas)], stream, "least_loaded", seed, warm_up=WARM_UP).running[0].sim
+    sim = feed([Deployed(case.engine, (1.0,), (1.0,), ((0, 0),) * replicas)], stream, "least_loaded", seed, warm_up=WARM_UP).running[0].sim
     counts, histogram = sim.counts[0], sim.histogram[0]
     shares = counts[:, :2].sum(axis=0) / counts[:, 4].sum()
     tightest = int(np.argmin(shares))
@@ -228,7 +227,7 @@ def random_plans(count: int, catalog: Catalog, requests: int) -> list[dict[str, 
 def speed(replicas: int, requests: int = 1_000_000) -> dict[str, float]:
     """Requests per CPU second, drawing them included: Llama-8B-like steps, chat, 80 % load."""
     engine = Engine(6.5e-3 + 1e-4 * np.maximum(np.arange(257.0), 1), (Flow(27e-6, ttft=1.0, tpot=0.05),), 500_000)
-    fleet = [Deployed(engine, (1.0,), ((0, 0),) * replicas)]
+    fleet = [Deployed(engine, (1.0,), (1.0,), ((0, 0),) * replicas)]
     stream = Poisson([16.0 * replicas], [lognormal_lengths(512, 256, 0.8, 1.0)], requests, 1)
     feed(fleet, Poisson([16.0], [lognormal_lengths(512, 256, 0.8, 1.0)], 1000, 1), "least_loaded")  # compiled before the clock starts
     best = min(_seconds(fleet, stream) for _ in range(3 if requests <= 1_000_000 else 1))

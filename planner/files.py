@@ -21,6 +21,16 @@ STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 unfinished: set[Path] = set()  # files being written beside their target, for who ends the process at once
 
 
+def cache_folder() -> Path | None:
+    """Where the planner keeps what it can make again, in the user's cache; None where the user has no home."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return base / "inference-planner"
+
+
 def write_result(path: Path | str, content: str | bytes) -> None:
     """Writes text (UTF-8) or bytes. Raises PlannerError when it cannot be written; a regular file is then as it was."""
     try:

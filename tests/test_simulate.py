@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import planner
 from planner import Scenario, load_catalog, simulate, solve
 from planner.cli.main import main
 from planner.errors import PlannerError
@@ -18,7 +23,6 @@ from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.plan import Plan
 from planner.planning.periods import autoscale
 from planner.planning.verify import solve_verified
-from planner.simulation.engine import PREEMPTED, REFUSED
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
 from planner.simulation.state import BATCHES, Change, Engine, Flow, Running
@@ -76,7 +80,7 @@ def test_agrees_with_a_simulation_of_every_single_step(replicas: int, kv: int, b
     tpot = np.array([(q.finish - q.first) / (q.answer - 1) for q in several])
     e2e = np.array([q.finish - q.arrival for q in served])
     assert means(running) == pytest.approx((ttft.mean(), tpot.mean(), e2e.mean()), rel=1e-9)
-    assert running.sim.cell[PREEMPTED] == preempted
+    assert running.sim.happened["preempted"] == preempted
     assert (preempted > 3) == (kv < 10**9)  # the cases mean what they say
     inside = running.sim.counts[0].sum(axis=0)
     assert inside[0] == (ttft <= 0.5).sum()
@@ -132,7 +136,7 @@ def test_fewer_requests_wait_behind_a_router_that_knows_the_load() -> None:
 def test_a_full_cache_preempts_and_costs_time() -> None:
     stream = Poisson([12.0], [LENGTHS], 20_000, seed=7)
     roomy, tight = run(engine(64), stream), run(engine(64, kv=6000), stream)
-    assert roomy.sim.cell[PREEMPTED] == 0 < tight.sim.cell[PREEMPTED]
+    assert roomy.sim.happened["preempted"] == 0 < tight.sim.happened["preempted"]
     assert means(tight)[2] > means(roomy)[2]
 
 
@@ -149,7 +153,7 @@ def test_answers_of_very_different_lengths_are_hardly_preempted_at_the_sequences
     full = seqs / (2000 * (made.step_s[seqs] + 3e-5 * 500 * seqs / 2000))
     for load, most in ((0.6, 0.001), (0.8, 0.01), (0.9, 0.03)):  # by whole requests of mean length: 0.5 at a load of 0.9
         found = run(made, Poisson([load * full], [lognormal_lengths(500, 2000, cv, cv)], 30_000, 3))
-        assert found.sim.cell[PREEMPTED] / 30_000 < most
+        assert found.sim.happened["preempted"] / 30_000 < most
 
 
 def test_prefix_hits_relieve_prompts() -> None:
@@ -162,7 +166,7 @@ def test_prefix_hits_relieve_prompts() -> None:
 def test_a_request_that_no_cache_holds_is_refused_and_counts_as_missed() -> None:
     lengths: Lengths = lambda _, many: (np.full(many, 900), np.full(many, 200))  # noqa: E731
     running = run(engine(kv=1000), Poisson([1.0], [lengths], 100))
-    assert running.sim.cell[REFUSED] == running.sim.counts[0, :, 4].sum() == 100
+    assert running.sim.happened["refused"] == running.sim.counts[0, :, 4].sum() == 100
     assert running.sim.counts[0, :, 3].sum() == 0
 
 
@@ -174,8 +178,8 @@ def test_a_failed_replica_hands_over_and_comes_back() -> None:
     alone = run(engine(16), stream, 1, changes=(Change(100.0, 0, "kill"), Change(110.0, 0, "up")))
     assert alone.sim.histogram[0, 0].sum() == 8000  # they waited for it
     gone = run(engine(16), stream, 1, changes=(Change(100.0, 0, "kill"),))
-    assert gone.sim.histogram[0, 0].sum() + gone.sim.cell[REFUSED] == 8000
-    assert gone.sim.cell[REFUSED] > 5000
+    assert gone.sim.histogram[0, 0].sum() + gone.sim.happened["refused"] == 8000
+    assert gone.sim.happened["refused"] > 5000
 
 
 def test_copies_of_a_trace_keep_its_requests_and_multiply_its_rate() -> None:
@@ -338,3 +342,33 @@ def test_a_day_of_an_autoscaled_plan_holds_and_costs_what_it_says() -> None:
     output_tokens = 20 * 86400 * 300 / 1e6
     assert found.usd_per_million_output_tokens == pytest.approx(hourly.usd / output_tokens, rel=0.02)
     assert found.deployments[0].replicas == max(hour.deployments[0].replicas for hour in hourly.periods)
+
+
+def test_compiled_core_is_kept_for_all_environments_of_a_user(tmp_path: Path) -> None:
+    """Another installation of the same core takes what is kept and compiles nothing, and there is one specialisation of it."""
+    told = "from planner.simulation import engine, state as s, stream; import numpy as np\n"
+    told += "e = s.Engine(np.full(3, 0.01), (s.Flow(1e-5),), 1000); r = s.Running(e, 1, 'random', 0, 1.0)\n"
+    told += "one = np.ones(4, np.int64); r.feed(stream.Block(np.arange(4.0), one, one, 0 * one), 0 * one); r.finish()\n"
+    told += "print(sum(engine.run.stats.cache_hits.values()), len(engine.run.signatures), r.sim.counts[0, :, 4].sum())"
+    ours, copy = Path(planner.__file__).parents[1], tmp_path / "elsewhere"
+    shutil.copytree(ours / "planner", copy / "planner", ignore=shutil.ignore_patterns("__pycache__", "data"))
+    assert _printed(told, PYTHONPATH=str(ours))[1:] == ["1", "4"]
+    assert _printed(told, PYTHONPATH=str(copy)) == ["1", "1", "4"]
+
+
+def test_a_damaged_or_unwritable_cache_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from planner.simulation.memory import kept\n\n@kept(__file__)\ndef twice(x):\n    return 2 * x\n")
+    told, ours, cache = "from own import twice; print(twice(21), len(twice.stats.cache_hits))", Path(planner.__file__).parents[1], tmp_path / "cache"
+    (tmp_path / "file").write_text("no folder can be made here")
+
+    def seen(cache: Path) -> list[str]:
+        return _printed(told, PYTHONPATH=f"{ours}{os.pathsep}{tmp_path}", XDG_CACHE_HOME=str(cache))
+
+    assert [seen(cache), seen(cache)] == [["42", "0"], ["42", "1"]]
+    for file in cache.rglob("*.nbi"):
+        file.write_bytes(b"damaged")
+    assert [seen(cache), seen(tmp_path / "file")] == [["42", "0"], ["42", "0"]]
+
+
+def _printed(code: str, **env: str) -> list[str]:
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout.split()

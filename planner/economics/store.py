@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import PlannerError
-from planner.files import reason, write_whole
+from planner.files import cache_folder, reason, write_whole
 from planner.plan import Plan
 
 Tell = Callable[[str], None]
@@ -32,12 +32,8 @@ class Result:
 
 def users_folder() -> Path | None:
     """Where answers are kept unless another place is named; None where the user has no home."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return base / "inference-planner" / "answers"
+    base = cache_folder()
+    return base / "answers" if base else None
 
 
 def usable(folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.simulation import engine as core
-from planner.simulation.engine import Floats, Ints
+from planner.simulation import records as core
+from planner.simulation.records import Floats, Ints
 
 if TYPE_CHECKING:
     import pandas as pd

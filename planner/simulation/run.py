@@ -15,8 +15,8 @@ from planner.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import parse_duration_s
 from planner.simulation import results
-from planner.simulation.engine import ROUTERS, cells
 from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
+from planner.simulation.records import ROUTERS
 from planner.simulation.results import Simulation
 from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, Change, Running, Sessions
 from planner.simulation.stream import Block, Lengths, Poisson, Quiet, Stream, Trace, in_own_tokens, merged
@@ -185,7 +185,7 @@ def outcome(
         workloads.append(results.workload(asked.name, asked.slo, histogram[w], counts[w], sums[w], gaps, seconds[w]))
     used = tuple(
         results.Used(
-            f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **cells(r.sim)
+            f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **r.sim.happened
         )
         for d, r in zip(plan.deployments, fed.running, strict=True)
     )

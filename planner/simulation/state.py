@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planner.simulation import engine as core
-from planner.simulation.engine import Floats, Ints, Records, Sim
+from planner.simulation import engine
+from planner.simulation import records as core
+from planner.simulation.records import Floats, Ints, Records, Sim
 from planner.simulation.stream import Block
 
 BATCHES = 20  # of equally many requests, for confidence intervals
@@ -82,29 +85,43 @@ class Running:
     def __post_init__(self) -> None:
         self.sim = _made(self.engine, self.replicas, self.width_s, core.ROUTERS.index(self.router), self.seed, self.sessions)
         self.sim.fleet["alive"][list(self.absent)] = core.KILL
-        self.sim.cell[core.LIVE] -= len(self.absent)
+        self.sim.state["live"] -= len(self.absent)
         events = sorted(self.changes, key=lambda c: c.at_s)
         self._events = (np.array([c.at_s for c in events], float), _ints([c.replica for c in events]), _ints([KINDS[c.kind] for c in events]))
+        self.sim.state["events"] = len(events)
+        _place(self.sim.state, core.EVENTS, self._events)
 
     def feed(self, block: Block, batch: Ints) -> None:
         """Takes the requests of a block; ``batch`` numbers those that count, below 0 are those that do not."""
+        arrival = np.ascontiguousarray(block.arrival_s, np.float64)
+        arrays = (arrival, *(np.ascontiguousarray(a, np.int64) for a in (block.prompt, block.answer, block.workload, batch)))
+        _place(self.sim.state, core.BLOCK, arrays)
+        self.sim.state["requests"] = len(block)
         begin = 0
-        while (begin := core.run(self.sim, block.arrival_s, block.prompt, block.answer, block.workload, batch, begin, *self._events)) < len(block):
+        while (begin := engine.run(self.sim.state.ctypes.data, begin)) < len(block):
             self._enlarge()
 
     def finish(self) -> None:
         """Finishes all in flight; sessions go on until all of theirs that count are answered."""
-        core.finish(self.sim, *self._events)
+        engine.run(self.sim.state.ctypes.data, -1)
 
     def _enlarge(self) -> None:
         """Twice the slots; the new ones are free."""
-        many = len(self.sim.pool)
+        many, state = len(self.sim.pool), self.sim.state
         more = _pool(many)
         more["following"][:-1] += many
-        more["following"][-1] = self.sim.cell[core.TOP]
+        more["following"][-1] = state["top"][0]
         self.sim = self.sim._replace(pool=np.concatenate((self.sim.pool, more)))
-        self.sim.cell[core.TOP] = many
-        self.sim.cell[core.FREE] += many
+        _place(state, ("pool",), (self.sim.pool,))
+        state["top"] = many
+        state["free"] += many
+        state["slots"] += many
+
+
+def _place(state: Records, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
+    """Tells the state where arrays lie, which must live as long as they are worked on."""
+    for name, array in zip(names, arrays, strict=True):
+        state[name] = array.ctypes.data
 
 
 def _ints(values: Sequence[int]) -> Ints:
@@ -118,19 +135,25 @@ def _pool(slots: int) -> Records:
 
 
 def _made(engine: Engine, replicas: int, width_s: float, router: int, seed: int, sessions: Sessions) -> Sim:
-    fleet, cell, many = np.zeros(replicas, core.REPLICA), np.zeros(16, np.int64), len(engine.flows)
+    fleet, state, many, seqs = np.zeros(replicas, core.REPLICA), np.zeros(1, core.STATE), len(engine.flows), len(engine.step_s) - 1
     back = np.zeros(sum(sessions.many), core.RETURN)
     back["flow"] = np.random.default_rng((seed, 3)).permutation(np.repeat(np.arange(len(sessions.many)), sessions.many))
     slots = FIRST_SLOTS + len(back)
-    cell[core.FREE], cell[core.AWAY] = slots, len(back)
     fleet["wake"], fleet["alive"], fleet["head"], fleet["last"] = np.inf, core.UP, core.ABSENT, core.ABSENT
-    cell[core.TOP], cell[core.LIMBO], cell[core.LIMBO_LAST], cell[core.LIVE] = 0, core.ABSENT, core.ABSENT, replicas
-    heap = (replicas, len(engine.step_s) - 1)
     flows = np.array([tuple(getattr(f, name) for name in core.FLOW.names or ()) for f in engine.flows], core.FLOW)
-    return Sim(
-        _pool(slots), fleet, np.zeros(heap, np.int64), np.zeros(heap, np.int64), cell, flows, np.ascontiguousarray(engine.step_s, float),
-        np.zeros((many, len(core.METRICS), core.BINS), np.int64), np.zeros((many, BATCHES, 5), np.int64), np.zeros((many, 7)), np.zeros((FRAMES, 7)),
-        back, sessions.drawn, np.zeros(many, np.int64), np.array(sessions.counted_s, float),
-        -1.0 if engine.whole_s is None else float(engine.whole_s), float(engine.overhead_s), int(engine.batched_tokens), int(engine.kv_tokens),
-        float(width_s), router, seed,
+    sim = Sim(
+        state, _pool(slots), fleet, np.zeros((replicas, seqs), np.int64), np.zeros((replicas, seqs), np.int64), flows,
+        np.ascontiguousarray(engine.step_s, float), np.zeros((many, len(core.METRICS), core.BINS), np.int64),
+        np.zeros((many, BATCHES, core.VERDICTS), np.int64), np.zeros((many, core.SUMS)), np.zeros((FRAMES, core.SERIES)), back,
+        np.ascontiguousarray(sessions.drawn, np.int64), np.zeros(many, np.int64),
     )  # fmt: skip
+    _place(state, core.ARRAYS, [getattr(sim, name) for name in core.ARRAYS])
+    for name, value in {
+        "replicas": replicas, "seqs": seqs, "bins": FRAMES, "batches": BATCHES, "sessions": len(back), "lengths": sim.drawn.shape[1], "slots": slots,
+        "whole_s": -1.0 if engine.whole_s is None else engine.whole_s, "overhead_s": engine.overhead_s, "width": width_s,
+        "counted_from": sessions.counted_s[0], "counted_to": sessions.counted_s[1], "batched_tokens": engine.batched_tokens,
+        "kv_tokens": engine.kv_tokens, "router": router, "seed": seed, "free": slots, "limbo": core.ABSENT, "limbo_last": core.ABSENT,
+        "live": replicas, "away": len(back),
+    }.items():  # fmt: skip
+        state[name] = value
+    return sim

@@ -1,0 +1,267 @@
+"""One replica in the compiled core: its steps with prompts and decodes, who is admitted, who gives cache back, and what is counted when an answer ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from planner.simulation.memory import floats, flow_of, ints, part, replica, request, session
+from planner.simulation.records import (
+    ABSENT,
+    ALL,
+    ANSWER_TOKENS,
+    BINS,
+    BINS_PER_E,
+    COUNTED,
+    E2E_S,
+    FINISHED,
+    GOOD,
+    GOOD_TOKENS,
+    LOWEST_S,
+    PROMPT_TOKENS,
+    SERIES,
+    SEVERAL,
+    SUMS,
+    TPOT_S,
+    TTFT_S,
+    VERDICTS,
+    WRITTEN,
+)
+
+
+@part
+def _bin(seconds: float) -> int:
+    return min(max(int(math.log(max(seconds, LOWEST_S) / LOWEST_S) * BINS_PER_E), 0), BINS - 1)
+
+
+@part
+def _push(due: Any, slots: Any, size: int, key: int, value: int) -> None:
+    at = size
+    while at > 0 and due[(at - 1) // 2] > key:
+        due[at], slots[at] = due[(at - 1) // 2], slots[(at - 1) // 2]
+        at = (at - 1) // 2
+    due[at], slots[at] = key, value
+
+
+@part
+def _pop(due: Any, slots: Any, size: int) -> int:
+    """Takes the first of a heap of ``size``."""
+    found: int = slots[0]
+    key, value, at = due[size - 1], slots[size - 1], 0
+    while 2 * at + 1 < size - 1:
+        child = 2 * at + 1
+        if child + 1 < size - 1 and due[child + 1] < due[child]:
+            child += 1
+        if due[child] >= key:
+            break
+        due[at], slots[at] = due[child], slots[child]
+        at = child
+    due[at], slots[at] = key, value
+    return found
+
+
+@part
+def _finish(sim: Any, slot: int, now: float) -> None:
+    """Counts a request whose last token was written ``now`` and frees its slot."""
+    q, series = request(sim.pool, slot), floats(sim.series)
+    w, flow = q.flow, flow_of(sim.flows, q.flow)
+    first = q.first + flow.reasoning * (now - q.first)
+    ttft, e2e = first - q.arrival, now - q.arrival
+    tpot = (now - q.first) / (q.answer - 1) if q.answer > 1 else 0.0
+    at = int(now / sim.width)
+    if at < sim.bins:
+        series[at * SERIES + FINISHED] += 1
+        series[at * SERIES + WRITTEN] += q.user
+    early, fast, whole = int(ttft <= flow.ttft), int(tpot <= flow.tpot), int(e2e <= flow.e2e)
+    good = early & fast & whole
+    if good:
+        series[min(int(q.arrival / sim.width), sim.bins - 1) * SERIES + GOOD] += 1
+    if q.batch >= 0:
+        counts, sums = ints(sim.counts + 8 * VERDICTS * (w * sim.batches + q.batch)), floats(sim.sums + 8 * SUMS * w)
+        counts[0] += early
+        counts[1] += fast
+        counts[2] += whole
+        counts[ALL] += good
+        counts[COUNTED] += 1
+        sums[PROMPT_TOKENS] += q.prompt
+        sums[ANSWER_TOKENS] += q.user
+        sums[GOOD_TOKENS] += q.user * good
+        sums[TTFT_S] += ttft
+        sums[E2E_S] += e2e
+        histogram = ints(sim.histogram + 8 * BINS * 4 * w)
+        histogram[_bin(ttft)] += 1
+        histogram[2 * BINS + _bin(e2e)] += 1
+        if q.answer > 1:
+            histogram[BINS + _bin(tpot)] += 1
+            sums[TPOT_S] += tpot
+            sums[SEVERAL] += 1
+    if q.session > 0:  # it asks again; times never fall, so the ring stays in order
+        sim.open -= int(q.batch >= 0)
+        one = session(sim.back, (sim.first_back + sim.away) % sim.sessions)
+        one.at, one.flow = now, w
+        sim.away += 1
+    q.following = sim.top
+    sim.top = slot
+    sim.free += 1
+
+
+@part
+def wait_again(sim: Any, slot: int) -> None:
+    """A request's prompt must be computed, with what it has written."""
+    q = request(sim.pool, slot)
+    q.order = ABSENT
+    q.left = q.prompt * flow_of(sim.flows, q.flow).computed + q.done
+
+
+@part
+def _evict(sim: Any, r: int) -> None:
+    """Frees KV cache: of a prompt that is half computed, else of the answer admitted last, which then waits first in line."""
+    f, due, slots = replica(sim.fleet, r), ints(sim.due + 8 * r * sim.seqs), ints(sim.slot + 8 * r * sim.seqs)
+    sim.preempted += 1
+    head, n, latest = f.head, f.running - 1, 0
+    if head >= 0 and request(sim.pool, head).order >= 0:
+        f.kv -= request(sim.pool, head).prompt + request(sim.pool, head).done
+        wait_again(sim, head)
+        return
+    for i in range(1, n + 1):
+        if request(sim.pool, slots[i]).order > request(sim.pool, slots[latest]).order:
+            latest = i
+    slot = slots[latest]
+    q = request(sim.pool, slot)
+    q.done = q.answer - (due[latest] - f.steps)
+    f.kv -= q.prompt + q.done - 1
+    wait_again(sim, slot)
+    for i in range(latest + 1, n + 1):
+        _push(due, slots, i - 1, due[i], slots[i])
+    f.running = n
+    q.following = head
+    f.head = slot
+    if head < 0:
+        f.last = slot
+    f.waiting += 1
+
+
+@part
+def _admit(sim: Any, r: int, slot: int, begun: int) -> bool:
+    """Whether a prompt may go on, or start: a free sequence, and KV cache for its prompt and one more token of everyone."""
+    q, f = request(sim.pool, slot), replica(sim.fleet, r)
+    if q.order >= 0:
+        return True
+    needed, n = q.prompt + q.done, f.running + begun
+    if n >= sim.seqs or f.kv + needed + n + 1 > sim.kv_tokens:
+        return False
+    f.kv += needed
+    sim.order += 1
+    q.order = sim.order
+    return True
+
+
+@part
+def plan(sim: Any, r: int) -> None:
+    """Decides what the replica does from ``start`` on: one step with prompts, or equal decode steps up to the next end of an answer."""
+    f = replica(sim.fleet, r)
+    while f.running > 0 and f.kv + f.running > sim.kv_tokens:
+        _evict(sim, r)
+    n, slot, work, ready = f.running, f.head, 0.0, 0
+    f.decodes = n
+    if sim.whole_s >= 0.0:
+        if slot >= 0 and _admit(sim, r, slot, 0):
+            q = request(sim.pool, slot)
+            f.step = sim.whole_s + q.left * flow_of(sim.flows, q.flow).prompt_s
+            f.ready, f.decodes, f.count, f.wake = 1, 0, 1, f.start + f.step
+            return
+    else:
+        room = float(sim.batched_tokens - n)
+        while slot >= 0 and room > 0.0 and _admit(sim, r, slot, ready):
+            q = request(sim.pool, slot)
+            share = min(q.left, room)
+            q.left -= share
+            room -= share
+            work += share * flow_of(sim.flows, q.flow).prompt_s
+            if q.left > 1e-9:
+                break
+            ready += 1
+            slot = q.following
+    f.ready, f.step = ready, floats(sim.step_s)[n] + work
+    if work > 0.0 or ready > 0:
+        f.count = 1
+    elif n > 0:
+        f.count = min(ints(sim.due + 8 * r * sim.seqs)[0] - f.steps, (sim.kv_tokens - f.kv) // n)
+    else:
+        f.count, f.wake = 0, np.inf
+        return
+    f.wake = f.start + f.count * f.step
+
+
+@part
+def complete(sim: Any, r: int) -> None:
+    """Ends the group: answers end, prompts give their first token and join."""
+    f, due, slots = replica(sim.fleet, r), ints(sim.due + 8 * r * sim.seqs), ints(sim.slot + 8 * r * sim.seqs)
+    m, n, now = f.count, f.decodes, f.wake
+    f.start = now
+    f.busy += m * f.step
+    f.held += m * f.step * f.running
+    if n > 0:
+        if sim.seen > 0:
+            gaps, stalled = ints(sim.histogram + 8 * BINS * 3), int(f.stall > 0.0)
+            if stalled:
+                gaps[_bin(f.step + f.stall)] += n
+            if m > stalled:
+                gaps[_bin(f.step)] += n * (m - stalled)
+        f.stall = 0.0
+        f.steps += m
+        f.kv += n * m
+        while f.running > 0 and due[0] <= f.steps:
+            slot = _pop(due, slots, f.running)
+            f.running -= 1
+            f.kv -= request(sim.pool, slot).prompt + request(sim.pool, slot).answer - 1
+            _finish(sim, slot, now)
+    elif f.running > 0:
+        f.stall += f.step
+    for _ in range(f.ready):
+        slot = f.head
+        q = request(sim.pool, slot)
+        f.head = q.following
+        if f.head < 0:
+            f.last = ABSENT
+        f.waiting -= 1
+        if q.done == 0:
+            q.first = now
+        written = q.done + 1
+        if written >= q.answer:
+            f.kv -= q.prompt + q.done
+            _finish(sim, slot, now)
+        else:
+            _push(due, slots, f.running, f.steps + q.answer - written, slot)
+            f.running += 1
+
+
+@part
+def advance(sim: Any, r: int, now: float) -> None:
+    """Ends all groups of a replica that end by ``now``."""
+    while replica(sim.fleet, r).wake <= now:
+        complete(sim, r)
+        plan(sim, r)
+
+
+@part
+def enqueue(sim: Any, r: int, slot: int, now: float) -> None:
+    """A request joins a replica that was advanced to ``now``: the step under way ends first."""
+    f = replica(sim.fleet, r)
+    alone = f.head < 0
+    request(sim.pool, slot).following = ABSENT
+    if alone:
+        f.head = slot
+    else:
+        request(sim.pool, f.last).following = slot
+    f.last = slot
+    f.waiting += 1
+    if f.count == 0:
+        f.start = now
+        plan(sim, r)
+    elif alone and f.count > 1:
+        begun = max(math.ceil((now - f.start) / f.step), 1)
+        if begun < f.count:
+            f.count, f.wake = begun, f.start + begun * f.step
