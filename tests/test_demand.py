@@ -15,6 +15,7 @@ import pytest
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from planner import Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
@@ -391,7 +392,7 @@ def test_a_scenario_with_demand_needs_its_file_once(tmp_path: Path) -> None:
         ({"users": 100}, "think_time"),
         ({"users": 100, "think_time": "30s", "turns": 1}, "at least 2"),
         ({"users": 100, "think_time": "30s", "qps": 1}, "users stand for a rate"),
-        ({"qps": 1, "route_by": "input"}, "give lengths"),
+        ({"qps": 1, "input_cv": 0, "route_by": "input"}, "give lengths or a spread"),
         ({"qps": 1, "growth": "lots"}, "is no growth"),
     ],
 )
@@ -433,6 +434,25 @@ def test_routing_by_length_says_what_it_saves_and_never_costs_more() -> None:
     raw = {"qps": 40, "lengths": "azure-2023-conv"}
     plain = solve(Scenario.model_validate({"workload": [raw]}), catalog, compare=False)
     by_length = solve(Scenario.model_validate({"workload": [raw | {"route_by": "input"}]}), catalog, compare=False)
+    assert by_length.cost.usd_per_hour <= plain.cost.usd_per_hour * (1 + 1e-9) and "routing by prompt length" in by_length.notes[0]
+    assert check_plan(Plan.model_validate_json(by_length.to_json()), catalog).ok
+
+
+def test_stated_lengths_are_routed_as_their_lognormals() -> None:
+    """Means and spreads of both classes together are those stated; prompts are split where half the expected tokens are."""
+    raw = {"qps": 8, "input_tokens": 1500, "output_tokens": 200, "input_cv": 1.2, "output_cv": 0.5, "route_by": "input"}
+    short, long = split(Scenario.model_validate({"workload": [raw]})).workload
+    assert short.lengths and long.lengths and (short.qps or 0) + (long.qps or 0) == pytest.approx(8)
+    points = np.array([*short.lengths.points, *long.lengths.points])
+    assert points.mean(0) == pytest.approx((1500, 200), rel=1e-3) and points.std(0) / points.mean(0) == pytest.approx((1.2, 0.5), rel=0.01)
+    assert np.corrcoef(points.T)[0, 1] == pytest.approx(0, abs=0.05)
+    sigma, cut = np.sqrt(np.log(1 + 1.2**2)), float(short.name.split("<")[1].rstrip(")").replace(",", ""))
+    below = norm.cdf((np.log(cut / 1500) + sigma**2 / 2) / sigma)
+    assert (short.qps or 0) / 8 == pytest.approx(below, abs=0.03)
+    catalog = load_catalog([TINY], shipped=False)
+    plain, by_length = (
+        solve(Scenario.model_validate({"workload": [{**raw, "qps": 40, "input_tokens": 4000, "route_by": by}]}), catalog, compare=False) for by in ("", "input")
+    )
     assert by_length.cost.usd_per_hour <= plain.cost.usd_per_hour * (1 + 1e-9) and "routing by prompt length" in by_length.notes[0]
     assert check_plan(Plan.model_validate_json(by_length.to_json()), catalog).ok
 

@@ -6,12 +6,14 @@ A router knows a prompt's length, never its answer's. Classes are runs of the le
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 
 from planner.demand.given import Lengths
-from planner.demand.lengths import Floats
+from planner.demand.lengths import Floats, Histogram, lengths_of
 from planner.errors import TimeUp
+from planner.performance.lengths import stated_pairs
 from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.scenario.records import Scenario, Workload
@@ -36,10 +38,32 @@ def routed(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Orig
         return _noted(together, "what routing by prompt length would save was not found in time (raise --time-limit)")
     if apart is None:
         return _noted(together, "routing by prompt length has no plan: this one does not route by length")
-    one, two = together.cost.usd_per_hour, apart.cost.usd_per_hour
+    try:
+        one, two = min(together.cost.usd_per_hour, _as_points(scenario, origins, solve)), apart.cost.usd_per_hour
+    except TimeUp:
+        return _noted(together, "whether routing by prompt length saves anything was not found in time (raise --time-limit)")
     if two < one * (1 - 1e-9):
         return _noted(apart, f"routing by prompt length saves {1 - two / one:.1%}: ${two:,.2f} an hour against ${one:,.2f} without")
     return _noted(together, f"routing by prompt length saves nothing: ${two:,.2f} an hour against ${one:,.2f} without, so this plan does not route by length")
+
+
+def _as_points(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan]) -> float:
+    """$/h without routing of lengths only stated, taken as the same few joint points as their classes: what that changes is no saving of routing's."""
+    if all(w.lengths for w in scenario.workload if is_routed(w)):
+        return inf
+    known = tuple(w.model_copy(update={"lengths": joint_lengths(w), "input_cv": None, "output_cv": None}) if is_routed(w) else w for w in scenario.workload)
+    plan = solve_or_none(unsplit(scenario.model_copy(update={"workload": known})), origins, solve)
+    return plan.cost.usd_per_hour if plan else inf
+
+
+def joint_lengths(workload: Workload) -> Lengths:
+    """Its lengths one by one; where only means and spreads are known, those of independent lognormals."""
+    if workload.lengths:
+        return workload.lengths
+    inputs, outputs = stated_pairs(workload)
+    input_cv, output_cv = workload.spreads
+    source = f"independent lognormals of the means stated (CV {input_cv:g} in, {output_cv:g} out)"
+    return lengths_of(Histogram(inputs, outputs, np.ones(len(inputs))), source)
 
 
 def solve_or_none(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan]) -> Plan | None:
@@ -74,8 +98,7 @@ def unsplit(scenario: Scenario) -> Scenario:
 
 
 def _classes(workload: Workload) -> tuple[Workload, ...]:
-    lengths = workload.lengths
-    assert lengths is not None  # records.py
+    lengths = joint_lengths(workload)
     groups = len(lengths.cuts) + 1
     each = len(lengths.points) // groups
     points = np.array(lengths.points).reshape(groups, each, 2)
@@ -95,5 +118,5 @@ def _class(workload: Workload, lengths: Lengths, points: Floats, groups: int, st
     scale_in, scale_out = workload.input_tokens / lengths.mean_input, workload.output_tokens / lengths.mean_output
     share = (end - start) / groups
     rate = {k: v * share for k in ("qps", "concurrency") if (v := getattr(workload, k)) is not None}
-    update = {"name": f"{workload.name} ({words})", "lengths": own, "route_by": "", **rate}
+    update = {"name": f"{workload.name} ({words})", "lengths": own, "route_by": "", "input_cv": None, "output_cv": None, **rate}
     return workload.model_copy(update=update | {"input_tokens": own.mean_input * scale_in, "output_tokens": own.mean_output * scale_out})

@@ -220,9 +220,21 @@ def workload_cut(workload: Workload) -> Cut | None:
     if workload.lengths:
         mix = joint_mix(workload.lengths.points, workload.input_tokens, workload.output_tokens)
         return cut_of(workload, mix.input_tokens, mix.output_tokens)
+    return cut_of(workload, *_fine(workload))
+
+
+def stated_pairs(workload: Workload) -> tuple[Floats, Floats]:
+    """Prompts and answers [J] of equally likely requests that stand for stated means and spreads, cut to what callers can send, means kept."""
+    inputs, outputs = _fine(workload)
+    cut = cut_of(workload, inputs, outputs)
+    return cut.apply(inputs, outputs) if cut else (inputs, outputs)
+
+
+def _fine(workload: Workload) -> tuple[Floats, Floats]:
+    """All pairs of quantiles of the independent lognormals."""
     input_cv, output_cv = workload.spreads
     inputs, outputs = workload.input_tokens * _multipliers(input_cv, FINE), workload.output_tokens * _multipliers(output_cv, FINE)
-    return cut_of(workload, np.repeat(inputs, FINE), np.tile(outputs, FINE))
+    return np.repeat(inputs, FINE), np.tile(outputs, FINE)
 
 
 def workload_mix(workload: Workload, factor: float) -> LengthMix:

@@ -191,8 +191,8 @@ class Workload(Part):
             raise ValueError(f"workload '{self.name}' needs either qps or concurrency")
         if self.tokenizer and not self.language:
             raise problem("tokens of a tokenizer become those of models by language; give the language too", "tokenizer")
-        if self.route_by and (self.lengths is None or not self.lengths.cuts):
-            raise problem(f"workload '{self.name}' cannot be routed by length: its lengths are not known one by one; give lengths", "route_by")
+        if self.route_by and not (self.lengths.cuts if self.lengths else self.spreads[0]):
+            raise problem(f"workload '{self.name}' cannot be routed by length: nothing says how its prompts vary; give lengths or a spread", "route_by")
         for name, tokens in (("max_input", self.input_tokens), ("max_request", self.input_tokens + self.output_tokens)):
             limit = getattr(self, name)
             if limit is not None and tokens > limit:
