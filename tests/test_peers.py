@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,15 @@ def test_inferno_servers_under_caps(tmp_path: Path, single: bool, cents: float) 
     offers = read_tables(problem.scenario(tmp_path, single)).problem.offers
     for gpu, cap in problem.quota.items():
         assert sum(offers[o].gpus * n for o, n in found.held.items() if offers[o].gpu == gpu) <= cap
+
+
+def test_a_plan_that_caps_force_to_split_is_proven_the_cheapest(tmp_path: Path) -> None:
+    """No candidate serves either class alone within its cap; what is found first only keeps the limits, and is not the answer."""
+    candidates = {f"{k} on {g}": (g, 1, price) for k in ("chat", "code") for g, price in (("A", 3.0), ("B", 2.0), ("C", 5.0))}
+    rates = {name: {name.split()[0]: qps} for name, qps in zip(candidates, (2.0, 1.0, 3.0, 1.0, 1.0, 2.0), strict=True)}
+    problem = PeerProblem(candidates, rates, {"chat": 10.0, "code": 7.0}, {"A": 3, "B": 4, "C": 4})
+    found = solved(problem, tmp_path, single=False)
+    fleets = itertools.product(range(4), range(5), range(5), range(4), range(5), range(5))
+    fits = (n for n in fleets if n[0] + n[3] <= 3 and n[1] + n[4] <= 4 and n[2] + n[5] <= 4)
+    enough = [n for n in fits if 2 * n[0] + n[1] + 3 * n[2] >= 10 and n[3] + n[4] + 2 * n[5] >= 7]
+    assert found.cost == pytest.approx(min(3 * (n[0] + n[3]) + 2 * (n[1] + n[4]) + 5 * (n[2] + n[5]) for n in enough))

@@ -37,12 +37,14 @@ def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
     deadline, whole = Deadline.after(limits.time_limit_s), Replicas.of(problem)
     counted = best_assignment(whole)
     best = _assigned(whole, counted) if counted else None
-    outcome, last = Outcome("unknown", inf, 0.0, inf, 0, 0), None
+    last: tuple[Part, bool] | None = None  # what was asked, and whether a cost was known: without one, any plan will do
+    outcome = Outcome("unknown", inf, 0.0, inf, 0, 0)
     for _ in range(ROUNDS):
         part = _within(problem, whole, best.cost if best else inf)
-        if part == last:
+        had_cost = best is not None or problem.rules.budget is not None
+        if (part, had_cost) == last:
             break
-        last, had_cost = part, best is not None or problem.rules.budget is not None
+        last = part, had_cost
         found, outcome = _asked(part, whole, best, limits, deadline)
         if found is None or (best and found.cost >= best.cost * (1 - 1e-12)):
             break
