@@ -545,6 +545,22 @@ def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
     assert len({(p.deployments[0].model, p.deployments[0].gpu, p.purchases[0].provider) for p in (plan, *found)}) == len(found) + 1
 
 
+def test_runners_up_differ_by_purchase_too() -> None:
+    """With spot at half the price of every offer the same GPUs on demand are found again as a runner-up, once."""
+    base = tiny()
+    spot = tuple(o.model_copy(update={"purchase": "spot", "usd_per_hour": o.usd_per_hour / 2}) for o in base.offers)
+    catalog = replace(base, offers=(*base.offers, *spot), hash=f"{base.hash}-spot")
+    scenario = asked(supply={"purchase": ["on_demand", "spot"], "gpus": ["GPU-80"]}, models=["example/small-8b-fp8"], qps=60)
+    plan = solve(scenario, catalog, compare=False)
+    found = k_cheapest(plan, scenario, Known(catalog), 6, 50.0)
+    ways = [(p.purchases[0].provider, p.purchases[0].purchase) for p in (plan, *found)]
+    assert ways[0][1] == "spot" and len(ways) == len(set(ways)) and (ways[0][0], "on_demand") in ways
+    for p in found:
+        (bought,) = {(b.provider, b.purchase) for b in p.purchases}
+        alone = with_supply(scenario, providers=(bought[0],), purchase=(bought[1],))
+        assert solve(alone, catalog, compare=False).cost.usd_per_hour == pytest.approx(p.cost.usd_per_hour)
+
+
 # ---- sensitivity
 
 

@@ -325,15 +325,15 @@ def _differences_in_words(found: Plan, plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class _Branch:
-    """Plans whose (model, GPU, provider) begin with ``fixed`` and avoid ``without`` at the next place."""
+    """Plans whose (model, GPU, provider, purchase) begin with ``fixed`` and avoid ``without`` at the next place."""
 
     fixed: tuple[str, ...]
     without: tuple[str, ...]
 
 
 def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: float) -> tuple[Plan, ...]:
-    """The k cheapest plans whose models, GPU types and providers differ from each other's and the plan's, cheapest first, none dearer
-    than (1 + within) times the plan.
+    """The k cheapest plans whose models, GPU types, providers or ways of purchase differ from each other's and the plan's, cheapest first, none
+    dearer than (1 + within) times the plan.
 
     Exact where one deployment serves: the space is cut into what shares the first parts of a found structure and differs in the
     next (Lawler 1972), and each part is solved. Of a plan of several deployments, all its models, GPUs or providers count as one.
@@ -352,10 +352,11 @@ def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: flo
     return tuple(found)
 
 
-def _parts(plan: Plan) -> tuple[str, str, str]:
-    """Models, GPU types and providers as one name each."""
+def _parts(plan: Plan) -> tuple[str, str, str, str]:
+    """Models, GPU types, providers and ways of purchase as one name each."""
     models, gpus = (sorted({getattr(d, name) for d in plan.deployments}) for name in ("model", "gpu"))
-    return "+".join(models), "+".join(gpus), "+".join(sorted({p.provider for p in plan.purchases}))
+    providers, ways = (sorted({getattr(p, name) for p in plan.purchases}) for name in ("provider", "purchase"))
+    return "+".join(models), "+".join(gpus), "+".join(providers), "+".join(ways)
 
 
 def _branches(plan: Plan, scenario: Scenario, known: Known, branch: _Branch, most: float) -> list[tuple[Plan, _Branch]]:
@@ -365,7 +366,8 @@ def _branches(plan: Plan, scenario: Scenario, known: Known, branch: _Branch, mos
     for place in range(depth, len(parts)):
         avoided = (*(branch.without if place == depth else ()), *parts[place].split("+"))
         new = _Branch(parts[:place], avoided)
-        other = answer_one(_narrowed(scenario, known.catalog, new, most), known).plan
+        question = _narrowed(scenario, known.catalog, new, most)
+        other = answer_one(question, known).plan if question.supply.purchase else None
         if other is not None:
             found.append((other, new))
     return found
@@ -384,6 +386,9 @@ def _narrowed(scenario: Scenario, catalog: Catalog, branch: _Branch, most: float
         s = with_policy(s, exclude_models=(*s.policy.exclude_models, *branch.without))
     elif place == 1:
         s = with_supply(s, exclude_gpus=(*s.supply.exclude_gpus, *branch.without))
-    else:
+    elif place == 2:
         s = with_supply(s, exclude_providers=(*s.supply.exclude_providers, *branch.without))
+    else:  # GPUs of one's own are no way of purchase: their owner is their provider, and has nothing else
+        s = with_supply(s, providers=tuple(fixed[2]), purchase=tuple(p for p in s.supply.purchase if p not in branch.without))
+        s = with_supply(s, exclude_providers=(*s.supply.exclude_providers, *fixed[2])) if "owned" in branch.without else s
     return with_policy(s, budget=min(most, s.policy.budget or inf))

@@ -23,11 +23,12 @@ def explain_sections(found: Explanation) -> list[Section]:
     sections.append(Section("What each demand costs at the margin", notes, Grid(header, rows, ("$/h", "$/h ", "long run"))))
     sections += [_why_not(w) for w in found.why_not]
     if found.runners_up:
+        several = len({b.purchase for p in (plan, *found.runners_up) for b in p.purchases}) > 1
         runners = tuple(
             (
                 str(i + 1),
                 what(p),
-                ", ".join(sorted({b.provider for b in p.purchases})),
+                ", ".join(sorted({f"{b.provider} ({b.purchase})" if several else b.provider for b in p.purchases})),
                 money(p.cost.usd_per_hour),
                 f"{p.cost.usd_per_hour / plan.cost.usd_per_hour - 1:+.1%}",
             )
