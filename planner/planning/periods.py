@@ -117,7 +117,7 @@ def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenar
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.demand.users import settled
 
-        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline.share(0.5)))
+        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline.share(0.5)).workloads)
     return scenario
 
 

@@ -71,13 +71,9 @@ def solve(
 
         settling = deadline.share(SETTLING)
 
-        def at(asked: Scenario) -> Plan:
-            try:
-                return solve(asked, catalog, compare=False, known=here, deadline=settling)
-            except Infeasible:
-                if known:
-                    raise
-                return solve(asked, catalog, compare=False, deadline=settling)  # raises with the whole explanation
+        def at(asked: Scenario) -> tuple[PlanWorkload, ...]:
+            found = () if asked.objective.maximize else _served(asked, catalog, here, settling)
+            return found or solve(asked, catalog, compare=False, known=known, deadline=settling).workloads
 
         scenario = settled(scenario, at)
         unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
@@ -109,6 +105,15 @@ def solve(
     }
     plan = plan.model_copy(update=told)
     return verified(plan, catalog)
+
+
+def _served(scenario: Scenario, catalog: Catalog, known: Known, deadline: Deadline) -> tuple[PlanWorkload, ...]:
+    """The workloads of the cheapest plan, undescribed else; none where there is no plan."""
+    asked = careful(flat(with_known_names(scenario, catalog)))
+    points = known.points(asked, catalog_for(catalog, asked).offers).until(deadline)
+    asked = reached(points, asked)
+    found, points = kept_apart(points.asked(asked, points.survey.offers), asked)
+    return _workloads(asked, chosen_pools(found, points.survey), points.survey) if found.found else ()
 
 
 def cut_short(plan: Plan, found: Answer, unsearched: Sequence[str]) -> Plan:
