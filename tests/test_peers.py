@@ -61,3 +61,10 @@ def test_a_plan_that_caps_force_to_split_is_proven_the_cheapest(tmp_path: Path) 
     fits = (n for n in fleets if n[0] + n[3] <= 3 and n[1] + n[4] <= 4 and n[2] + n[5] <= 4)
     enough = [n for n in fits if 2 * n[0] + n[1] + 3 * n[2] >= 10 and n[3] + n[4] + 2 * n[5] >= 7]
     assert found.cost == pytest.approx(min(3 * (n[0] + n[3]) + 2 * (n[1] + n[4]) + 5 * (n[2] + n[5]) for n in enough))
+
+
+def test_split_traffic_of_a_class_each_is_a_program_of_whole_replicas_alone(tmp_path: Path) -> None:
+    """A row per class and cap, a variable per candidate: with shares of traffic beside them large samples came to no proof."""
+    problem = inferno()
+    found = solved(problem, tmp_path, single=False)
+    assert (found.variables, found.constraints) == (len(problem.candidates), len(problem.demand) + len(problem.quota))

@@ -11,6 +11,7 @@ from math import inf
 
 from planner.deadline import Deadline
 from planner.errors import SolverError
+from planner.program.covering import cover, share_out
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.optimum import POLISH_NODES
@@ -140,6 +141,7 @@ def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: b
     if tidy:
         built.program.pool_columns = [pool.column for pool in built.pools]
         polish(built.program, built.problem, OBJECTIVE)
+    load = cover(built)
     try:
         outcome = optimise(built.program, limits, _scales(built))
     except SolverError:  # numbers too far apart for it
@@ -147,6 +149,8 @@ def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: b
     outcome = replace(outcome, objective=outcome.objective * unit, bound=outcome.bound * unit)
     if outcome.status not in ("optimal", "feasible"):
         return None, outcome
+    if load:
+        share_out(built, load)
     return _counted(built, [c for c, _, _ in part], r), outcome
 
 
