@@ -332,8 +332,8 @@ class _Branch:
 
 
 def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: float) -> tuple[Plan, ...]:
-    """The k cheapest plans whose models, GPU types, providers or ways of purchase differ from each other's and the plan's, cheapest first, none
-    dearer than (1 + within) times the plan.
+    """The k cheapest plans whose models, GPU types, providers or ways of purchase differ from each other's and the plan's, cheapest first (of
+    equals the one of fewest distinct things), none dearer than (1 + within) times the plan.
 
     Exact where one deployment serves: the space is cut into what shares the first parts of a found structure and differs in the
     next (Lawler 1972), and each part is solved. Of a plan of several deployments, all its models, GPUs or providers count as one.
@@ -343,13 +343,18 @@ def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: flo
     queue = _branches(plan, scenario, known, _Branch((), ()), most)
     seen = {_parts(plan)}
     while queue and len(found) < k:
-        queue.sort(key=lambda x: x[0].cost.usd_per_hour)
+        queue.sort(key=lambda x: (round(x[0].cost.usd_per_hour, 6), distinct(x[0])))
         best, branch = queue.pop(0)
         if _parts(best) not in seen:
             seen.add(_parts(best))
             found.append(best)
         queue += _branches(best, scenario, known, branch, most)
     return tuple(found)
+
+
+def distinct(plan: Plan) -> int:
+    """How many different things there are to run and to buy: models, GPU types, providers and ways of purchase."""
+    return sum(len(part.split("+")) for part in _parts(plan))
 
 
 def _parts(plan: Plan) -> tuple[str, str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.economics.explain import Explanation, Margin, WhyNot
+from planner.economics.explain import Explanation, Margin, WhyNot, distinct
 from planner.report.sections import Grid, Section, money
 from planner.report.studies import noise_words, what
 
@@ -23,6 +23,7 @@ def explain_sections(found: Explanation) -> list[Section]:
     sections.append(Section("What each demand costs at the margin", notes, Grid(header, rows, ("$/h", "$/h ", "long run"))))
     sections += [_why_not(w) for w in found.why_not]
     if found.runners_up:
+        mixed = len({distinct(p) for p in (plan, *found.runners_up)}) > 1
         several = len({b.purchase for p in (plan, *found.runners_up) for b in p.purchases}) > 1
         runners = tuple(
             (
@@ -31,10 +32,12 @@ def explain_sections(found: Explanation) -> list[Section]:
                 ", ".join(sorted({f"{b.provider} ({b.purchase})" if several else b.provider for b in p.purchases})),
                 money(p.cost.usd_per_hour),
                 f"{p.cost.usd_per_hour / plan.cost.usd_per_hour - 1:+.1%}",
+                *((str(distinct(p)),) if mixed else ()),
             )
             for i, p in enumerate(found.runners_up)
         )
-        sections.append(Section("Cheapest plans of another structure", grid=Grid(("#", "what", "where", "$/h", "more"), runners, ("$/h", "more"))))
+        header = ("#", "what", "where", "$/h", "more", *(("distinct things",) if mixed else ()))
+        sections.append(Section("Cheapest plans of another structure", grid=Grid(header, runners, ("$/h", "more"))))
     return sections
 
 
