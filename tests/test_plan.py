@@ -93,7 +93,7 @@ def test_the_headline_serves_what_was_asked_without_thinking() -> None:
 def test_the_headline_says_what_was_assumed() -> None:
     plan = headline()
     assert plan.supply == "on-demand prices of hyperscalers and neoclouds"
-    text = formatted(plan, "table")
+    text = formatted(plan, "table", details=True)
     assert text.splitlines()[1].startswith("  On-demand prices of hyperscalers and neoclouds")
     decision = " ".join(text.split("What to buy")[0].split())  # however lines are folded
     assert "no quota assumed" in decision and "proven optimal" in decision

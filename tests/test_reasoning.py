@@ -110,4 +110,4 @@ def test_an_fp8_cache_is_started_where_it_was_counted_and_quality_says_so(model:
     hidden: dict[str, Any] = {"quality": d.quality.model_copy(update={"fp8_kv_unmeasured": not fp8})}
     found = check_plan(plan.model_copy(update={"deployments": (d.model_copy(update=hidden),)}), load_catalog())
     assert {b.name for b in found.breaches} == {"quality"}
-    assert ("not with FP8 KV" in formatted(plan, "markdown")) is fp8
+    assert ("not with FP8 KV" in formatted(plan, "markdown", details=True)) is fp8

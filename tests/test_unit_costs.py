@@ -145,10 +145,10 @@ def test_the_check_derives_every_share_again() -> None:
 
 
 def test_the_page_shows_unit_costs_and_the_list_price_where_hits_have_none() -> None:
-    text = formatted(planned("two and shared"), "markdown")
+    text = formatted(planned("two and shared"), "markdown", details=True)
     assert "## Unit costs" in text and "| together |" in text and "cached" not in text.split("## Unit costs")[1].split("|")[0]
     plan, prices = planned("hits"), catalog().api_prices
     known = [a.model_copy(update={"usd_per_million_cached_input": 0.01}) for a in prices]
     cheaper = solve(Scenario.model_validate(QUESTIONS["hits"]), replace(catalog(), api_prices=tuple(known)), compare=False)
-    assert plan.api and "list price cached" in formatted(plan, "markdown") and "$0.01 cached" in formatted(cheaper, "markdown")
+    assert plan.api and "list price cached" in formatted(plan, "markdown", details=True) and "$0.01 cached" in formatted(cheaper, "markdown", details=True)
     assert min(a.usd_per_hour for a in cheaper.api) < min(a.usd_per_hour for a in plan.api)
