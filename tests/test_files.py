@@ -155,7 +155,7 @@ def test_shared_loops_that_were_edited_are_breaches_and_no_crash(shared: Plan, a
     ],
 )
 def test_what_cannot_be_simulated_says_why(shared: Plan, at: tuple[str | int, ...], to: Any) -> None:
-    with pytest.raises(PlannerError, match=r"do not fit together|routes|can be simulated"):
+    with pytest.raises(PlannerError, match=r"do not fit together|routes|can be simulated|must be from 1"):
         simulate(edited(shared, *at, to=to), load_catalog([TINY]), requests=100)
 
 

@@ -161,7 +161,7 @@ def test_a_catalogue_of_ones_own(run: Run) -> None:
     [
         ({"checkpoint": "Llama-3.1-8"}, "--checkpoint", ["unknown checkpoint or model 'Llama-3.1-8'", "did you mean 'Llama-3.1-8B'"]),
         ({"checkpoint": "zzzz"}, "--checkpoint", ["see plan catalog models"]),
-        ({"gpu": "H100-SXM"}, "--gpu", ["unknown GPU 'H100-SXM'", "did you mean 'H100-SXM-80GB'"]),
+        ({"gpu": "H100-SMX"}, "--gpu", ["unknown GPU 'H100-SMX'", "H100-"]),
         ({"engine": "vlm"}, "--engine", ["did you mean 'vllm'"]),
         ({"checkpoint": "nvidia/Llama-3.1-8B-Instruct-NVFP4"}, "--gpu", ["H100-SXM-80GB has no kernels for nvfp4", "fp8"]),
         ({"engine": "trtllm", "gpu": "MI300X"}, "--engine", ["trtllm does not run on MI300X"]),
