@@ -77,7 +77,7 @@ def test_the_time_of_a_job_is_that_of_a_replay(isl: int, osl: int, cvs: tuple[fl
 def scheduled(mix: LengthMix, requests: int, concurrency: int, replicas: int, seed: int) -> float:
     """The same on several replicas, step by step: each answer sends the next request to the replica with the fewest. Shares no code with the rest."""
     prompts, answers = (list(map(float, x)) for x in drawn(mix, CHAT, requests, seed))
-    clock, waiting, running = [0.0] * replicas, [[] for _ in range(replicas)], [[] for _ in range(replicas)]  # type: ignore[var-annotated]
+    clock, waiting, running = [0.0] * replicas, [[] for _ in range(replicas)], [[] for _ in range(replicas)]
 
     def send(now: float) -> None:
         r = min(range(replicas), key=lambda i: len(waiting[i]) + len(running[i]))

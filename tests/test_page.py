@@ -1,4 +1,4 @@
-"""The page of a plan: eight questions at three widths as stored pages, at most forty lines on eighty columns, no word broken, what it says true.
+"""The page of a plan: seven questions at three widths as stored pages, at most forty lines on eighty columns, no word broken, what it says true.
 
 UPDATE_GOLDEN=1 writes the pages anew.
 """

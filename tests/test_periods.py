@@ -278,7 +278,7 @@ def test_the_command_prints_saves_shows_and_checks(run: Run, tmp_path: Path) -> 
     assert json.loads(run("schema", "--hourly")[1])["title"] == "HourlyPlan"
     assert run("show", file)[1] == out
     assert run("show", file, "--format", "csv")[1].count("\n") == 4
-    week = run("autoscale", "--qps", "60", "--min-quality", "0.6", "--gpu", "L40S", "--profile", ",".join("1234567" * 24))[1]
+    week = run("autoscale", "--details", "--qps", "60", "--min-quality", "0.6", "--gpu", "L40S", "--profile", ",".join("1234567" * 24))[1]
     assert "GPUs held, by day and hour" in week and "Cost by day" in week
 
 

@@ -68,8 +68,8 @@ def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, flag: Flag, is_switch: bool, is_many: bool, under: str) -> inspect.Parameter:
     kind: Any = bool if is_switch else (list[str] | None if is_many else str | None)
-    shown = {} if is_switch else {"metavar": flag.metavar}
-    option = typer.Option(flag.name, help=flag.help, show_default=False, rich_help_panel=under, **shown)  # type: ignore[arg-type]  # of one type each
+    metavar = None if is_switch else flag.metavar
+    option = typer.Option(flag.name, help=flag.help, metavar=metavar, show_default=False, rich_help_panel=under)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False if is_switch else None, annotation=Annotated[kind, option])
 
 

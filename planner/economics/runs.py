@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from planner.candidates.offers import with_known_names
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.economics.store import Result, Tell, from_text, keep, read, to_text
@@ -24,10 +23,9 @@ from planner.files import reason
 from planner.planning.apart import kept_apart
 from planner.planning.infeasible import Infeasible
 from planner.planning.known import Known
+from planner.planning.posed import posed
 from planner.planning.solve import solve
 from planner.planning.version import planner_version, source_hash
-from planner.scenario.apply import catalog_for
-from planner.scenario.profiles import flat
 from planner.scenario.records import Scenario
 
 Done = Callable[[int, int], None]  # called with (answers there are, answers wanted)
@@ -84,9 +82,8 @@ def least_cost(scenario: Scenario, known: Known) -> float:
     """$/h of the cheapest plan, infinite without one: the program alone, where a plan described and checked is not needed."""
     if any(w.route_by or (w.demand and w.demand.is_open) for w in scenario.workload):
         return answer_one(scenario, known).cost
-    scenario = flat(with_known_names(scenario, known.catalog))
-    found, _ = kept_apart(known.points(scenario, catalog_for(known.catalog, scenario).offers), scenario, tidy=False)
-    return found.cost
+    asked, points = posed(scenario, known)
+    return kept_apart(points, asked, tidy=False)[0].cost
 
 
 def key_of(scenario: Scenario, catalog: Catalog) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.candidates.eligibility import counted
-from planner.candidates.offers import with_known_names
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey
 from planner.catalog.catalog import Catalog
@@ -24,12 +23,12 @@ from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.known import Known
 from planner.planning.maximize import largest
 from planner.planning.money import cost_of, hosted_apis, split_by_work
-from planner.planning.prudent import careful, posture, reached
+from planner.planning.posed import posed
+from planner.planning.prudent import posture
 from planner.planning.spread import spread_costs
 from planner.planning.version import planner_version
 from planner.program.solver import version as highs_version
-from planner.scenario.apply import catalog_for
-from planner.scenario.profiles import HELD, flat
+from planner.scenario.profiles import HELD
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 
@@ -72,17 +71,15 @@ def solve(
         settling = deadline.share(SETTLING)
 
         def at(asked: Scenario) -> tuple[PlanWorkload, ...]:
-            found = () if asked.objective.maximize else _served(asked, catalog, here, settling)
+            found = () if asked.objective.maximize else _served(asked, here, settling)
             return found or solve(asked, catalog, compare=False, known=known, deadline=settling).workloads
 
         scenario = settled(scenario, at)
         unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
     waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
-    scenario = careful(flat(with_known_names(scenario, catalog)))
-    points = here.points(scenario, catalog_for(catalog, scenario).offers).until(deadline)
-    is_stated, scenario = scenario.policy.evidence != TIERS[-1], reached(points, scenario)
+    is_stated = scenario.policy.evidence != TIERS[-1]
+    scenario, points = posed(scenario, here, deadline)
     asked = scenario
-    points = points.asked(asked, points.survey.offers)
     while True:
         if asked.objective.maximize:
             scenario, unproven = largest(points, asked)
@@ -107,12 +104,10 @@ def solve(
     return verified(plan, catalog)
 
 
-def _served(scenario: Scenario, catalog: Catalog, known: Known, deadline: Deadline) -> tuple[PlanWorkload, ...]:
+def _served(scenario: Scenario, known: Known, deadline: Deadline) -> tuple[PlanWorkload, ...]:
     """The workloads of the cheapest plan, undescribed else; none where there is no plan."""
-    asked = careful(flat(with_known_names(scenario, catalog)))
-    points = known.points(asked, catalog_for(catalog, asked).offers).until(deadline)
-    asked = reached(points, asked)
-    found, points = kept_apart(points.asked(asked, points.survey.offers), asked)
+    asked, points = posed(scenario, known, deadline)
+    found, points = kept_apart(points, asked)
     return _workloads(asked, chosen_pools(found, points.survey), points.survey) if found.found else ()
 
 

@@ -34,6 +34,7 @@ def page_sections(plan: HourlyPlan) -> list[Section]:
     held = zip(plan.offers, zip(*(h.instances for h in plan.periods), strict=True), strict=True)
     items += [("buy", f"{_counts(counts)} x {o.instance_type} at {o.provider}, {money(o.usd_per_hour)}/h each") for o, counts in held]
     items += [("GPUs held", _spans(plan))] if plan.hours <= MOST_ROWS else []
+    items += [("notes", f"{note[0].upper()}{note[1:]}.") for note in plan.notes]
     items += [("defaults", f"{len(plan.defaults)} (--details)")] if plan.defaults else []
     warnings = plan.warnings[:MOST_WARNINGS]
     more = f" ({len(warnings)} of {len(plan.warnings)})" if len(plan.warnings) > len(warnings) else ""

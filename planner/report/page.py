@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from math import inf
 
 from planner.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
-from planner.report.sections import Section, latency, money, plural, short, step_words, unit_money
+from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
+NOTHING_SAVED, SAVED = "would save less than", "would cost"  # in notes of looser rules
 LATE = "raise --time-limit"  # in why nothing is known of an alternative
 TERMS = {
     "one spare": "spare",
@@ -19,7 +20,6 @@ TERMS = {
     "GPU and model": "measured",
     "nearest evidence": "evidence",
 }  # of the bridge, by how they begin
-SPARE = "one spare replica"
 MOST_CLASSES = 8  # of one's own numbers
 STATED_FIRST = ("lengths", "SLO TTFT", "SLO TPOT")  # of the defaults: what most plans turn on
 
@@ -68,8 +68,8 @@ def _range(plan: Plan) -> tuple[str, ...]:
     high = sum(n or 0 for _, _, n in known)
     most = sum(d.usd_per_hour * (n or 0) / d.replicas for d, _, n in known)
     if low == high:
-        return (f"{low} {plural('replica', low)} from the evidence's median to its 95% end.",)
-    return (f"{low} to {high} replicas ({money(least)} to {money(most)}/h) from the evidence's median to its 95% end.",)
+        return (f"{low} {plural('replica', low)} at the evidence's median and at 95%.",)
+    return (f"{low} to {high} replicas ({money(least)} to {money(most)}/h) between the evidence's median and 95%.",)
 
 
 def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -79,8 +79,16 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [("quality", text) for text in _quality(plan)]
     found += [("evidence", text) for text in _evidence(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
+    found += [("notes", note) for note in _notes(plan)]
     found += [("defaults", _defaults(plan))] if plan.defaults else []
     return tuple(found)
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    """What is worth knowing; of looser rules that save the same, the one that needs least."""
+    told = [n for n in plan.notes if NOTHING_SAVED not in n]
+    saving = {n.partition(SAVED)[2]: n for n in told if SAVED in n}  # the strictest comes last
+    return tuple(f"{n[0].upper()}{n[1:]}" for n in told if SAVED not in n or saving[n.partition(SAVED)[2]] == n)
 
 
 def _bought(plan: Plan) -> str:
@@ -167,7 +175,7 @@ def _fit_to_sign(plan: Plan) -> tuple[str, ...]:
     if not terms:
         return ("as it is: this plan survives what --prudent asks",)
     last = found.steps[-1]
-    what = " + ".join(f"{d.replicas} x {d.layout} {d.gpu}, {short(d.checkpoint)}" for d in last.deployments) if len(last.deployments) == 1 else ""
+    what = brief(last.deployments[0]) if len(last.deployments) == 1 else ""
     return (f"{money(found.usd_per_hour)}/h: {', '.join(terms)} (--prudent{f'; {what}' if what else ''})",)
 
 
@@ -184,11 +192,10 @@ def _defaults(plan: Plan) -> str:
 
 def _others(plan: Plan) -> tuple[tuple[str, str], ...]:
     """One line for each alternative: money, more or less of it, and what differs."""
-    others = [a for a in plan.alternatives if not (plan.prudent and a.difference == SPARE)]  # the bridge to the plan fit to sign has it
-    compared = [a for a in others if a.feasible and a.cost is not None]
+    compared = [a for a in plan.alternatives if a.feasible and a.cost is not None]
     rows = [(money(a.cost.usd_per_hour), _more(a.premium), _differs(a, plan)) for a in compared if a.cost]
-    rows += [("-", "", f"{_without(a.difference)}: {a.why}") for a in others if a not in compared and LATE not in a.why]
-    late = sum(LATE in a.why for a in others if a not in compared)
+    rows += [("-", "", f"{_without(a.difference)}: {a.why}") for a in plan.alternatives if a not in compared and LATE not in a.why]
+    late = sum(LATE in a.why for a in plan.alternatives if a not in compared)
     rows += [("-", "", f"{late} more that there was no time to compare ({LATE})")] if late else []
     rows += [row for is_same in (True, False) if (row := _apis([h for h in plan.api if h.same_model is is_same], plan))]
     wide, more = (max(len(r[i]) for r in rows) for i in (0, 1))

@@ -26,14 +26,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def part(function: Function) -> Function:
     """A function of the core."""
-    return njit(error_model="numpy", nogil=True)(function)  # type: ignore[no-any-return]
+    compiled: Function = njit(error_model="numpy", nogil=True)(function)
+    return compiled
 
 
 def records(dtype: np.dtype[np.void]) -> Any:
     """``at(address, i)``: record i, to read and to change, of those at an address."""
     record = from_dtype(dtype)
 
-    @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+    @intrinsic
     def at(_typing: Any, _address: Any, _i: Any) -> Any:
         def code(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
             place = builder.add(given[0], builder.mul(given[1], given[1].type(dtype.itemsize)))
@@ -48,7 +49,7 @@ def numbers(kind: Any) -> Any:
     """``at(address)``: the numbers from an address on, to read and to change by index."""
     pointer = types.CPointer(kind)
 
-    @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+    @intrinsic
     def at(_typing: Any, _address: Any) -> Any:
         def code(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
             return builder.inttoptr(given[0], context.get_value_type(pointer))
@@ -67,9 +68,9 @@ def kept(*sources: str) -> Callable[[Function], Function]:
     all files it is made of) and numba; where nothing can be kept it is compiled in every process."""
 
     def decorate(function: Function) -> Function:
-        dispatcher: Any = part(function)
-        dispatcher._cache = _cache(function, sources)
-        return dispatcher  # type: ignore[no-any-return]
+        dispatcher = part(function)
+        dispatcher._cache = _cache(function, sources)  # type: ignore[attr-defined]  # a compiled function has one
+        return dispatcher
 
     return decorate
 
@@ -87,7 +88,7 @@ def _cache(function: Callable[..., Any], sources: tuple[str, ...]) -> Any:
 def _kept_in(folder: Path, digest: str) -> Any:
     """numba's cache in a place that depends on what is compiled, not on where it is installed."""
 
-    class Place(_CacheLocator):  # type: ignore[misc, unused-ignore]
+    class Place(_CacheLocator):
         def get_cache_path(self) -> str:
             return str(folder)
 
@@ -101,8 +102,8 @@ def _kept_in(folder: Path, digest: str) -> Any:
         def from_function(cls, _py_func: Any, _py_file: str) -> Any:
             return cls()
 
-    class Kept(FunctionCache):  # type: ignore[misc, unused-ignore]
-        class _impl_class(FunctionCache._impl_class):  # type: ignore[misc, unused-ignore]
+    class Kept(FunctionCache):
+        class _impl_class(FunctionCache._impl_class):
             _locator_classes = (Place,)
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -1,0 +1,23 @@
+"""A question as the program is asked it, with its operating points: the one way from a scenario to candidates, whoever asks."""
+
+from __future__ import annotations
+
+from planner.candidates.offers import with_known_names
+from planner.candidates.points import Points
+from planner.deadline import NEVER, Deadline
+from planner.planning.known import Known
+from planner.planning.prudent import careful, reached
+from planner.scenario.apply import catalog_for
+from planner.scenario.profiles import flat
+from planner.scenario.records import Scenario
+
+
+def posed(scenario: Scenario, known: Known, deadline: Deadline = NEVER) -> tuple[Scenario, Points]:
+    """Names in the catalogue's spelling, rates flat, --prudent as the policies that it comes to at the tier any plan reaches.
+
+    Raises CatalogError for names that nobody knows, TimeUp.
+    """
+    asked = careful(flat(with_known_names(scenario, known.catalog)))
+    points = known.points(asked, catalog_for(known.catalog, asked).offers).until(deadline)
+    asked = reached(points, asked)
+    return asked, points.asked(asked, points.survey.offers)
