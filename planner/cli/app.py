@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
-from planner.cli import autoscale, catalog, check, compare, cost, curve, demand, explain, frontier, predict, sensitivity, show, simulate, sweep, validate
-from planner.cli.help import OUTPUT, Verb, Verbs
+from planner.cli.autoscale import by_the_hour
+from planner.cli.help import OUTPUT
 from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
+from planner.cli.verbs import Verbs
 from planner.errors import ScenarioError
 from planner.interrupts import answering
-
-app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
-app.command("show", cls=Verb)(show.show)
-app.command("check", cls=Verb)(check.check)
-app.command("simulate", cls=Verb)(simulate.simulate)
-app.command("schema", cls=Verb)(show.schema)
-app.command("predict", cls=Verb)(predict.predict)
-app.command("validate", cls=Verb)(validate.validate)
-app.command("curve", cls=Verb)(curve.curve)
-app.command("frontier", cls=Verb)(with_scenario_options(frontier.frontier))
-app.command("sweep", cls=Verb)(with_scenario_options(sweep.sweep))
-app.command("autoscale", cls=Verb)(with_scenario_options(autoscale.autoscale))
-app.command("compare", cls=Verb)(compare.compare)
-app.command("explain", cls=Verb)(with_scenario_options(explain.explain))
-app.command("sensitivity", cls=Verb)(with_scenario_options(sensitivity.sensitivity))
-app.add_typer(catalog.app, name="catalog")
-app.add_typer(cost.app, name="cost")
-app.add_typer(demand.app, name="demand")
-app.add_typer(demand.imports, name="import")
 
 
 def plan(
@@ -90,7 +74,7 @@ def plan(
         if verify:
             raise ScenarioError("requests that may wait are planned by the hour, which is not simulated here", "--verify", "save the plan for plan simulate")
         clock.lap("imports and scenario")
-        autoscale.by_the_hour(question, form, output, details)
+        by_the_hour(question, form, output, details)
         clock.lap("hours and report")
         return
     from planner.catalog.load import load_catalog
@@ -113,4 +97,9 @@ def plan(
         clock.lap("report")
 
 
-app.callback(invoke_without_command=True)(with_scenario_options(plan))
+@cache
+def command() -> Any:
+    """The command with its verbs."""
+    app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+    app.callback(invoke_without_command=True)(with_scenario_options(plan))
+    return get_command(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT = "Demand", "Quality and latency", "Supply", "Policy", "Output"
 HEADINGS = ("Arguments", "Options", DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT)
@@ -21,7 +21,7 @@ def heading(path: tuple[str, ...]) -> str:
     return OF_TABLES.get(name, POLICY) if part == "tables" else OF_PARTS.get(part, POLICY)
 
 
-def _grouped(command: Any, context: Any, formatter: Any) -> None:
+def grouped(command: Any, context: Any, formatter: Any) -> None:
     """Writes the options of a command under their headings; those without one are its own."""
     found: dict[str, list[tuple[str, str]]] = {}
     for option in command.get_params(context):
@@ -39,13 +39,4 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options under their headings."""
-        _grouped(self, ctx, formatter)
-
-
-class Verbs(TyperGroup):
-    """The command itself, whose help is grouped, verbs last."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Options under their headings, then the verbs."""
-        _grouped(self, ctx, formatter)
-        self.format_commands(ctx, formatter)
+        grouped(self, ctx, formatter)

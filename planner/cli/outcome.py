@@ -15,9 +15,9 @@ def status_of(words: list[str]) -> int:
     """Runs the command; its documented exit status. With --debug errors are raised."""
     debug = "--debug" in words
     try:
-        from planner.cli.app import app
+        from planner.cli.app import command
 
-        status = app(args=words, prog_name="plan", standalone_mode=False)
+        status = command().main(args=words, prog_name="plan", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except PlannerError as error:

@@ -1,0 +1,77 @@
+"""The verbs beside the plan itself, by where each lives: only the one asked for is imported and its options built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from planner.cli.help import Verb, grouped
+from planner.cli.options import with_scenario_options
+
+VERBS = {  # in the order of --help; module of this folder, and its function or group
+    "show": ("show", "show"),
+    "check": ("check", "check"),
+    "simulate": ("simulate", "simulate"),
+    "schema": ("show", "schema"),
+    "predict": ("predict", "predict"),
+    "validate": ("validate", "validate"),
+    "curve": ("curve", "curve"),
+    "frontier": ("frontier", "frontier"),
+    "sweep": ("sweep", "sweep"),
+    "autoscale": ("autoscale", "autoscale"),
+    "compare": ("compare", "compare"),
+    "explain": ("explain", "explain"),
+    "sensitivity": ("sensitivity", "sensitivity"),
+    "catalog": ("catalog", "app"),
+    "cost": ("cost", "app"),
+    "demand": ("demand", "app"),
+    "import": ("demand", "imports"),
+}
+
+
+@cache
+def _verb(name: str) -> Any:
+    module, attribute = VERBS[name]
+    found = getattr(import_module(f"planner.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = get_group(found)
+    else:
+        asks = "asked" in inspect.signature(found).parameters
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name, cls=Verb)(with_scenario_options(found) if asks else found)
+        command = get_command(alone)
+    command.name = name
+    return command
+
+
+class _Commands(Mapping[str, Any]):
+    """Every verb by its name, built when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _verb(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+class Verbs(TyperGroup):
+    """The command itself: its help is grouped, verbs last."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()  # type: ignore[assignment]  # nothing is added to it
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options under their headings, then the verbs."""
+        grouped(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
