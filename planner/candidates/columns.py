@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 
 from planner.candidates.eligibility import counted, is_excluded, is_named, needed
-from planner.candidates.offers import allowed, cheapest_by_shape, hosts, purchasable
+from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosting, purchasable
 from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, worth_having
@@ -62,11 +62,12 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
     near = rows[shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) <= TIERS.index(scenario.policy.evidence)]
-    kept, lost = worth_having(points, scenario, near, scores, offers, ceiling)
+    hosted = hosting(offers)
+    kept, lost = worth_having(points, scenario, near, scores, offers, hosted, ceiling)
     lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
-    columns = _without_pointless_tiers(tuple(_column(survey, scenario, offers, c, scores) for c in candidates), scenario)
+    columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
     demands = tuple(Demand(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario, points.apart))
@@ -194,7 +195,7 @@ def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:
     return kept
 
 
-def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candidate: Candidate, scores: Floats) -> Column:
+def _column(survey: Survey, scenario: Scenario, hosted: Hosting, candidate: Candidate, scores: Floats) -> Column:
     """One candidate as numbers."""
     r, point, e = survey.replicas, candidate.point, survey.eligible[candidate.eligible]
     gpu, (linked, groups) = r.gpus[int(r.gpu[point.row])].name, survey.gpus_of(point.row)
@@ -210,7 +211,7 @@ def _column(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], candi
         gpus=linked * groups,
         tiers={w: t for w, t in tiers.items() if t},
         shared=shared,
-        offers=tuple(i for i, o in enumerate(offers) if hosts(o, gpu, linked, groups)),
+        offers=hosted(gpu, linked, groups),
         quality={w: float(scores[candidate.eligible, w]) for w in serves},
     )
 

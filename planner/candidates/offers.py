@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
+from functools import cache
 
 from planner.candidates.eligibility import begins
 from planner.catalog.catalog import Catalog
@@ -12,6 +13,8 @@ from planner.catalog.records import Offer
 from planner.program.problem import Purchasable
 from planner.scenario.apply import ALL
 from planner.scenario.records import Scenario, Supply, Workload
+
+Hosting = Callable[[str, int, int], tuple[int, ...]]  # GPU type, GPUs that must be linked, groups of so many -> indices of offers
 
 
 def location(offer: Offer) -> str:
@@ -69,6 +72,19 @@ def hosts(offer: Offer, gpu: str, tp: int, pp: int) -> bool:
     if offer.basis == "gpu":
         return gpus <= offer.gpus_per_node or pp > 1
     return gpus <= offer.gpus_per_instance or (pp > 1 and gpus % offer.gpus_per_instance == 0 and tp <= offer.gpus_per_instance)
+
+
+def hosting(offers: Sequence[Offer]) -> Hosting:
+    """Which of the offers host replicas of a GPU type and size, by their indices; each asked once."""
+    of_gpu: dict[str, list[tuple[int, Offer]]] = {}
+    for i, offer in enumerate(offers):
+        of_gpu.setdefault(offer.gpu, []).append((i, offer))
+
+    @cache
+    def found(gpu: str, linked: int, groups: int) -> tuple[int, ...]:
+        return tuple(i for i, o in of_gpu.get(gpu, ()) if hosts(o, gpu, linked, groups))
+
+    return found
 
 
 def purchasable(offer: Offer) -> Purchasable:

@@ -7,13 +7,14 @@ in every workload, with no lower quality. An upper bound on a's capacity is enou
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.offers import hosts
+from planner.candidates.offers import Hosting
 from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, replicas_needed
 from planner.candidates.survey import Floats, Ints, Survey
@@ -26,7 +27,9 @@ UNSETTLED = "not computed in time"  # reason of rows that may be worth having, f
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
 
 
-def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], ceiling: float) -> tuple[list[int], Counter[str]]:
+def worth_having(
+    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], hosted: Hosting, ceiling: float
+) -> tuple[list[int], Counter[str]]:
     """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
 
     Where there is one workload and nothing but cost limits it, a row that no plan below the ceiling can use is settled too,
@@ -50,13 +53,10 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
                 raise
             lost[UNSETTLED] = int(open_.sum())
             break
-        for i in chosen.tolist():
-            at = found[int(rows[i])]
-            if at:
-                reached[i] = np.max([p.single for p in at], axis=0) * (field.score[i] >= 0)
-                hopes[i] = np.max([pooled_qps(np.array(p.single), np.array(p.saturated), POOL_SIZES[-1]) for p in at], axis=0) * (field.score[i] >= 0)
-            if at and field.price is not None:
-                ceiling = min(ceiling, _sure_cost(points.survey, scenario, offers, int(rows[i]), at))
+        able = np.array([i for i in chosen.tolist() if found[int(rows[i])]], dtype=np.int64)
+        reached[able], hopes[able] = _best(found, rows, able, field, (1, POOL_SIZES[-1]))
+        for i in able.tolist() if field.price is not None else ():
+            ceiling = min(ceiling, _sure_cost(points.survey, scenario, offers, hosted, int(rows[i]), found[int(rows[i])]))
         serves[chosen] = reached[chosen].any(axis=1)
         hopes[chosen[~serves[chosen]]] = 0.0
         lost["SLO"] += int((~serves[chosen]).sum())
@@ -76,17 +76,22 @@ def worth_having(points: Points, scenario: Scenario, rows: Ints, scores: Floats,
 
 def _pooled(found: dict[int, list[Point]], rows: Ints, kept: Ints, field: Field) -> Floats:
     """[row, pool size x workload]: best capacity per replica. A row that is better alone may be worse in a large pool."""
-    sizes = len(POOL_SIZES)
-    best = np.zeros((len(rows), sizes * field.score.shape[1]))
-    for i in kept.tolist():
-        at = found[int(rows[i])]
-        single, saturated = np.array([p.single for p in at]), np.array([p.saturated for p in at])
-        by_size = [pooled_qps(single, saturated, n).max(axis=0) * (field.score[i] >= 0) for n in POOL_SIZES]
-        best[i] = np.concatenate(by_size)
+    best = np.zeros((len(rows), len(POOL_SIZES) * field.score.shape[1]))
+    best[kept] = np.concatenate(_best(found, rows, kept, field, POOL_SIZES), axis=1)
     return best
 
 
-def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], row: int, points: list[Point]) -> float:
+def _best(found: dict[int, list[Point]], rows: Ints, able: Ints, field: Field, sizes: Sequence[int]) -> list[Floats]:
+    """[able row, workload] for each pool size: the best capacity per replica of any operating point, 0 where none may serve. Each row has a point."""
+    at = [found[r] for r in rows[able].tolist()]
+    if not at:
+        return [np.zeros((0, field.score.shape[1])) for _ in sizes]
+    first = np.cumsum([0, *(len(points) for points in at[:-1])])
+    single, saturated = (np.array([getattr(p, kind) for points in at for p in points]) for kind in ("single", "saturated"))
+    return [np.maximum.reduceat(pooled_qps(single, saturated, n), first, axis=0) * (field.score[able] >= 0) for n in sizes]
+
+
+def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], hosted: Hosting, row: int, points: list[Point]) -> float:
     """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists."""
     r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].peak
     gpu, (linked, groups) = r.gpus[int(r.gpu[row])].name, survey.gpus_of(row)
@@ -94,7 +99,8 @@ def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], ro
     pooled = policy.router != "random"
     replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
     held = replicas + policy.spare_replicas
-    whole = [(o, _instances(o, linked * groups, held)) for o in offers if hosts(o, gpu, linked, groups)] if replicas else []
+    able_offers = [offers[i] for i in hosted(gpu, linked, groups)] if replicas else []
+    whole = [(o, _instances(o, linked * groups, held)) for o in able_offers]
     return min((n * o.usd_per_hour for o, n in whole if o.available is None or n <= o.available), default=inf)
 
 

@@ -16,6 +16,7 @@ from planner.program.optimum import cheapest, tidied
 from planner.program.problem import ChosenPool, Column, Problem, Solution
 from planner.program.solver import Limits
 
+Floats = NDArray[np.float64]
 ANY_GAP = 0.99  # where any plan will do
 
 
@@ -83,8 +84,8 @@ def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> An
     """Each location solved on its own, most promising bound first, under the cost of the best so far."""
     problem, limits = market.problem, limits_of(market)
     deadline = Deadline.after(limits.time_limit_s)
-    parts = sections(problem)
-    queue = sorted((bound, i) for i, part in enumerate(parts) if (bound := _lower_bound(part.problem)) < inf)
+    places = list(_locations(problem).values())
+    queue = sorted((bound, i) for i, bound in enumerate(_lower_bounds(problem, places)) if bound < inf)
     best, best_part, unproven, sizes = Solution("infeasible"), None, inf, []
     for bound, i in queue:
         top = min(ceiling, best.cost)
@@ -93,7 +94,7 @@ def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> An
         if deadline.passed():
             unproven = min(unproven, bound)  # of all that follow, too
             break
-        part = _capped(_without_hopeless(parts[i], top), top)
+        part = _capped(_without_hopeless(_part(problem, places[i]), top), top)
         if not part.problem.columns:
             continue
         found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), tidy=False)
@@ -105,10 +106,10 @@ def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> An
     variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
     if best_part is None:
         nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints)
-        return Answer(market, _as_far_as_known(nothing, market), len(parts), len(sizes))
+        return Answer(market, _as_far_as_known(nothing, market), len(places), len(sizes))
     best = tidied(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if tidy else best
     proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)
-    return Answer(market, _as_far_as_known(proven, market), len(parts), len(sizes))
+    return Answer(market, _as_far_as_known(proven, market), len(places), len(sizes))
 
 
 def _proven(best: Solution, bound: float, limits: Limits, variables: int, constraints: int) -> Solution:
@@ -156,49 +157,82 @@ def _part(problem: Problem, offers: list[int]) -> Section:
     return Section(part, tuple(c for c, _ in here), tuple(offers))
 
 
-def _lower_bound(problem: Problem) -> float:
-    """Cost that no plan at this location is below: fractional replicas at the lowest price per GPU. Infinite if a workload has no column.
+def _lower_bounds(problem: Problem, places: list[list[int]]) -> list[float]:
+    """Cost that no plan at a location is below, for each: fractional replicas at the lowest price per GPU. Infinite if a workload has no column.
 
     A plan that holds nothing of the location itself is one of the section without a location.
     """
-    return max(_fractional_bound(problem), min((o.usd_per_hour for o in problem.offers if o.location), default=0.0))
-
-
-def _fractional_bound(problem: Problem) -> float:
+    price = _prices(problem, places)
+    held = [min((problem.offers[o].usd_per_hour for o in offers if problem.offers[o].location), default=0.0) for offers in places]
     if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
-        return min((_least_cost(problem, c, 0) for c in problem.columns), default=inf)
-    replica = min((c.gpus * _usd_per_gpu(problem, c) for c in problem.columns), default=inf)  # the cheapest there is
-    spare = problem.rules.spare_replicas
-    return max((1 + spare) * replica, spare * replica + sum(_fractional_cost(problem, w) for w in range(len(problem.demands))))
+        found = _bounds_of_one_pool(problem, places, price)
+    else:
+        found = _fractional_bounds(problem, price)
+    return [max(bound, least) for bound, least in zip(found, held, strict=True)]
+
+
+def _prices(problem: Problem, places: list[list[int]]) -> Floats:
+    """[column, location]: the lowest price per GPU, infinite where nothing hosts the column."""
+    at = [[i for i, offers in enumerate(places) if o in offers] for o in range(len(problem.offers))]
+    unit = [o.usd_per_hour / o.gpus for o in problem.offers]
+    hosts = dict.fromkeys(column.offers for column in problem.columns)
+    for offers in hosts:
+        row = np.full(len(places), inf)
+        for o in offers:
+            for i in at[o]:
+                row[i] = min(row[i], unit[o])
+        hosts[offers] = row
+    return np.array([hosts[column.offers] for column in problem.columns]).reshape(-1, len(places))
+
+
+def _bounds_of_one_pool(problem: Problem, places: list[list[int]], price: Floats) -> list[float]:
+    """Per location: what the only pool costs at least."""
+    gpus = np.array([_least_gpus(problem, c) for c in problem.columns])
+    able = np.isfinite(gpus)
+    found = [float(b) for b in np.min(gpus[able, None] * price[able], axis=0, initial=inf)]
+    for i, offers in enumerate(places):  # where only so many GPUs can be had, the cheapest may not be enough
+        if any(problem.offers[o].available is not None for o in offers):
+            found[i] = min((_least_cost(part, c, 0) for part in [_part(problem, offers).problem] for c in part.columns), default=inf)
+    return found
+
+
+def _fractional_bounds(problem: Problem, price: Floats) -> list[float]:
+    """Per location: for traffic that may be split and share pools; under a mean quality the cheapest blend of two columns."""
+    gpus, spare = np.array([c.gpus for c in problem.columns], dtype=float), problem.rules.spare_replicas
+    replica = np.min(gpus[:, None] * price, axis=0, initial=inf)  # the cheapest there is
+    served = np.zeros(price.shape[1])
+    for w, demand in enumerate(problem.demands):
+        most = np.array([max([*(t.capacity for t in c.tiers.get(w, ())), c.shared.get(w, 0.0)], default=0.0) for c in problem.columns])
+        surplus = np.array([c.quality.get(w, 0.0) - (demand.mean_quality or 0.0) for c in problem.columns])
+        for i in range(len(served)):
+            able = (most > 0) & np.isfinite(price[:, i])
+            cost = demand.rate / (most[able] * problem.rules.max_slo_load) * gpus[able] * price[able, i]
+            served[i] += _cheapest_blend(cost, surplus[able])
+    return [float(b) for b in np.maximum((1 + spare) * replica, (spare * replica if spare else 0.0) + served)]
 
 
 def _least_cost(problem: Problem, column: Column, w: int) -> float:
     """A bound on the cost of serving one workload's demand with one column."""
     if w not in column.tiers:
         return inf
-    rules, rate = problem.rules, problem.demands[w].rate
+    if problem.rules.pools_per_workload == 1 and len(problem.demands) == 1:
+        gpus = _least_gpus(problem, column)
+        return _cost_of_gpus(problem, column, gpus) if gpus < inf else inf
     best = max(t.capacity for t in column.tiers[w])
-    replicas = rate / (best * rules.max_slo_load)
-    if rules.pools_per_workload == 1 and len(problem.demands) == 1:
-        replicas = max(replicas, column.tiers[w][0].replicas + rules.spare_replicas)
-        if replicas * column.gpus > min(rules.quota.get(column.gpu, inf), inf if rules.max_gpus is None else rules.max_gpus) * (1 + 1e-9):
-            return inf
-        return _cost_of_gpus(problem, column, replicas * column.gpus)
-    return replicas * column.gpus * _usd_per_gpu(problem, column)
+    return problem.demands[w].rate / (best * problem.rules.max_slo_load) * column.gpus * _usd_per_gpu(problem, column)
 
 
-def _fractional_cost(problem: Problem, w: int) -> float:
-    """As _least_cost, for traffic that may be split and share pools; under a mean quality the cheapest blend of two columns."""
-    demand, costs, surplus = problem.demands[w], [], []
-    for c in problem.columns:
-        capacities = [t.capacity for t in c.tiers.get(w, ())] + ([c.shared[w]] if w in c.shared else [])
-        if capacities:
-            costs.append(demand.rate / (max(capacities) * problem.rules.max_slo_load) * c.gpus * _usd_per_gpu(problem, c))
-            surplus.append(c.quality.get(w, 0.0) - (demand.mean_quality or 0.0))
-    return _cheapest_blend(np.array(costs), np.array(surplus))
+def _least_gpus(problem: Problem, column: Column) -> float:
+    """GPUs that the only pool takes at least if it is of this column, infinite where it cannot be."""
+    if 0 not in column.tiers:
+        return inf
+    rules, tiers = problem.rules, column.tiers[0]
+    replicas = max(problem.demands[0].rate / (max(t.capacity for t in tiers) * rules.max_slo_load), tiers[0].replicas + rules.spare_replicas)
+    most = min(rules.quota.get(column.gpu, inf), inf if rules.max_gpus is None else rules.max_gpus)
+    return replicas * column.gpus if replicas * column.gpus <= most * (1 + 1e-9) else inf
 
 
-def _cheapest_blend(cost: NDArray[np.float64], surplus: NDArray[np.float64]) -> float:
+def _cheapest_blend(cost: Floats, surplus: Floats) -> float:
     """Least cost of a mix whose surplus of quality is not negative: one column, or two that balance."""
     good, poor = surplus >= 0, surplus < 0
     if not good.any():
