@@ -68,6 +68,20 @@ class Catalog:
         own, stated = (self.tokens.get((name, language)) for name in (card.tokenizer.name if card.tokenizer else "", tokenizer or REFERENCE))
         return own.factor / stated.factor if own and stated else None
 
+    def tokens_in_words(self, card: Card, language: str, tokenizer: str = "") -> str:
+        """What a model makes of the tokens that lengths are stated in, and how it is known; "" where that is not asked, or they are its own."""
+        stated = tokenizer or REFERENCE
+        tokens = self.tokens_per_stated(card, language, stated) if language else 1.0
+        if tokens is None or card.tokenizer is None:
+            unknown = f"the tokenizer of {card.name} is not known: its tokens are taken as equal to those of {stated}, in which lengths are stated"
+            return unknown if language else ""
+        if tokens == 1.0:
+            return ""
+        row = self.tokens[card.tokenizer.name, language]
+        spread = f", {row.low:.3g} to {row.high:.3g} over documents" if stated == REFERENCE else ""
+        how = f"tokenizer {card.tokenizer.name}{spread}; see plan catalog tokenizers {language}"
+        return f"{card.name} makes {tokens:.3g} tokens of each of {stated}'s in {language} ({how})"
+
     @cached_property
     def newest_price(self) -> date:
         """The date of the newest price, from which ages of prices count; what a scenario itself states has none."""

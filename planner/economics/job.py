@@ -16,7 +16,6 @@ from planner.performance.lengths import met_by, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.serving import EXPECTED
 from planner.performance.step import MAX_SEQUENCES
-from planner.planning.cautions import tokens_in_words
 from planner.scenario.records import Workload
 from planner.validation.single import Forecast, Question, find, forecast
 
@@ -70,4 +69,5 @@ def job_time(question: Question, catalog: Catalog, workload: Workload, *, reques
     for confidence in (EXPECTED, q.confidence):
         curves = serving.curves_of(one, known, name, mix, coefficients, confidence)
         times.append(completion(curves, mix, requests, concurrency, replicas, slots))
-    return JobTime(first, times[0], times[1], requests, concurrency, replicas, slots, workload, tokens, tokens_in_words(catalog, workload, card))
+    words = catalog.tokens_in_words(card, workload.language, workload.tokenizer)
+    return JobTime(first, times[0], times[1], requests, concurrency, replicas, slots, workload, tokens, words)

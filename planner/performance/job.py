@@ -6,9 +6,9 @@ While every place is taken it is a closed loop. Before, prompts alone fill the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from planner.performance.closed import Closed, Loop, at_in_flight, loop, ttft_s
 from planner.performance.lengths import LengthMix
@@ -127,6 +127,7 @@ def _answers(mix: LengthMix) -> Floats:
     if mix.law is None or mix.law.cv[1] == 0:
         return mix.output_tokens
     sigma = np.sqrt(np.log1p(mix.law.cv[1] ** 2))
-    lengths = np.minimum(np.exp(sigma * ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES) - sigma * sigma / 2), mix.law.cap[1])
+    normal = np.array([NormalDist().inv_cdf((i + 0.5) / QUANTILES) for i in range(QUANTILES)])
+    lengths = np.minimum(np.exp(sigma * normal - sigma * sigma / 2), mix.law.cap[1])
     found: Floats = lengths * (mix.mean_output / lengths.mean())
     return found

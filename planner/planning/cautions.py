@@ -9,8 +9,6 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
-from planner.catalog.catalog import Catalog
-from planner.catalog.records import REFERENCE, Card
 from planner.performance.replicas import FP8_KV
 from planner.plan import Deployment, HostedApi, Plan, Purchase, called
 from planner.planning.answer import Answer
@@ -70,7 +68,9 @@ def _of_model(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     if d.output_factor > 1:
         where = c.eligible.served.output_factor_source or "given with --output-factor"
         found.append(f"{d.checkpoint} reasons: {d.output_factor:g} tokens written per answer token ({where})")
-    found += [words for w in sorted(c.pool.traffic) if (words := tokens_in_words(survey.catalog, survey.scenario.workload[w], c.eligible.served.card))]
+    for w in (survey.scenario.workload[w] for w in sorted(c.pool.traffic)):
+        words = survey.catalog.tokens_in_words(c.eligible.served.card, w.language, w.tokenizer)
+        found += [words] if words else []
     if c.eligible.served.checkpoint.variant == "hybrid" and d.mode == "instruct":
         found.append(f"{d.checkpoint} thinks by default: the plan assumes that clients or the server turn thinking off")
     if c.eligible.served.card.architecture.linear_state_bytes and any(survey.scenario.workload[w].prefix_cache_hit for w in c.pool.traffic):
@@ -78,20 +78,6 @@ def _of_model(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
             f"{d.checkpoint} has linear-attention layers, whose state engines cache less often than KV: measure that it reaches your prefix-cache hits"
         )
     return found
-
-
-def tokens_in_words(catalog: Catalog, workload: Workload, card: Card) -> str:
-    """What a model makes of the tokens that lengths are stated in, and how it is known; "" where that is not asked, or they are its own."""
-    stated, language = workload.tokenizer or REFERENCE, workload.language
-    tokens = catalog.tokens_per_stated(card, language, stated) if language else 1.0
-    if tokens is None or card.tokenizer is None:
-        return f"the tokenizer of {card.name} is not known: its tokens are taken as equal to those of {stated}, in which lengths are stated" if language else ""
-    if tokens == 1.0:
-        return ""
-    row = catalog.tokens[card.tokenizer.name, language]
-    spread = f", {row.low:.3g} to {row.high:.3g} over documents" if stated == REFERENCE else ""
-    how = f"tokenizer {card.tokenizer.name}{spread}; see plan catalog tokenizers {language}"
-    return f"{card.name} makes {tokens:.3g} tokens of each of {stated}'s in {language} ({how})"
 
 
 def _of_demand(survey: Survey, deployments: Sequence[Deployment]) -> list[str]:
