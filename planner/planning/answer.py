@@ -182,7 +182,7 @@ def _prices(problem: Problem, places: list[list[int]]) -> Floats:
             for i in at[o]:
                 row[i] = min(row[i], unit[o])
         hosts[offers] = row
-    return np.array([hosts[column.offers] for column in problem.columns]).reshape(-1, len(places))
+    return np.array([hosts[column.offers] for column in problem.columns]).reshape(len(problem.columns), len(places))
 
 
 def _bounds_of_one_pool(problem: Problem, places: list[list[int]], price: Floats) -> list[float]:
