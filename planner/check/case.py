@@ -90,6 +90,7 @@ class Case:
     options: Options | None
     unknown: tuple[tuple[int, str], ...] = field(default=())
     queues: dict[tuple[int, int, bool], Shared | SharedLoop] = field(default_factory=dict, compare=False)  # made so far, as several families ask for them
+    loops: dict[tuple[int, int, float], Service] = field(default_factory=dict, compare=False)  # and services of requests in flight
 
     def where(self, index: int) -> str:
         """A deployment in words."""
@@ -137,6 +138,12 @@ class Case:
 
     def loop(self, w: int, index: int, share: float = 1.0) -> Service:
         """Service of a workload in flight at a share of the peak traffic, all replicas up."""
+        known = self.loops.get((w, index, share))
+        if known is None:
+            known = self.loops[w, index, share] = self._loop(w, index, share)
+        return known
+
+    def _loop(self, w: int, index: int, share: float) -> Service:
         built, able = self.built[index], max(self.capacity(index, w), 1e-12)
         assert built is not None
         load = sum(self.flow(v, index) / max(self.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)

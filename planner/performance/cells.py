@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
@@ -26,13 +26,13 @@ class Cells:
     third: Floats
     fourth: float
 
-    @property
+    @cached_property
     def var(self) -> Floats:
         """Variance within each cell."""
         found: Floats = np.maximum(self.second - self.mean**2, 0.0)
         return found
 
-    @property
+    @cached_property
     def skew(self) -> Floats:
         """Third central moment within each cell, at least 0."""
         found: Floats = np.maximum(self.third - 3 * self.mean * self.second + 2 * self.mean**3, 0.0)

@@ -272,7 +272,10 @@ def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
 
 
 def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float = 1.0) -> Rows:
-    """Probability that a request (ITL: a step) exceeds the limit, over the mix: [P, 1]. ``share``: part of the output E2E counts to."""
+    """Probability that a request (ITL: a step) exceeds the limit, over the mix: [P, 1]. ``share``: part of the output E2E counts to.
+
+    Limits of [S, P, 1] give probabilities of [S, P, 1].
+    """
     if metric == "ttft":
         return _tail_ttft(loop, s, limit)
     if metric == "itl":
@@ -285,7 +288,7 @@ def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float =
     skew = (1 - s.load) ** 2 * loop.work_m3 / loop.work_m2**1.5 / np.sqrt(np.maximum(s.arrivals * np.maximum(many, 1.0), 1e-9))
     if metric == "tpot":
         some = np.where(outputs.mean > 1.5, outputs.weight, 0.0)
-        slow: Rows = (skewed_tail((limit - s.tpot) / spread, skew) @ (some / max(some.sum(), 1e-12)))[:, None]
+        slow: Rows = (skewed_tail((limit - s.tpot) / spread, skew) @ (some / max(some.sum(), 1e-12)))[..., None]
         if loop.curves.whole_prompt_s is not None:
             return slow
         longest = s.step + loop.per_token / loop.mix.computed * s.room + 3 * s.tpot_load
@@ -293,7 +296,7 @@ def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float =
     out = np.maximum(share * outputs.mean - 1, 0.0)[None, :]
     noise = s.others.var + s.delay / s.rate + loop.per_token**2 * inputs.var + (share * s.tpot) ** 2 * outputs.var
     sd, first = np.sqrt(noise + (spread * out) ** 2), s.longer * (_bare(loop, s, inputs) + s.others.seconds) + s.delay
-    late: Rows = (skewed_tail((limit - first - out * s.tpot) / sd, skew * (spread * out / sd) ** 3) @ inputs.weight)[:, None]
+    late: Rows = (skewed_tail((limit - first - out * s.tpot) / sd, skew * (spread * out / sd) ** 3) @ inputs.weight)[..., None]
     return late
 
 
@@ -314,7 +317,7 @@ def _tail_ttft(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
     inputs, o, computed = loop.mix.inputs, s.others, loop.mix.computed
     left = (limit / TTFT_MARGIN - s.delay) / s.longer
     if loop.curves.whole_prompt_s is not None:
-        return (gamma_tail(left - _bare(loop, s, inputs), o.seconds, o.var + s.delay / s.rate + loop.per_token**2 * inputs.var) @ inputs.weight)[:, None]
+        return (gamma_tail(left - _bare(loop, s, inputs), o.seconds, o.var + s.delay / s.rate + loop.per_token**2 * inputs.var) @ inputs.weight)[..., None]
     c = loop.per_token / computed
     left = left - s.step * s.begins
     var, third = computed**2 * inputs.var + (s.delay / s.rate) / c**2 + 1e-6, computed**3 * inputs.skew
@@ -325,7 +328,7 @@ def _tail_ttft(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
         room = _within(loop, s, left - c * np.where(before > 0, before, s.room if tokens is o.over else 0.0)) + before
         late = moment_tail(np.maximum(room, 0.0) - tokens.mean - own, var + tokens.var, third + tokens.third)
         found = found + weight * np.where(room < 0, 1.0, late)
-    return (found @ inputs.weight)[:, None]
+    return (found @ inputs.weight)[..., None]
 
 
 def _within(loop: Loop, s: Closed, seconds: Rows) -> Rows:
@@ -413,7 +416,7 @@ def service_at(made: Loop, s: Closed, in_flight: Floats, reasoning: float = 0.0)
     for metric, mean in means.items():
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         upper = 50 * (mean + (e2e if metric == "itl" else 0.0)) * longest
-        found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, made, s, share, upper, part)[:, 0] for name, share in SHARES.items()}}
+        found[metric] = {"mean": mean[:, 0], **dict(zip(SHARES, _quantiles(of, made, s, tuple(SHARES.values()), upper, part)[..., 0], strict=True))}
     return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0])
 
 
@@ -430,10 +433,12 @@ def mean_e2e_s(made: Loop, s: Closed) -> Floats:
     return found
 
 
-def _quantile(metric: str, made: Loop, s: Closed, share: float, upper: Rows, part: float) -> Rows:
-    low, high = np.zeros_like(upper), upper.copy()
+def _quantiles(metric: str, made: Loop, s: Closed, shares: Sequence[float], upper: Rows, part: float) -> Rows:
+    """The values that shares of the requests stay within, by bisection below ``upper`` [P, 1]: [S, P, 1], of all shares at once."""
+    allowed = (1 - np.array(shares))[:, None, None]
+    low, high = (np.repeat(x[None], len(shares), axis=0) for x in (np.zeros_like(upper), upper))
     for _ in range(SHARP):
         middle = (low + high) / 2
-        over = tail(metric, made, s, middle, part) > 1 - share
+        over = tail(metric, made, s, middle, part) > allowed
         low, high = np.where(over, middle, low), np.where(over, high, middle)
     return high

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import exp, gcd, inf, log, sqrt
 from statistics import NormalDist
 
@@ -47,17 +47,17 @@ class LengthMix:
     cached: float = 0.0
     law: Law | None = None
 
-    @property
+    @cached_property
     def inputs(self) -> Cells:
         """Prompts."""
         return self.law.cells(0, self.mean_input, CELLS, POWER) if self.law else cells_of(self.input_tokens)
 
-    @property
+    @cached_property
     def outputs(self) -> Cells:
         """Answers."""
         return self.law.cells(1, self.mean_output, CELLS, POWER) if self.law else cells_of(self.output_tokens)
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[Cells, Cells]:
         """Prompts and answers of the same requests."""
         if self.law is None:
@@ -66,11 +66,11 @@ class LengthMix:
         inputs, outputs = (self.law.cells(i, means[i], PAIR_CELLS[i], PAIR_POWER) for i in (0, 1))
         return products(inputs, outputs)
 
-    @property
+    @cached_property
     def mean_input(self) -> float:
         return float(self.input_tokens.mean())
 
-    @property
+    @cached_property
     def mean_output(self) -> float:
         return float(self.output_tokens.mean())
 
@@ -79,12 +79,12 @@ class LengthMix:
         """Share of prompt tokens that must be prefilled."""
         return 1.0 - self.cached
 
-    @property
+    @cached_property
     def input_m2(self) -> float:
         """E[input^2]."""
         return float((self.input_tokens**2).mean())
 
-    @property
+    @cached_property
     def input_m3(self) -> float:
         """E[input^3]."""
         return float((self.input_tokens**3).mean())
@@ -103,32 +103,32 @@ class Blend(LengthMix):
     parts: tuple[LengthMix, ...] = ()
     shares: tuple[float, ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> Cells:
         return joined([p.inputs for p in self.parts], np.array(self.shares))
 
-    @property
+    @cached_property
     def outputs(self) -> Cells:
         return joined([p.outputs for p in self.parts], np.array(self.shares))
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[Cells, Cells]:
         both = [p.pairs for p in self.parts]
         return joined([i for i, _ in both], np.array(self.shares)), joined([o for _, o in both], np.array(self.shares))
 
-    @property
+    @cached_property
     def mean_input(self) -> float:
         return self._mean([p.mean_input for p in self.parts])
 
-    @property
+    @cached_property
     def mean_output(self) -> float:
         return self._mean([p.mean_output for p in self.parts])
 
-    @property
+    @cached_property
     def input_m2(self) -> float:
         return self._mean([p.input_m2 for p in self.parts])
 
-    @property
+    @cached_property
     def input_m3(self) -> float:
         return self._mean([p.input_m3 for p in self.parts])
 
