@@ -312,15 +312,7 @@ def coefficient_rows(a: Assumed, families: Mapping[str, Sequence[Row]], steps: S
     add("attention_flops", [prefill_share(a, r) for r in families.get("prefill", ()) if r["tokens"] >= 8192], "causal attention, 8,192 tokens or more")
     left = [(s.measured - s.bare) / s.row["layers"] for s in steps if s.row["what"] == "decode" and s.row["batch"] == 1]
     add("layer_s", left, "what a decode step of one sequence takes beyond the planner's products and attention, per layer", lambda v: f"{v * 1e6:.1f} µs")
-    add("sequence_s", _slopes(steps), "what 64 more sequences add to a step beyond their attention at the assumed `kv`, each", lambda v: f"{v * 1e6:.1f} µs")
     return lines
-
-
-def _slopes(steps: Sequence[Step]) -> list[float]:
-    """Seconds per sequence from 64 to 128 in a step that the planner's attention does not account for; where decoding only reads weights."""
-    by = {(s.row["context"], s.row["batch"]): s for s in steps if s.row["what"] == "decode"}
-    pairs = [(by[c, 64], by[c, 128]) for c, b in by if b == 64 and (c, 128) in by]
-    return [((more.measured - more.bare) - (few.measured - few.bare)) / 64 for few, more in pairs]
 
 
 # ---- the rest
