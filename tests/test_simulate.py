@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import planner
 from planner import Scenario, load_catalog, simulate, solve
 from planner.cli.main import main
 from planner.errors import PlannerError
+from planner.hourly import HourlyCount
 from planner.performance.lengths import lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
@@ -26,7 +28,7 @@ from planner.planning.verify import solve_verified
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
 from planner.simulation.state import BATCHES, Change, Engine, Flow, Running
-from planner.simulation.stream import Block, Lengths, Poisson, Stream, Trace, lognormal_lengths, read_trace, superposed
+from planner.simulation.stream import Block, Lengths, Poisson, Stream, Trace, lognormal_lengths, merged, read_trace, superposed
 from tests.steps import Request, Rules
 from tests.steps import simulate as by_steps
 
@@ -372,3 +374,82 @@ def test_a_damaged_or_unwritable_cache_stops_nobody(tmp_path: Path) -> None:
 
 def _printed(code: str, **env: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout.split()
+
+
+# ---- requests that wait for spare capacity
+
+
+def released(many: int, at_s: float = 0.0, workload: int = 0) -> Block:
+    """So many requests of 300 and 100 tokens at once."""
+    return Block(np.full(many, at_s), np.full(many, 300), np.full(many, 100), np.full(many, workload))
+
+
+@pytest.mark.parametrize("spare", [None, 8])
+def test_waiting_work_alone_takes_as_long_as_its_prompts_and_its_full_steps(spare: int | None) -> None:
+    """A closed loop of n: each request costs its prompt and, of each of its other 99 steps, one n-th. Requests are conserved, late ones told."""
+    made, many = replace(engine(32, budget=8192, flow=Flow(30e-6, deadline=60.0)), spare=spare), 2000
+    found = run(made, Trace(released(many))).sim.waited[0]
+    n = spare or 32
+    each_s = 300 * 30e-6 + 99 * (5e-3 + 3e-4 * n) / n
+    late, late_s, latest_s, last_s, answered = found
+    assert last_s == pytest.approx(many * each_s, rel=0.03)
+    assert answered == many
+    assert late == pytest.approx(many - 60 / each_s, rel=0.03)
+    assert latest_s == pytest.approx(last_s - 60)
+    assert late_s / late == pytest.approx(latest_s / 2, rel=0.05)  # they end at an even pace
+
+
+def test_replicas_share_what_waits_and_one_fewer_takes_longer() -> None:
+    made = engine(32, budget=8192, flow=Flow(30e-6, deadline=60.0))
+    last = {r: run(made, Trace(released(3000)), r).sim.waited[0, 3] for r in (2, 3)}
+    assert last[2] / last[3] == pytest.approx(3 / 2, rel=0.03)
+
+
+@pytest.mark.parametrize("kv", [10**9, 9000])
+def test_others_never_stand_behind_what_may_wait(kv: int) -> None:
+    """Beside waiting work a request's first token is at most the step under way and the prompt begun in it away; all of both are served."""
+    flows = (Flow(30e-6), Flow(30e-6, deadline=86000.0))
+    made = replace(engine(64, kv, 512), flows=flows, spare=24)
+    others = Poisson([4.0], [lognormal_lengths(200, 40, 0.3, 0.3)], 3000, seed=4)
+    block = next(iter(others.blocks()))
+    both = merged([block, released(4000, 0.0, 1)])
+    alone, beside = run(made, Trace(block)), run(made, Trace(both))
+    assert beside.sim.histogram[0, 0].sum() == len(block)
+    assert beside.sim.waited[1, 4] == 4000
+    assert not beside.sim.fleet["kv"].any()
+    longest_s = float(made.step_s[-1]) + 512 * 30e-6
+    for share in (0.5, 0.95, 0.99):
+        assert quantile(beside.sim.histogram[0, 0], share) <= quantile(alone.sim.histogram[0, 0], share) + 3 * longest_s
+    assert (beside.sim.happened["preempted"] > 0) == (kv < 10**9)
+
+
+def one_less(count: HourlyCount) -> HourlyCount:
+    """One replica fewer of a deployment in an hour."""
+    first, *rest = count.hosts
+    hosts = ([first.model_copy(update={"replicas": first.replicas - 1})] if first.replicas > 1 else []) + rest
+    return count.model_copy(update={"replicas": count.replicas - 1, "hosts": tuple(hosts)})
+
+
+def test_waiting_work_ends_in_time_as_planned_and_not_with_a_replica_fewer() -> None:
+    work = {
+        "name": "work",
+        "requests_per_day": 130_000,
+        "release": "20:00",
+        "deadline": "22:00",
+        "models": ["Llama-3.1-8B"],
+        "input_tokens": 3000,
+        "output_tokens": 200,
+    }
+    plan = autoscale(Scenario.model_validate({"workload": [work], "supply": {"gpus": ["H100-SXM-80GB"]}}), load_catalog())
+    (found,) = simulate_hours(plan).waiting
+    assert found.met
+    assert (found.done, found.late, found.unfinished) == (130_000, 0, 0)
+    assert 0 < found.spare_s < 7200
+    assert found.last_s == pytest.approx(22 * 3600 - found.spare_s)
+    busiest = max(plan.periods, key=lambda h: h.deployments[0].replicas).hour
+    fewer = [h.model_copy(update={"deployments": (one_less(h.deployments[0]),)}) if h.hour == busiest else h for h in plan.periods]
+    short = simulate_hours(plan.model_copy(update={"periods": tuple(fewer)}))
+    assert not short.met
+    (late,) = short.waiting
+    assert late.late + late.unfinished > 0
+    assert late.done + late.unfinished == 130_000

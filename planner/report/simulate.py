@@ -9,7 +9,7 @@ import numpy as np
 
 from planner.report.predict import ms
 from planner.report.sections import Grid, Section, unit_money
-from planner.simulation.results import Held, Simulation, Workload, rows
+from planner.simulation.results import Held, Simulation, Waited, Workload, rows
 
 CHART = 72  # columns of a time series
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -36,13 +36,55 @@ def formatted(found: Simulation, form: str) -> str:
 def simulation_sections(found: Simulation) -> list[Section]:
     """Verdict, service, use of replicas, series."""
     missed = [f"{w.name} {_limit(s)}" for w in found.workloads for s in w.slo if not s.met]
+    missed += [f"{w.name} {_lateness(w)}" for w in found.waiting if not w.met]
     verdict = "Every limit holds." if found.met else f"Missed: {'; '.join(missed)}."
     surer = "as expected" if found.confidence == 0.5 else f"that hold for {found.confidence:.0%}"
-    what = f"{found.requests:,} requests counted, {found.arrivals}, over {_time(found.seconds)}; step times {surer}; router {found.router}; seed {found.seed}."
+    waits = sum(w.requests for w in found.waiting)
+    counted = f"{found.requests:,} requests counted, {found.arrivals}" if found.workloads else f"Hours: {len(found.waiting[0].handed_by_hour)}"
+    beside = f", and {waits:,} that may wait" if waits else ""
+    what = f"{counted}{beside}, over {_time(found.seconds)}; step times {surer}; router {found.router}; seed {found.seed}."
     failed = (f"Failures: {', '.join(found.failures)}.",) if found.failures else ()
     cost = found.usd_per_million_output_tokens, found.usd_per_million_good_output_tokens
     money = f"{unit_money(cost[0])} per million output tokens as served, {unit_money(cost[1])} per million of requests inside their limits."
-    return [Section("Simulation", (verdict, what, *failed, money)), _service(found), _use(found), _series(found)]
+    return [
+        Section("Simulation", (verdict, what, *failed, money)),
+        *([_service(found)] if found.workloads else []),
+        *([_waiting(found)] if found.waiting else []),
+        _use(found),
+        _series(found),
+    ]
+
+
+def _lateness(w: Waited) -> str:
+    """How many are late, and by how much."""
+    late = f"{w.late:,} of {w.requests:,} done late, {_span(w.mean_late_s)} in the mean, {_span(-(w.spare_s or 0.0))} at most" if w.late else ""
+    never = f"{w.unfinished:,} of {w.requests:,} never done" if w.unfinished else ""
+    return " and ".join(filter(None, (late, never)))
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def _clock(seconds: float) -> str:
+    day, rest = divmod(int(seconds), 86400)
+    return f"{rest // 3600:02d}:{rest % 3600 // 60:02d}" + (f" of day {day + 1}" if day else "")
+
+
+def _waiting(found: Simulation) -> Section:
+    """What became of requests that wait for spare capacity."""
+    lines = (
+        "Handed out at the start of the hours planned for them; they take what other requests leave free. Hours worked: of their replicas, in hours with some.",
+    )
+    table = []
+    for w in found.waiting:
+        last = "-" if w.last_s is None else _clock(w.last_s)
+        busy = [b for b, n in zip(w.busy_by_hour, w.handed_by_hour, strict=True) if n]
+        spare = "-" if w.spare_s is None else _span(w.spare_s) if w.spare_s >= 0 else f"{_span(-w.spare_s)} late"
+        worked = f"{min(busy):.0%} to {max(busy):.0%}" if busy else "-"
+        table.append((w.name, f"{w.requests:,}", f"{w.done:,}", f"{w.late:,}", f"{w.unfinished:,}", last, spare, worked, "holds" if w.met else "MISSED"))
+    header = ("waiting work", "requests", "done", "late", "never", "last done", "least spare", "hours worked", "")
+    return Section("Waiting work", lines, Grid(header, tuple(table), header[1:]))
 
 
 def _limit(s: Held) -> str:

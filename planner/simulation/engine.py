@@ -12,8 +12,8 @@ import numpy as np
 from planner.simulation import memory, records
 from planner.simulation import replica as replicas
 from planner.simulation.memory import floats, flow_of, ints, kept, part, replica, request, session, state
-from planner.simulation.records import ABSENT, ARRIVED, COUNTED, KILL, KV, RUNNING, SERIES, UP, VERDICTS, WAITING
-from planner.simulation.replica import advance, complete, enqueue, plan, wait_again
+from planner.simulation.records import ABSENT, ARRIVED, BUSY, COUNTED, KILL, KV, RUNNING, SERIES, UP, VERDICTS, WAITING
+from planner.simulation.replica import advance, complete, enqueue, has_room, look_up, plan, put_off, wait_again
 
 
 @part
@@ -58,8 +58,36 @@ def _route(sim: Any, now: float) -> int:
 
 
 @part
+def _ordered(sim: Any, now: float) -> None:
+    """Ends all groups that end by ``now`` in the order of time: replicas take from one queue of requests that wait for spare capacity."""
+    while sim.later >= 0:
+        r = _soonest(sim)
+        if replica(sim.fleet, r).wake > now or replica(sim.fleet, r).wake == np.inf:
+            return
+        complete(sim, r)
+        plan(sim, r)
+
+
+@part
+def _offer(sim: Any, now: float) -> None:
+    """The replica with fewest requests of those with room for one more looks at what waits for spare capacity."""
+    found, least = ABSENT, 1 << 62
+    for r in range(sim.replicas):
+        advance(sim, r, now)
+        f = replica(sim.fleet, r)
+        if sim.later >= 0 and f.head < 0 and f.running < least and has_room(sim, r, 0):
+            found, least = r, f.running
+    if found >= 0:
+        look_up(sim, found, now)
+
+
+@part
 def _send(sim: Any, slot: int, now: float) -> None:
-    """Routes a request; where no replica is ready it waits for one."""
+    """Routes a request; where no replica is ready it waits for one. One that waits for spare capacity is offered to the replica that has most."""
+    if flow_of(sim.flows, request(sim.pool, slot).flow).deadline >= 0.0:
+        put_off(sim, slot, False)
+        _offer(sim, now)
+        return
     r = _route(sim, now)
     if r >= 0:
         enqueue(sim, r, slot, now)
@@ -75,6 +103,7 @@ def _send(sim: Any, slot: int, now: float) -> None:
 @part
 def _change(sim: Any, r: int, kind: int, now: float) -> None:
     """A replica gets ready, goes, or takes no more. What a gone one held starts over elsewhere, what waits for one is sent to it."""
+    _ordered(sim, now)
     for i in range(sim.replicas):
         advance(sim, i, now)
     f, slots, slot = replica(sim.fleet, r), ints(sim.slot + 8 * r * sim.seqs), ABSENT
@@ -98,19 +127,27 @@ def _change(sim: Any, r: int, kind: int, now: float) -> None:
             sim.restarted += 1
         _send(sim, slot, now)
         slot = after
+    if kind == UP and sim.later >= 0:
+        _offer(sim, now)
 
 
 @part
 def _frame(sim: Any) -> None:
     """Notes the state of all replicas at the start of the next bin of time."""
     series, now = floats(sim.series + 8 * SERIES * sim.frame), sim.frame * sim.width
+    _ordered(sim, now)
     for r in range(sim.replicas):
         advance(sim, r, now)
         f = replica(sim.fleet, r)
         series[RUNNING] += f.running
         series[WAITING] += f.waiting
+        series[BUSY] += f.busy + (now - f.start if f.count > 0 else 0.0)
         series[KV] += f.kv / sim.kv_tokens / sim.replicas
     slot = sim.limbo
+    while slot >= 0:
+        series[WAITING] += 1
+        slot = request(sim.pool, slot).following
+    slot = sim.later
     while slot >= 0:
         series[WAITING] += 1
         slot = request(sim.pool, slot).following
@@ -121,8 +158,11 @@ def _frame(sim: Any) -> None:
 def _begin(sim: Any, arrival: float, prompt: int, answer: int, w: int, batch: int, of_session: int) -> bool:
     """A request arrives, at replicas advanced to the moment they see it. False where no replica could ever hold it."""
     user = max(answer, 1)
-    floats(sim.series)[min(int(arrival / sim.width), sim.bins - 1) * SERIES + ARRIVED] += 1
-    sim.seen = int(batch >= 0)
+    if flow_of(sim.flows, w).deadline < 0.0:
+        floats(sim.series)[min(int(arrival / sim.width), sim.bins - 1) * SERIES + ARRIVED] += 1
+        sim.seen = int(batch >= 0)
+    else:
+        batch = ABSENT
     written = max(int(np.rint(user * flow_of(sim.flows, w).written)), 1)
     if prompt + written > sim.kv_tokens:
         sim.refused += 1
@@ -223,10 +263,13 @@ def _end(sim: Any) -> None:
         sim.away = 0
         for i in range(sim.slots):
             request(sim.pool, i).session = 0
+    if sim.waits > 0:
+        _until(sim, sim.bins * sim.width)
     for e in range(sim.event, sim.events):
-        if sim.limbo < 0 and replica(sim.fleet, _soonest(sim)).wake == np.inf:
+        if sim.limbo < 0 and sim.later < 0 and replica(sim.fleet, _soonest(sim)).wake == np.inf:
             break
         _change(sim, ints(sim.whose)[e], ints(sim.kinds)[e], floats(sim.times)[e])
+    _ordered(sim, np.inf)
     for r in range(sim.replicas):
         while replica(sim.fleet, r).wake < np.inf:
             advance(sim, r, replica(sim.fleet, r).wake)
@@ -237,6 +280,10 @@ def _end(sim: Any) -> None:
             ints(sim.counts)[VERDICTS * (q.flow * sim.batches + q.batch) + COUNTED] += 1
         sim.refused += 1
         slot = q.following
+    slot = sim.later
+    while slot >= 0:
+        sim.refused += 1
+        slot = request(sim.pool, slot).following
 
 
 @kept(*(str(m.__file__) for m in (memory, records, replicas)), __file__)
@@ -257,6 +304,8 @@ def run(address: int, begin: int) -> int:
         is_due = sim.event < sim.events and floats(sim.times)[sim.event] <= now
         if is_due or sim.sessions > 0 or (sim.frame < sim.bins and sim.frame * sim.width <= now):
             _until(sim, now)
+        if sim.later >= 0:
+            _ordered(sim, now)
         _begin(sim, arrival[i], prompt[i], answer[i], flow[i], batch[i], 0)
     seen: int = sim.requests
     return seen

@@ -29,6 +29,7 @@ from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_len
 
 MOST_REPLICAS = 100_000  # of a deployment
 LEAST_QPS, MOST_QPS = 1e-9, 1e9  # of a workload
+PACE = 0.85  # assumption: of a limit on TPOT or ITL that waiting work may use up in the mean; what bursts need of it is left
 ZONES = 3  # assumption: instances are spread evenly over three zones of a region, so one zone holds every third
 
 
@@ -85,6 +86,27 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
             raise PlannerError(wrong, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
     places = _places(plan)
     return tuple(_deployed(d, i, plan, scenario, catalog, confidence, places[i]) for i, d in enumerate(plan.deployments))
+
+
+def sharing(built: Deployed, plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float, qps: list[float], deadlines_s: list[float]) -> Deployed:
+    """The only deployment of a plan with workloads of a scenario at rates of their own; those that wait for spare capacity have a deadline (time of
+    day, s), the others one below 0. Beside others, waiting requests join up to the sequences at which a step's share of prompts included keeps
+    answers within ``PACE`` of the strictest limit on TPOT and ITL."""
+    (d,) = plan.deployments
+    (served,) = (s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode)
+    tokens = [(catalog.tokens_per_stated(served.card, w.language, w.tokenizer) or 1.0) if w.language else 1.0 for w in scenario.workload]
+    known = {w.name: t for w, t in zip(plan.workloads, built.tokens, strict=True)}
+    tokens = [known.get(w.name, t) for w, t in zip(scenario.workload, tokens, strict=True)]
+    engine = _engine(d, served, scenario, catalog, confidence, tuple(tokens), qps)
+    flows = tuple(replace(f, deadline=s) for f, s in zip(engine.flows, deadlines_s, strict=True))
+    limits = [s for w in scenario.workload for name, s in w.slo.items() if name.startswith(("tpot", "itl"))]
+    spare = None
+    if limits:
+        mixes = [workload_mix(met_by(w, t), max(f.written, 1.0)) for f, w, t in zip(flows, scenario.workload, tokens, strict=True)]
+        work = [f.prompt_s * f.computed * m.mean_input / m.mean_output for f, m in zip(flows, mixes, strict=True)]
+        pace_s = engine.step_s + max(work) * np.arange(len(engine.step_s))  # between two tokens of one sequence, where all are in steady state
+        spare = int(np.searchsorted(pace_s[1:], PACE * min(limits), side="right"))
+    return replace(built, engine=replace(engine, flows=flows, spare=spare), shares=(1.0,) * len(flows), tokens=tuple(tokens))
 
 
 def lengths_of(workload: Workload) -> Lengths:

@@ -12,6 +12,7 @@ from planner.simulation.records import (
     ABSENT,
     ALL,
     ANSWER_TOKENS,
+    ANSWERED,
     BINS,
     BINS_PER_E,
     COUNTED,
@@ -19,6 +20,10 @@ from planner.simulation.records import (
     FINISHED,
     GOOD,
     GOOD_TOKENS,
+    LAST_S,
+    LATE,
+    LATE_S,
+    LATEST_S,
     LOWEST_S,
     PROMPT_TOKENS,
     SERIES,
@@ -26,9 +31,13 @@ from planner.simulation.records import (
     SUMS,
     TPOT_S,
     TTFT_S,
+    UP,
     VERDICTS,
+    WAITED,
     WRITTEN,
 )
+
+DAY_S, FIRST = 86400.0, 1 << 60
 
 
 @part
@@ -63,8 +72,33 @@ def _pop(due: Any, slots: Any, size: int) -> int:
 
 
 @part
-def _finish(sim: Any, slot: int, now: float) -> None:
-    """Counts a request whose last token was written ``now`` and frees its slot."""
+def due_at(arrival: float, deadline: float) -> float:
+    """The first time after an arrival at which it is the deadline's time of day."""
+    return float(deadline + DAY_S * (math.floor((arrival - deadline) / DAY_S) + 1))
+
+
+@part
+def _waited(sim: Any, slot: int, now: float) -> None:
+    """Counts a request that waited for spare capacity: on time or not, its tokens, and when."""
+    q, at = request(sim.pool, slot), int(now / sim.width)
+    found, sums = floats(sim.waited + 8 * WAITED * q.flow), floats(sim.sums + 8 * SUMS * q.flow)
+    late = now - due_at(q.arrival, flow_of(sim.flows, q.flow).deadline)
+    found[ANSWERED] += 1
+    found[LAST_S] = max(found[LAST_S], now)
+    found[LATEST_S] = max(found[LATEST_S], late)
+    found[LATE] += int(late > 0.0)
+    found[LATE_S] += max(late, 0.0)
+    sums[PROMPT_TOKENS] += q.prompt
+    sums[ANSWER_TOKENS] += q.user
+    sums[GOOD_TOKENS] += q.user * int(late <= 0.0)
+    if at < sim.bins:
+        series = floats(sim.series + 8 * SERIES * at)
+        series[WRITTEN] += q.user
+
+
+@part
+def _tally(sim: Any, slot: int, now: float) -> None:
+    """Counts a request whose last token was written ``now``."""
     q, series = request(sim.pool, slot), floats(sim.series)
     w, flow = q.flow, flow_of(sim.flows, q.flow)
     first = q.first + flow.reasoning * (now - q.first)
@@ -97,10 +131,20 @@ def _finish(sim: Any, slot: int, now: float) -> None:
             histogram[BINS + _bin(tpot)] += 1
             sums[TPOT_S] += tpot
             sums[SEVERAL] += 1
+
+
+@part
+def _finish(sim: Any, slot: int, now: float) -> None:
+    """Counts a request whose last token was written ``now`` and frees its slot."""
+    q = request(sim.pool, slot)
+    if flow_of(sim.flows, q.flow).deadline < 0.0:
+        _tally(sim, slot, now)
+    else:
+        _waited(sim, slot, now)
     if q.session > 0:  # it asks again; times never fall, so the ring stays in order
         sim.open -= int(q.batch >= 0)
         one = session(sim.back, (sim.first_back + sim.away) % sim.sessions)
-        one.at, one.flow = now, w
+        one.at, one.flow = now, q.flow
         sim.away += 1
     q.following = sim.top
     sim.top = slot
@@ -116,17 +160,69 @@ def wait_again(sim: Any, slot: int) -> None:
 
 
 @part
+def _gives_way(sim: Any, slot: int) -> int:
+    """In which order answers give cache back: those that wait for spare capacity first, then the one admitted last."""
+    q = request(sim.pool, slot)
+    return int(q.order) + (FIRST if flow_of(sim.flows, q.flow).deadline >= 0.0 else 0)
+
+
+@part
+def put_off(sim: Any, slot: int, first: bool) -> None:
+    """A request waits for spare capacity, first or last of those that do."""
+    q = request(sim.pool, slot)
+    q.following = sim.later if first else ABSENT
+    if sim.later < 0:
+        sim.later_last = slot
+    elif not first:
+        request(sim.pool, sim.later_last).following = slot
+        sim.later_last = slot
+    if first or sim.later < 0:
+        sim.later = slot
+
+
+@part
+def has_room(sim: Any, r: int, begun: int) -> bool:
+    """Whether the first that waits for spare capacity could start on a replica that has nothing else to admit."""
+    f, q = replica(sim.fleet, r), request(sim.pool, sim.later)
+    n = f.running + begun
+    return bool(f.alive == UP and n < min(sim.spare, sim.seqs) and f.kv + q.prompt + q.done + n + 1 <= sim.kv_tokens)
+
+
+@part
+def _pull(sim: Any, r: int, begun: int) -> int:
+    """Takes the first that waits for spare capacity to the replica, to start at once; absent where it has no room."""
+    if sim.later < 0 or not has_room(sim, r, begun):
+        return ABSENT
+    f, slot = replica(sim.fleet, r), int(sim.later)
+    q = request(sim.pool, slot)
+    sim.later = q.following
+    q.following = ABSENT
+    if f.head < 0:
+        f.head = slot
+    else:
+        request(sim.pool, f.last).following = slot
+    f.last = slot
+    f.waiting += 1
+    return slot
+
+
+@part
 def _evict(sim: Any, r: int) -> None:
     """Frees KV cache: of a prompt that is half computed, else of the answer admitted last, which then waits first in line."""
     f, due, slots = replica(sim.fleet, r), ints(sim.due + 8 * r * sim.seqs), ints(sim.slot + 8 * r * sim.seqs)
     sim.preempted += 1
     head, n, latest = f.head, f.running - 1, 0
-    if head >= 0 and request(sim.pool, head).order >= 0:
+    if head >= 0 and request(sim.pool, head).order >= 0:  # a prompt begun, of whatever kind
         f.kv -= request(sim.pool, head).prompt + request(sim.pool, head).done
         wait_again(sim, head)
+        if flow_of(sim.flows, request(sim.pool, head).flow).deadline >= 0.0:
+            f.head = request(sim.pool, head).following
+            f.last = ABSENT if f.head < 0 else f.last
+            f.waiting -= 1
+            put_off(sim, head, True)
         return
     for i in range(1, n + 1):
-        if request(sim.pool, slots[i]).order > request(sim.pool, slots[latest]).order:
+        if _gives_way(sim, slots[i]) > _gives_way(sim, slots[latest]):
             latest = i
     slot = slots[latest]
     q = request(sim.pool, slot)
@@ -136,6 +232,9 @@ def _evict(sim: Any, r: int) -> None:
     for i in range(latest + 1, n + 1):
         _push(due, slots, i - 1, due[i], slots[i])
     f.running = n
+    if flow_of(sim.flows, q.flow).deadline >= 0.0:
+        put_off(sim, slot, True)
+        return
     q.following = head
     f.head = slot
     if head < 0:
@@ -166,6 +265,8 @@ def plan(sim: Any, r: int) -> None:
         _evict(sim, r)
     n, slot, work, ready = f.running, f.head, 0.0, 0
     f.decodes = n
+    if slot < 0 and sim.later >= 0:
+        slot = _pull(sim, r, 0)
     if sim.whole_s >= 0.0:
         if slot >= 0 and _admit(sim, r, slot, 0):
             q = request(sim.pool, slot)
@@ -184,6 +285,8 @@ def plan(sim: Any, r: int) -> None:
                 break
             ready += 1
             slot = q.following
+            if slot < 0 and sim.later >= 0 and room > 0.0:
+                slot = _pull(sim, r, ready)
     f.ready, f.step = ready, floats(sim.step_s)[n] + work
     if work > 0.0 or ready > 0:
         f.count = 1
@@ -258,10 +361,18 @@ def enqueue(sim: Any, r: int, slot: int, now: float) -> None:
         request(sim.pool, f.last).following = slot
     f.last = slot
     f.waiting += 1
+    if f.count == 0 or alone:
+        look_up(sim, r, now)
+
+
+@part
+def look_up(sim: Any, r: int, now: float) -> None:
+    """There is something to admit: an idle replica begins, equal decode steps end with the one under way."""
+    f = replica(sim.fleet, r)
     if f.count == 0:
         f.start = now
         plan(sim, r)
-    elif alone and f.count > 1:
+    elif f.count > 1:
         begun = max(math.ceil((now - f.start) / f.step), 1)
         if begun < f.count:
             f.count, f.wake = begun, f.start + begun * f.step

@@ -74,6 +74,29 @@ class Used:
 
 
 @dataclass(frozen=True)
+class Waited:
+    """Requests that waited for spare capacity. ``late``: done after their deadline, ``unfinished``: never; ``last_s``: the last finish (None: none);
+    ``spare_s``: least time by which one was done before its deadline, below 0 the latest; by hour: handed out as planned, and the share of time in
+    which their replicas worked."""
+
+    name: str
+    requests: int
+    done: int
+    late: int
+    unfinished: int
+    mean_late_s: float
+    last_s: float | None
+    spare_s: float | None
+    handed_by_hour: tuple[int, ...]
+    busy_by_hour: tuple[float, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether all were done by their deadline."""
+        return self.late == self.unfinished == 0
+
+
+@dataclass(frozen=True)
 class Simulation:
     """The outcome. series: by bin of time, seconds from the start; requests in flight and waiting are at the start of each bin."""
 
@@ -89,11 +112,12 @@ class Simulation:
     usd_per_million_good_output_tokens: float | None
     failures: tuple[str, ...] = ()
     series: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    waiting: tuple[Waited, ...] = ()
 
     @property
     def met(self) -> bool:
-        """Whether every limit of every workload holds."""
-        return all(w.met for w in self.workloads)
+        """Whether every limit of every workload holds, and all requests that may wait were done by their deadline."""
+        return all(w.met for w in self.workloads) and all(w.met for w in self.waiting)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -192,11 +216,14 @@ def _held(name: str, limit_s: float, histogram: Ints, gaps: Ints, counts: Ints, 
 def series(parts: Sequence[Floats], width_s: float, end_s: float) -> dict[str, tuple[float | None, ...]]:
     """Series of all deployments together, up to the last arrival."""
     total = np.sum(parts, axis=0)
-    bins = min(max(int(np.ceil(end_s / width_s)), 1), len(total))
+    bins = min(max(round(end_s / width_s), 1), len(total))
     arrived, finished, good = (total[:bins, i] for i in (core.ARRIVED, core.FINISHED, core.GOOD))
+    seconds = np.full(bins, width_s)
+    if round(end_s / width_s) >= bins:  # the last bin ends with the arrivals, sooner or later than the others
+        seconds[-1] = max(end_s - (bins - 1) * width_s, 1e-9)
     inside = np.divide(good, arrived, out=np.full(bins, np.nan), where=arrived > 0)
     columns = {
-        "at_s": np.arange(bins) * width_s, "arrived_qps": arrived / width_s, "finished_qps": finished / width_s, "inside": inside,
+        "at_s": np.arange(bins) * width_s, "arrived_qps": arrived / seconds, "finished_qps": finished / width_s, "inside": inside,
         "output_tps": total[:bins, core.WRITTEN] / width_s, "running": total[:bins, core.RUNNING], "waiting": total[:bins, core.WAITING],
         "kv_used": total[:bins, core.KV] / len(parts),
     }  # fmt: skip

@@ -23,7 +23,7 @@ KINDS = {"up": core.UP, "kill": core.KILL, "drain": core.DRAIN}
 @dataclass(frozen=True)
 class Flow:
     """A workload on one engine: seconds per computed prompt token, the share that is computed, tokens written per answer token, the share of them
-    before the answer begins, and its limits (s)."""
+    before the answer begins, its limits (s), and for requests that wait for spare capacity the time of day (s) at which they are due, else -1."""
 
     prompt_s: float
     computed: float = 1.0
@@ -32,11 +32,13 @@ class Flow:
     ttft: float = np.inf
     tpot: float = np.inf
     e2e: float = np.inf
+    deadline: float = -1.0
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One replica. step_s: a decode step by sequences, from none to max_num_seqs [N + 1]; whole_s: of a prompt's own step where it is not cut into chunks."""
+    """One replica. step_s: a decode step by sequences, from none to max_num_seqs [N + 1]; whole_s: of a prompt's own step where it is not cut into chunks;
+    spare: sequences up to which requests that wait for spare capacity join (None: max_num_seqs)."""
 
     step_s: Floats
     flows: tuple[Flow, ...]
@@ -44,6 +46,7 @@ class Engine:
     batched_tokens: int = 8192
     overhead_s: float = 0.0
     whole_s: float | None = None
+    spare: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,15 +148,17 @@ def _made(engine: Engine, replicas: int, width_s: float, router: int, seed: int,
         state, _pool(slots), fleet, np.zeros((replicas, seqs), np.int64), np.zeros((replicas, seqs), np.int64), flows,
         np.ascontiguousarray(engine.step_s, float), np.zeros((many, len(core.METRICS), core.BINS), np.int64),
         np.zeros((many, BATCHES, core.VERDICTS), np.int64), np.zeros((many, core.SUMS)), np.zeros((FRAMES, core.SERIES)), back,
-        np.ascontiguousarray(sessions.drawn, np.int64), np.zeros(many, np.int64),
+        np.ascontiguousarray(sessions.drawn, np.int64), np.zeros(many, np.int64), np.zeros((many, core.WAITED)),
     )  # fmt: skip
+    sim.waited[:, core.LATEST_S] = -np.inf
     _place(state, core.ARRAYS, [getattr(sim, name) for name in core.ARRAYS])
     for name, value in {
         "replicas": replicas, "seqs": seqs, "bins": FRAMES, "batches": BATCHES, "sessions": len(back), "lengths": sim.drawn.shape[1], "slots": slots,
         "whole_s": -1.0 if engine.whole_s is None else engine.whole_s, "overhead_s": engine.overhead_s, "width": width_s,
         "counted_from": sessions.counted_s[0], "counted_to": sessions.counted_s[1], "batched_tokens": engine.batched_tokens,
         "kv_tokens": engine.kv_tokens, "router": router, "seed": seed, "free": slots, "limbo": core.ABSENT, "limbo_last": core.ABSENT,
-        "live": replicas, "away": len(back),
+        "live": replicas, "away": len(back), "later": core.ABSENT, "later_last": core.ABSENT,
+        "waits": int(any(f.deadline >= 0 for f in engine.flows)), "spare": seqs if engine.spare is None else engine.spare,
     }.items():  # fmt: skip
         state[name] = value
     return sim
