@@ -39,9 +39,9 @@ def simulation_sections(found: Simulation) -> list[Section]:
     missed += [f"{w.name} {_lateness(w)}" for w in found.waiting if not w.met]
     verdict = "Every limit holds." if found.met else f"Missed: {'; '.join(missed)}."
     surer = "as expected" if found.confidence == 0.5 else f"that hold for {found.confidence:.0%}"
-    waits = sum(w.requests for w in found.waiting)
-    counted = f"{found.requests:,} requests counted, {found.arrivals}" if found.workloads else f"Hours: {len(found.waiting[0].handed_by_hour)}"
-    beside = f", and {waits:,} that may wait" if waits else ""
+    waits = f"{sum(w.requests for w in found.waiting):,} requests that may wait"
+    counted = f"{found.requests:,} requests counted, {found.arrivals}" if found.workloads else waits
+    beside = f", and {waits}" if found.workloads and found.waiting else ""
     what = f"{counted}{beside}, over {_time(found.seconds)}; step times {surer}; router {found.router}; seed {found.seed}."
     failed = (f"Failures: {', '.join(found.failures)}.",) if found.failures else ()
     cost = found.usd_per_million_output_tokens, found.usd_per_million_good_output_tokens
