@@ -84,7 +84,7 @@ def _offer(sim: Any, now: float) -> None:
 @part
 def _send(sim: Any, slot: int, now: float) -> None:
     """Routes a request; where no replica is ready it waits for one. One that waits for spare capacity is offered to the replica that has most."""
-    if flow_of(sim.flows, request(sim.pool, slot).flow).deadline >= 0.0:
+    if sim.waits > 0 and flow_of(sim.flows, request(sim.pool, slot).flow).deadline >= 0.0:
         put_off(sim, slot, False)
         _offer(sim, now)
         return
@@ -158,7 +158,7 @@ def _frame(sim: Any) -> None:
 def _begin(sim: Any, arrival: float, prompt: int, answer: int, w: int, batch: int, of_session: int) -> bool:
     """A request arrives, at replicas advanced to the moment they see it. False where no replica could ever hold it."""
     user = max(answer, 1)
-    if flow_of(sim.flows, w).deadline < 0.0:
+    if sim.waits == 0 or flow_of(sim.flows, w).deadline < 0.0:
         floats(sim.series)[min(int(arrival / sim.width), sim.bins - 1) * SERIES + ARRIVED] += 1
         sim.seen = int(batch >= 0)
     else:

@@ -137,7 +137,7 @@ def _tally(sim: Any, slot: int, now: float) -> None:
 def _finish(sim: Any, slot: int, now: float) -> None:
     """Counts a request whose last token was written ``now`` and frees its slot."""
     q = request(sim.pool, slot)
-    if flow_of(sim.flows, q.flow).deadline < 0.0:
+    if sim.waits == 0 or flow_of(sim.flows, q.flow).deadline < 0.0:
         _tally(sim, slot, now)
     else:
         _waited(sim, slot, now)
