@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from planner.calibration import fit as physics
+from planner.calibration import krige
+from planner.calibration.fit import Rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.load import load_catalog
 from planner.catalog.records import Gpu
-from planner.performance import fit as physics
-from planner.performance import krige
 from planner.performance.capacity import SHARES, service
 from planner.performance.coefficients import TIERS, Coefficients
-from planner.performance.fit import Rows
 from planner.performance.lengths import lognormal_mix
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.residual import load_residuals

@@ -27,12 +27,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.calibration import fit as physics
+from planner.calibration import krige
+from planner.calibration.fit import Rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
-from planner.performance import fit as physics
-from planner.performance import krige
-from planner.performance.fit import Rows
 from planner.performance.replicas import ENGINES, Floats, Ints
 from planner.performance.residual import load_residuals
 

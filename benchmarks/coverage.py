@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from planner.calibration import fit as physics
+from planner.calibration import krige
+from planner.calibration.fit import Rows
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
-from planner.performance import fit as physics
-from planner.performance import krige
 from planner.performance.capacity import Limit, capacity, service
 from planner.performance.coefficients import TIERS, Coefficients, generation_of, load_coefficients
 from planner.performance.evidence import Evidence, step_shift
-from planner.performance.fit import Rows
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats, Ints
 from planner.performance.residual import FILE, OTHER_TP, Kernel, load_residuals

@@ -22,9 +22,9 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != FOLDER]  # scr
 from planner import Scenario, load_catalog, solve
 from planner.catalog.catalog import Catalog
 from planner.errors import PlannerError
-from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.verify import breaches
+from planner.result.plan import Plan
 from planner.simulation.run import simulate
 
 RESULTS = FOLDER / "results"

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
-from planner.planning.known import Known
 from planner.scenario.profiles import hourly_rates, named_profiles
+from planner.search.known import Known
 
 RESULTS = Path(__file__).parent / "results"
 WORKLOADS: list[dict[str, Any]] = [

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
     from planner.catalog.catalog import Catalog
     from planner.catalog.load import load_catalog
+    from planner.catalog.ownership import HourlyCost, OwnedGpu, break_even_utilization, hourly_cost, job_cost
     from planner.demand.records import Demand
     from planner.demand.source import read_demand
     from planner.economics.compare import compare
     from planner.economics.curve import cost_curve
     from planner.economics.explain import explain
     from planner.economics.frontier import frontier
-    from planner.economics.ownership import HourlyCost, OwnedGpu, break_even_utilization, hourly_cost, job_cost
     from planner.economics.sensitivity import sensitivity
     from planner.economics.speed import speed_frontier
     from planner.economics.sweep import sweep
-    from planner.hourly import HourlyPlan
-    from planner.plan import Plan
     from planner.planning.infeasible import Infeasible
     from planner.planning.periods import autoscale
     from planner.planning.solve import solve
+    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
     from planner.scenario.records import Scenario
     from planner.simulation.run import simulate
 
@@ -60,16 +60,16 @@ __all__ = [
 _HOMES = {
     "Catalog": "planner.catalog.catalog",
     "Demand": "planner.demand.records",
-    "HourlyCost": "planner.economics.ownership",
-    "HourlyPlan": "planner.hourly",
+    "HourlyCost": "planner.catalog.ownership",
+    "HourlyPlan": "planner.result.hourly",
     "Infeasible": "planner.planning.infeasible",
-    "OwnedGpu": "planner.economics.ownership",
-    "Plan": "planner.plan",
+    "OwnedGpu": "planner.catalog.ownership",
+    "Plan": "planner.result.plan",
     "Scenario": "planner.scenario.records",
-    "break_even_utilization": "planner.economics.ownership",
+    "break_even_utilization": "planner.catalog.ownership",
     "cost_curve": "planner.economics.curve",
-    "hourly_cost": "planner.economics.ownership",
-    "job_cost": "planner.economics.ownership",
+    "hourly_cost": "planner.catalog.ownership",
+    "job_cost": "planner.catalog.ownership",
     "autoscale": "planner.planning.periods",
     "load_catalog": "planner.catalog.load",
     "read_demand": "planner.demand.source",
@@ -88,6 +88,9 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when first used: a command imports only what it needs."""
     if name not in _HOMES:
         raise AttributeError(f"module 'planner' has no attribute '{name}'")
+    import sys
     from importlib import import_module
 
+    if "IPython" in sys.modules:
+        import_module("planner.report.notebook")  # plans show themselves
     return getattr(import_module(_HOMES[name]), name)

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
 from planner.check.check import Report, check_plan
 from planner.check.periods import check_hours
-from planner.plan import Plan
+from planner.result.plan import Plan
 
 Place = tuple[str | int, ...]
 SMALL = 1e-5  # numbers this near to nothing are changed by more than a share of themselves, as rounding is no edit

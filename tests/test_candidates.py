@@ -18,7 +18,7 @@ from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import memory_of, survey
-from planner.planning.answer import answer
+from planner.search.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
 

@@ -15,12 +15,11 @@ pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 
 from planner import Catalog, Scenario, frontier, load_catalog, solve
-from planner.economics import charts
 from planner.economics.compare import compare_plans
 from planner.economics.frontier import Frontier, by_model
 from planner.economics.sweep import axis, sweep
 from planner.planning.periods import autoscale
-from planner.report import drawing, studies
+from planner.report import charts, drawing, studies
 from planner.report.drawing import drawn
 from planner.simulation.run import simulate
 

@@ -20,7 +20,7 @@ from planner.check.check import Report, check_plan
 from planner.check.command import READERS, Settings, Words
 from planner.check.packing import settle
 from planner.emit.engine import Layout, Memory, Steps, serve_command
-from planner.plan import Plan
+from planner.result.plan import Plan
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "one": {"workload": [{"qps": 20, "min_quality": 0.6}]},

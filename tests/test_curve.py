@@ -309,7 +309,7 @@ def test_errors_are_one_line(run: Run, words: list[str], says: str) -> None:
 
 def test_charts_shade_the_zone_and_hold_every_point() -> None:
     pytest.importorskip("altair")
-    from planner.economics.charts import cost_chart, speed_chart
+    from planner.report.charts import cost_chart, speed_chart
 
     question = Question("Llama-3.1-8B", "H100-SXM-80GB", 1, 1, 1, 1, "auto", "vllm", 1000, 300, (1,), 0.9)
     found = cost_curve(question, catalog())

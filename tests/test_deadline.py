@@ -9,9 +9,9 @@ import pytest
 
 import planner.candidates.points as points_module
 import planner.deadline as clock_module
-import planner.planning.known as known_module
 import planner.planning.solve as solve_module
 import planner.program.optimum as optimum_module
+import planner.search.known as known_module
 from planner.candidates.columns import market
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
@@ -19,11 +19,11 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
 from planner.errors import TimeUp
-from planner.planning.answer import answer
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
 from planner.program.solver import Limits
 from planner.scenario.records import Scenario
+from planner.search.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WORKLOAD = {"qps": 40.0, "min_quality": 0.5, "output_factor": 3, "slo": {"ttft_p95": "2s", "tpot_p95": "50ms"}}

@@ -23,10 +23,10 @@ from planner.demand.arrivals import arrivals, since_monday
 from planner.demand.given import parse_growth
 from planner.demand.lengths import Histogram, lengths_of
 from planner.demand.records import Demand, DemandFile, to_toml
-from planner.demand.routing import split
 from planner.demand.source import imported, read_demand, read_histogram, shapes
 from planner.demand.tally import Rows, Tally, percentile
 from planner.errors import PlannerError, ScenarioError
+from planner.planning.routing import split
 from planner.scenario.records import Workload
 from planner.scenario.sources import ask
 from planner.scenario.write import to_toml as scenario_toml

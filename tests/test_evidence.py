@@ -41,8 +41,8 @@ def test_the_same_architecture_comes_before_any_other_and_the_same_configuration
 
 def test_the_weights_follow_from_the_shipped_curves() -> None:
     optimize = pytest.importorskip("scipy.optimize")
+    from planner.calibration import fit, krige
     from planner.catalog.cards import read_card
-    from planner.performance import fit, krige
     from planner.performance.residual import load_residuals
 
     cards, catalog = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))], load_catalog()

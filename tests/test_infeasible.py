@@ -21,9 +21,9 @@ from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import market
 from planner.performance.coefficients import TIERS
 from planner.planning.demands import demands
-from planner.planning.known import Known
 from planner.program.problem import Problem
 from planner.scenario.units import parse_duration_s
+from planner.search.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WANTED = int(os.environ.get("INFEASIBLE_PROBLEMS", "6"))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from planner import Plan, Scenario, load_catalog, solve
-from planner.hourly import HourlyPlan
+from planner.result.hourly import HourlyPlan
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "tiny"
@@ -93,7 +93,7 @@ def test_before_there_is_a_plan_the_old_file_stays(tmp_path: Path) -> None:
     """A signal while candidates are surveyed brings the time forward, and no plan is found in it."""
     file = tmp_path / "plan.json"
     file.write_text("old")
-    assert command(as_called("planner.planning.known.survey"), *QUICK, "-o", file) == INTERRUPTED
+    assert command(as_called("planner.search.known.survey"), *QUICK, "-o", file) == INTERRUPTED
     assert names_in(tmp_path) == ["plan.json"] and file.read_text() == "old"
 
 

@@ -16,6 +16,7 @@ from planner.candidates.survey import survey
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import read_csv
+from planner.catalog.names import layout_words
 from planner.catalog.records import Architecture, Gpu, MeasuredConfiguration
 from planner.check.check import check_plan
 from planner.performance.coefficients import load_coefficients
@@ -25,7 +26,6 @@ from planner.performance.memory import memory_fit
 from planner.performance.physics import kv_per_sequence, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.step import step_curves
-from planner.plan import layout_words
 
 ROOT = Path(__file__).parents[1]
 MIX = lognormal_mix(1000, 300, 0, 0)

@@ -26,14 +26,14 @@ from planner.candidates.points import Points
 from planner.candidates.survey import survey
 from planner.check.check import check_plan
 from planner.errors import ScenarioError
-from planner.planning.answer import answer
-from planner.planning.known import Known
 from planner.program.optimum import cheapest
 from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
 from planner.program.solver import Limits
 from planner.scenario.apply import catalog_for
 from planner.scenario.sources import ask
 from planner.scenario.write import to_flags, to_toml
+from planner.search.answer import answer
+from planner.search.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 
@@ -259,7 +259,7 @@ def test_pruning_keeps_the_optimum_where_cheap_gpus_are_few(table: dict[str, Any
 
 def test_the_chart_shows_three_parts_and_the_rent() -> None:
     pytest.importorskip("altair")
-    from planner.economics.charts import ownership_chart
+    from planner.report.charts import ownership_chart
 
     drawn = ownership_chart(A800, rent_usd_per_hour=1.5).to_dict()
     rows, rent = (drawn["datasets"][layer["data"]["name"]] for layer in drawn["layer"])

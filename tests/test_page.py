@@ -15,13 +15,13 @@ import pytest
 
 from planner import Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
-from planner.hourly import HourlyPlan
 from planner.planning.infeasible import Infeasible
 from planner.planning.periods import autoscale
 from planner.report import autoscale as hours
 from planner.report import render
 from planner.report.page import page_sections
 from planner.report.sections import Section, plan_sections
+from planner.result.hourly import HourlyPlan
 from planner.scenario.sources import ask
 
 ROOT = Path(__file__).parent.parent

@@ -16,10 +16,10 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from planner.calibration import fit as fitting
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
-from planner.performance import fit as fitting
 from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from planner.calibration import fit as fitting
+from planner.calibration import krige
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
-from planner.performance import fit as fitting
-from planner.performance import krige
 from planner.performance.coefficients import load_coefficients
 from planner.performance.residual import GROUPS, LOADS, Features, Kernel, group_keys, load_residuals, residual
 

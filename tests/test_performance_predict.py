@@ -174,7 +174,7 @@ def test_thinner_evidence_never_has_a_narrower_band() -> None:
 
 def test_measured_curves_are_met() -> None:
     """The shipped curves took part in the training, so this asks for little: that training and prediction agree."""
-    fitting = pytest.importorskip("planner.performance.fit")
+    fitting = pytest.importorskip("planner.calibration.fit")
     from collections import Counter
 
     read = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]

@@ -24,8 +24,8 @@ from planner.candidates.points import Points
 from planner.candidates.survey import survey
 from planner.check.check import check_plan
 from planner.errors import CatalogError
-from planner.planning.answer import answer
 from planner.report.formats import formatted
+from planner.search.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
 HEADLINE = {"workload": [{"qps": 200, "min_quality": 0.8}]}

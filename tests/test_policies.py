@@ -27,8 +27,8 @@ from planner.catalog.catalog import Served
 from planner.catalog.records import MeasuredConfiguration, Offer
 from planner.check.check import check_plan
 from planner.performance.replicas import ENGINES, PRECISIONS
-from planner.planning.answer import answer
-from planner.planning.known import Known
+from planner.search.answer import answer
+from planner.search.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WANTED, PER_CATALOG = int(os.environ.get("POLICY_PROBLEMS", "100")), 20

@@ -17,9 +17,9 @@ from planner.candidates.survey import survey
 from planner.catalog.records import MeasuredConfiguration
 from planner.check.check import check_plan
 from planner.deadline import Deadline
-from planner.planning.apart import kept_apart
 from planner.planning.bridge import bridge
 from planner.planning.periods import autoscale
+from planner.search.apart import kept_apart
 
 TINY = Path(__file__).parent / "data" / "tiny"
 POSTURE = {"spare_replicas": 1, "worst_recovery": True}

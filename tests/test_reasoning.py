@@ -11,8 +11,8 @@ from planner import Scenario, load_catalog, solve
 from planner.check.check import check_plan
 from planner.emit.engine import Layout, Memory, Steps, Thinking, serve_command
 from planner.emit.reasoning import reasoning_of
-from planner.plan import Plan
 from planner.report.formats import formatted
+from planner.result.plan import Plan
 
 ENGINES = ("vllm", "sglang", "trtllm")
 STRANGE = {"nvidia/Llama-3_3-Nemotron-Super-49B-v1", "microsoft/Phi-4-mini-reasoning", "stepfun-ai/Step-3.7-Flash"}  # no engine names a parser for them

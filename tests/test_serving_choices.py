@@ -20,7 +20,7 @@ from planner.emit.engine import Layout, Memory, Steps, serve_command
 from planner.performance.capacity import Limit, capacity, service
 from planner.performance.lengths import lognormal_mix
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.plan import Plan
+from planner.result.plan import Plan
 
 TINY = Path(__file__).parent / "data" / "tiny"
 BASE, SLOPE, TOKEN = 6.5e-3, 0.1e-3, 27e-6  # like an 8B model on an H100

@@ -18,13 +18,14 @@ from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import shipped_folders
+from planner.catalog.names import layout_words
 from planner.check.check import check_plan
 from planner.emit.engine import Layout, Memory, Steps, serve_command
 from planner.errors import CatalogError
 from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
 from planner.performance.speculation import measured_loads
-from planner.plan import Deployment, Plan, layout_words
+from planner.result.plan import Deployment, Plan
 from planner.validation.points import read_points
 from planner.validation.predictions import Answer, predict_points
 

@@ -22,9 +22,9 @@ from planner.hourly import HourlyCount
 from planner.performance.lengths import lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.plan import Plan
 from planner.planning.periods import autoscale
 from planner.planning.verify import solve_verified
+from planner.result.plan import Plan
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
 from planner.simulation.state import BATCHES, Change, Engine, Flow, Running

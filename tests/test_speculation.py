@@ -120,7 +120,7 @@ def measured(spec: str, day: str, tpot: float, tps: float = 1000.0) -> dict[str,
 
 
 def test_each_run_is_paired_with_the_plain_run_nearest_in_date_at_equal_load(tmp_path: Path) -> None:
-    options = pytest.importorskip("planner.performance.options")
+    options = pytest.importorskip("planner.calibration.options")
     plain = [measured("none", "2026-01-01", 20), measured("none", "2026-03-01", 10)]
     rows = [*plain, measured("mtp", "2026-02-25", 6, 1800), measured("mtp", "2026-01-02", 14, 1500)]
     refused: Counter[str] = Counter()

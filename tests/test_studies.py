@@ -37,11 +37,11 @@ from planner.economics.sensitivity import sensitivity
 from planner.economics.store import Result
 from planner.economics.sweep import axis, headroom, marginal, structure, sweep
 from planner.errors import PlannerError, ScenarioError
-from planner.plan import Plan
-from planner.planning.known import Known
 from planner.program.model import build
 from planner.program.problem import Problem
 from planner.report.studies import compare_sections, frontier_sections, sweep_sections
+from planner.result.plan import Plan
+from planner.search.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 EXACT = {"gap": 0.0}

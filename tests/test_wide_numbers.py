@@ -14,12 +14,12 @@ import pytest
 from test_tables import HEADER, scenario
 
 from planner.errors import PlannerError
-from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
 from planner.program import wide
 from planner.program.problem import Solution
 from planner.program.solver import Outcome
+from planner.result.plan import Plan
 from planner.scenario.records import Policy, Supply
 
 MANY = int(os.environ.get("WIDE_PROBLEMS", "60"))

@@ -14,10 +14,10 @@ from planner.candidates.points import Point, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, worth_having
 from planner.candidates.survey import Floats, Ints, Survey
+from planner.catalog.names import layout_words
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.evidence import TIERS, shown_tier
-from planner.plan import layout_words
 from planner.program.problem import Column, Demand, Problem, Rules, Tier
 from planner.scenario.records import Scenario
 

@@ -15,8 +15,8 @@ from pydantic import Field, StringConstraints, create_model
 from planner.catalog.files import numbered_csv
 from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
-from planner.plan import OwnCandidate, OwnTables
 from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
+from planner.scenario.own import OwnCandidate, OwnTables
 from planner.scenario.records import Part, Scenario
 
 Named = Annotated[Name, StringConstraints(min_length=1)]

@@ -19,7 +19,7 @@ from planner.check.findings import Finding, Notes, same
 from planner.check.supply import not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
-from planner.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
+from planner.result.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
 from planner.scenario.records import Supply, Workload
 
 STATED = 1e-4

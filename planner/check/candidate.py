@@ -16,7 +16,7 @@ from planner.performance.coefficients import TIERS
 from planner.performance.disaggregated import RATIOS
 from planner.performance.lengths import refused_share
 from planner.performance.replicas import FP8_KV
-from planner.plan import Deployment
+from planner.result.plan import Deployment
 from planner.scenario.records import Scenario, Workload
 
 QUANTILES = (500, 25)  # of prompts and answers, counted against a context

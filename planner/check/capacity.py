@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes, at_most
-from planner.plan import Deployment
+from planner.result.plan import Deployment
 
 STATED = 1e-4  # relative: stated capacities may come from another, equal way of adding up
 

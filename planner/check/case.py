@@ -32,7 +32,7 @@ from planner.performance.serving import (
 )  # fmt: skip
 from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.plan import Brief, Deployment, Plan
+from planner.result.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
 
 MOST = 10**9  # of any size or count that a deployment states: more than there is of anything, and no product of two overflows

@@ -23,7 +23,7 @@ from planner.check.quality import quality
 from planner.check.service import slo
 from planner.check.supply import offers, policy, quotas, solver
 from planner.check.tables import check_tables
-from planner.plan import Plan
+from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 
 __all__ = ["FAMILIES", "Breach", "Report", "check_plan"]

@@ -14,7 +14,7 @@ from planner.check.case import Built, Case, batched_tokens_of
 from planner.check.findings import Finding, Notes
 from planner.emit.engine import context_to_serve
 from planner.emit.reasoning import BUILT_IN, UNKNOWN_PARSER, reasoning_of
-from planner.plan import Deployment
+from planner.result.plan import Deployment
 
 ROUNDED = 0.0051  # shares of memory stand in commands with two decimals
 DRAFTED = {"vllm": 1, "sglang": 3, "trtllm": 3}  # tokens drafted per step in the runs that the gain was measured in; TensorRT-LLM 1 with attention DP

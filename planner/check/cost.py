@@ -10,7 +10,7 @@ from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, same, same_money
 from planner.check.supply import offer_of
 from planner.performance.step import step_curves
-from planner.plan import Cost, UnitCosts
+from planner.result.plan import Cost, UnitCosts
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 

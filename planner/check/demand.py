@@ -6,7 +6,7 @@ from math import isfinite
 
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
-from planner.plan import Plan, PlanWorkload
+from planner.result.plan import Plan, PlanWorkload
 from planner.scenario.records import Scenario, Workload
 
 LITTLE = 1e-3  # relative: of requests in flight

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.catalog.names import measured_as
 from planner.check.case import Built, Case, Fit, mixture_factor, refit, step_factor_at
 from planner.check.findings import Finding, Notes, at_most
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
-from planner.plan import Deployment, PlanEvidence, measured_as
+from planner.result.plan import Deployment, PlanEvidence
 
 STATED = 1e-4
 HIGH = 0.95

@@ -8,7 +8,7 @@ from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes
 from planner.check.supply import offer_of
-from planner.plan import Deployment
+from planner.result.plan import Deployment
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from planner.check.check import check_plan
 from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
 from planner.check.packing import Guest, place
 from planner.check.quality import worth
-from planner.hourly import Hour, HourlyPlan
 from planner.performance.capacity import pooled_qps
-from planner.plan import SCHEMA_VERSION
+from planner.result.hourly import Hour, HourlyPlan
+from planner.result.plan import SCHEMA_VERSION
 from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload

@@ -10,7 +10,7 @@ from planner.check.findings import CENT, Finding, Notes, same_money
 from planner.check.quality import worth
 from planner.performance.coefficients import TIERS
 from planner.performance.evidence import evidence, shown_tier
-from planner.plan import Brief, Prudent, PrudentStep
+from planner.result.plan import Brief, Prudent, PrudentStep
 from planner.scenario.records import Scenario
 
 STALE = 90  # days

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.catalog.catalog import Served
 from planner.check.case import Case
 from planner.check.findings import RELATIVE, Finding, Notes, same
-from planner.plan import PlanQuality, PlanWorkload
+from planner.result.plan import PlanQuality, PlanWorkload
 from planner.scenario.records import Workload
 
 

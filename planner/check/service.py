@@ -15,7 +15,7 @@ from planner.performance.disaggregated import unit_beyond, unit_service
 from planner.performance.queue import state
 from planner.performance.serving import rate_in_flight
 from planner.performance.tails import tail
-from planner.plan import PlanWorkload
+from planner.result.plan import PlanWorkload
 
 PROBABILITY = 1e-4  # relative: of requests beyond a limit
 STATED = 1e-3  # relative: of stated latencies

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
-from planner.plan import SCHEMA_VERSION, Plan, Purchase
+from planner.result.plan import SCHEMA_VERSION, Plan, Purchase
 from planner.scenario.records import Scenario, Supply
 
 

@@ -15,7 +15,8 @@ from planner.check.cost import periods, unit_costs
 from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, attempted, same_money
 from planner.check.supply import bound
 from planner.errors import CatalogError
-from planner.plan import Deployment, OwnCandidate, OwnTables, Plan, PlanDemand, PlanWorkload, Purchase
+from planner.result.plan import Deployment, Plan, PlanDemand, PlanWorkload, Purchase
+from planner.scenario.own import OwnCandidate, OwnTables
 from planner.scenario.records import Scenario
 
 STATED = 1e-4

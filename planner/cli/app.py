@@ -53,7 +53,7 @@ def plan(
     if context.invoked_subcommand:
         return
     if version:
-        from planner.planning.version import planner_version
+        from planner.version import planner_version
 
         typer.echo(planner_version())
         return

@@ -12,7 +12,7 @@ from planner.errors import ScenarioError
 from planner.interrupts import answering
 
 if TYPE_CHECKING:
-    from planner.hourly import HourlyPlan
+    from planner.result.hourly import HourlyPlan
     from planner.scenario.sources import Question
 
 
@@ -41,9 +41,9 @@ def autoscale(
 
 def by_the_hour(question: Question, form: str, output: str | None, details: bool, chart: str | None = None) -> None:
     """Plans by the hour and delivers it; exit 3 where the search was stopped early."""
-    from planner.economics.charts import hours_chart
     from planner.planning.periods import autoscale as planned
     from planner.report.autoscale import formatted_hours
+    from planner.report.charts import hours_chart
 
     def shown(plan: HourlyPlan) -> str:
         draw(chart, lambda: hours_chart(plan))

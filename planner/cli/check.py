@@ -13,7 +13,7 @@ def check(path: PlanFile, catalog: CatalogOption = None) -> None:
     from planner.catalog.load import load_catalog
     from planner.check.check import check_plan
     from planner.check.periods import check_hours
-    from planner.hourly import HourlyPlan
+    from planner.result.hourly import HourlyPlan
 
     plan = read_saved(path)
     folders = catalog if catalog is not None else plan.scenario.get("catalog", [])

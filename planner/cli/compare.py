@@ -41,8 +41,8 @@ def compare(
     found = _plans(files) if all(f.suffix == ".json" for f in files) else _scenarios(files, where)
     if len(found) < 2:
         raise PlannerError("there is only one scenario; nothing to compare it with", str(files[0]), "add [scenario.NAME] tables or another file")
-    from planner.economics.charts import comparison_chart
     from planner.report import studies
+    from planner.report.charts import comparison_chart
 
     draw(chart, lambda: comparison_chart(found))
     deliver_study(form, output, studies.compare_sections(found), studies.compare_payload(found), studies.compare_rows(found))

@@ -13,8 +13,8 @@ from planner.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.catalog.catalog import Catalog
+    from planner.catalog.ownership import OwnedGpu
     from planner.economics.job import JobTime
-    from planner.economics.ownership import OwnedGpu
 
 app = typer.Typer(help="Hourly cost of an owned GPU, and what a job on it costs.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -87,8 +87,8 @@ def gpu(
     known_format(form)
     check_writable(output)
     from planner.catalog.load import load_catalog
+    from planner.catalog.ownership import cheapest_rent, hourly_cost
     from planner.cli.study import deliver_study
-    from planner.economics.ownership import cheapest_rent, hourly_cost
     from planner.report.cost import OwnedReport, owned_payload, owned_sections
 
     loaded = load_catalog(catalog or ())
@@ -147,8 +147,8 @@ def job(
     known_format(form)
     check_writable(output)
     from planner.catalog.load import load_catalog
+    from planner.catalog.ownership import hourly_cost
     from planner.cli.study import deliver_study
-    from planner.economics.ownership import hourly_cost
     from planner.report.cost import Job, job_payload, job_sections
 
     asked = Asked(price, years, utilization, kw, pue, electricity, maintenance)
@@ -224,7 +224,7 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
 def _owned(name: str, asked: Asked, catalog: Catalog) -> tuple[str, OwnedGpu, tuple[str, ...]]:
     """The GPU's name in the catalogue, the owned GPU asked about, and what was not given. Raises PlannerError for what is missing or cannot be."""
     from planner.catalog.load import known_gpu
-    from planner.economics.ownership import OwnedGpu
+    from planner.catalog.ownership import OwnedGpu
     from planner.scenario.apply import tdp_kw
 
     name = known_gpu(name, catalog.gpus, "GPU")

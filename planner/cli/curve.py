@@ -54,9 +54,9 @@ def curve(
     if usd_per_hour is not None and not 0 < usd_per_hour < float("inf"):
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
-    from planner.economics.charts import cost_chart, speed_chart
     from planner.economics.curve import Limits, cost_curve
     from planner.economics.speed import Axis, speed_frontier
+    from planner.report.charts import cost_chart, speed_chart
     from planner.report.curve import formatted
     from planner.scenario.units import parse_duration_s, parse_rate
     from planner.validation.single import Question

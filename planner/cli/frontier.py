@@ -33,10 +33,9 @@ def frontier(
     check_chart(chart)
     where = where_of(keep, fresh, scheduler, workers)
     scenario, catalog = asked_scenario(asked, file)
-    from planner.economics import charts
     from planner.economics.frontier import by_model
     from planner.economics.frontier import frontier as pareto
-    from planner.report import studies
+    from planner.report import charts, studies
 
     if models:
         with progress("models") as done:

@@ -18,8 +18,8 @@ from planner.scenario.fields import askables
 from planner.scenario.records import Flag
 
 if TYPE_CHECKING:
-    from planner.hourly import HourlyPlan
-    from planner.plan import Plan
+    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
 
 P = TypeVar("P", "Plan", "HourlyPlan")
 

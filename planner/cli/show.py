@@ -13,15 +13,15 @@ from planner.cli.options import DetailsOption, FormatOption, OutputOption, check
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
-    from planner.hourly import HourlyPlan
-    from planner.plan import Plan
+    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
 
 PlanFile = Annotated[Path, typer.Argument(help="a plan saved with --format json; - for standard input", metavar="PLAN.json")]
 
 
 def read_plan(path: Path) -> Plan:
     """A saved plan of one hour. Raises PlannerError for what is not one."""
-    from planner.hourly import HourlyPlan
+    from planner.result.hourly import HourlyPlan
 
     saved = read_saved(path)
     if isinstance(saved, HourlyPlan):
@@ -33,8 +33,8 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     """A saved plan, of one hour or by the hour. Raises PlannerError for what is neither."""
     from pydantic import ValidationError
 
-    from planner.hourly import HourlyPlan
-    from planner.plan import SCHEMA_VERSION, Plan, Question
+    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import SCHEMA_VERSION, Plan, Question
 
     text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.PLAN_BYTES, "plan")
     try:
@@ -55,9 +55,9 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
     """Print a saved plan again, in any format."""
     known_format(form)
     check_writable(output)
-    from planner.hourly import HourlyPlan
     from planner.report.autoscale import formatted_hours
     from planner.report.formats import formatted
+    from planner.result.hourly import HourlyPlan
 
     saved = read_saved(path)
     try:
@@ -74,8 +74,8 @@ def schema(
     """Print the JSON Schema of a plan."""
     import json
 
-    from planner.hourly import HourlyPlan
-    from planner.plan import Plan
+    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
 
     check_writable(output)
     deliver(json.dumps((HourlyPlan if hourly else Plan).model_json_schema(), indent=1, sort_keys=True) + "\n", output)

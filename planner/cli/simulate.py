@@ -54,7 +54,7 @@ def simulate(
     times = times_of(burst)
     plan = read_saved(path)
     from planner.catalog.load import load_catalog
-    from planner.hourly import HourlyPlan
+    from planner.result.hourly import HourlyPlan
     from planner.simulation.hours import simulate_hours
     from planner.simulation.run import REQUESTS
     from planner.simulation.run import simulate as run
@@ -77,7 +77,7 @@ def simulate(
 
 def _deliver(found: Simulation, form: str, output: str | None, chart: str | None) -> None:
     """The result; exit 1 where a limit is missed."""
-    from planner.economics.charts import simulation_chart
+    from planner.report.charts import simulation_chart
     from planner.report.simulate import formatted
 
     draw(chart, lambda: simulation_chart(found))

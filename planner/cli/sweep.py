@@ -50,10 +50,10 @@ def sweep(
     else:
         today = True
     scenario, catalog = asked_scenario(asked, file)
-    from planner.economics.charts import sweep_chart
     from planner.economics.runs import answers
     from planner.economics.sweep import sweep as along
     from planner.report import studies
+    from planner.report.charts import sweep_chart
 
     with progress("sweep") as done:
         found = along(scenario, catalog, axes, where, done)

@@ -14,9 +14,9 @@ from planner.catalog.files import message_of, parse_toml, read_text
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import CatalogError, ScenarioError, did_you_mean
-from planner.plan import Deployment, Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
+from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario
 from planner.scenario.sources import ask
 

@@ -22,17 +22,17 @@ from planner.economics.runs import HERE, Done, Where, answer_one, answers, least
 from planner.economics.store import Result
 from planner.economics.sweep import headroom
 from planner.errors import ScenarioError, did_you_mean
-from planner.plan import Plan
-from planner.planning.answer import sections
 from planner.planning.infeasible import Infeasible
-from planner.planning.known import Known
-from planner.planning.prudent import careful
 from planner.planning.solve import solve
 from planner.program.optimum import relaxed_cost
 from planner.program.problem import Column, Problem
+from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
+from planner.search.answer import sections
+from planner.search.known import Known
+from planner.search.prudent import careful
 
 STEP = 0.1  # of a limit: one step tighter or looser
 QUALITY_STEP = 0.01

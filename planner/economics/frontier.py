@@ -20,9 +20,9 @@ from planner.economics.noise import Noise, at_median, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError
-from planner.plan import Plan
-from planner.planning.known import Known
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario
+from planner.search.known import Known
 
 JUST_ABOVE = 1e-6  # of quality: scores are published with four digits at most
 TIE = 1e-9  # of the cost

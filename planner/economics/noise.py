@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log
 
-from planner.plan import Deployment, Plan
+from planner.result.plan import Deployment, Plan
 
 MATERIAL = 1.1  # a difference of evidence below a tenth is not worth a line
 

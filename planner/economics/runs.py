@@ -20,13 +20,13 @@ from planner.catalog.load import load_catalog
 from planner.economics.store import Result, Tell, from_text, keep, read, to_text
 from planner.errors import PlannerError
 from planner.files import reason
-from planner.planning.apart import kept_apart
 from planner.planning.infeasible import Infeasible
-from planner.planning.known import Known
-from planner.planning.posed import posed
 from planner.planning.solve import solve
-from planner.planning.version import planner_version, source_hash
 from planner.scenario.records import Scenario
+from planner.search.apart import kept_apart
+from planner.search.known import Known
+from planner.search.posed import posed
+from planner.version import planner_version, source_hash
 
 Done = Callable[[int, int], None]  # called with (answers there are, answers wanted)
 

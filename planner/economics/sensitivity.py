@@ -12,10 +12,10 @@ from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
-from planner.plan import Plan
-from planner.planning.known import Known
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
+from planner.search.known import Known
 
 SWING = 0.2
 DRAWS = 100

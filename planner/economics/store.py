@@ -12,7 +12,7 @@ from pathlib import Path
 
 from planner.errors import PlannerError
 from planner.files import cache_folder, reason, write_whole
-from planner.plan import Plan
+from planner.result.plan import Plan
 
 Tell = Callable[[str], None]
 

@@ -13,10 +13,10 @@ from planner.economics.change import with_policy, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError, did_you_mean
-from planner.plan import Plan
-from planner.planning.known import Known
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration, parse_duration_s, parse_share, parse_usd_per_hour
+from planner.search.known import Known
 
 SWITCH_WIDTH = 0.005  # a switch is found to half a percent of the value (or of the range, on even scales)
 NEAR = SWITCH_WIDTH / 4  # how far beside what a plan carries its successor is looked for

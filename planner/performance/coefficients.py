@@ -1,6 +1,6 @@
 """The fitted coefficients of the step-time physics and how far they can be off, as stored in catalogs/coefficients.json.
 
-``python -m planner.performance.fit`` writes that file; nothing at plan time changes it.
+``python -m planner.calibration.fit`` writes that file; nothing at plan time changes it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kriged residual: how far measured TPOT and TTFT lie from the physics, carried to neighbours by a Gaussian process.
 
-Read from catalogs/residuals.json, which ``python -m planner.performance.krige`` writes. It holds features and weights, no measured values.
+Read from catalogs/residuals.json, which ``python -m planner.calibration.krige`` writes. It holds features and weights, no measured values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Speculative decoding where it was measured: how much it shortens the step, by load, and how far off that may be.
 
-Read from catalogs/speculation.csv, which ``python -m planner.performance.options`` writes. Nothing is carried to other replica types or loads.
+Read from catalogs/speculation.csv, which ``python -m planner.calibration.options`` writes. Nothing is carried to other replica types or loads.
 """
 
 from __future__ import annotations

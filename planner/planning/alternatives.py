@@ -10,15 +10,17 @@ import numpy as np
 
 from planner.candidates.eligibility import begins
 from planner.candidates.points import Points
+from planner.catalog.names import called
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
-from planner.plan import Alternative, Brief, Plan, called
-from planner.planning.answer import Answer
-from planner.planning.apart import kept_apart
-from planner.planning.deploy import Chosen, chosen_pools, purchases
-from planner.planning.money import cost_at
+from planner.result.deploy import purchases
+from planner.result.money import cost_at
+from planner.result.plan import Alternative, Brief, Plan
 from planner.scenario.records import Scenario
+from planner.search.answer import Answer
+from planner.search.apart import kept_apart
+from planner.search.chosen import Chosen, chosen_pools
 
 MOST = 6
 STEP = 0.01  # of quality

@@ -13,14 +13,14 @@ from planner.candidates.points import Points
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import TIERS, shown_tier
-from planner.plan import Prudent, PrudentStep
 from planner.planning.alternatives import EACH, LATE, TOGETHER, brief
-from planner.planning.answer import Answer
-from planner.planning.apart import kept_apart
-from planner.planning.cautions import STALE_DAYS
-from planner.planning.deploy import Chosen, chosen_pools, purchases
-from planner.planning.prudent import SEEN, WORDS, at_worst, fresh, near, spared
+from planner.result.deploy import purchases
+from planner.result.plan import Prudent, PrudentStep
 from planner.scenario.records import Scenario, Tier
+from planner.search.answer import Answer
+from planner.search.apart import kept_apart
+from planner.search.chosen import Chosen, chosen_pools
+from planner.search.prudent import SEEN, STALE_DAYS, WORDS, at_worst, fresh, near, spared
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import ceil, inf, sqrt
 
 from planner.errors import TimeUp
-from planner.planning.answer import Answer
 from planner.planning.demands import Demand, cents, demands
 from planner.planning.feasible import Feasible, growth, largest
 from planner.scenario.records import Scenario
+from planner.search.answer import Answer
 
 CONFLICT_SHARE, TOGETHER_SHARE = 0.15, 0.3  # of the time limit
 FACTORS = (1.1, 1.5, 4.0, 64.0)  # tried in turn, then bisected between

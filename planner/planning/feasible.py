@@ -13,10 +13,11 @@ from planner.candidates.eligibility import counted
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.deadline import Deadline
-from planner.planning.answer import Answer, answer, any_plan
-from planner.planning.deploy import chosen_pools, predicted
-from planner.planning.known import Known, covers
+from planner.result.deploy import predicted
 from planner.scenario.records import Scenario
+from planner.search.answer import Answer, answer, any_plan
+from planner.search.chosen import chosen_pools
+from planner.search.known import Known, covers
 
 DIGITS = 4  # of traffic in what is proposed
 COARSE = 1.02  # ratio to which traffic is bisected before plans on the way say what they carry

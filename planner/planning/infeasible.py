@@ -14,7 +14,6 @@ from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
 from planner.performance.evidence import TIERS, shown_tier
-from planner.planning.answer import Answer, answer, limits_of, sections
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
 from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
@@ -23,6 +22,7 @@ from planner.program.problem import Problem, Rules, Solution
 from planner.program.solver import Limits
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
+from planner.search.answer import Answer, answer, limits_of, sections
 
 POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
 PRUDENT = " (--prudent is --spare-replicas 1 --worst-recovery --max-price-age 90 and the nearest --evidence: to loosen one, ask for the others by name)"

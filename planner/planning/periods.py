@@ -23,24 +23,25 @@ from planner.catalog.load import load_catalog
 from planner.catalog.records import Offer
 from planner.deadline import Deadline
 from planner.errors import ScenarioError, SolverError, TimeUp
-from planner.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
 from planner.performance.coefficients import TIERS
-from planner.plan import HostedOn, Plan
-from planner.planning import cautions, remarks
-from planner.planning.answer import Answer, answer
-from planner.planning.apart import crowded, in_words, kept_apart
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
-from planner.planning.prudent import careful, posture, reached, serves_all
-from planner.planning.solve import assemble, solve
-from planner.planning.structures import Block, Field, Floats, Idle, Ints, Structure
-from planner.planning.version import planner_version
+from planner.planning.solve import solve
 from planner.program.periods import PeriodPool, PeriodProblem, PeriodSolution, Waiting, cheapest_hours
 from planner.program.problem import ChosenPool, Pool, Solution
 from planner.program.solver import Limits
+from planner.result import cautions, remarks
+from planner.result.assemble import assemble
+from planner.result.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
+from planner.result.plan import HostedOn, Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import DAY, flat, hourly_rates
 from planner.scenario.records import Policy, Scenario, Workload
 from planner.scenario.sources import Origins
+from planner.search.answer import Answer, answer
+from planner.search.apart import crowded, in_words, kept_apart
+from planner.search.prudent import careful, posture, reached, serves_all
+from planner.search.structures import Block, Field, Floats, Idle, Ints, Structure
+from planner.version import planner_version
 
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 WEEK = 7 * DAY
@@ -111,11 +112,11 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
 def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenario:
     """The scenario with workloads split where they are routed by length, and the rate of users who wait for answers settled."""
     if any(w.route_by for w in scenario.workload):
-        from planner.demand.routing import split
+        from planner.planning.routing import split
 
         scenario = split(scenario)
     if any(w.demand and w.demand.is_open for w in scenario.workload):
-        from planner.demand.users import settled
+        from planner.planning.users import settled
 
         scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline.share(0.5)).workloads)
     return scenario

@@ -7,23 +7,23 @@ from dataclasses import replace
 from planner.candidates.tables import TableProblem, read_tables
 from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
-from planner.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.planning.infeasible import Infeasible, tables_infeasible
-from planner.planning.money import cost_at
-from planner.planning.version import planner_version
 from planner.program.problem import ChosenPool, Solution
 from planner.program.solver import Limits
 from planner.program.solver import version as highs_version
 from planner.program.wide import cheapest_at_any_scale
+from planner.result.money import cost_at
+from planner.result.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
+from planner.version import planner_version
 
 SOURCE = "own table"
 
 
 def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Plan:
     """The cheapest plan of two tables. Raises Infeasible, ScenarioError and SolverError as ``solve`` does."""
-    from planner.planning.solve import verified
+    from planner.planning.verified import verified
 
     tables = read_tables(scenario)
     if tables.unserved:

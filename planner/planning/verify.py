@@ -10,9 +10,9 @@ from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.interrupts import seen
-from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.simulation.results import Held, Simulation, Workload

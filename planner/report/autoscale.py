@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.clean import json_text
-from planner.hourly import Hour, HourlyPlan
 from planner.report.page import MOST_WARNINGS
 from planner.report.sections import Grid, Section, money, short
 from planner.report.studies import bar
+from planner.result.hourly import Hour, HourlyPlan
 
 DAY = 24
 MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hours

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+from planner.catalog.names import layout_words
+from planner.catalog.ownership import HOURS_PER_YEAR, HourlyCost, OwnedGpu, break_even_utilization, job_cost
 from planner.catalog.records import Offer
 from planner.economics.job import JobTime
-from planner.economics.ownership import HOURS_PER_YEAR, HourlyCost, OwnedGpu, break_even_utilization, job_cost
-from planner.plan import layout_words
 from planner.report.sections import Grid, Section, unit_money
 
 BAR = 30  # characters of a whole hour's cost

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from itertools import groupby
 from math import log2
 
+from planner.catalog.names import layout_words
 from planner.economics.curve import PERCENTILE, CostCurve, CurvePoint
 from planner.economics.speed import SpeedFrontier, SpeedPoint
-from planner.plan import layout_words
 from planner.report.predict import band, bars, ms
 from planner.report.sections import Grid, Section, unit_money
 

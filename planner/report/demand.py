@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.demand.asked import advice
 from planner.demand.lengths import Floats
 from planner.demand.records import Demand, Spread
 from planner.report import render
 from planner.report.sections import Grid, Section
 from planner.report.studies import bar
+from planner.scenario.asked import advice
 
 MOST_ROWS = 24  # of a histogram; below, its smallest buckets stand together
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from planner.clean import json_text
-from planner.plan import Plan
 from planner.report.page import page_sections
 from planner.report.sections import plan_sections
+from planner.result.plan import Plan
 
 
 def formatted(plan: Plan, form: str, details: bool = False) -> str:

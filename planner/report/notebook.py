@@ -1,12 +1,12 @@
-"""A plan as HTML for notebooks: the same sections as everywhere, escaped, no scripts."""
+"""A plan as HTML for notebooks: the same sections as everywhere, escaped, no scripts. Once this is imported, plans show themselves so."""
 
 from __future__ import annotations
 
 from html import escape
 
 from planner.clean import plain
-from planner.plan import Plan
 from planner.report.sections import Grid, plan_sections
+from planner.result.plan import Plan
 
 
 def to_html(plan: Plan) -> str:
@@ -27,3 +27,6 @@ def _table(grid: Grid) -> str:
     head = "".join(cell("th", n, n) for n in grid.header)
     rows = "".join("<tr>" + "".join(cell("td", n, c) for n, c in zip(grid.header, row, strict=True)) + "</tr>" for row in grid.rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+Plan._repr_html_ = to_html  # type: ignore[attr-defined]

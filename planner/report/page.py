@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from planner.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
 from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
+from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from planner.plan import layout_words
+from planner.catalog.names import layout_words
 from planner.report.sections import Grid, Section
 from planner.validation.single import Forecast, Load
 

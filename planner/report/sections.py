@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from planner.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
+from planner.result.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from planner.economics.frontier import Frontier, FrontierPoint
 from planner.economics.noise import Noise
 from planner.economics.store import Result
 from planner.economics.sweep import Sweep, headroom, marginal, structure
-from planner.plan import Plan
 from planner.report.sections import Grid, Section, money
+from planner.result.plan import Plan
 
 BAR = 30
 BLOCKS = " ▏▎▍▌▋▊▉█"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.catalog.catalog import Catalog
+from planner.catalog.ownership import OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.catalog.records import Gpu, Offer
-from planner.economics.ownership import OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.errors import CatalogError
 from planner.scenario.records import Owned, Scenario
 

@@ -8,12 +8,12 @@ from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_serializer, model_validator
-from pydantic_core import PydanticCustomError
 
 from planner import limits
 from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
+from planner.scenario.problem import problem
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
 
 
@@ -75,11 +75,6 @@ def format_lead(seconds: float) -> str:
 def listed(value: Any) -> Any:
     """A list of numbers as the text it is typed as."""
     return ",".join(f"{v:g}" for v in value) if isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value) else value
-
-
-def problem(what: str, *at: str | int) -> PydanticCustomError:
-    """A validation error of several fields, to be shown at one of them (a path from where it is raised)."""
-    return PydanticCustomError("misplaced", "{what}", {"what": what, "at": at})
 
 
 class Part(BaseModel):
@@ -178,7 +173,7 @@ class Workload(Part):
         read = {**data, "slo": {k: v for k, v in slo.items() if v != "none"}}
         if read.keys().isdisjoint(DEMAND_FIELDS):
             return read
-        from planner.demand.asked import with_demand
+        from planner.scenario.asked import with_demand
 
         return with_demand(read)
 

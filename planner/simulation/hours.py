@@ -13,7 +13,7 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.check.periods import structure
 from planner.errors import PlannerError
-from planner.hourly import HourlyPlan
+from planner.result.hourly import HourlyPlan
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
 from planner.simulation import records as core

@@ -14,7 +14,6 @@ from planner.check.case import ill_sized
 from planner.check.demand import structure
 from planner.check.findings import RELATIVE, Finding, same
 from planner.errors import PlannerError
-from planner.hourly import HourlyPlan
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, met_by, workload_cut, workload_mix
@@ -22,7 +21,8 @@ from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
 from planner.performance.serving import curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
-from planner.plan import Deployment, Plan
+from planner.result.hourly import HourlyPlan
+from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import Engine, Flow
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths

@@ -11,7 +11,7 @@ import numpy as np
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.errors import PlannerError
-from planner.plan import Plan
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import parse_duration_s
 from planner.simulation import results

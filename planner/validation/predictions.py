@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.catalog import Catalog
+from planner.catalog.names import measured_as
 from planner.catalog.records import MeasuredConfiguration
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
 from planner.performance.burst import burst_tps
@@ -26,7 +27,6 @@ from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
-from planner.plan import measured_as
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
 from planner.validation.points import Point

@@ -12,6 +12,7 @@ from planner.candidates.eligibility import begins
 from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import known_gpu, known_name
+from planner.catalog.names import layout_words
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
@@ -21,7 +22,6 @@ from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown,
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Floats, Replicas
 from planner.performance.serving import drafted_loop, load_options
 from planner.performance.speculation import measured_loads
-from planner.plan import layout_words
 from planner.validation.predictions import nearest_words
 
 KV_BYTES = {"auto": 0, "fp8": 1, "16-bit": 2}

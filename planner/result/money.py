@@ -11,7 +11,7 @@ from planner.catalog.records import ApiPrice
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import Floats
 from planner.performance.work import Work
-from planner.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase, UnitCosts
+from planner.result.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase, UnitCosts
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 

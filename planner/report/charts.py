@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from planner.catalog.ownership import OwnedGpu
     from planner.economics.compare import Compared
     from planner.economics.curve import CostCurve
     from planner.economics.frontier import Frontier
-    from planner.economics.ownership import OwnedGpu
     from planner.economics.sensitivity import Sensitivity
     from planner.economics.speed import SpeedFrontier
     from planner.economics.store import Result
     from planner.economics.sweep import Sweep
-    from planner.hourly import HourlyPlan
+    from planner.result.hourly import HourlyPlan
     from planner.simulation.results import Simulation
 
 
@@ -61,7 +61,7 @@ def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> An
 
     import altair as alt
 
-    from planner.economics.ownership import hourly_cost
+    from planner.catalog.ownership import hourly_cost
 
     shares = [i / 50 for i in range(5, 51)]
     costs = [(u, hourly_cost(replace(gpu, utilization=u))) for u in shares]

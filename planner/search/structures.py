@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from planner.candidates.columns import Market, mixture_factor
 from planner.candidates.pooling import POOL_SIZES
 from planner.performance.capacity import pooled_qps
-from planner.planning.answer import Section, sections
 from planner.scenario.profiles import DAY
+from planner.search.answer import Section, sections
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from planner.candidates.columns import Market, market
 from planner.candidates.points import Points
 from planner.performance.coefficients import TIERS
-from planner.planning.answer import has_plan
-from planner.planning.cautions import STALE_DAYS
-from planner.planning.maximize import LEAST, scaled
 from planner.scenario.records import Scenario, Tier
+from planner.search.answer import has_plan
+from planner.search.maximize import LEAST, scaled
 
+STALE_DAYS = 90  # of a price
 SPARE = 1  # N+1
 WORDS: dict[Tier, str] = {
     "measured": "measured as it is planned",

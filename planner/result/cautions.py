@@ -9,14 +9,15 @@ from datetime import timedelta
 import numpy as np
 
 from planner.candidates.survey import Survey
+from planner.catalog.names import called
 from planner.performance.replicas import FP8_KV
-from planner.plan import Deployment, HostedApi, Plan, Purchase, called
-from planner.planning.answer import Answer
-from planner.planning.deploy import Chosen
-from planner.planning.spread import refusals
+from planner.result.plan import Deployment, HostedApi, Plan, Purchase
+from planner.result.spread import refusals
 from planner.scenario.records import Workload
+from planner.search.answer import Answer
+from planner.search.chosen import Chosen
+from planner.search.prudent import STALE_DAYS
 
-STALE_DAYS = 90
 ALWAYS = 0.5  # of the requests wait: from here on waiting is the rule
 SUSPECT = 3.0  # a plan this many times below the API's price needs a second look
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from planner.errors import TimeUp
-from planner.plan import PlanWorkload
+from planner.result.plan import PlanWorkload
 from planner.scenario.records import Scenario, Workload
 
 Served = Sequence[PlanWorkload]

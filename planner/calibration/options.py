@@ -1,4 +1,4 @@
-"""Measures serving options against plain serving: ``python -m planner.performance.options DATA_DIR``.
+"""Measures serving options against plain serving: ``python -m planner.calibration.options DATA_DIR``.
 
 For developers: needs scipy. Writes catalogs/speculation.csv (measured latencies with speculative decoding over those without) and
 catalogs/disaggregated.json (measured over predicted step of disaggregated units). Deterministic. DATA_DIR holds reference_points.csv.
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.calibration.fit import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS, step_quantiles, summary
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, capacity, pooled_qps
@@ -26,7 +27,6 @@ from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
 from planner.performance.disaggregated import NODE_GPUS, RATIOS, Errors, Units, load_errors, transfer_seconds, unit_capacity
 from planner.performance.evidence import evidence, step_shift
-from planner.performance.fit import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS, step_quantiles, summary
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.pools import EXPECTED, Pools, engines, predicted, sizes_in
@@ -219,7 +219,7 @@ def _gain(replica: Replicas, mix: LengthMix, both: StepCurves, apart: StepCurves
 def main(arguments: Iterable[str] | None = None) -> int:
     """Command line of the script."""
     catalogs = Path(__file__).resolve().parents[2] / "catalogs"
-    parser = argparse.ArgumentParser(prog="python -m planner.performance.options", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m planner.calibration.options", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=Path(), help="folder with reference_points.csv")
     parser.add_argument("--compare", type=float, metavar="CONFIDENCE", help="print units against engines that do both at this confidence, and write nothing")
     parser.add_argument("-o", "--output", type=Path, default=catalogs, help="folder for speculation.csv and disaggregated.json")

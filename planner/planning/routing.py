@@ -14,8 +14,8 @@ from planner.demand.given import Lengths
 from planner.demand.lengths import Floats, Histogram, lengths_of
 from planner.errors import TimeUp
 from planner.performance.lengths import stated_pairs
-from planner.plan import Plan
 from planner.planning.infeasible import Infeasible
+from planner.result.plan import Plan
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from planner.plan import SCHEMA_VERSION, Deployment, HostedOn, Part, Plan
+from planner.result.plan import SCHEMA_VERSION, Deployment, HostedOn, Part, Plan
 
 if TYPE_CHECKING:
     import pandas as pd

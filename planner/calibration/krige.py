@@ -1,4 +1,4 @@
-"""Trains the kriged residual and finds its errors on what was left out: ``python -m planner.performance.krige DATA_DIR``.
+"""Trains the kriged residual and finds its errors on what was left out: ``python -m planner.calibration.krige DATA_DIR``.
 
 For developers: needs scipy. Reads the same files as ``fit``, writes catalogs/residuals.json. Deterministic, some minutes.
 """
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import least_squares, minimize
 
+from planner.calibration import fit as physics
+from planner.calibration.fit import RANDOM_LENGTHS, SHARES, Rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
-from planner.performance import fit as physics
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
-from planner.performance.fit import RANDOM_LENGTHS, SHARES, Rows
 from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
@@ -350,7 +350,7 @@ def write(found: Mapping[str, Any], path: Path) -> None:
 def main(arguments: Iterable[str] | None = None) -> int:
     """Command line."""
     root = Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(prog="python -m planner.performance.krige", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m planner.calibration.krige", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with curves.csv and, if there, reference_points.csv")
     parser.add_argument("--reference", type=Path, help="reference_points.csv elsewhere")
     parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / FILE)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from planner.candidates.offers import with_known_names
 from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
-from planner.planning.known import Known
-from planner.planning.prudent import careful, reached
 from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import flat
 from planner.scenario.records import Scenario
+from planner.search.known import Known
+from planner.search.prudent import careful, reached
 
 
 def posed(scenario: Scenario, known: Known, deadline: Deadline = NEVER) -> tuple[Scenario, Points]:

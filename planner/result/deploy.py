@@ -2,133 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
 
-from planner.candidates.columns import Candidate, mixture_factor
+from planner.candidates.columns import mixture_factor
 from planner.candidates.eligibility import Eligible, context_of, counted
 from planner.candidates.points import in_workload_units, workload_capacity
-from planner.candidates.pooling import pool_capacity, replicas_needed
+from planner.candidates.pooling import replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
+from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import serving
-from planner.performance.capacity import Capacity, Limit, Service
+from planner.performance.capacity import Capacity, Service
 from planner.performance.evidence import TIERS, shown_tier
-from planner.performance.lengths import LengthMix, met_by, refused_share
-from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
-from planner.performance.shared import Shared, SharedLoop, settled
-from planner.performance.step import StepCurves
+from planner.performance.lengths import met_by, refused_share
+from planner.performance.replicas import ENGINES, Floats
 from planner.performance.work import Work, work_of
-from planner.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, measured_as
-from planner.planning.answer import Answer
-from planner.program.problem import ChosenPool
+from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
 from planner.scenario.records import Scenario
+from planner.search.answer import Answer
+from planner.search.chosen import Chosen, capacity_of, in_flight, slo_load
 
 BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A pool of the solution with the candidate behind it. The pool's traffic is that of peaks: burst factor x mean, by workload.
-
-    ``rates``: requests/s that its requests in flight amount to, on average and at the peak; none for demand in requests/s.
-    """
-
-    pool: ChosenPool
-    candidate: Candidate
-    eligible: Eligible
-    bursts: tuple[float, ...]
-    rates: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    together: Shared | SharedLoop | None = None  # the queue of all its workloads at their peaks, where it serves several (indexed in their order)
-
-    @property
-    def row(self) -> int:
-        """Its row in the survey."""
-        return self.candidate.point.row
-
-    def qps(self, w: int) -> float:
-        """Mean requests/s of a workload that it serves."""
-        return self.rates[w][0] if w in self.rates else self.peak_qps(w) / self.bursts[w]
-
-    def peak_qps(self, w: int) -> float:
-        """Requests/s of a workload that it must be able to serve."""
-        return self.rates[w][1] if w in self.rates else self.pool.traffic.get(w, 0.0)
-
-
-def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
-    """The pools of a solution, largest traffic first."""
-    candidates = [answer.market.candidates[c.pool.column] for c in answer.solution.pools]
-    bursts = tuple(w.burst_factor for w in answer.market.scenario.workload)
-    found = [_rated(Chosen(p, c, survey.eligible[c.eligible], bursts), survey) for p, c in zip(answer.solution.pools, candidates, strict=True)]
-    return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
-
-
-def _rated(chosen: Chosen, survey: Survey) -> Chosen:
-    """The pool with the rates that its requests in flight amount to at the number of replicas it has."""
-    if len(chosen.pool.traffic) > 1 and not survey.replicas.is_unit[chosen.row]:
-        return _rated_together(chosen, survey)
-    closed = [w for w in chosen.pool.traffic if survey.scenario.workload[w].concurrency is not None]
-    peaks = {w: _rate_in_flight(chosen, survey, w, 1.0) for w in closed}
-    means = {w: _rate_in_flight(chosen, survey, w, 1 / chosen.bursts[w]) if chosen.bursts[w] != 1 else peaks[w] for w in closed}
-    return replace(chosen, rates={w: (means[w], peaks[w]) for w in closed})
-
-
-def _rated_together(chosen: Chosen, survey: Survey) -> Chosen:
-    """The same for several workloads on one deployment."""
-    served, total = sorted(chosen.pool.traffic), chosen.pool.total
-    closed = [i for i, w in enumerate(served) if survey.scenario.workload[w].concurrency is not None]
-    peaks = together(chosen, survey, total)
-    means = together(chosen, survey, total, at_peak=False) if closed and any(chosen.bursts[w] != 1 for w in served) else peaks
-    assert peaks and means
-    return replace(chosen, together=peaks, rates={served[i]: (float(means.rates[i]) * total, float(peaks.rates[i]) * total) for i in closed})
-
-
-def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True) -> Shared | SharedLoop | None:
-    """One of so many replicas as the queue of all workloads it serves; None for a single workload, and for disaggregated units."""
-    served, scenario, rows = sorted(chosen.pool.traffic), survey.scenario, np.array([chosen.row])
-    if len(served) < 2 or survey.replicas.is_unit[chosen.row]:
-        return None
-    tokens = chosen.candidate.point.max_num_batched_tokens
-    mixes = [survey.physics[w].mix(chosen.row) for w in served]
-    curves = [curves_of(survey, w, rows, tokens, scenario.policy.confidence) for w in served]
-    each = np.array([chosen.pool.traffic[w] / (1.0 if at_peak else chosen.bursts[w]) / replicas for w in served])
-    is_loop = np.array([scenario.workload[w].concurrency is not None for w in served])
-    slots = min(chosen.candidate.point.max_num_seqs, *(int(slots_of(survey, w, rows, tokens)[0]) for w in served))
-    point = chosen.candidate.point
-    relief = max(point.single[w] / pool_capacity(point.single[w], point.saturated[w], replicas) for w in served) if scenario.policy.keeps_level else 1.0
-    return settled(curves, mixes, np.where(is_loop, 0.0, each), np.where(is_loop, each, 0.0), np.array([slots]), relief)
-
-
-def _rate_in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> float:
-    """Requests/s of a workload's requests in flight with a share of the peak traffic: Little's law at the mean E2E there."""
-    part, curves, mix, asked, each, seqs, level = _in_flight(chosen, survey, w, share)
-    rate = serving.in_flight_rate(part, curves, mix, asked, each, seqs, survey.coefficients, level)
-    return share * chosen.pool.traffic[w] * float(rate[0] / each[0])
-
-
 def _served_in_flight(chosen: Chosen, survey: Survey, w: int) -> Service:
     """Service of a workload in flight with all replicas up."""
-    part, curves, mix, asked, each, seqs, level = _in_flight(chosen, survey, w, 1.0)
+    part, curves, mix, asked, each, seqs, level = in_flight(chosen, survey, w, 1.0)
     factor = float(survey.physics[w].factor[chosen.row])
     return serving.in_flight_service(part, curves, mix, asked, each, seqs, survey.coefficients, level, (factor - 1) / factor)[0]
-
-
-def _in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> tuple[Replicas, StepCurves, LengthMix, tuple[Limit, ...], Floats, Ints, bool]:
-    """(replica, curves, mix, limits, in flight on each replica, sequences, whether the router keeps level). Shared deployments are as
-    loaded as all their workloads make them."""
-    scenario, rows = survey.scenario, np.array([chosen.row])
-    physics, point = survey.physics[w], chosen.candidate.point
-    factor = float(physics.factor[chosen.row])
-    in_service = chosen.pool.total - scenario.policy.spare_replicas
-    each = np.array([share * slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total * capacity_of(chosen, scenario, w, in_service)])
-    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
-    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked = survey.replicas.take(rows), physics.mix(chosen.row), limits(scenario.workload[w], factor)
-    return part, curves, mix, asked, each, seqs, scenario.policy.keeps_level
 
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
@@ -241,21 +146,6 @@ def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:
     curves = curves_of(survey, w, np.array([chosen.row]), tokens)
     mix, replica = physics.mix(chosen.row), survey.replicas.take(np.array([chosen.row])).compact()
     return work_of(replica, curves, mix, survey.coefficients, (d.in_flight_per_replica or 0.0) / engines, d.max_num_seqs)
-
-
-def slo_load(chosen: Chosen, scenario: Scenario, in_service: int) -> float:
-    """Traffic over capacity of the replicas in service."""
-    return sum(x / capacity_of(chosen, scenario, w, in_service) for w, x in chosen.pool.traffic.items()) / in_service
-
-
-def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int) -> float:
-    """Flow of one workload per replica at the real number in service; where several share, alone times the mixture factor."""
-    point = chosen.candidate.point
-    if len(chosen.pool.traffic) > 1:
-        return point.single[w] * mixture_factor(scenario)
-    if scenario.policy.router == "random":
-        return point.single[w]
-    return pool_capacity(point.single[w], point.saturated[w], in_service)
 
 
 def _quality(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> PlanQuality | None:

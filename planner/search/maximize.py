@@ -9,8 +9,8 @@ from planner.candidates.columns import market
 from planner.candidates.eligibility import counted
 from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
-from planner.planning.answer import has_plan
 from planner.scenario.records import Scenario, Workload
+from planner.search.answer import has_plan
 
 EXACT = 1e-3  # relative: traffic is found to a thousandth, rounded down
 MOST_QPS = 1e7

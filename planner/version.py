@@ -20,6 +20,6 @@ def planner_version() -> str:
 def source_hash() -> str:
     """A hash of the planner's own code: answers kept by another state of it are not answers of this one."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

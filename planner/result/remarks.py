@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from planner.catalog.records import REFERENCE
-from planner.plan import Deployment, HeadroomStep, Purchase
-from planner.planning.answer import Answer
-from planner.planning.deploy import Chosen, mixture_of
-from planner.planning.spread import spread_in_words
+from planner.result.deploy import mixture_of
+from planner.result.plan import Deployment, HeadroomStep, Purchase
+from planner.result.spread import spread_in_words
 from planner.scenario.fields import by_path
 from planner.scenario.records import DEFAULT_SLO, Scenario
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
+from planner.search.answer import Answer
+from planner.search.chosen import Chosen
 
 
 def supply_line(scenario: Scenario) -> str:

@@ -13,9 +13,9 @@ from math import inf
 from planner.candidates.columns import market
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, limits
-from planner.planning.answer import Answer, answer
-from planner.planning.deploy import Chosen, chosen_pools, together
 from planner.scenario.records import Scenario
+from planner.search.answer import Answer, answer
+from planner.search.chosen import Chosen, chosen_pools, together
 
 Pairs = frozenset[frozenset[int]]
 

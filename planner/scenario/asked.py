@@ -14,7 +14,7 @@ from planner.demand.given import STATED, Demanded, Lengths, parse_growth
 from planner.demand.lengths import lengths_of
 from planner.demand.records import Demand
 from planner.errors import PlannerError
-from planner.scenario.records import problem
+from planner.scenario.problem import problem
 from planner.scenario.units import parse_duration_s
 
 RULES = ("percentile", "mean", "peak-minute")

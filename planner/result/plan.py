@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from planner.catalog.names import layout_words
+from planner.scenario.own import OwnTables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,27 +123,6 @@ class HostedOn(Part):
 
     purchase: int
     replicas: int
-
-
-def layout_words(tp: int, pp: int, dp: int, ep: int, draft: bool | int = False, prefill: int = 0, decode: int = 0) -> str:
-    """TP4; TP8 EP8 with whole experts; DP8 EP8 where every GPU has the whole attention; stages of PP behind a cross.
-
-    TP8 + MTP where a layer of the checkpoint drafts tokens; 1P3D of TP2: a unit of one prefill and three decode engines.
-    """
-    attention = [f"TP{tp // max(dp, 1)}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
-    engine = " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "") + (" + MTP" if draft else "")
-    return f"{prefill}P{decode}D of {engine}" if decode else engine
-
-
-def called(card: str, checkpoint: str) -> str:
-    """The model as its checkpoint names it: by its card where that begins with the card's name, else in its own words (several share an architecture)."""
-    own = checkpoint.rsplit("/", maxsplit=1)[-1]
-    return card if own.lower().startswith(card.lower()) and own[len(card) : len(card) + 1] in ("", "-") else own
-
-
-def measured_as(architecture: str, card: str, checkpoint: str) -> str:
-    """Whose measurement it is, told apart from the model asked for where both share an architecture."""
-    return f"{architecture} (same architecture)" if architecture == card != called(card, checkpoint) else architecture
 
 
 class Deployment(Part):
@@ -361,28 +342,6 @@ class SolverReport(Part):
     locations_solved: int
 
 
-class OwnCandidate(Part):
-    """One candidate of the user's table of capacities; price and rates are per replica, rates by class."""
-
-    name: str
-    gpu: str
-    gpus: int
-    usd_per_hour: float
-    max_qps: dict[str, float]
-
-
-class OwnTables(Part):
-    """What the user's two tables say of the classes asked for (``demand``: requests/s by class): all that a check of the plan needs."""
-
-    candidates: tuple[OwnCandidate, ...]
-    demand: dict[str, float]
-
-    @property
-    def hash(self) -> str:
-        """Names what the tables say, as a catalogue's hash names the catalogue."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
-
-
 class Plan(Part):
     """The whole answer."""
 
@@ -423,9 +382,3 @@ class Plan(Part):
         import pandas as pd
 
         return pd.DataFrame([d.flat() for d in self.deployments])
-
-    def _repr_html_(self) -> str:
-        """The plan in a notebook."""
-        from planner.report.notebook import to_html
-
-        return to_html(self)

@@ -1,4 +1,4 @@
-"""Fits the coefficients of the step-time physics to measured curves: ``python -m planner.performance.fit DATA_DIR``.
+"""Fits the coefficients of the step-time physics to measured curves: ``python -m planner.calibration.fit DATA_DIR``.
 
 For developers: needs scipy. Writes catalogs/coefficients.json with errors on held-out models and GPUs and the quantiles
 of each evidence tier. Deterministic. DATA_DIR holds curves.csv (shipped) and, if there, reference_points.csv.
@@ -521,7 +521,7 @@ def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:
 def main(arguments: Iterable[str] | None = None) -> int:
     """Command line of the fit."""
     root = Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(prog="python -m planner.performance.fit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m planner.calibration.fit", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with curves.csv and, if there, reference_points.csv")
     parser.add_argument("--reference", type=Path, help="reference_points.csv elsewhere")
     parser.add_argument("--models", type=Path, default=root / "models")

@@ -1,0 +1,1 @@
+"""Fitting what the planner knows to measurements; nobody needs it to plan."""

@@ -1,0 +1,103 @@
+"""The plan of an answer: everything it says of demand, deployments, purchases and cost, without what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.candidates.eligibility import counted
+from planner.candidates.survey import Survey
+from planner.program.solver import version as highs_version
+from planner.result import cautions, remarks
+from planner.result.deploy import deployment, predicted, purchases, slowest, work_on
+from planner.result.money import cost_of, hosted_apis, split_by_work
+from planner.result.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
+from planner.scenario.records import Scenario
+from planner.scenario.sources import Origins
+from planner.search.answer import Answer
+from planner.search.chosen import Chosen, chosen_pools
+from planner.version import planner_version
+
+
+def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
+    """The plan of an answer, without alternatives."""
+    scenario, solution = found.market.scenario, found.solution
+    chosen = chosen_pools(found, surveyed)
+    bought, place = purchases(found)
+    deployments = tuple(deployment(c, found, surveyed, place, bought) for c in chosen)
+    workloads = workloads_of(scenario, chosen, surveyed)
+    deployments = tuple(d.model_copy(update={"in_flight_per_replica": _in_flight(i, d.replicas, workloads)}) for i, d in enumerate(deployments))
+    traffic = [(w.qps, a.input_tokens, a.output_tokens) for w, a in zip(workloads, scenario.workload, strict=True)]
+    cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
+    work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
+    workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
+    apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
+    used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
+    excluded = surveyed.excluded + found.market.excluded
+    return Plan(
+        planner_version=planner_version(),
+        catalog_hash=surveyed.catalog.hash,
+        scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
+        status="optimal" if solution.status == "optimal" else "feasible",
+        gap=solution.gap,
+        bound_usd_per_hour=solution.bound,
+        objective=scenario.objective.maximize or "cost",
+        supply=remarks.supply_line(scenario),
+        cost=cost,
+        unit_costs=unit_costs,
+        gpus_used=used,
+        gpus_held=held,
+        purchases=tuple(bought),
+        deployments=deployments,
+        workloads=workloads,
+        headroom=remarks.headroom(found, chosen, deployments, used, held),
+        defaults=remarks.defaults(scenario, origins),
+        api=apis,
+        binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
+        warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        excluded=dict(sorted(excluded.items())),
+        solver=SolverReport(
+            version=highs_version(),
+            candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
+            candidates_after_pruning=len(found.market.problem.columns),
+            variables=solution.variables,
+            constraints=solution.constraints,
+            locations=found.locations,
+            locations_solved=found.solved,
+        ),
+    )
+
+
+def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -> tuple[PlanWorkload, ...]:
+    """What each workload gets of the chosen pools: rate, quality, routing and service."""
+    found = []
+    for w, asked in enumerate(scenario.workload):
+        serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
+        qps = sum(c.qps(w) for _, c in serving)
+        flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
+        scores = [(c.eligible.quality[w], c.pool.traffic[w]) for _, c in serving]  # the mean counts requests, or requests in flight, as demand does
+        known = [(counted(q, scenario.policy), r) for q, r in scores if q is not None]
+        service = slowest([predicted(c, surveyed, w) for _, c in serving])
+        found.append(
+            PlanWorkload(
+                name=asked.name,
+                demand=PlanDemand(kind="qps" if asked.qps is not None else "concurrency", value=asked.rate),
+                qps=qps,
+                concurrency=asked.concurrency if asked.concurrency is not None else qps * service.e2e_ms.mean / 1e3,
+                burst_factor=asked.burst_factor,
+                input_tokens=asked.input_tokens,
+                output_tokens=asked.output_tokens,
+                slo=tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in asked.slo.items()),
+                min_quality=asked.min_quality,
+                min_quality_served=min(s for s, _ in known) if len(known) == len(scores) else None,
+                mean_quality_served=sum(s * r for s, r in known) / sum(r for _, r in known) if len(known) == len(scores) else None,
+                routing=tuple(Route(deployment=i, share=c.pool.traffic[w] / flow, qps=c.qps(w), tokens_per_stated=c.eligible.tokens[w]) for i, c in serving),
+                predicted=service,
+            )
+        )
+    return tuple(found)
+
+
+def _in_flight(i: int, replicas: int, workloads: Sequence[PlanWorkload]) -> float:
+    """Requests in flight per replica of a deployment, by Little's law."""
+    flows = [r.share * (w.concurrency or 0) for w in workloads for r in w.routing if r.deployment == i]
+    return sum(flows) / replicas

@@ -1,0 +1,29 @@
+"""Numbers of one's own as they were read: kept with the plan, so that it can be checked from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+
+from planner.scenario.records import Part
+
+
+class OwnCandidate(Part):
+    """One candidate of the user's table of capacities; price and rates are per replica, rates by class."""
+
+    name: str
+    gpu: str
+    gpus: int
+    usd_per_hour: float
+    max_qps: dict[str, float]
+
+
+class OwnTables(Part):
+    """What the user's two tables say of the classes asked for (``demand``: requests/s by class): all that a check of the plan needs."""
+
+    candidates: tuple[OwnCandidate, ...]
+    demand: dict[str, float]
+
+    @property
+    def hash(self) -> str:
+        """Names what the tables say, as a catalogue's hash names the catalogue."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
