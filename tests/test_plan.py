@@ -25,6 +25,7 @@ from planner.candidates.survey import survey
 from planner.check.check import check_plan
 from planner.errors import CatalogError
 from planner.report.formats import formatted
+from planner.report.notebook import to_html
 from planner.search.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -179,14 +180,15 @@ def test_the_plan_as_a_frame_and_in_a_notebook() -> None:
     frame = plan.to_frame()
     assert len(frame) == len(plan.deployments)
     assert frame["gpus"].sum() == plan.gpus_used and frame["quality_score"].min() >= 0.8
-    html = plan._repr_html_()
+    html = to_html(plan)
     assert plan.deployments[0].checkpoint in html and "<table>" in html and "<script" not in html
     assert html.count("<table>") == html.count("</table>")
+    assert plan._repr_html_() == html  # type: ignore[attr-defined]  # which notebooks call
 
 
 def test_html_is_escaped() -> None:
     plan = headline().model_copy(update={"warnings": ("<b>bold</b> & more",)})
-    assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in plan._repr_html_()
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in to_html(plan)
 
 
 # ---- other demands
