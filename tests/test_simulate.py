@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planner.hourly import HourlyCount
 
 import planner
 from planner import Scenario, load_catalog, simulate, solve
 from planner.cli.main import main
 from planner.errors import PlannerError
-from planner.hourly import HourlyCount
 from planner.performance.lengths import lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
