@@ -179,6 +179,17 @@ def test_tighter_limits_and_slower_curves_never_raise_capacity(limits: list[Limi
     assert found.in_flight[0] == pytest.approx(found.qps[0] * found.e2e_s[0])
 
 
+def test_a_limit_lifted_on_one_row_is_as_if_it_had_not_been_asked() -> None:
+    mix, curves = lognormal_mix(1000, 300, 0.8, 1.0), line()
+    limits = [Limit("ttft", 0.5, 95), Limit("tpot", 0.02, 95), Limit("itl", 0.05, 99), Limit("e2e", 8.0, 90), Limit("full", np.inf, 95)]
+    together = capacity(curves.above([curves] * 4 + [curves.scaled(np.array([1.3]))]), mix, limits, np.full(6, 200), np.array([0, 1, 2, 3, 4, -1]))
+    alone = [capacity(curves, mix, limits[:i] + limits[i + 1 :], seqs(200)) for i in range(5)]
+    alone.append(capacity(curves.scaled(np.array([1.3])), mix, limits, seqs(200)))
+    for name in ("qps", "qps_saturated", "e2e_s", "in_flight"):
+        assert getattr(together, name) == pytest.approx([getattr(found, name)[0] for found in alone], rel=1e-9)
+    assert len(set(together.qps.round(6))) > 2, "limits that bind differ"
+
+
 @given(limit_lists, st.floats(0.1, 1), st.integers(1, 1024), st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
 def test_service_within_capacity_meets_the_limits(limits: list[Limit], share: float, slots: int, count: int) -> None:

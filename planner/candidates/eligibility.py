@@ -110,12 +110,10 @@ def is_named(served: Served, names: tuple[str, ...]) -> bool:
 
 
 def _answers_to(served: Served, name: str) -> bool:
-    identity = served.checkpoint.id.lower()
-    if name in (identity, served.card.family.lower()):
+    card, identity = served.card, served.checkpoint.id
+    if name in (identity.lower(), card.family.lower()) or begins(identity, name):
         return True
-    if any(begins(c.id, name) for c in served.card.checkpoint):
-        return begins(identity, name)
-    return name == served.card.name.lower()
+    return name == card.name.lower() and not any(begins(c.id, name) for c in card.checkpoint)
 
 
 def begins(identity: str, name: str) -> bool:

@@ -120,7 +120,7 @@ class Points:
         """Capacity alone, saturated, and requests/s per unit of flow, of one workload on rows at given sequences and size of step."""
         workload, physics = self.survey.scenario.workload[w], self.survey.physics[w]
         single, saturated, per_unit = np.zeros(len(rows)), np.zeros(len(rows)), np.ones(len(rows))
-        for kind, mix in physics.mixes.items():
+        for kind, mix in physics.kinds(rows).items():
             here = physics.of_kind(kind, rows)
             here = here[seqs[here] > 0]
             if not len(here):

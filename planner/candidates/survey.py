@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,11 @@ class Physics:
         """The workload's lengths on a row that may serve it."""
         return self.mixes[float(self.factor[row]), float(self.tokens[row])]
 
+    def kinds(self, rows: Ints) -> dict[Kind, LengthMix]:
+        """The lengths that the workload has on any of these rows."""
+        there = set(zip(self.factor[rows].tolist(), self.tokens[rows].tolist(), strict=True))
+        return {kind: mix for kind, mix in self.mixes.items() if kind in there}
+
     def of_kind(self, kind: Kind, rows: Ints) -> Ints:
         """The places among rows of those on which the workload has these lengths."""
         return np.flatnonzero((self.factor[rows] == kind[0]) & (self.tokens[rows] == kind[1]))
@@ -92,7 +98,7 @@ class Survey:
     excluded: Counter[str]
     options: Options | None = None  # read only where they are allowed
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the rows of ``replicas.architectures``."""
         return tuple(dict.fromkeys(s.card.name for s in self.shapes))
@@ -164,11 +170,10 @@ def memory_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Memory
 def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
     """Most sequences of a workload in service on each row, with steps of this size; 0 where it may not serve or does not fit."""
     physics, found = survey.physics[w], np.zeros(len(rows), dtype=np.int64)
-    for kind in physics.mixes:
+    for kind in physics.kinds(rows):
         here = physics.of_kind(kind, rows)
-        if len(here):
-            most = most_sequences(survey.replicas.take(rows[here]), survey.names, survey.options)
-            found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, most)
+        most = most_sequences(survey.replicas.take(rows[here]), survey.names, survey.options)
+        found[here] = np.minimum(memory_of(survey, w, rows[here], batched_tokens).slots, most)
     return found
 
 

@@ -5,7 +5,7 @@ Only the names in a plan are believed here (checkpoint, GPU, engine, sizes); eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.serving import (
     Options,
+    capacity_lifted,
     capacity_of,
     curves_of,
     in_flight_capacity,
@@ -255,13 +256,21 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     return replace(bare, fits=fits)
 
 
-def refit(case: Case, index: int, w: int, confidence: float, without: int | None = None) -> Fit | None:
-    """A workload on a deployment as it would be at another confidence, or (``without``) with the i-th of its limits lifted."""
-    built = case.built[index]
-    if built is None:
-        return None
-    asked, d = case.scenario.workload[w], case.plan.deployments[index]
-    return _fit(d, asked, built, case.scenario.policy, confidence, case.coefficients, case.options, case.catalog, without)
+def refitted(case: Case, index: int, w: int, cases: Sequence[tuple[float, int]]) -> tuple[Fit, ...]:
+    """A workload on a deployment as it would be at other confidences, each time with the i-th of its limits lifted (-1: with all of them)."""
+    built, policy = case.built[index], case.scenario.policy
+    assert built is not None
+    fit, name, tokens = built.fits[w], (built.served.card.name,), batched_tokens_of(case.plan.deployments[index])
+    at = {
+        sure: curves_of(built.replica, built.found, name, fit.mix, case.coefficients, sure, case.options, GRID, tokens, policy.chunked_prefill)
+        for sure in dict.fromkeys(sure for sure, _ in cases)
+    }
+    first, *others = (at[sure] for sure, _ in cases)
+    is_steady = None if fit.workload.concurrency is None else policy.keeps_level
+    lifted = np.array([i for _, i in cases], dtype=np.int64)
+    found = capacity_lifted(fit.replica, first.above(others), fit.mix, fit.limits, fit.max_num_seqs, case.coefficients, lifted, is_steady)
+    able = [_in_units(fit.workload, found, i) for i in range(len(cases))]
+    return tuple(replace(fit, curves=at[sure], single=x, saturated=s, qps_per_unit=u) for (sure, _), (x, s, u) in zip(cases, able, strict=True))
 
 
 def step_factor_at(case: Case, index: int, w: int, confidence: float) -> float:
@@ -285,7 +294,7 @@ def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
 
 def _fit(
     d: Deployment, asked: Workload, built: Built, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
-    catalog: Catalog, without: int | None = None,
+    catalog: Catalog,
 ) -> Fit | None:  # fmt: skip
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
     served, replica, found = built.served, built.replica, built.found
@@ -302,12 +311,12 @@ def _fit(
     at = step_factor(replica, found, name, mix, coefficients, confidence, options, d.max_num_seqs)
     curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
     units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
-    limits = tuple(limit for i, limit in enumerate(limits_of(workload, factor)) if i != without)
+    limits = limits_of(workload, factor)
     if workload.concurrency is None:
         able = capacity_of(replica, curves, mix, limits, seqs, coefficients)
     else:
         able = in_flight_capacity(replica, curves, mix, limits, seqs, coefficients, policy.keeps_level)
-    single, saturated, per_unit = _in_units(workload, able)
+    single, saturated, per_unit = _in_units(workload, able, 0)
     return Fit(workload, own, factor, mix, limits, replica, coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
 
 
@@ -335,9 +344,9 @@ def in_own_tokens(asked: Workload, own: float) -> Workload:
     return asked.model_copy(update=changed | dict(zip(("input_cv", "output_cv"), asked.spreads, strict=True)))
 
 
-def _in_units(workload: Workload, found: Capacity) -> tuple[float, float, float]:
+def _in_units(workload: Workload, found: Capacity, row: int) -> tuple[float, float, float]:
     """Capacity alone, in a very large pool, and requests/s per unit of flow there: X(N*)/N* for requests in flight."""
-    qps, saturated, in_flight = float(found.qps[0]), float(found.qps_saturated[0]), float(found.in_flight[0])
+    qps, saturated, in_flight = float(found.qps[row]), float(found.qps_saturated[row]), float(found.in_flight[row])
     if workload.concurrency is None or qps <= 0:
         return qps, saturated, 1.0
     rate = qps / in_flight

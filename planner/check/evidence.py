@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from planner.catalog.names import measured_as
-from planner.check.case import Built, Case, Fit, mixture_factor, refit, step_factor_at
+from planner.check.case import Built, Case, Fit, mixture_factor, refitted, step_factor_at
 from planner.check.findings import Finding, Notes, at_most
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
@@ -29,8 +31,9 @@ def evidence(case: Case) -> Finding:
             continue
         _known(notes, case, built, d.evidence, where)
         _source(notes, case, built, d.evidence, where)
-        _median(notes, case, i, built, d.evidence, where)
-        _binding(notes, case, i, built, where)
+        otherwise = {v: _otherwise(case, i, built, v) for v in built.serves if v in built.fits}
+        _median(notes, case, i, built, d.evidence, {v: fits[:2] for v, fits in otherwise.items()}, where)
+        _binding(notes, case, i, built, otherwise[built.serves[0]][2:], where)
         said.append(f"{d.checkpoint} {d.evidence.tier}")
     return notes.finding(f"evidence: {', '.join(said)}, with what the confidence costs against the median")
 
@@ -57,7 +60,13 @@ def _source(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str)
     notes.require(not e.note, where, f"states a note on its evidence: '{e.note}'")
 
 
-def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, where: str) -> None:
+def _otherwise(case: Case, i: int, built: Built, w: int) -> tuple[Fit, ...]:
+    """A workload at the median and at a high confidence; and the first that is served, with each of its limits lifted."""
+    lifts = range(len(built.fits[w].limits)) if w == built.serves[0] else ()
+    return refitted(case, i, w, [(MEDIAN, -1), (HIGH, -1), *((case.scenario.policy.confidence, k) for k in lifts)])
+
+
+def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, at: Mapping[int, tuple[Fit, ...]], where: str) -> None:
     """What the same traffic would take at the median of predictions, and the step at other confidences."""
     w = built.serves[0]
     for confidence, stated in e.step_time_band.items():
@@ -67,12 +76,11 @@ def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, whe
         else:
             notes.add(where, f"states a step at the confidence '{confidence}'")
     notes.require(bool(e.step_time_band), where, "states no band of step times")
-    median = {v: fit for v in built.serves if (fit := refit(case, i, v, MEDIAN))}
+    median, high = ({v: fits[k] for v, fits in at.items()} for k in range(2))
     if len(median) < len(built.serves) or not all(f.single > 0 for f in median.values()):
         return
     notes.agree(e.capacity_factor, built.fits[w].single / median[w].single, where, "a capacity factor of", STATED)
     _replicas(notes, case, i, median, e.replicas_at_median, "at the median", where)
-    high = {v: fit for v in built.serves if (fit := refit(case, i, v, HIGH))}
     _replicas(notes, case, i, high if len(high) == len(built.serves) else {}, e.replicas_at_95, "at confidence 0.95", where)
 
 
@@ -108,13 +116,13 @@ def _carries(case: Case, i: int, fits: dict[int, Fit], replicas: int) -> bool:
     return at_most(load, policy.max_slo_load)
 
 
-def _binding(notes: Notes, case: Case, i: int, built: Built, where: str) -> None:
+def _binding(notes: Notes, case: Case, i: int, built: Built, lifted: Sequence[Fit], where: str) -> None:
     """What is said to limit a deployment does: lifting that limit raises its capacity more than lifting any other."""
     d, w = case.plan.deployments[i], built.serves[0]
     fit, names = built.fits[w], list(case.scenario.workload[w].slo)
     if fit.single <= 0:
         return
-    gains = [lifted.single / fit.single for k in range(len(fit.limits)) if (lifted := refit(case, i, w, case.scenario.policy.confidence, without=k))]
+    gains = [without.single / fit.single for without in lifted]
     best = int(np.argmax(gains)) if gains else 0
     if gains and gains[best] >= GAIN:
         share = f"at most {100 * case.scenario.workload[w].max_waiting_share:g}% of requests finding a replica full"

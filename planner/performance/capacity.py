@@ -72,9 +72,13 @@ class Service:
     waiting_share: Floats = field(default_factory=lambda: np.zeros(0))  # of the requests: they find the replica full
 
 
-def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> Capacity:
-    """Capacity of every row. Without limits it is the saturation rate less one bisection step."""
-    parts = [_capacity(curves.take(rows), mix, limits, max_num_seqs[rows]) for rows in _blocks(len(curves))]
+def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints, lifted: Ints | None = None) -> Capacity:
+    """Capacity of every row. Without limits it is the saturation rate less one bisection step.
+
+    lifted: the one limit that does not count on each row, [P] by its index; -1: all of them count.
+    """
+    lifted = np.full(len(curves), -1) if lifted is None else lifted
+    parts = [_capacity(curves.take(rows), mix, limits, max_num_seqs[rows], lifted[rows]) for rows in _blocks(len(curves))]
     return Capacity(*(np.concatenate([part[i] for part in parts]) if parts else np.zeros(0) for i in range(4)))
 
 
@@ -82,20 +86,20 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
 
 
-def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, ...]:
-    queue = chain(curves, mix, max_num_seqs)
-    low = _largest_load(queue, limits)
-    faded = _fade(queue, limits)
+def _capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints, lifted: Ints) -> tuple[Floats, ...]:
+    queue, counts = chain(curves, mix, max_num_seqs), [(lifted != i)[:, None] for i in range(len(limits))]
+    low = _largest_load(queue, limits, counts)
+    faded = _fade(queue, limits, counts)
     serves = (max_num_seqs >= 1)[:, None] & (low > 0) & (faded > 0)
     load = np.where(serves, low * faded, 0.0)
     qps = (load * queue.rate)[:, 0]
-    saturated = np.where(serves, np.maximum(_saturated(queue, limits) * faded, load * queue.rate), 0.0)[:, 0]
+    saturated = np.where(serves, np.maximum(_saturated(queue, limits, counts) * faded, load * queue.rate), 0.0)[:, 0]
     in_flight = np.where(serves, number(queue, np.maximum(load, 1e-9)), 0.0)[:, 0]
     return qps, saturated, np.divide(in_flight, qps, out=np.zeros_like(qps), where=qps > 0), in_flight
 
 
-def _largest_load(queue: Chain, limits: Sequence[Limit]) -> Rows:
-    """The largest load, in steps of 2^-STEPS, at which all limits hold and half a bracket above does not, [P, 1].
+def _largest_load(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]]) -> Rows:
+    """The largest load, in steps of 2^-STEPS, at which all limits that count on a row hold and half a bracket above does not, [P, 1].
 
     As bisection would find it, but guesses come from the straight line between log tails once the bracket is small.
     """
@@ -108,7 +112,7 @@ def _largest_load(queue: Chain, limits: Sequence[Limit]) -> Rows:
             guess = np.floor((low + high) / 2)
         else:
             guess = np.clip(np.floor(low + (high - low) * below / (below - above)) + turn % 2, low + 1, high - 1)
-        excess = _excess(queue, limits, guess[:, None] / whole)
+        excess = _excess(queue, limits, counts, guess[:, None] / whole)
         held = excess <= 0
         low, below = np.where(held, guess, low), np.where(held, np.maximum(excess, -FAR), below)
         high, above = np.where(held, high, guess), np.where(held, above, np.clip(excess, 1e-9, FAR))
@@ -119,44 +123,47 @@ def _largest_load(queue: Chain, limits: Sequence[Limit]) -> Rows:
         if done.all():
             break
         keep = np.flatnonzero(~done)
-        queue = taken(queue, len(left), keep)
+        queue, counts = taken(queue, len(left), keep), [c[keep] for c in counts]
         left, low, high, below, above = left[keep], low[keep], high[keep], below[keep], above[keep]
     return found[:, None] / whole
 
 
-def _excess(queue: Chain, limits: Sequence[Limit], load: Rows) -> Floats:
-    """log of the largest share beyond a limit over the share allowed, [P]; at most 0 where all limits hold."""
+def _excess(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]], load: Rows) -> Floats:
+    """log of the largest share beyond a limit over the share allowed, [P]; at most 0 where all limits that count hold."""
     now, worst = state(queue, load), np.full(load.shape, 1e-9)
-    for limit in limits:
-        worst = np.maximum(worst, tail(limit.metric, queue, now, limit.limit_s, limit.share) / (1 - limit.percentile / 100))
+    for limit, here in zip(limits, counts, strict=True):
+        if here.any():
+            beyond = tail(limit.metric, queue, now, limit.limit_s, limit.share) / (1 - limit.percentile / 100)
+            worst = np.where(here, np.maximum(worst, beyond), worst)
     found: Floats = np.log(worst)[:, 0]
     return found
 
 
-def _fade(queue: Chain, limits: Sequence[Limit]) -> Rows:
+def _fade(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]]) -> Rows:
     """1 where every TTFT limit leaves a prompt its own prefill twice over, falling to 0 where it leaves it once."""
     factor = np.ones_like(queue.rate)
-    for limit in limits:
+    for limit, here in zip(limits, counts, strict=True):
         if limit.metric == "ttft":
             own = np.quantile(queue.prompts, limit.percentile / 100, axis=1)[:, None]
-            factor = np.minimum(factor, np.clip((limit.limit_s / np.maximum(own, 1e-12) - 1) / (OWN_PROMPT - 1), 0.0, 1.0))
+            left = np.clip((limit.limit_s / np.maximum(own, 1e-12) - 1) / (OWN_PROMPT - 1), 0.0, 1.0)
+            factor = np.where(here, np.minimum(factor, left), factor)
     return factor
 
 
-def _saturated(queue: Chain, limits: Sequence[Limit]) -> Rows:
+def _saturated(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]]) -> Rows:
     """The rate per replica of a very large fleet under least-loaded routing: X(n) at the most sequences the TPOT and E2E limits allow."""
     n, tpot = queue.n, queue.tpot
     allowed = n <= queue.slots
-    for limit in limits:
+    for limit, here in zip(limits, counts, strict=True):
         if limit.metric == "tpot":
-            allowed = allowed & (tpot + _prompt_noise(queue, limit.percentile) <= limit.limit_s)
+            allowed = allowed & (~here | (tpot + _prompt_noise(queue, limit.percentile) <= limit.limit_s))
         if limit.metric == "e2e":
             length = limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
-            allowed = allowed & (tpot * length <= limit.limit_s)
+            allowed = allowed & (~here | (tpot * length <= limit.limit_s))
     most = n[0][np.maximum(allowed.sum(axis=1) - 1, 0)][:, None]
-    for limit in limits:
+    for limit, here in zip(limits, counts, strict=True):
         if limit.metric == "itl":
-            most = np.minimum(most, _sequences_within(queue, limit, most))
+            most = np.where(here, np.minimum(most, _sequences_within(queue, limit, most)), most)
     return Interpolation(n[0], most)(queue.rates)
 
 

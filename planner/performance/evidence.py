@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,12 +157,14 @@ def drawn(replicas: Replicas, names: Sequence[str], draw: int) -> Floats:
 
 def _pulled(found: Evidence, replicas: Replicas, names: tuple[str, ...], residuals: Residuals) -> NDArray[np.bool_]:
     """Rows whose architecture, precision, GPU and engine took part in the process."""
-    indices: tuple[dict[str, int], ...] = (
-        {name: i for i, name in enumerate(names)},
-        {g.name: i for i, g in enumerate(replicas.gpus)},
-        {e: i for i, e in enumerate((*ENGINES, *DP_ENGINES))},
-        {p: i for i, p in enumerate(PRECISIONS)},
-    )
-    theirs = [[index.get(part, -2) for index, part in zip(indices, key, strict=True)] for key in residuals.groups]
+    theirs = _in_columns(residuals.groups, (names, tuple(g.name for g in replicas.gpus), (*ENGINES, *DP_ENGINES), PRECISIONS))
     ours = np.stack((replicas.architecture, replicas.gpu, replicas.scheme, replicas.precision), axis=1)
-    return (found.tier <= 1) & (_look_up(ours, np.array(theirs, dtype=np.int64).reshape(len(theirs), 4)) >= 0)
+    return (found.tier <= 1) & (_look_up(ours, theirs) >= 0)
+
+
+@lru_cache(maxsize=64)
+def _in_columns(keys: tuple[tuple[str, ...], ...], tables: tuple[tuple[str, ...], ...]) -> Ints:
+    """Each key's place in its table, [keys, tables]; -2 where it is not there."""
+    indices = [{name: i for i, name in enumerate(table)} for table in tables]
+    found = [[index.get(part, -2) for index, part in zip(indices, key, strict=True)] for key in keys]
+    return np.array(found, dtype=np.int64).reshape(len(keys), len(tables))

@@ -91,9 +91,10 @@ class Replicas:
         return replace(self, **{name: getattr(self, name)[index] for name in COLUMNS})
 
     def compact(self) -> Replicas:
-        """The same replica types with tables of only the architectures in use, so that work per table entry is not repeated."""
-        used, architecture = np.unique(self.architecture, return_inverse=True)
-        return replace(self, architectures=tuple(self.architectures[i] for i in used), architecture=architecture)
+        """The same replica types with tables of only the architectures and GPUs in use, so that no work is done for others."""
+        (models, architecture), (gpus, gpu) = (np.unique(x, return_inverse=True) for x in (self.architecture, self.gpu))
+        tables = tuple(self.architectures[i] for i in models), tuple(self.gpus[i] for i in gpus)
+        return replace(self, architectures=tables[0], gpus=tables[1], architecture=architecture, gpu=gpu)
 
     def of_architecture(self, value: Callable[[Architecture], float]) -> Floats:
         """A number of each replica's architecture, [P]."""

@@ -141,10 +141,17 @@ def features(replicas: Replicas, names: Sequence[str], input_tokens: Floats, out
 _keys = lru_cache(maxsize=100_000)(group_keys)
 
 
-def shared_numbers(asked: Sequence[str], trained: Sequence[str]) -> tuple[Ints, Ints]:
+def shared_numbers(asked: Sequence[str], trained: tuple[str, ...]) -> tuple[Ints, Ints]:
     """Keys as numbers that are equal where the texts are."""
-    index = {key: i for i, key in enumerate(dict.fromkeys(trained))}
-    return np.array([index.get(key, -1) for key in asked], dtype=np.int64), np.array([index[key] for key in trained], dtype=np.int64)
+    index, theirs = _numbered(trained)
+    return np.array([index.get(key, -1) for key in asked], dtype=np.int64), theirs
+
+
+@lru_cache(maxsize=64)
+def _numbered(keys: tuple[str, ...]) -> tuple[dict[str, int], Ints]:
+    """The number of each distinct key, and of every key."""
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return index, np.array([index[key] for key in keys], dtype=np.int64)
 
 
 def kernel_rows(kernel: Kernel, shared: Sequence[tuple[Ints, Ints]], asked: Floats, trained: Floats) -> Floats:

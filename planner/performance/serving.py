@@ -155,6 +155,25 @@ def capacity_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: 
     return Capacity(*found)
 
 
+def capacity_lifted(
+    replica: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: int, coefficients: Coefficients, lifted: Ints,
+    is_steady: bool | None,
+) -> Capacity:  # fmt: skip
+    """Capacity of one replica type in each of several cases [P]: on the curves of its row, with one of the limits lifted (by its index; -1: none).
+
+    is_steady: as in ``in_flight_capacity``, for requests in flight; None for a rate.
+    """
+    rows, seqs = np.zeros(len(lifted), dtype=np.int64), np.full(len(lifted), sequences)
+    if is_steady is None and not replica.is_unit.any():
+        return capacity(curves, mix, limits, seqs, lifted)
+    found = np.zeros((4, len(lifted)))
+    for i in np.unique(lifted).tolist():
+        here, kept = np.flatnonzero(lifted == i), [limit for j, limit in enumerate(limits) if j != i]
+        asked = (replica.take(rows[here]), curves.take(here), mix, kept, seqs[here], coefficients)
+        found[:, here] = _columns(capacity_of(*asked) if is_steady is None else in_flight_capacity(*asked, is_steady))
+    return Capacity(*found)
+
+
 def _columns(found: Capacity) -> Floats:
     return np.stack((found.qps, found.qps_saturated, found.e2e_s, found.in_flight))
 

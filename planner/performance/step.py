@@ -5,6 +5,7 @@ A roofline with few fitted coefficients; never faster than bytes over bandwidth 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +53,13 @@ class StepCurves:
         whole = None if self.whole_prompt_s is None else self.whole_prompt_s[index]
         prompt, overhead = self.prefill_s_per_token[index], self.overhead_s[index]
         return StepCurves(self.n, self.step_s[index], prompt, overhead, self.floor_s[index], self.batched_tokens, whole)
+
+    def above(self, others: Sequence[StepCurves]) -> StepCurves:
+        """These rows, and below them those of others of the same kind: the same grid and size of step."""
+        parts = (self, *others)
+        step, prompt, overhead, floor = (np.concatenate([getattr(p, x) for p in parts]) for x in ("step_s", "prefill_s_per_token", "overhead_s", "floor_s"))
+        whole = [p.whole_prompt_s for p in parts if p.whole_prompt_s is not None]
+        return StepCurves(self.n, step, prompt, overhead, floor, self.batched_tokens, np.concatenate(whole) if whole else None)
 
     def scaled(self, factor: Floats) -> StepCurves:
         """Step and prompt cost times one factor per row [P]."""

@@ -144,9 +144,12 @@ def question(scenario: Scenario) -> Question:
 
 def _slots(surveyed: Survey, whole: Market) -> Ints:
     """[candidate, workload] most requests in service on its GPUs."""
-    points = [c.point for c in whole.candidates]
-    found = [[int(slots_of(surveyed, w, np.array([p.row]), p.max_num_batched_tokens)[0]) for w in range(len(surveyed.physics))] for p in points]
-    return np.array(found, dtype=np.int64).reshape(len(points), len(surveyed.physics))
+    rows, tokens = (np.array([getattr(c.point, x) for c in whole.candidates], dtype=np.int64) for x in ("row", "max_num_batched_tokens"))
+    found = np.zeros((len(rows), len(surveyed.physics)), dtype=np.int64)
+    for size in np.unique(tokens).tolist():
+        here = np.flatnonzero(tokens == size)
+        found[here] = np.stack([slots_of(surveyed, w, rows[here], size) for w in range(len(surveyed.physics))], axis=1)
+    return found
 
 
 def windows(workload: Workload, hours: int) -> tuple[tuple[int, ...], ...]:

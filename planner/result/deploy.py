@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
 from planner.candidates.columns import mixture_factor
 from planner.candidates.eligibility import Eligible, context_of, counted
-from planner.candidates.points import in_workload_units, workload_capacity
+from planner.candidates.points import in_workload_units
 from planner.candidates.pooling import replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import serving
-from planner.performance.capacity import Capacity, Service
+from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats
@@ -86,6 +87,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     met = [met_by(scenario.workload[v], chosen.eligible.tokens[v]) for v in served]
     context = context_to_serve(met, factor, context_of(chosen.eligible.served))
     context = context if chunked else min(context, point.max_num_batched_tokens)
+    able = {v: _otherwise(chosen, survey, v, lifts=v == w) for v in served}
     return Deployment(
         model=card.name,
         checkpoint=checkpoint.id,
@@ -135,8 +137,8 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             total=memory.limit[0],
             limit=memory.limit[0],
         ),
-        evidence=_evidence(chosen, survey, w),
-        binding_limit=binding_limit(chosen, survey, w),
+        evidence=_evidence(chosen, survey, w, able),
+        binding_limit=_binding_limit(chosen, survey, w, able[w].lifted),
     )
 
 
@@ -160,12 +162,12 @@ def _quality(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> Pl
     )  # fmt: skip
 
 
-def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
+def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwise]) -> PlanEvidence:
     """Tier, nearest measurement, and what the confidence costs in capacity against the median."""
     row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
     tier = TIERS[int(shown_tier(survey.evidence.take(row), survey.replicas.take(row))[0])]
     confidence = survey.scenario.policy.confidence
-    now, median = chosen.candidate.point.single[w], _able(chosen, survey, w, 0.5)
+    now, median = chosen.candidate.point.single[w], able[w].median[0]
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
     source = "fitted physics only"
     if measured:
@@ -179,22 +181,19 @@ def _evidence(chosen: Chosen, survey: Survey, w: int) -> PlanEvidence:
         as_of=measured.as_of if measured else survey.coefficients.fitted,
         confidence=confidence,
         capacity_factor=now / median if median > 0 else 0.0,
-        replicas_at_median=replicas_at(chosen, survey, BAND[0]),
-        replicas_at_95=replicas_at(chosen, survey, BAND[-1]),
+        replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}),
+        replicas_at_95=_replicas_at(chosen, survey, {v: x.high for v, x in able.items()}),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )
 
 
-def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int | None:
-    """Replicas of the same candidate that its traffic would take at another confidence, spare ones included; None where none carries it."""
+def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float, float]]) -> int | None:
+    """Replicas of the same candidate that its traffic would take at these capacities (alone, and in a very large pool), spare ones included; None
+    where none carries it."""
     scenario, policy, traffic = survey.scenario, survey.scenario.policy, chosen.pool.traffic
-    able = {}
-    for w in traffic:
-        single, saturated, _ = in_workload_units(scenario.workload[w], row_capacity(chosen, survey, w, confidence))
-        if not single[0] > 0:
-            return None
-        able[w] = (float(single[0]), float(saturated[0]))
+    if not all(single > 0 for single, _ in able.values()):
+        return None
     if len(traffic) == 1 and policy.router != "random":
         (w, flow), *_ = traffic.items()
         return replicas_needed(*able[w], flow, policy.max_slo_load) + policy.spare_replicas
@@ -202,28 +201,37 @@ def replicas_at(chosen: Chosen, survey: Survey, confidence: float) -> int | None
     return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
 
 
-def _able(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> float:
-    """Capacity of one replica in the workload's own unit."""
-    return float(in_workload_units(survey.scenario.workload[w], row_capacity(chosen, survey, w, confidence, without))[0][0])
+@dataclass(frozen=True)
+class Otherwise:
+    """Capacity of a replica alone and in a very large pool, in a workload's own unit: at the median, at a confidence of 95 %, and (alone) with each
+    limit lifted."""
+
+    median: tuple[float, float]
+    high: tuple[float, float]
+    lifted: tuple[float, ...]
 
 
-def row_capacity(chosen: Chosen, survey: Survey, w: int, confidence: float, without: int | None = None) -> Capacity:
-    """Capacity of the chosen operating point at a confidence; ``without``: leaving the i-th limit out."""
+def _otherwise(chosen: Chosen, survey: Survey, w: int, lifts: bool) -> Otherwise:
+    """What the chosen operating point would carry at other confidences, and where asked without each limit: all in one go."""
     rows, point = np.array([chosen.row]), chosen.candidate.point
-    workload, physics = survey.scenario.workload[w], survey.physics[w]
-    factor = float(physics.factor[chosen.row])
-    kept = [limit for i, limit in enumerate(limits(workload, factor)) if i != without]
-    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
-    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, confidence)
-    policy, mix = survey.scenario.policy, physics.mix(chosen.row)
-    return workload_capacity(workload, policy, survey.replicas.take(rows), curves, mix, kept, seqs, survey.coefficients)
+    workload, policy, physics = survey.scenario.workload[w], survey.scenario.policy, survey.physics[w]
+    held = limits(workload, float(physics.factor[chosen.row]))
+    lifted = np.array([-1, -1, *(range(len(held)) if lifts else ())])
+    tokens, confidences = point.max_num_batched_tokens, (BAND[0], BAND[-1], policy.confidence)
+    each = [curves_of(survey, w, rows, tokens, c) for c in (confidences if lifts else confidences[:2])]
+    curves = each[0].above(each[1:]).take(np.minimum(np.arange(len(lifted)), 2))
+    seqs = min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0]))
+    is_steady = None if workload.concurrency is None else policy.keeps_level
+    found = serving.capacity_lifted(survey.replicas.take(rows), curves, physics.mix(chosen.row), held, seqs, survey.coefficients, lifted, is_steady)
+    single, saturated = (x.tolist() for x in in_workload_units(workload, found)[:2])
+    return Otherwise((single[0], saturated[0]), (single[1], saturated[1]), tuple(single[2:]))
 
 
-def binding_limit(chosen: Chosen, survey: Survey, w: int) -> str:
-    """What capacity is limited by: the limit whose removal raises it most, or sequences in service when none does."""
-    confidence, workload = survey.scenario.policy.confidence, survey.scenario.workload[w]
+def _binding_limit(chosen: Chosen, survey: Survey, w: int, lifted: Sequence[float]) -> str:
+    """What capacity is limited by: the limit whose removal raises it most (to ``lifted``, each), or sequences in service when none does."""
+    workload = survey.scenario.workload[w]
     base, held = chosen.candidate.point.single[w], limits(workload, float(survey.physics[w].factor[chosen.row]))
-    gains = [_able(chosen, survey, w, confidence, without=i) / base for i in range(len(held))]
+    gains = [able / base for able in lifted]
     if not gains or max(gains) < 1.002:
         return _most_sequences(chosen, survey, w)
     limit = held[int(np.argmax(gains))]
