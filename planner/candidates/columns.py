@@ -18,7 +18,9 @@ from planner.catalog.names import layout_words
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.evidence import TIERS, shown_tier
-from planner.program.problem import Column, Demand, Problem, Rules, Tier
+from planner.program.problem import Cap, Column, Demand, Problem, Rules, Tier
+from planner.scenario.apply import kw_of
+from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
 
 NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
@@ -58,7 +60,8 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     Raises TimeUp when the points' deadline passes before there is any.
     """
     survey = points.survey
-    offers = cheapest_by_shape(allowed(survey.offers, scenario.supply, survey.catalog.newest_price))
+    power = _known_power(cheapest_by_shape(allowed(survey.offers, scenario.supply, survey.catalog.newest_price)), scenario, survey)
+    offers = tuple(power)
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
     near = rows[shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) <= TIERS.index(scenario.policy.evidence)]
@@ -70,7 +73,7 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
     demands = tuple(Demand(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
-    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o) for o in offers), rules(scenario, points.apart))
+    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
     return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
 
@@ -86,7 +89,7 @@ def market_at_any_rate(points: Points, scenario: Scenario) -> Market:
 
 def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) -> Rules:
     """The policy as the program takes it."""
-    p, s = scenario.policy, scenario.supply
+    p = scenario.policy
     return Rules(
         p.max_slo_load,
         p.spare_replicas,
@@ -95,11 +98,21 @@ def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) ->
         p.max_models,
         p.max_gpu_types,
         p.max_locations,
-        s.max_gpus,
-        p.budget,
-        dict(s.quota),
+        caps_of(scenario),
         apart,
     )
+
+
+def caps_of(scenario: Scenario) -> tuple[Cap, ...]:
+    """The caps in force as the program takes them."""
+    return tuple(Cap(c.field.name, c.field.of, c.most, c.key, c.gpu, c.location) for c in caps(scenario))
+
+
+def _known_power(offers: tuple[Offer, ...], scenario: Scenario, survey: Survey) -> dict[Offer, float | None]:
+    """Offers with the power of an instance where power is capped: then those of which it is not known cannot be held. Else all, their power not asked."""
+    if all(c.field.of != "kw" for c in caps(scenario)):
+        return dict.fromkeys(offers)
+    return {o: kw for o in offers if (kw := kw_of(o, scenario, survey.catalog)) is not None}
 
 
 def mixture_factor(scenario: Scenario) -> float:

@@ -87,9 +87,9 @@ def hosting(offers: Sequence[Offer]) -> Hosting:
     return found
 
 
-def purchasable(offer: Offer) -> Purchasable:
+def purchasable(offer: Offer, kw: float | None = None) -> Purchasable:
     """The offer as the program sees it."""
-    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance", offer.available)
+    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance", offer.available, kw)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:

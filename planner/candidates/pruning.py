@@ -21,6 +21,7 @@ from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
 from planner.errors import TimeUp
 from planner.performance.capacity import pooled_qps
+from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
 
 UNSETTLED = "not computed in time"  # reason of rows that may be worth having, for all that is known
@@ -148,9 +149,9 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
 
 
 def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats, offers: tuple[Offer, ...]) -> Floats | None:
-    """$/h of one replica at the lowest price per GPU; None under quotas, caps and limits on models and GPU types. A budget limits nothing but cost."""
-    supply, policy = scenario.supply, scenario.policy
-    if supply.quota or supply.max_gpus is not None or (policy.max_models, policy.max_gpu_types) != (None, None):
+    """$/h of one replica at the lowest price per GPU; None under caps and limits on models and GPU types. A budget limits nothing but cost."""
+    policy = scenario.policy
+    if not all(c.is_money for c in caps(scenario)) or (policy.max_models, policy.max_gpu_types) != (None, None):
         return None
     prices = {g.name: min((o.usd_per_hour / o.gpus_per_instance for o in offers if o.gpu == g.name), default=inf) for g in survey.replicas.gpus}
     found: Floats = gpus * np.array([prices[g.name] for g in survey.replicas.gpus])[survey.replicas.gpu[rows]]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, create_model
 
+from planner.candidates.columns import caps_of
 from planner.catalog.files import numbered_csv
 from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
@@ -109,16 +110,14 @@ def _column(offer: int, candidate: TableCandidate, qps: dict[int, float]) -> Col
 
 def _rules(scenario: Scenario) -> Rules:
     """The policy as the program takes it; classes may be split over any candidates unless one is asked for."""
-    policy, supply = scenario.policy, scenario.supply
+    policy = scenario.policy
     return Rules(
         max_slo_load=policy.max_slo_load,
         spare_replicas=policy.spare_replicas,
         pools_per_workload=1 if scenario.tables.single_candidate_per_class else policy.max_pools,
         mix=True,
         max_gpu_types=policy.max_gpu_types,
-        max_gpus=supply.max_gpus,
-        budget=policy.budget,
-        quota=dict(supply.quota),
+        caps=caps_of(scenario),
     )
 
 

@@ -16,10 +16,11 @@ from planner.check.capacity import peak_qps
 from planner.check.case import Case, in_own_tokens, mixture_factor, own_tokens, replica_of
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import Finding, Notes, same
-from planner.check.supply import not_admitted, offer_of, purchase_right, too_old
+from planner.check.supply import counted, held_by, not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
 from planner.result.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
+from planner.scenario.caps import caps, spent
 from planner.scenario.records import Supply, Workload
 
 STATED = 1e-4
@@ -285,15 +286,10 @@ def _product(notes: Notes, case: Case) -> None:
 
 def _binding(notes: Notes, case: Case) -> None:
     """What binds: each deployment's limit, and quotas, owned GPUs, caps and budgets that are used up."""
-    plan, supply, budget = case.plan, case.scenario.supply, case.scenario.policy.budget
-    gpus, owned = Counter[str](), Counter[tuple[str, str]]()
+    plan, supply, owned = case.plan, case.scenario.supply, Counter[tuple[str, str]]()
     for p in plan.purchases:
-        gpus[p.gpu] += p.gpus_held
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
     right = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in plan.deployments if d.binding_limit]
-    right += [f"quota of {g}: {gpus[g]} of {n}" for g, n in supply.quota.items() if g in gpus and gpus[g] >= n]
     right += [f"owned {o.gpu} of {o.name}: {owned[o.name, o.gpu]} of {o.count}" for o in supply.owned if owned[o.name, o.gpu] >= o.count]
-    right += [f"max_gpus: {plan.gpus_held}"] if supply.max_gpus is not None and plan.gpus_held >= supply.max_gpus else []
-    usd = plan.cost.usd_per_hour
-    right += [f"budget: ${usd:,.2f} of ${budget:,.2f} an hour"] if budget is not None and usd > SPENT * budget else []
+    right += [said for cap in caps(case.scenario) if (said := spent(cap, counted(cap, held_by(case), case.scenario, case.catalog)))]
     notes.require(list(plan.binding) == right, "binding", f"says {list(plan.binding)}, should be {right}")

@@ -21,7 +21,7 @@ from planner.check.packing import packing
 from planner.check.prudent import prudent
 from planner.check.quality import quality
 from planner.check.service import slo
-from planner.check.supply import offers, policy, quotas, solver
+from planner.check.supply import held_caps, offers, policy, solver
 from planner.check.tables import check_tables
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
@@ -39,7 +39,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     quality,  # floors and means
     offers,  # what is bought can be bought, at that price
     packing,  # replicas stand on the instances held
-    quotas,  # quotas, caps, budget
+    held_caps,  # quotas, caps, budget
     policy,  # models, GPU types, locations, pools
     cost,  # to the cent
     solver,  # bound, gap, status

@@ -13,13 +13,15 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.check.case import Case, Fit, mixture_factor, rebuild, scenario_of
 from planner.check.check import check_plan
-from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
+from planner.check.findings import RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
 from planner.check.packing import Guest, place
 from planner.check.quality import worth
+from planner.check.supply import counted, within
 from planner.performance.capacity import pooled_qps
 from planner.result.hourly import Hour, HourlyPlan
 from planner.result.plan import SCHEMA_VERSION
 from planner.scenario.apply import catalog_for
+from planner.scenario.caps import Cap, caps
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload
 
@@ -203,22 +205,23 @@ def _guest(c: Clock, i: int, h: Hour, replicas: int) -> Guest:
     return Guest(c.where(i, h.hour), d.gpu, *((d.gpus_per_replica, 1) if d.decode_engines else (d.tp, d.pp)), replicas)
 
 
+def _counted(cap: Cap, c: Clock, instances: Sequence[int]) -> float:
+    """What the instances of an hour within a cap's reach come to, in its unit."""
+    return counted(cap, [(o, n) for o, n in zip(c.offers, instances, strict=True) if o], c.scenario, c.cases[0].catalog)
+
+
 def _limits(c: Clock) -> Finding:
     """Quotas, cap and budget in every hour; no more of an offer than there is; limits on models, GPU types and locations."""
-    notes, supply, policy = Notes("limits"), c.scenario.supply, c.scenario.policy
+    notes, _supply, policy = Notes("limits"), c.scenario.supply, c.scenario.policy
     for h in c.plan.periods:
         where = f"hour {h.hour}"
         by_gpu: dict[str, int] = {}
         for q, n in zip(c.plan.offers, h.instances, strict=True):
             by_gpu[q.gpu.lower()] = by_gpu.get(q.gpu.lower(), 0) + n * q.gpus_per_instance
-        total, usd = sum(by_gpu.values()), sum(o.usd_per_hour * n for o, n in zip(c.offers, h.instances, strict=True) if o)
+        total, _usd = sum(by_gpu.values()), sum(o.usd_per_hour * n for o, n in zip(c.offers, h.instances, strict=True) if o)
         notes.agree(h.gpus_held, total, where, "GPUs held")
-        for gpu, most in supply.quota.items():
-            notes.require(by_gpu.get(gpu.lower(), 0) <= most, where, f"holds {by_gpu.get(gpu.lower(), 0)} {gpu}, the quota is {most}")
-        notes.require(supply.max_gpus is None or total <= supply.max_gpus, where, f"holds {total} GPUs, at most {supply.max_gpus}")
-        notes.require(
-            policy.budget is None or usd <= policy.budget * (1 + RELATIVE) + CENT / 2, where, f"costs ${usd:.2f}/h, the budget is ${policy.budget or 0:.2f}/h"
-        )
+        for cap in caps(c.scenario):
+            within(notes, cap, _counted(cap, c, h.instances), where)
         for o, n in zip(c.offers, h.instances, strict=True):
             notes.require(o is not None and (o.available is None or n <= o.available), where, f"holds {n} of {o.instance_type if o else 'an unknown offer'}")
     counts = (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
+from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
 from planner.result.plan import SCHEMA_VERSION, Plan, Purchase
+from planner.scenario.caps import Cap, caps
 from planner.scenario.records import Scenario, Supply
 
 
@@ -73,23 +76,45 @@ def _among(value: str, names: Iterable[str]) -> bool:
     return value.lower() in {n.lower() for n in names}
 
 
-def quotas(case: Case) -> Finding:
-    """GPUs held within quotas and max_gpus, cost within the budget."""
-    notes, supply, policy = Notes("limits"), case.scenario.supply, case.scenario.policy
-    held: dict[str, int] = {}
-    for p in case.plan.purchases:
-        held[p.gpu.lower()] = held.get(p.gpu.lower(), 0) + p.instances * p.gpus_per_instance
-    total = sum(held.values())
-    for gpu, most in supply.quota.items():
-        notes.require(held.get(gpu.lower(), 0) <= most, gpu, f"holds {held.get(gpu.lower(), 0)} GPUs, the quota is {most}")
-    notes.require(supply.max_gpus is None or total <= supply.max_gpus, "max_gpus", f"holds {total} GPUs, at most {supply.max_gpus}")
-    cost = sum(o.usd_per_hour * p.instances for p in case.plan.purchases if (o := offer_of(case, p)))
-    budget = policy.budget
-    notes.require(budget is None or cost <= budget * (1 + RELATIVE) + CENT / 2, "budget", f"costs ${cost:.2f}/h, the budget is ${budget or 0:.2f}/h")
-    asked = [f"{g} {held.get(g.lower(), 0)} of {n}" for g, n in supply.quota.items()]
-    asked += [f"{total} of {supply.max_gpus} GPUs"] if supply.max_gpus is not None else []
-    asked += [f"${cost:.2f} of ${budget:.2f}/h"] if budget is not None else []
+def held_caps(case: Case) -> Finding:
+    """GPUs, money and power held within every cap."""
+    notes, asked = Notes("limits"), []
+    for cap in caps(case.scenario):
+        held = counted(cap, held_by(case), case.scenario, case.catalog)
+        within(notes, cap, held, cap.key or cap.field.name)
+        asked.append(f"{cap.said(cap.field.row)} {held:,.10g} of {cap.most:,.10g}")
+    total = sum(p.instances * p.gpus_per_instance for p in case.plan.purchases)
     return notes.finding("limits: " + (", ".join(asked) or f"no quota, cap or budget ({total} GPUs held)"))
+
+
+def within(notes: Notes, cap: Cap, held: float, where: str) -> None:
+    """No more is held than a cap allows; money to half a cent."""
+    room = CENT / 2 if cap.is_money else 0.0
+    unit = {"gpus": "{:.0f} GPUs", "usd": "${:.2f}/h", "kw": "{:.4g} kW"}[cap.field.of]
+    notes.require(held <= cap.most * (1 + RELATIVE) + room, where, f"holds {unit.format(held)}, at most {unit.format(cap.most)}")
+
+
+def held_by(case: Case) -> list[tuple[Offer, int]]:
+    """Offers of the catalogue with the instances held; what is in no catalogue is a breach of its own."""
+    return [(offer, p.instances) for p in case.plan.purchases if (offer := offer_of(case, p))]
+
+
+def counted(cap: Cap, held: Iterable[tuple[Offer, int]], scenario: Scenario, catalog: Catalog) -> float:
+    """What so many instances of offers within a cap's reach come to, in its unit; infinite where it is not known."""
+    found = 0.0
+    for offer, instances in held:
+        place = "" if offer.kind == "owned" else f"{offer.provider} {offer.region}"
+        if instances and cap.gpu.lower() in ("", offer.gpu.lower()) and cap.location in ("", place):
+            each = {"gpus": float(offer.gpus_per_instance), "usd": offer.usd_per_hour, "kw": _kw(offer, scenario, catalog)}[cap.field.of]
+            found += instances * each
+    return found
+
+
+def _kw(offer: Offer, scenario: Scenario, catalog: Catalog) -> float:
+    """Power that an instance takes: its GPUs' times the PUE of whoever runs it; infinite where it is not known."""
+    own = next((o for o in scenario.supply.owned if offer.kind == "owned" and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
+    watts = own.kw * 1e3 if own and own.kw is not None else catalog.gpus[offer.gpu].tdp_w
+    return watts / 1e3 * offer.gpus_per_instance * (own.pue if own else scenario.supply.pue) if watts else inf
 
 
 def policy(case: Case) -> Finding:

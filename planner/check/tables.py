@@ -12,10 +12,11 @@ from pathlib import Path
 
 from planner.catalog.files import csv_dicts, is_file
 from planner.check.cost import periods, unit_costs
-from planner.check.findings import CENT, RELATIVE, Breach, Finding, Notes, at_most, attempted, same_money
-from planner.check.supply import bound
+from planner.check.findings import Breach, Finding, Notes, at_most, attempted, same_money
+from planner.check.supply import bound, within
 from planner.errors import CatalogError
 from planner.result.plan import Deployment, Plan, PlanDemand, PlanWorkload, Purchase
+from planner.scenario.caps import caps
 from planner.scenario.own import OwnCandidate, OwnTables
 from planner.scenario.records import Scenario
 
@@ -184,16 +185,14 @@ def _purchases(t: Tables) -> Finding:
 
 
 def _limits(t: Tables) -> Finding:
-    notes, supply = Notes("limits"), t.scenario.supply
+    notes, _supply = Notes("limits"), t.scenario.supply
     held: dict[str, int] = {}
     for p in t.plan.purchases:
         own = t.candidates[p.instance_type]
         held[own.gpu] = held.get(own.gpu, 0) + p.instances * own.gpus
-    for gpu, most in supply.quota.items():
-        notes.require(held.get(gpu, 0) <= most, gpu, f"holds {held.get(gpu, 0)} GPUs, the quota is {most}")
-    total, cap, budget, cost = sum(held.values()), supply.max_gpus, t.scenario.policy.budget, _dollars(t)
-    notes.require(cap is None or total <= cap, "max_gpus", f"holds {total} GPUs, at most {cap}")
-    notes.require(budget is None or cost <= budget * (1 + RELATIVE) + CENT / 2, "budget", f"costs ${cost:.2f}/h, the budget is ${budget or 0:.2f}/h")
+    total, cost = sum(held.values()), _dollars(t)
+    for cap in caps(t.scenario):
+        within(notes, cap, cost if cap.is_money else float(held.get(cap.gpu, 0) if cap.gpu else total), cap.key or cap.field.name)
     return notes.finding(f"limits: {total} GPUs held, ${cost:.2f}/h")
 
 
@@ -234,11 +233,11 @@ def _bound(t: Tables) -> Finding:
 
 def _alone(t: Tables, name: str) -> float | None:
     """$/h of one candidate for all classes; None where it cannot serve one of them or passes a limit."""
-    own, policy, supply = t.candidates[name], t.scenario.policy, t.scenario.supply
+    own, policy, _supply = t.candidates[name], t.scenario.policy, t.scenario.supply
     if any(own.max_qps.get(k, 0.0) <= 0 for k in t.demand):
         return None
     work = sum(qps / own.max_qps[k] for k, qps in t.demand.items())
     replicas = max(ceil(work / policy.max_slo_load - 1e-9), 1) + policy.spare_replicas
     gpus, usd = replicas * own.gpus, replicas * own.usd_per_hour
-    most = min(supply.quota.get(own.gpu, gpus), supply.max_gpus if supply.max_gpus is not None else gpus)
-    return usd if gpus <= most and (policy.budget is None or usd <= policy.budget) else None
+    counted = {c: usd if c.is_money else gpus if c.gpu in ("", own.gpu) else 0 for c in caps(t.scenario)}
+    return usd if all(x <= c.most for c, x in counted.items()) else None

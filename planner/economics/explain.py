@@ -28,6 +28,7 @@ from planner.program.optimum import relaxed_cost
 from planner.program.problem import Column, Problem
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
+from planner.scenario.caps import Cap, caps
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import sections
@@ -173,23 +174,19 @@ def _rate_row(plan: Plan, scenario: Scenario, w: int, label: str) -> _Row:
 
 
 def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:
-    """Quotas, the cap on GPUs and the budget."""
-    rows = [_quota_row(plan, scenario, gpu, quota) for gpu, quota in scenario.supply.quota.items()]
-    if (most := scenario.supply.max_gpus) is not None:
-        fewer = with_supply(scenario, max_gpus=most - 1) if most > 1 else None
-        steps = (str(most - 1), fewer), (str(most + 1), with_supply(scenario, max_gpus=most + 1))
-        rows.append(_Row("GPUs in all", str(most), *steps, _dual("max_gpus"), "GPU more"))
-    if (budget := scenario.policy.budget) is not None:
-        tight, loose = ((f"${budget * f:,.2f}/h", with_policy(scenario, budget=budget * f)) for f in (1 - STEP, 1 + STEP))
-        rows.append(_Row("budget", f"${budget:,.2f}/h", tight, loose, _dual("budget"), "$/h more"))
+    """Caps: on money and power a step to either side, on GPUs one, or an instance of the plan's where one type is counted."""
+    rows = []
+    for cap in caps(scenario):
+        size = cap.most * cap.field.moves or next((p.gpus_per_instance for p in plan.purchases if cap.gpu and p.gpu == cap.gpu), 1)
+        less, more = (cap.most - size, cap.most + size)
+        steps = [(_amount(cap, x), cap.put(scenario, x)) for x in (max(less, 0.0), more)]
+        lower = (steps[0][0], None) if not cap.key and less <= 0 else steps[0]
+        rows.append(_Row(cap.said(cap.field.row), _amount(cap, cap.most), lower, steps[1], _dual(cap.name), cap.field.unit))
     return rows
 
 
-def _quota_row(plan: Plan, scenario: Scenario, gpu: str, quota: int) -> _Row:
-    """A quota, one instance of the plan's to either side."""
-    size = next((p.gpus_per_instance for p in plan.purchases if p.gpu == gpu), 1)
-    less, more = ((str(n), with_supply(scenario, quota={**scenario.supply.quota, gpu: n})) for n in (max(quota - size, 0), quota + size))
-    return _Row(f"quota of {gpu}", str(quota), less, more, _dual(f"quota[{gpu}]"), "GPU more")
+def _amount(cap: Cap, amount: float) -> str:
+    return f"${amount:,.2f}/h" if cap.is_money else f"{amount:.10g}"
 
 
 def _difference(changed: Scenario, size: float = 1.0) -> LongRun:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, floor, inf, sqrt
 
 from planner.errors import TimeUp
-from planner.planning.demands import Demand, cents, demands
+from planner.planning.demands import Demand, demands
 from planner.planning.feasible import Feasible, growth, largest
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
@@ -23,7 +23,7 @@ FINE, FINEST = 0.02, 1e-4  # to so much of the change, and no finer than this
 LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs capacities of its own
 KEPT = 1.002  # of what a plan keeps within, a limit that it surely meets
 # In which amounts are put back as far as they go.
-ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "age", "count", "budget")
+ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "age", "cap")
 Amounts = dict[str, float]
 
 
@@ -88,7 +88,7 @@ def smallest_together(scenario: Scenario, feasible: Feasible) -> Together | None
             there = plan(probe)
             low, high, found = (low, probe, there) if there.found else (probe, high, found)
             amounts = {d.name: d.loosened(high) for d in every}
-        for d in sorted(every, key=lambda d: ORDER.index(d.kind)):
+        for d in sorted(every, key=lambda d: (ORDER.index(d.kind), d.cap is not None and d.cap.is_money)):
             amounts = _put_back(scenario, every, d, amounts, feasible)
     except TimeUp:
         is_least = False
@@ -99,20 +99,18 @@ def smallest_together(scenario: Scenario, feasible: Feasible) -> Together | None
 def _needed(scenario: Scenario, every: Sequence[Demand], found: Answer) -> float:
     """The factor by which demands must loosen for a plan to do: what it costs, holds, serves and carries over what is asked."""
     problem, solution = found.market.problem, found.solution
-    held = {o: problem.offers[o].gpus * n for o, n in solution.held.items()}
     served = [
         min((problem.columns[c.pool.column].quality.get(w, inf) for c in solution.pools if w in c.traffic), default=inf) for w in range(len(scenario.workload))
     ]
     factor = 1.0
     for d in every:
         reached = {
-            "budget": solution.cost,
-            "count": sum(n for o, n in held.items() if d.gpu in ("", problem.offers[o].gpu)),
+            "cap": next((c.held(problem.offers, solution.held) for c in problem.rules.caps if d.cap and c.name == d.cap.name), 0.0),
             "floor": served[d.workload],
             "traffic": problem.demands[d.workload].rate / scenario.workload[d.workload].burst_factor * growth(found, (d.workload,)),
         }.get(d.kind)
         if reached:
-            factor = max(factor, reached / d.asked if d.kind in ("budget", "count") else d.asked / reached)
+            factor = max(factor, reached / d.asked if d.kind == "cap" else d.asked / reached)
     return factor * (1 + 1e-9)
 
 
@@ -146,8 +144,8 @@ def nearest(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Fe
             return growth(found, (d.workload,)) if found.found else 0.0
 
         return largest(now, d.asked, grows)
-    if d.kind == "budget":
-        return min(now, max(cents(feasible.least_cost(at(now))), d.asked))
+    if d.cap is not None and d.cap.is_money:
+        return min(now, max(d.cap.rounded_up(feasible.least_cost(at(now))), d.asked))
     if d.kind == "limit":
         return _least_limit(d, now, at, feasible)
     return last_that(_between(d, now, feasible), lambda amount: feasible(at(amount)))
@@ -172,6 +170,9 @@ def _between(d: Demand, now: float, feasible: Feasible) -> list[float]:
         return [now, *(s for s in feasible.scores(d.workload) if now < s < d.asked)]
     if d.kind in ("mean", "margin"):
         return [now, *(i / 1e4 for i in range(ceil(now * 1e4 + 1e-6), ceil(d.asked * 1e4 - 1e-6)))]
+    if d.cap is not None and d.cap.field.digits:
+        scale = 10**d.cap.field.digits
+        return [now, *(i / scale for i in range(ceil(now * scale - 1e-6) - 1, floor(d.asked * scale + 1e-6), -1))]
     step = 1 if d.asked > now else -1
     return [float(i) for i in range(round(now), round(d.asked), step)]
 

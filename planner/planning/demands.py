@@ -9,11 +9,12 @@ from typing import Literal
 
 from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
+from planner.scenario.caps import Cap, caps
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
-Kind = Literal["budget", "count", "spare", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
+Kind = Literal["cap", "spare", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Demand:
     loosened: Callable[[float], float]
     words: Callable[[float], str]
     workload: int = -1  # that it is of
-    gpu: str = ""  # that it counts; "" for all
+    cap: Cap | None = None  # on what is held, that it is
     limit: str = ""  # name of the SLO limit that it is
 
     def factor(self, amount: float) -> float:
@@ -46,9 +47,7 @@ def demands(scenario: Scenario) -> list[Demand]:
 
     What is a choice of kind (providers, GPU types, models, pools) is no amount and stays; so does a quota of none.
     """
-    found = [_budget(scenario.policy.budget)] if scenario.policy.budget is not None else []
-    found += [_cap(scenario.supply.max_gpus)] if scenario.supply.max_gpus is not None else []
-    found += [_quota(gpu, n) for gpu, n in scenario.supply.quota.items()]
+    found = [_capped(cap) for cap in caps(scenario)]
     found += [_spare(scenario.policy.spare_replicas)] if scenario.policy.spare_replicas else []
     found += _what_counts(scenario)
     for w, workload in enumerate(scenario.workload):
@@ -60,46 +59,8 @@ def demands(scenario: Scenario) -> list[Demand]:
     return found
 
 
-def _budget(budget: float) -> Demand:
-    return Demand(
-        "budget",
-        f"budget ${budget:,.2f}/h",
-        budget,
-        lambda s, x: _policy(s, budget=x),
-        lambda s: _policy(s, budget=None),
-        lambda f: max(budget, cents(budget * f)),
-        lambda x: f"a budget of ${x:,.2f}/h",
-    )
-
-
-def cents(usd: float) -> float:
-    """Dollars rounded up to the cent."""
-    return ceil(100 * usd - 1e-6) / 100
-
-
-def _cap(most: int) -> Demand:
-    return Demand(
-        "count",
-        f"{most} GPUs in all",
-        most,
-        lambda s, x: _supply(s, max_gpus=int(x)),
-        lambda s: _supply(s, max_gpus=None),
-        lambda f: floor(most * f + 1e-9),
-        lambda x: f"{x:.0f} GPUs in all",
-    )
-
-
-def _quota(gpu: str, most: int) -> Demand:
-    return Demand(
-        "count",
-        f"quota {gpu}={most}",
-        most,
-        lambda s, x: _supply(s, quota={**s.supply.quota, gpu: int(x)}),
-        lambda s: _supply(s, quota={g: n for g, n in s.supply.quota.items() if g != gpu}),
-        lambda f: floor(most * f + 1e-9),
-        lambda x: f"a quota of {gpu}={x:.0f}",
-        gpu=gpu,
-    )
+def _capped(cap: Cap) -> Demand:
+    return Demand("cap", cap.said(cap.field.asked), cap.most, cap.put, lambda s: cap.put(s, None), cap.loosened, cap.as_change, cap=cap)
 
 
 def _spare(spare: int) -> Demand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -15,11 +15,12 @@ from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
 from planner.performance.evidence import TIERS, shown_tier
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
-from planner.planning.demands import LEAST_TRAFFIC, Demand, cents, demands
+from planner.planning.demands import LEAST_TRAFFIC, Demand, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
 from planner.program.optimum import least_relaxation
-from planner.program.problem import Problem, Rules, Solution
+from planner.program.problem import Problem, Solution
 from planner.program.solver import Limits
+from planner.scenario.caps import Cap, caps
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import Answer, answer, limits_of, sections
@@ -27,6 +28,7 @@ from planner.search.answer import Answer, answer, limits_of, sections
 POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
 PRUDENT = " (--prudent is --spare-replicas 1 --worst-recovery --max-price-age 90 and the nearest --evidence: to loosen one, ask for the others by name)"
 WIDEST = 64.0  # latency limits are widened up to this many times, then dropped
+UNSURE = ", perhaps less"  # where the least was not proven in time
 SEARCH_SHARE, SOLVE_TIME_S, SOLVE_GAP = 0.4, 1.0, 0.01  # of the time limit, for single changes; of each solve
 COST_TIME_S = 5.0  # for the least budget
 
@@ -146,7 +148,6 @@ def _main(excluded: Counter[str]) -> str:
 
 def demands_in_words(scenario: Scenario) -> str:
     """The demands in force, in words."""
-    p, s = scenario.policy, scenario.supply
     words = [
         f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}"
         + (f" with peaks of x{w.burst_factor:g}" if w.burst_factor > 1 else "")
@@ -154,9 +155,7 @@ def demands_in_words(scenario: Scenario) -> str:
         for w in scenario.workload
     ]
     words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]
-    words += [f"quota {g}={n}" for g, n in s.quota.items()]
-    words += [f"at most {s.max_gpus} GPUs"] if s.max_gpus is not None else []
-    words += [f"budget ${p.budget:,.2f}/h"] if p.budget is not None else []
+    words += [c.said(c.field.short) for c in caps(scenario)]
     words += [d.name for d in demands(scenario) if d.kind in ("spare", *POLICIES)]
     return ", ".join(words)
 
@@ -186,34 +185,35 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
 
 
 def _relaxed_rules(base: Market) -> Iterator[str]:
-    """Budget by the cheapest plan without one; quotas and GPU cap by the elastic program, with one location allowed at the best one."""
-    problem, rules = base.problem, base.problem.rules
-    if rules.budget is not None:
+    """Budget by the cheapest plan without one; other caps by the elastic program, with one location allowed at the best one."""
+    problem, rules, asked = base.problem, base.problem.rules, caps(base.scenario)
+    if budget := next((c for c in asked if c.is_money), None):
         solver = base.scenario.solver.model_copy(update={"gap": 0.0, "time_limit": COST_TIME_S})
-        free = replace(problem, rules=replace(rules, budget=None))
+        free = replace(problem, rules=rules.without(budget.field.name))
         found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), tidy=False)
         if found.found:
-            yield _more_money(rules.budget, found.cost, found.solution.status == "optimal")
+            yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == "optimal" else UNSURE)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
-    yield from _relaxations(places, replace(limits_of(base), gap=0.0), base.deadline, ("max_gpus", "quota"))
+    yield from _relaxations(places, [c for c in asked if not c.is_money], replace(limits_of(base), gap=0.0), base.deadline)
 
 
-def _more_money(asked: float, cost: float, is_proven: bool) -> str:
-    return f"a budget of ${cents(cost):,.2f}/h (+${cents(cost) - asked:,.2f}{'' if is_proven else ', perhaps less'})"
+def _raised(of: Sequence[Cap], slack: Mapping[str, float], unsure: str) -> str:
+    """Caps of one field that are raised by so much each, as one change."""
+    new = [(cap, cap.rounded_up(cap.most + slack[cap.key])) for cap in of if cap.key in slack]
+    words = new[0][0].field.lead + " and ".join(cap.said(cap.field.change, amount) for cap, amount in new)
+    cap, amount = new[0]
+    return words + (unsure if cap.field.by else f" ({cap.more(amount)}{unsure})")
 
 
-def tables_infeasible(problem: Problem, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
+def tables_infeasible(problem: Problem, scenario: Scenario, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
     """The error for a problem from the user's own tables."""
-    rules = problem.rules
-    words = [f"{len(problem.demands)} classes"] + [f"quota {g}={n}" for g, n in rules.quota.items()]
-    words += [f"at most {rules.max_gpus} GPUs"] if rules.max_gpus is not None else []
-    words += [f"budget ${rules.budget:,.2f}/h"] if rules.budget is not None else []
-    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], limits, deadline)), {})
+    asked = caps(scenario)
+    words = [f"{len(problem.demands)} classes", *(c.said(c.field.short) for c in asked)]
+    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], asked, limits, deadline)), {})
 
 
-def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline, which: Collection[str] = ("budget", "max_gpus", "quota")) -> Iterator[str]:
-    """Budget, GPU cap and quotas (or some of them), each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
-    rules = places[0].rules if places else Rules()
+def _relaxations(places: list[Problem], asked: Sequence[Cap], limits: Limits, deadline: Deadline) -> Iterator[str]:
+    """Caps, those of one field together, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:
         left = min(limits.time_limit_s, deadline.left())
@@ -225,18 +225,13 @@ def _relaxations(places: list[Problem], limits: Limits, deadline: Deadline, whic
             raise TimeUp()
         best = min((s for s in solutions if s.found), key=lambda s: sum(s.slack.values()), default=None)
         unproven = any(s.status != "optimal" for s in solutions)
-        return (best.slack, ", perhaps less" if unproven else "") if best and best.slack else None
+        return (best.slack, UNSURE if unproven else "") if best and best.slack else None
 
-    if "budget" in which and rules.budget is not None and (relaxed := least("budget")):
-        slack, unsure = relaxed
-        yield _more_money(rules.budget, rules.budget + slack["budget"], not unsure)
-    if rules.max_gpus is not None and (relaxed := least("max_gpus")):
-        slack, unsure = relaxed
-        yield f"{ceil(rules.max_gpus + slack['max_gpus'] - 1e-6)} GPUs in all (+{ceil(slack['max_gpus'] - 1e-6)}{unsure})"
-    if rules.quota and (relaxed := least("quota")):
-        slack, unsure = relaxed
-        more = {k.split(":", 1)[1]: v for k, v in slack.items()}
-        yield "a quota of " + " and ".join(f"{g}={ceil(rules.quota[g] + v - 1e-6)}" for g, v in more.items()) + unsure
+    for field in dict.fromkeys(c.field for c in asked):
+        if relaxed := least(field.name):
+            slack, unsure = relaxed
+            of = [c for c in asked if c.field == field]
+            yield _raised(of, {c.key: slack[c.name] for c in of if c.name in slack}, unsure)
 
 
 def _less_traffic(feasible: Feasible, scenario: Scenario) -> Iterator[str]:

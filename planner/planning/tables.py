@@ -34,7 +34,7 @@ def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Pl
         where, hint = scenario.tables.capacities or "", "leave out candidates that are far too small or too dear"
         raise TimeUp() if deadline.passed() else SolverError("the numbers are too far apart for the solver", where, hint)
     if not solution.found:
-        raise tables_infeasible(tables.problem, replace(limits, gap=0.0), deadline)
+        raise tables_infeasible(tables.problem, scenario, replace(limits, gap=0.0), deadline)
     return verified(_plan(scenario, tables, solution, origins, deadline), None)
 
 

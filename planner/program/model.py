@@ -27,7 +27,7 @@ class Built:
 def build(problem: Problem, relax: str | None = None) -> Built:
     """The Pyomo program of a problem.
 
-    relax: name of one demand (budget, quota, max_gpus, demand) that may be broken; then the objective is by how little.
+    relax: family of caps, or "demand", that may be broken; then the objective is by how little.
     """
     all_pools = pools(problem)
     m = ConcreteModel()

@@ -61,12 +61,12 @@ def _tidiest(problem: Problem, solution: Solution, limits: Limits) -> Solution:
 
 
 def relaxed_cost(problem: Problem) -> tuple[float, dict[str, float]]:
-    """Cost of the LP relaxation (whole replicas and instances not required), and duals of quotas, cap and budget by row name."""
+    """Cost of the LP relaxation (whole replicas and instances not required), and duals of caps by name."""
     return relaxation(build(problem).program)
 
 
 def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
-    """The plan that breaks one demand (budget, quota, max_gpus, demand) by least; ``slack`` says by how much."""
+    """The plan that breaks one family of caps, or "demand", by least; ``slack`` says by how much."""
     built = build(problem, relax)
     return _solution(built, optimise(built.program, limits))
 

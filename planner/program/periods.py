@@ -97,7 +97,7 @@ def _build(problem: PeriodProblem) -> Any:
     """minimise Σ_t Σ_o p[o]·(I[o,t] + lead·s[o,t]), subject to
 
     s[o,t] ≥ I[o,t] − I[o,t−1];  Σ_{τ=t−m+1..t} s[o,τ] ≤ I[o,t] (held for at least m hours);  Σ_o n[p,o,t] ≥ need[p,t];
-    the packing rows of program/packing.py in every hour; quotas, cap and budget in every hour;
+    the packing rows of program/packing.py in every hour; caps in every hour;
     Σ_{p, t in window} c[k,p]·b[k,p,t] = amount of each window of waiting work;
     Σ_k b[k,p,t] + load[p,t]·z[p,t] ≤ Σ_o n[p,o,t] − spare·z,  Σ_k b[k,p,t] ≤ most·z[p,t] (b in replicas' worth).
     """
@@ -133,17 +133,9 @@ def _build(problem: PeriodProblem) -> Any:
 
 
 def _limits(m: Any, problem: PeriodProblem, used: list[int]) -> None:
-    """Quotas, cap and budget in every hour."""
-    rules, offers, hours = problem.rules, problem.offers, range(problem.hours)
-    stocked = {g: [o for o in used if offers[o].gpu == g] for g in rules.quota}
-    m.quota = Constraint(
-        [(g, t) for g, own in stocked.items() if own for t in hours],
-        rule=lambda m, g, t: quicksum(offers[o].gpus * m.I[o, t] for o in stocked[g]) <= rules.quota[g],
-    )
-    if rules.max_gpus is not None:
-        m.max_gpus = Constraint(hours, rule=lambda m, t: quicksum(offers[o].gpus * m.I[o, t] for o in used) <= rules.max_gpus)
-    if rules.budget is not None:
-        m.budget = Constraint(hours, rule=lambda m, t: quicksum(offers[o].usd_per_hour * m.I[o, t] for o in used) <= rules.budget)
+    """Σ_o a[k,o]·I[o,t] ≤ most[k] for each cap k in every hour."""
+    counted = [(c.most, terms) for c in problem.rules.caps if (terms := [(a, o) for o in used if (a := c.amount(problem.offers[o]))])]
+    m.cap = Constraint(range(len(counted)), range(problem.hours), rule=lambda m, k, t: quicksum(a * m.I[o, t] for a, o in counted[k][1]) <= counted[k][0])
 
 
 def _waiting(m: Any, problem: PeriodProblem, running: Any) -> None:

@@ -1,4 +1,4 @@
-"""Policy: quotas and caps on GPUs held, budget, and how many distinct models, GPU types and locations."""
+"""Policy: caps on what is held (quotas, GPUs, money, power), and how many distinct models, GPU types and locations."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from planner.program.variables import slack
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_{o of GPU γ} G[o]·I[o] ≤ quota[γ]; Σ_o G[o]·I[o] ≤ max_gpus; Σ_o p[o]·I[o] ≤ budget;
+    """Σ_o a[k,o]·I[o] ≤ most[k] for each cap k on GPUs, $/h or kW;
     y[p] ≤ used[k(p)], Σ_k used[k] ≤ limit for models and GPU types; I[o] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
     """
     rules, offers = problem.rules, problem.offers
 
-    def held(gpu: str | None) -> Any:
-        return quicksum(offers[o].gpus * m.I[o] for o in m.offer_keys if gpu in (None, offers[o].gpu))
+    counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))])}
 
-    stocked = [g for g in rules.quota if any(offers[o].gpu == g for o in m.offer_keys)]
-    m.quota = Constraint(stocked, rule=lambda m, g: held(g) <= rules.quota[g] + slack(m, "quota", g))
-    if rules.max_gpus is not None and m.offer_keys:
-        m.max_gpus = Constraint(expr=held(None) <= rules.max_gpus + slack(m, "max_gpus"))
-    if rules.budget is not None and m.offer_keys:
-        m.budget = Constraint(expr=quicksum(offers[o].usd_per_hour * m.I[o] for o in m.offer_keys) <= rules.budget + slack(m, "budget"))
+    def capped(m: Any, name: str) -> Any:
+        cap, terms = counted[name]
+        return quicksum(a * m.I[o] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
+
+    m.cap = Constraint(list(counted), rule=capped)
     _distinct(m, "model", rules.max_models, pools, lambda p: problem.columns[p.column].model)
     _distinct(m, "gpu_type", rules.max_gpu_types, pools, lambda p: problem.columns[p.column].gpu)
     _locations(m, problem, pools)

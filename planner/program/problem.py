@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Literal
+
+Measure = Literal["gpus", "usd", "kw"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Purchasable:
     """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
 
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
+    ``kw``: what it draws; None = not known, so nothing capped in kW may hold it.
     """
 
     location: str
@@ -55,6 +60,37 @@ class Purchasable:
     usd_per_hour: float
     whole: bool = True
     available: int | None = None
+    kw: float | None = None
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A limit on what is held, (P1): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h or kW of one instance, 0 outside its scope.
+
+    ``family`` names the rule; ``key`` tells caps of one family apart. Scope: one GPU type, one location; "" = all.
+    """
+
+    family: str
+    of: Measure
+    most: float
+    key: str = ""
+    gpu: str = ""
+    location: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its row and slack."""
+        return f"{self.family}:{self.key}" if self.key else self.family
+
+    def amount(self, offer: Purchasable) -> float:
+        """What one instance counts towards it."""
+        if self.gpu not in ("", offer.gpu) or self.location not in ("", offer.location):
+            return 0.0
+        return {"gpus": float(offer.gpus), "usd": offer.usd_per_hour, "kw": offer.kw or 0.0}[self.of]
+
+    def held(self, offers: Sequence[Purchasable], held: Mapping[int, int]) -> float:
+        """What so many instances of each offer count towards it."""
+        return sum(self.amount(offers[o]) * n for o, n in held.items())
 
 
 @dataclass(frozen=True)
@@ -68,10 +104,21 @@ class Rules:
     max_models: int | None = None
     max_gpu_types: int | None = None
     max_locations: int | None = None
-    max_gpus: int | None = None
-    budget: float | None = None
-    quota: Mapping[str, int] = field(default_factory=dict)
+    caps: tuple[Cap, ...] = ()
     apart: frozenset[frozenset[int]] = frozenset()  # pairs of workloads that no pool may serve both
+
+    @property
+    def budget(self) -> float:
+        """$/h that everything may cost at most; infinite without such a cap."""
+        return min((c.most for c in self.caps if c.of == "usd" and not (c.gpu or c.location)), default=inf)
+
+    def within(self, usd_per_hour: float) -> Rules:
+        """The rules with this cost as one more cap, if it is any."""
+        return self if usd_per_hour == inf else replace(self, caps=(*self.caps, Cap("ceiling", "usd", usd_per_hour)))
+
+    def without(self, family: str) -> Rules:
+        """The rules but for one family of caps."""
+        return replace(self, caps=tuple(c for c in self.caps if c.family != family))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 
 from planner.program.packing import fewest_instances
-from planner.program.problem import ChosenPool, Pool, Problem, Rules, Solution
+from planner.program.problem import ChosenPool, Pool, Problem, Purchasable, Solution
 
 EXACT = 1e-9  # relative: loads and costs this near a limit keep it
 MOST_MOVES = 20_000  # candidates tried for workloads, until no move makes the plan cheaper
@@ -42,30 +42,22 @@ class Replicas:
         return sum(self.price[c] * n for c, n in counts.items())
 
     def excess(self, counts: dict[int, int]) -> float:
-        """By how much the counts break quotas, cap, budget and the limit on GPU types, as shares of these limits; 0 if they keep them."""
-        rules, found = self.problem.rules, 0.0
-        held: dict[str, int] = {}
-        for c, n in counts.items():
-            held[self.problem.columns[c].gpu] = held.get(self.problem.columns[c].gpu, 0) + n * self.gpus[c]
-        for limit, used in self._limits(rules, held, self.cost(counts)):
-            found += max(0.0, used / max(limit, EXACT) - 1 - EXACT)
-        return found
+        """By how much the counts break caps and the limit on GPU types, as shares of these limits; 0 if they keep them."""
+        rules, columns = self.problem.rules, self.problem.columns
+        limits = [(cap.most, sum(cap.amount(self.offer(c)) * n for c, n in counts.items())) for cap in rules.caps]
+        limits += [(float(rules.max_gpu_types), float(len({columns[c].gpu for c in counts})))] if rules.max_gpu_types is not None else []
+        return sum(max(0.0, used / max(limit, EXACT) - 1 - EXACT) for limit, used in limits)
 
-    @staticmethod
-    def _limits(rules: Rules, held: dict[str, int], cost: float) -> list[tuple[float, float]]:
-        found = [(float(most), float(held.get(gpu, 0))) for gpu, most in rules.quota.items()]
-        found += [(float(rules.max_gpus), float(sum(held.values())))] if rules.max_gpus is not None else []
-        found += [(rules.budget, cost)] if rules.budget is not None else []
-        return found + ([(float(rules.max_gpu_types), float(len(held)))] if rules.max_gpu_types is not None else [])
+    def offer(self, c: int) -> Purchasable:
+        """What a replica of a candidate is bought as."""
+        return self.problem.offers[self.problem.columns[c].offers[0]]
 
     def most(self, c: int, ceiling: float) -> int:
         """The most replicas of a candidate in any plan that costs no more than the ceiling and keeps the limits."""
         rules, room = self.problem.rules, sum(ceil(x) for x in self.load[c].values()) + self.problem.rules.spare_replicas
-        budget = min(ceiling, inf if rules.budget is None else rules.budget)
-        if budget < inf:
-            room = int(min(room, budget / self.price[c] * (1 + EXACT)))
-        for most in (rules.max_gpus, rules.quota.get(self.problem.columns[c].gpu)):
-            room = room if most is None else min(room, most // self.gpus[c])
+        for cap in rules.within(ceiling).caps:
+            if each := cap.amount(self.offer(c)):
+                room = int(min(room, cap.most / each * (1 + EXACT)))
         return room
 
 
@@ -154,8 +146,6 @@ def _on_offer(problem: Problem, pool: Pool, o: int) -> Solution | None:
     replicas = max(ceil(load * (1 - EXACT)), pool.replicas) + rules.spare_replicas
     chosen = ChosenPool(pool, {o: replicas}, {w: d.rate for w, d in enumerate(problem.demands)})
     held = fewest_instances(problem, [chosen])[o]
-    all_gpus, cost = held * offer.gpus, held * offer.usd_per_hour
-    limits = ((offer.available, held), (rules.max_gpus, all_gpus), (rules.quota.get(offer.gpu), all_gpus), (rules.budget, cost))
-    if any(most is not None and used > most for most, used in limits):
+    if (offer.available is not None and held > offer.available) or any(cap.amount(offer) * held > cap.most for cap in rules.caps):
         return None
-    return Solution("feasible", cost, 0.0, 1.0, (chosen,), {o: held})
+    return Solution("feasible", held * offer.usd_per_hour, 0.0, 1.0, (chosen,), {o: held})

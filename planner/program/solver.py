@@ -20,7 +20,7 @@ from pyomo.repn.util import VarRecorder
 from planner.errors import SolverError
 from planner.interrupts import seen
 
-LIMITS = ("budget", "quota", "max_gpus")  # rows whose duals mean something to a buyer
+CAP = "cap["  # how the names of rows begin that are caps
 LEAST = 0.0  # what every objective here is at least: costs, counts and slacks; HiGHS says -inf where time was too short for any bound
 
 
@@ -102,7 +102,8 @@ def relaxation(m: Any) -> tuple[float, dict[str, float]]:
         return float("inf"), {}
     duals = highs.getSolution().row_dual
     rows = [row.name for row in m.component_data_objects(Constraint, active=True)]
-    return float(highs.getInfo().objective_function_value), {name: float(d) for name, d in zip(rows, duals, strict=True) if name.split("[")[0] in LIMITS}
+    cost = float(highs.getInfo().objective_function_value)
+    return cost, {name.removeprefix(CAP)[:-1]: float(d) for name, d in zip(rows, duals, strict=True) if name.startswith(CAP)}
 
 
 def version() -> str:

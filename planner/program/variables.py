@@ -27,8 +27,7 @@ def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, re
     m.z = Var([(w, p) for w, p in m.flow_keys if counted and not m.whole and pools[p].is_shared], domain=Binary)
     single = counted and not problem.rules.mix and problem.rules.pools_per_workload != 1
     m.v = Var(sorted({(w, problem.columns[pools[p].column].checkpoint) for w, p in m.flow_keys}) if single else [], domain=Binary)
-    quota = [("quota", g) for g in problem.rules.quota]
-    m.slack = Var([k for k in (("budget", ""), ("max_gpus", ""), ("demand", ""), *quota) if k[0] == relax], domain=NonNegativeReals)
+    m.slack = Var([k for k in (("demand", ""), *((c.family, c.key) for c in problem.rules.caps)) if k[0] == relax], domain=NonNegativeReals)
     m.flow_by_workload = _grouped(m.flow_keys, 0)
     m.flow_by_pool = _grouped(m.flow_keys, 1)
     m.replicas_by_pool = _grouped(m.replica_keys, 0)

@@ -42,7 +42,7 @@ def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
     outcome = Outcome("unknown", inf, 0.0, inf, 0, 0)
     for _ in range(ROUNDS):
         part = _within(problem, whole, best.cost if best else inf)
-        had_cost = best is not None or problem.rules.budget is not None
+        had_cost = best is not None or problem.rules.budget < inf
         if (part, had_cost) == last:
             break
         last = part, had_cost
@@ -58,7 +58,8 @@ def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
 
 def _asked(part: Part, r: Replicas, best: Solution | None, limits: Limits, deadline: Deadline) -> tuple[Solution | None, Outcome]:
     """What the solver finds; asked a second time, carefully, where numbers are far apart or what it says cannot be true."""
-    cost = best.cost if best else r.problem.rules.budget
+    budget = r.problem.rules.budget
+    cost = best.cost if best else budget if budget < inf else None
     if {w for _, _, serves in part for w in serves} != set(range(len(r.problem.demands))):
         return None, Outcome("infeasible", inf, inf, 0.0, 0, 0)
     found, outcome = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left()))
@@ -136,7 +137,7 @@ def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: b
         columns.append(_restricted(problem.columns[c], i, serves))
         offer = problem.offers[problem.columns[c].offers[0]]
         offers.append(replace(offer, usd_per_hour=offer.usd_per_hour / unit if unit else 0.0, available=most))
-    rules = problem.rules if problem.rules.budget is None else replace(problem.rules, budget=problem.rules.budget / unit)
+    rules = replace(problem.rules, caps=tuple(replace(c, most=c.most / unit) if c.of == "usd" and unit else c for c in problem.rules.caps))
     built = build(replace(problem, columns=tuple(columns), offers=tuple(offers), rules=rules))
     if tidy:
         built.program.pool_columns = [pool.column for pool in built.pools]

@@ -52,7 +52,9 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         headroom=remarks.headroom(found, chosen, deployments, used, held),
         defaults=remarks.defaults(scenario, origins),
         api=apis,
-        binding=remarks.binding(scenario, deployments, cost.usd_per_hour, bought),
+        binding=remarks.binding(
+            scenario, deployments, {c.name: c.held(found.market.problem.offers, solution.held) for c in found.market.problem.rules.caps}, bought
+        ),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from planner.catalog.records import REFERENCE
 from planner.result.deploy import mixture_of
 from planner.result.plan import Deployment, HeadroomStep, Purchase
 from planner.result.spread import spread_in_words
+from planner.scenario.caps import caps, spent
 from planner.scenario.fields import by_path
 from planner.scenario.records import DEFAULT_SLO, Scenario
 from planner.scenario.sources import Origins
@@ -57,7 +58,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
             found.append(f"{prefix}quality is {w.quality_metric}")
     p, s = scenario.policy, scenario.supply
     found += ["all tokenizers taken as equal (--language)"] if not any(w.language for w in scenario.workload) else []
-    found += ["no quota assumed: stock is not checked"] if not s.quota and s.max_gpus is None else []
+    found += ["no quota assumed: stock is not checked"] if not any(c.field.of == "gpus" for c in caps(scenario)) else []
     found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not s.providers else []
     found += [f"confidence {p.confidence:g} in step times"] if unset("policy.confidence") else []
     found += ["one pool per workload"] if p.max_pools is None and not p.mix else []
@@ -108,17 +109,11 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
     return tuple(steps)
 
 
-def binding(scenario: Scenario, deployments: Sequence[Deployment], cost: float, bought: Sequence[Purchase]) -> tuple[str, ...]:
-    """The demands that hold the plan where it is."""
-    gpus, owned = Counter[str](), Counter[tuple[str, str]]()
+def binding(scenario: Scenario, deployments: Sequence[Deployment], held: Mapping[str, float], bought: Sequence[Purchase]) -> tuple[str, ...]:
+    """The demands that hold the plan where it is. held: what counts towards each cap, by its name."""
+    owned = Counter[tuple[str, str]]()
     for p in bought:
-        gpus[p.gpu] += p.gpus_held
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
-    held = gpus.total()
     found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
-    found += [f"quota of {g}: {gpus[g]} of {n}" for g, n in scenario.supply.quota.items() if g in gpus and gpus[g] >= n]
     found += [f"owned {o.gpu} of {o.name}: {n} of {o.count}" for o in scenario.supply.owned if (n := owned[o.name, o.gpu]) >= o.count]
-    found += [f"max_gpus: {held}"] if scenario.supply.max_gpus is not None and held >= scenario.supply.max_gpus else []
-    budget = scenario.policy.budget
-    found += [f"budget: ${cost:,.2f} of ${budget:,.2f} an hour"] if budget is not None and cost > 0.98 * budget else []
-    return tuple(found)
+    return (*found, *(said for cap in caps(scenario) if (said := spent(cap, held[cap.name]))))

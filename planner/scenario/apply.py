@@ -57,6 +57,14 @@ def _usd_per_hour(owned: Owned, gpu: Gpu) -> tuple[float, str]:
     return hourly_cost(bought).usd_per_hour, f"${owned.price:,.10g} over {owned.years:g} years, {running}"
 
 
+def kw_of(offer: Offer, scenario: Scenario, catalog: Catalog) -> float | None:
+    """Power of one instance with the share of the data centre that it takes, kW: GPUs' power x PUE. None where the catalogue has none of a rented GPU."""
+    own = next((o for o in scenario.supply.owned if offer.is_owned and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
+    tdp_w = catalog.gpus[offer.gpu].tdp_w
+    each = own.kw if own is not None and own.kw is not None else tdp_w / 1e3 if tdp_w is not None else None
+    return each * offer.gpus_per_instance * (own.pue if own else scenario.supply.pue) if each is not None else None
+
+
 def tdp_kw(gpu: Gpu) -> float:
     """The catalogue's power of a GPU, kW. Raises CatalogError where it has none."""
     if gpu.tdp_w is None:

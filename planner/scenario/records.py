@@ -302,6 +302,15 @@ class Supply(Part):
         dict[Name, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
     ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
+    max_kw: Annotated[float | None, Field(gt=0, le=10**7, allow_inf_nan=False), Flag("--max-kw", "most power held in all, kW: GPUs' power x --pue", "KW")] = (
+        None
+    )
+    max_kw_at: Annotated[
+        dict[Name, Annotated[float, Field(gt=0, le=10**7, allow_inf_nan=False)]],
+        BeforeValidator(parse_pairs),
+        Flag("--max-kw-at", "most power held at one location (provider and region), kW", "PLACE=KW"),
+    ] = {}
+    pue: Annotated[float, Field(ge=1, le=5), Flag("--pue", "power of the data centre over that of its GPUs, for rented ones (1: GPUs alone)", "X")] = 1.0
     max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
 

@@ -68,7 +68,7 @@ def answer(market: Market, ceiling: float = inf, tidy: bool = True, first: bool 
     """
     problem = market.problem
     if problem.rules.max_locations == 1:
-        return _one_location(market, ceiling if problem.rules.budget is None else min(ceiling, problem.rules.budget), tidy, first)
+        return _one_location(market, min(ceiling, problem.rules.budget), tidy, first)
     solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
     return Answer(market, _as_far_as_known(solution, market), len(_locations(problem)), 1)
 
@@ -228,8 +228,14 @@ def _least_gpus(problem: Problem, column: Column) -> float:
         return inf
     rules, tiers = problem.rules, column.tiers[0]
     replicas = max(problem.demands[0].rate / (max(t.capacity for t in tiers) * rules.max_slo_load), tiers[0].replicas + rules.spare_replicas)
-    most = min(rules.quota.get(column.gpu, inf), inf if rules.max_gpus is None else rules.max_gpus)
-    return replicas * column.gpus if replicas * column.gpus <= most * (1 + 1e-9) else inf
+    return replicas * column.gpus if replicas * column.gpus <= _most_gpus(problem, column) * (1 + 1e-9) else inf
+
+
+def _most_gpus(problem: Problem, column: Column) -> float:
+    """GPUs of a column's offers that caps on other things than money let be held; infinite without any."""
+    offers = [problem.offers[o] for o in column.offers]
+    each = [(cap.most, min(cap.amount(o) / o.gpus for o in offers)) for cap in problem.rules.caps if cap.of != "usd"]
+    return min((most / per_gpu for most, per_gpu in each if per_gpu), default=inf)
 
 
 def _cheapest_blend(cost: Floats, surplus: Floats) -> float:
@@ -278,11 +284,7 @@ def _without_hopeless(section: Section, ceiling: float) -> Section:
 
 def _capped(section: Section, ceiling: float) -> Section:
     """The section with the best cost so far as its budget: a location that cannot beat it is soon known to be infeasible."""
-    if ceiling == inf:
-        return section
-    rules = section.problem.rules
-    budget = min(ceiling, rules.budget if rules.budget is not None else inf)
-    return replace(section, problem=replace(section.problem, rules=replace(rules, budget=budget)))
+    return replace(section, problem=replace(section.problem, rules=section.problem.rules.within(ceiling)))
 
 
 def _replica_waste(problem: Problem, column: Column, usd_per_unit: float) -> float:

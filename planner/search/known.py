@@ -15,6 +15,7 @@ from planner.candidates.survey import Survey, limits_itl, relimited, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.scenario.apply import catalog_for
+from planner.scenario.caps import uncapped
 from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, WhatIf, Workload
 
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
@@ -77,7 +78,7 @@ def covers(surveyed: Scenario, scenario: Scenario) -> bool:
 
 def _places(supply: Supply) -> Supply:
     """What may be bought where, without how much and how old its price."""
-    return supply.model_copy(update={"quota": {}, "max_gpus": None, "max_price_age": None, "owned": ()})
+    return uncapped(Scenario(supply=supply)).supply.model_copy(update={"max_price_age": None, "owned": ()})
 
 
 def _none_of(scenario: Scenario) -> set[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from planner.candidates.columns import market
 from planner.candidates.eligibility import counted
+from planner.candidates.offers import location
 from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
+from planner.scenario.caps import caps
 from planner.scenario.records import Scenario, Workload
 from planner.search.answer import has_plan
 
@@ -46,9 +48,11 @@ def scaled(scenario: Scenario, factor: float) -> Scenario:
 
 def unlimited(points: Points, scenario: Scenario) -> list[str]:
     """GPU types of which any number may be held: no budget, cap or quota limits them, and an offer of them has no end."""
-    if scenario.policy.budget is not None or scenario.supply.max_gpus is not None:
+    reach = caps(scenario)
+    if any(not c.key for c in reach):
         return []
-    return sorted({o.gpu for o in points.survey.offers if o.available is None} - scenario.supply.quota.keys())
+    endless = {(o.gpu, location(o)) for o in points.survey.offers if o.available is None}
+    return sorted({gpu for gpu, place in endless if not any(c.gpu in ("", gpu) and c.location in ("", place) for c in reach)})
 
 
 def _most_traffic(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:

@@ -4,7 +4,7 @@ order of a bound on their cost, so that few need the program over hours before t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from planner.candidates.columns import Market, mixture_factor
 from planner.candidates.pooling import POOL_SIZES
 from planner.performance.capacity import pooled_qps
+from planner.program.problem import Cap
 from planner.scenario.profiles import DAY
 from planner.search.answer import Section, sections
 
@@ -75,8 +76,7 @@ class Field:
         self._needs: dict[tuple[int, ...], tuple[Ints, Ints]] = {}
         self._covers: dict[tuple[int, str], Floats] = {}
         self._options: dict[tuple[tuple[int, ...], int], tuple[Ints, Floats]] = {}
-        rules = market.problem.rules
-        self.is_limited = bool(rules.quota) or (rules.max_gpus, rules.budget) != (None, None) or any(o.available for o in market.problem.offers)
+        self.is_limited = bool(market.problem.rules.caps) or any(o.available for o in market.problem.offers)
 
     @cached_property
     def places(self) -> list[Section]:
@@ -147,24 +147,28 @@ class Field:
         columns, needs = self.market.problem.columns, [self.need(b) for b in blocks]
         hours = self.rates.shape[1]
         whole = least = begun = 0.0
-        in_all, dollars = np.zeros(hours), np.zeros(hours)
+        dollars, gpus_taken = np.zeros(hours), dict[str, Ints]()
         for gpu in {columns[b.candidate].gpu for b in blocks}:
             mine = [(n, b.candidate) for n, b in zip(needs, blocks, strict=True) if columns[b.candidate].gpu == gpu]
             taken = np.asarray(sum(n * columns[c].gpus for n, c in mine))
-            quota = self.market.problem.rules.quota.get(gpu)
-            if quota is not None and taken.max() > quota:
-                return inf
             price = min(float(self.prices[c, place]) for _, c in mine)
             starts = np.maximum(taken - np.roll(taken, 1), 0).sum() if hours > 1 else 0
             covered = self._cover(place, gpu, int(taken.max()))[taken]
             whole += float(covered.sum())
             least, begun = least + price * float(taken.sum()), begun + price * self.lead * float(starts)
-            in_all, dollars = in_all + taken, dollars + covered
-        rules = self.market.problem.rules
-        if (rules.max_gpus is not None and in_all.max() > rules.max_gpus) or (rules.budget is not None and dollars.max() > rules.budget * (1 + 1e-9)):
+            dollars, gpus_taken[gpu] = dollars + covered, taken
+        if any(self._surely(cap, place, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.market.problem.rules.caps):
             return inf
         rest = self._rest(place, blocks, needs)  # what is held for it may save starts: no more than the lead's share of its cost
         return max(whole, least + rest, least + begun + (1 - self.lead) * rest)
+
+    def _surely(self, cap: Cap, place: int, taken: Mapping[str, Ints], dollars: Floats) -> float:
+        """What counts towards a cap at least in the hour that counts most, for so many GPUs of each type."""
+        offers = self.places[place].problem.offers
+        if cap.of == "usd":
+            return 0.0 if cap.key else float(dollars.max())
+        each = {gpu: min((cap.amount(o) / o.gpus for o in offers if o.gpu == gpu), default=0.0) for gpu in taken}
+        return float(np.sum([each[gpu] * n for gpu, n in taken.items()], axis=0).max()) if taken else 0.0
 
     def _cover(self, place: int, gpu: str, most: int) -> Floats:
         """[GPUs] least $/h of instances that together have at least so many GPUs of a type."""
