@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, inf
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linprog
 
-from planner.program.problem import Problem, Purchasable
+from planner.program.problem import Cap, Problem, Purchasable, Rules
 
 TOLERANCE = 1e-9
 Replicas = tuple[tuple[int, tuple[int, ...]], ...]  # (GPUs, offers it may run on) of each replica, largest first
@@ -49,6 +50,23 @@ def optimum(problem: Problem, most_cases: int = 60_000) -> float:
     return best
 
 
+def rules(
+    max_gpus: int | None = None,
+    budget: float | None = None,
+    quota: Mapping[str, int] | None = None,
+    max_kw: float | None = None,
+    max_kw_at: Mapping[str, float] | None = None,
+    **more: Any,
+) -> Rules:
+    """Rules with caps by the names that users know them by."""
+    caps = [Cap("budget", "usd", budget)] if budget is not None else []
+    caps += [Cap("max_gpus", "gpus", max_gpus)] if max_gpus is not None else []
+    caps += [Cap("quota", "gpus", n, g, gpu=g) for g, n in (quota or {}).items()]
+    caps += [Cap("max_kw", "kw", max_kw)] if max_kw is not None else []
+    caps += [Cap("max_kw_at", "kw", kw, place, location=place) for place, kw in (max_kw_at or {}).items()]
+    return Rules(caps=tuple(caps), **more)
+
+
 def _promising(problem: Problem, ways: Sequence[Deployment], cases: np.ndarray) -> np.ndarray:
     """The cases that could carry each workload if it were the only one, with no more GPUs in use than may be held."""
     in_service = np.maximum(cases - problem.rules.spare_replicas, 0) * problem.rules.max_slo_load
@@ -56,8 +74,8 @@ def _promising(problem: Problem, ways: Sequence[Deployment], cases: np.ndarray) 
     for w, demand in enumerate(problem.demands):
         keep &= in_service @ np.array([d.rates.get(w, 0.0) for d in ways]) >= demand.rate * (1 - TOLERANCE)
     columns = [problem.columns[d.column] for d in ways]
-    for gpu, most in [*problem.rules.quota.items(), *([(None, problem.rules.max_gpus)] if problem.rules.max_gpus is not None else [])]:
-        keep &= cases @ np.array([c.gpus if gpu in (None, c.gpu) else 0 for c in columns]) <= most
+    for cap in (c for c in problem.rules.caps if c.of == "gpus"):
+        keep &= cases @ np.array([c.gpus if cap.gpu in ("", c.gpu) else 0 for c in columns]) <= cap.most
     return cases[keep]
 
 
@@ -150,17 +168,17 @@ class Placement:
         held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*(range(m + 1) for m in most)))
         return next((cost for cost, n in held if self._permitted(n, cost) and fits(offers, replicas, n)), inf)
 
+    def _counted(self, cap: Cap, held: tuple[int, ...], cost: float) -> float:
+        if cap.of == "usd":
+            return cost
+        here = [(o, n) for o, n in zip(self.problem.offers, held, strict=True) if cap.gpu in ("", o.gpu) and cap.location in ("", o.location)]
+        return sum(n * (o.gpus if cap.of == "gpus" else o.kw or 0.0) for o, n in here)
+
     def _permitted(self, held: tuple[int, ...], cost: float) -> bool:
         rules, offers = self.problem.rules, self.problem.offers
-        gpus: dict[str, int] = {}
-        for offer, count in zip(offers, held, strict=True):
-            gpus[offer.gpu] = gpus.get(offer.gpu, 0) + offer.gpus * count
         places = {offer.location for offer, count in zip(offers, held, strict=True) if count and offer.location}
-        return (
-            all(gpus.get(g, 0) <= most for g, most in rules.quota.items())
-            and (rules.max_gpus is None or sum(gpus.values()) <= rules.max_gpus)
-            and (rules.budget is None or cost <= rules.budget + TOLERANCE)
-            and (rules.max_locations is None or len(places) <= rules.max_locations)
+        return all(self._counted(cap, held, cost) <= cap.most + TOLERANCE for cap in rules.caps) and (
+            rules.max_locations is None or len(places) <= rules.max_locations
         )
 
 

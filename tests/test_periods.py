@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brute_force import rules as ruled
 from conftest import Run
 
 from planner import Catalog, HourlyPlan, Infeasible, Scenario, autoscale, load_catalog, solve
@@ -17,7 +18,7 @@ from planner.check.packing import settle
 from planner.check.periods import check_hours
 from planner.errors import CatalogError, ScenarioError
 from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
-from planner.program.problem import Purchasable, Rules
+from planner.program.problem import Purchasable
 from planner.program.solver import Limits
 from planner.scenario.profiles import flat, hourly_rates
 from planner.scenario.write import to_flags, to_toml
@@ -98,8 +99,8 @@ def test_a_lone_instance_stays_up_for_its_least_time() -> None:
 def test_the_quota_holds_in_every_hour() -> None:
     pools = (PeriodPool(1, (0,), (3, 1)), PeriodPool(1, (0,), (1, 3)))
     offers = (Purchasable("here", "A", 1, 1.0),)
-    assert cheapest_hours(PeriodProblem(pools, offers, 2, rules=Rules(quota={"A": 4})), EXACT).cost == pytest.approx(8.0)
-    assert not cheapest_hours(PeriodProblem(pools, offers, 2, rules=Rules(quota={"A": 3})), EXACT).found
+    assert cheapest_hours(PeriodProblem(pools, offers, 2, rules=ruled(quota={"A": 4})), EXACT).cost == pytest.approx(8.0)
+    assert not cheapest_hours(PeriodProblem(pools, offers, 2, rules=ruled(quota={"A": 3})), EXACT).found
 
 
 def test_waiting_work_takes_valleys_before_anything_is_bought() -> None:

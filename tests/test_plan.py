@@ -266,7 +266,7 @@ def test_a_quota_is_kept_and_named_when_it_binds() -> None:
 def test_a_cap_on_gpus_is_kept_and_named_when_it_binds() -> None:
     free = solved(asked(qps=60), tiny())
     capped = solved(asked(qps=60, supply={"max_gpus": free.gpus_held}), tiny())
-    assert capped.gpus_held <= free.gpus_held and f"max_gpus: {free.gpus_held}" in capped.binding
+    assert capped.gpus_held <= free.gpus_held and f"GPUs in all: {free.gpus_held} of {free.gpus_held}" in capped.binding
     with pytest.raises(Infeasible):
         solved(asked(qps=60, supply={"max_gpus": 1}), tiny())
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyomo.environ
 import pytest
 from brute_force import TooLarge, fits, optimum
+from brute_force import rules as ruled
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyomo.core.base import Objective
@@ -24,7 +25,7 @@ from planner.program import capacity, demand, objective, packing, policy, qualit
 from planner.program.model import build
 from planner.program.optimum import cheapest, least_relaxation
 from planner.program.pools import counts_pools, pools
-from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Solution, Tier
+from planner.program.problem import Column, Demand, Problem, Purchasable, Solution, Tier
 from planner.program.single import one_pool
 from planner.program.solver import Limits, Outcome
 
@@ -41,11 +42,11 @@ def column(
 
 
 def offer(gpus: int, usd: float, gpu: str = "A", location: str = "here", whole: bool = True) -> Purchasable:
-    return Purchasable(location, gpu, gpus, usd, whole)
+    return Purchasable(location, gpu, gpus, usd, whole, kw=gpus * {"A": 0.7, "B": 1.2, "C": 0.3}[gpu])
 
 
 def problem(rates: list[float], columns: list[Column], offers: list[Purchasable], **rules: Any) -> Problem:
-    return Problem(tuple(Demand(f"w{w}", r) for w, r in enumerate(rates)), tuple(columns), tuple(offers), Rules(**rules))
+    return Problem(tuple(Demand(f"w{w}", r) for w, r in enumerate(rates)), tuple(columns), tuple(offers), ruled(**rules))
 
 
 def solve(question: Problem) -> Solution:
@@ -123,6 +124,11 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
         ({"max_gpus": 1}, inf),
         ({"budget": 4}, 4),
         ({"budget": 3.9}, inf),
+        ({"max_kw": 2.8}, 4),
+        ({"max_kw": 2.7}, 6),  # two GPUs of type B draw 2.4 kW
+        ({"max_kw": 2.3}, inf),
+        ({"max_kw_at": {"there": 0.1}}, 4),
+        ({"max_kw_at": {"here": 2.5}}, 6),
     ],
 )
 def test_quota_and_caps_count_gpus_held(rules: dict[str, Any], usd: float) -> None:
@@ -170,7 +176,13 @@ def test_ties_on_the_same_offers_go_to_fewer_pools_then_higher_quality() -> None
 
 @pytest.mark.parametrize(
     ("relax", "rules", "slack"),
-    [("budget", {"budget": 3}, 1), ("max_gpus", {"max_gpus": 1}, 1), ("quota", {"quota": {"A": 1}}, 1), ("demand", {"max_gpus": 1}, 0.5)],
+    [
+        ("budget", {"budget": 3}, 1),
+        ("max_gpus", {"max_gpus": 1}, 1),
+        ("quota", {"quota": {"A": 1}}, 1),
+        ("max_kw", {"max_kw": 0.5}, 0.9),
+        ("demand", {"max_gpus": 1}, 0.5),
+    ],
 )
 def test_least_relaxation(relax: str, rules: dict[str, Any], slack: float) -> None:
     found = least_relaxation(problem([10], [column("a", {0: 5})], [offer(1, 2)], **rules), relax, EXACT)
@@ -219,7 +231,7 @@ def drawn(rng: random.Random) -> Problem:
     most, mean = rng.choice([1, 1, 2, None]), rng.random() < 0.4
     demands = tuple(Demand(f"w{w}", rng.uniform(2, 20), rng.uniform(0.4, 0.7) if mean and rng.random() < 0.7 else None) for w in range(workloads))
     columns = tuple(_drawn_column(rng, c, offers, workloads, only=most == 1) for c in range(rng.randint(3, 6 if workloads < 3 else 4)))
-    rules = Rules(
+    rules = ruled(
         max_slo_load=rng.choice([1.0, 1.0, 0.8]),
         spare_replicas=rng.choice([0, 0, 0, 1]),
         pools_per_workload=most,
@@ -230,6 +242,8 @@ def drawn(rng: random.Random) -> Problem:
         max_gpus=rng.choice([None, None, 8, 16]),
         budget=rng.choice([None, None, rng.uniform(5, 40)]),
         quota={g: rng.choice([2, 4, 8, 12]) for g in sorted({o.gpu for o in offers}) if rng.random() < 0.3},
+        max_kw=rng.choice([None, None, 5.0, 9.0]),
+        max_kw_at={"x": rng.choice([2.0, 6.0])} if rng.random() < 0.2 else {},
     )
     return Problem(demands, columns, tuple(offers), rules)
 
@@ -277,7 +291,10 @@ def tiny() -> Problem:
         Column("c", "m", "k", "A", 2, {1: (Tier(1, 6.0),)}, {}, (1,), {1: 0.7}),
     )
     offers = (offer(1, 2.0, location="x"), offer(4, 7.0, location="x"), offer(8, 20.0, "B", "y"))
-    rules = Rules(0.9, 1, 2, False, 1, 1, 1, 16, 100.0, {"A": 8})
+    rules = ruled(
+            max_slo_load=0.9, spare_replicas=1, pools_per_workload=2, max_models=1, max_gpu_types=1, max_locations=1, max_gpus=16, budget=100.0,
+            quota={"A": 8}, max_kw=12.0, max_kw_at={"y": 9.0},
+        )  # fmt: skip
     return Problem((Demand("w0", 10.0, 0.6), Demand("w1", 6.0)), columns, offers, rules)
 
 
@@ -344,7 +361,7 @@ def small(draw: st.DrawFn) -> Problem:
         hosts = tuple(o for o, x in enumerate(offers) if x.gpu == gpu)
         columns.append(column(f"c{c}", rates, hosts, draw(sizes), gpu, shared, quality=quality, checkpoint=f"k{c % 2}"))
     assume(any(c.tiers for c in columns))
-    rules = Rules(
+    rules = ruled(
         max_slo_load=draw(st.sampled_from([1.0, 0.7])),
         spare_replicas=draw(st.integers(0, 1)),
         pools_per_workload=draw(st.sampled_from([1, 2, None])),
@@ -353,6 +370,7 @@ def small(draw: st.DrawFn) -> Problem:
         max_locations=draw(st.sampled_from([None, 1])),
         budget=draw(st.sampled_from([None, 60.0])),
         quota={gpus[0]: draw(st.sampled_from([4, 16]))} if draw(st.booleans()) else {},
+        max_kw=draw(st.sampled_from([None, 12.0])),
     )
     mean = draw(st.sampled_from([None, None, 0.5]))
     demands = tuple(Demand(f"w{w}", draw(whole_numbers), mean) for w in range(workloads))
@@ -388,7 +406,7 @@ def test_less_capacity_never_costs_less(question: Problem, c: int, factor: float
 @given(small(), st.sampled_from([1, 4, 100]))
 def test_more_quota_and_budget_never_cost_more(question: Problem, more: int) -> None:
     r = question.rules
-    wider = replace(r, quota={g: n + more for g, n in r.quota.items()}, budget=None if r.budget is None else r.budget + more)
+    wider = replace(r, caps=tuple(replace(c, most=c.most + more) for c in r.caps))
     assert not_above(cost(replace(question, rules=wider)), cost(question))
 
 
@@ -403,7 +421,7 @@ def test_fewer_rules_never_cost_more(question: Problem) -> None:
 @often
 @given(small(), st.sampled_from([0.01, 0.37, 3.0, 250.0]))
 def test_prices_scale_the_cost(question: Problem, factor: float) -> None:
-    question = replace(question, rules=replace(question.rules, budget=None))
+    question = replace(question, rules=question.rules.without("budget"))
     scaled = replace(question, offers=tuple(replace(o, usd_per_hour=o.usd_per_hour * factor) for o in question.offers))
     assert cost(scaled) == pytest.approx(cost(question) * factor, rel=1e-6)
 

@@ -71,14 +71,14 @@ def covers(surveyed: Scenario, scenario: Scenario) -> bool:
     """Whether what was surveyed for one scenario holds all candidates of another of its family: the same names and places, and nothing
     that the first left out by a floor, a quota of none or the age of prices."""
     same = all(a.models == b.models for a, b in zip(surveyed.workload, scenario.workload, strict=True))
-    same &= surveyed.policy.exclude_models == scenario.policy.exclude_models and _places(surveyed.supply) == _places(scenario.supply)
+    same &= surveyed.policy.exclude_models == scenario.policy.exclude_models and _places(surveyed) == _places(scenario)
     stricter = all(a <= b for a, b in zip(_strictness(surveyed), _strictness(scenario), strict=True))
     return same and stricter and _none_of(surveyed) <= _none_of(scenario)
 
 
-def _places(supply: Supply) -> Supply:
+def _places(scenario: Scenario) -> Supply:
     """What may be bought where, without how much and how old its price."""
-    return uncapped(Scenario(supply=supply)).supply.model_copy(update={"max_price_age": None, "owned": ()})
+    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": ()})
 
 
 def _none_of(scenario: Scenario) -> set[str]:
