@@ -18,6 +18,7 @@ from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import memory_of, survey
+from planner.scenario.caps import FIELDS
 from planner.search.answer import answer
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -76,14 +77,33 @@ POLICY = st.fixed_dictionaries(
         "max_locations": st.just(2),
     },
 )
-SUPPLY = st.fixed_dictionaries({}, optional={"quota": st.sampled_from([{"GPU-80": 3}, {"GPU-24": 8, "GPU-80": 8}]), "max_gpus": st.sampled_from([12, 40])})
+CAPS = {  # amounts of every cap there is: one that is not listed here fails the test below
+    "budget": ["9/h", "40/h"],
+    "max_gpus": [12, 40],
+    "quota": [{"GPU-80": 3}, {"GPU-24": 8, "GPU-80": 8}],
+    "max_kw": [1.0, 2.9, 9.0],
+    "max_kw_at": [{"cloud east": 1.4, "neo north": 0.8}, {"neo north": 2.2}],
+}
+
+
+@st.composite
+def capped(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
+    """Policy and supply with one cap or two."""
+    found: dict[str, dict[str, Any]] = {"policy": {}, "supply": {}}
+    for field in draw(st.lists(st.sampled_from(FIELDS), max_size=2, unique=True)):
+        found[field.part][field.name] = draw(st.sampled_from(CAPS[field.name]))
+    return found
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, SUPPLY)
-def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], supply: dict[str, Any]) -> None:
-    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": policy, "supply": supply}
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, capped())
+def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], caps: dict[str, dict[str, Any]]) -> None:
+    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": {**policy, **caps["policy"]}, "supply": caps["supply"]}
     assert cost(question, tiny(), pruned=True) == pytest.approx(cost(question, tiny(), pruned=False), rel=2e-6)
+
+
+def test_every_cap_there_is_takes_part() -> None:
+    assert CAPS.keys() == {field.name for field in FIELDS}
 
 
 @settings(max_examples=4, deadline=None, derandomize=True)

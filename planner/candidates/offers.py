@@ -95,6 +95,7 @@ def purchasable(offer: Offer, kw: float | None = None) -> Purchasable:
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
     gpus, providers = tuple(catalog.gpus), {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
+    places = {location(o) for o in catalog.offers if not o.is_owned}
     regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
     benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}
@@ -115,6 +116,9 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
             "quota": {known_gpu(g, gpus, "--quota"): n for g, n in s.quota.items()},
+            "max_kw_at": {
+                known_name(at, places, "location", "--max-kw-at", "a provider and its region, such as 'aws us-east-1'"): x for at, x in s.max_kw_at.items()
+            },
             "owned": tuple(o.model_copy(update={"gpu": known_gpu(o.gpu, gpus, "--owned")}) for o in s.owned),
         }
     )
