@@ -21,7 +21,7 @@ from planner.performance.capacity import pooled_qps
 from planner.result.hourly import Hour, HourlyPlan
 from planner.result.plan import SCHEMA_VERSION
 from planner.scenario.apply import catalog_for
-from planner.scenario.caps import Cap, caps
+from planner.scenario.caps import AskedCap, caps
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload
 
@@ -205,7 +205,7 @@ def _guest(c: Clock, i: int, h: Hour, replicas: int) -> Guest:
     return Guest(c.where(i, h.hour), d.gpu, *((d.gpus_per_replica, 1) if d.decode_engines else (d.tp, d.pp)), replicas)
 
 
-def _counted(cap: Cap, c: Clock, instances: Sequence[int]) -> float:
+def _counted(cap: AskedCap, c: Clock, instances: Sequence[int]) -> float:
     """What the instances of an hour within a cap's reach come to, in its unit."""
     return counted(cap, [(o, n) for o, n in zip(c.offers, instances, strict=True) if o], c.scenario, c.cases[0].catalog)
 

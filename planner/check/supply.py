@@ -10,7 +10,7 @@ from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
 from planner.result.plan import SCHEMA_VERSION, Plan, Purchase
-from planner.scenario.caps import Cap, caps
+from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario, Supply
 
 
@@ -87,7 +87,7 @@ def held_caps(case: Case) -> Finding:
     return notes.finding("limits: " + (", ".join(asked) or f"no quota, cap or budget ({total} GPUs held)"))
 
 
-def within(notes: Notes, cap: Cap, held: float, where: str) -> None:
+def within(notes: Notes, cap: AskedCap, held: float, where: str) -> None:
     """No more is held than a cap allows; money to half a cent."""
     room = CENT / 2 if cap.is_money else 0.0
     unit = {"gpus": "{:.0f} GPUs", "usd": "${:.2f}/h", "kw": "{:.4g} kW"}[cap.field.of]
@@ -99,7 +99,7 @@ def held_by(case: Case) -> list[tuple[Offer, int]]:
     return [(offer, p.instances) for p in case.plan.purchases if (offer := offer_of(case, p))]
 
 
-def counted(cap: Cap, held: Iterable[tuple[Offer, int]], scenario: Scenario, catalog: Catalog) -> float:
+def counted(cap: AskedCap, held: Iterable[tuple[Offer, int]], scenario: Scenario, catalog: Catalog) -> float:
     """What so many instances of offers within a cap's reach come to, in its unit; infinite where it is not known."""
     found = 0.0
     for offer, instances in held:

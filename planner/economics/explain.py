@@ -28,7 +28,7 @@ from planner.program.optimum import relaxed_cost
 from planner.program.problem import Column, Problem
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
-from planner.scenario.caps import Cap, caps
+from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import sections
@@ -185,7 +185,7 @@ def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:
     return rows
 
 
-def _amount(cap: Cap, amount: float) -> str:
+def _amount(cap: AskedCap, amount: float) -> str:
     return f"${amount:,.2f}/h" if cap.is_money else f"{amount:.10g}"
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
-from planner.scenario.caps import Cap, caps
+from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
@@ -33,7 +33,7 @@ class Demand:
     loosened: Callable[[float], float]
     words: Callable[[float], str]
     workload: int = -1  # that it is of
-    cap: Cap | None = None  # on what is held, that it is
+    cap: AskedCap | None = None  # on what is held, that it is
     limit: str = ""  # name of the SLO limit that it is
 
     def factor(self, amount: float) -> float:
@@ -59,7 +59,7 @@ def demands(scenario: Scenario) -> list[Demand]:
     return found
 
 
-def _capped(cap: Cap) -> Demand:
+def _capped(cap: AskedCap) -> Demand:
     return Demand("cap", cap.said(cap.field.asked), cap.most, cap.put, lambda s: cap.put(s, None), cap.loosened, cap.as_change, cap=cap)
 
 

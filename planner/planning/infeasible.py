@@ -20,7 +20,7 @@ from planner.planning.feasible import Feasible, growth, largest, rounded_down, r
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Solution
 from planner.program.solver import Limits
-from planner.scenario.caps import Cap, caps
+from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import Answer, answer, limits_of, sections
@@ -197,7 +197,7 @@ def _relaxed_rules(base: Market) -> Iterator[str]:
     yield from _relaxations(places, [c for c in asked if not c.is_money], replace(limits_of(base), gap=0.0), base.deadline)
 
 
-def _raised(of: Sequence[Cap], slack: Mapping[str, float], unsure: str) -> str:
+def _raised(of: Sequence[AskedCap], slack: Mapping[str, float], unsure: str) -> str:
     """Caps of one field that are raised by so much each, as one change."""
     new = [(cap, cap.rounded_up(cap.most + slack[cap.key])) for cap in of if cap.key in slack]
     words = new[0][0].field.lead + " and ".join(cap.said(cap.field.change, amount) for cap, amount in new)
@@ -212,7 +212,7 @@ def tables_infeasible(problem: Problem, scenario: Scenario, limits: Limits, dead
     return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], asked, limits, deadline)), {})
 
 
-def _relaxations(places: list[Problem], asked: Sequence[Cap], limits: Limits, deadline: Deadline) -> Iterator[str]:
+def _relaxations(places: list[Problem], asked: Sequence[AskedCap], limits: Limits, deadline: Deadline) -> Iterator[str]:
     """Caps, those of one field together, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:

@@ -13,9 +13,9 @@ LITTLE_LOAD = 1e-4  # replicas: the solver's tolerance (1e-7) would let so littl
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_w λ[w]/μ[p,w]·x[w,p] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
-    Σ_o n[p,o] ≥ (r[p] + k)·y[p] where capacity μ[p,w] needs at least r[p] replicas in service;
-    x[w,p] ≤ Σ_o n[p,o] where all of w is little for one replica.
+    """(3) Σ_w λ[w]/μ[p,w]·x[w,p] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
+    (4) Σ_o n[p,o] ≥ (r[p] + k)·y[p] where capacity μ[p,w] needs at least r[p] replicas in service;
+    (5) x[w,p] ≤ Σ_o n[p,o] where all of w is little for one replica.
     """
     u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
 

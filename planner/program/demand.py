@@ -12,7 +12,7 @@ from planner.program.variables import slack
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_p x[w,p] = 1 for every workload w (1 − slack where demand is relaxed)."""
+    """(2) Σ_p x[w,p] = 1 for every workload w (1 − slack where demand is relaxed)."""
 
     def rule(m: Any, w: int) -> Any:
         flows = m.flow_by_workload.get(w, [])

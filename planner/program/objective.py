@@ -11,7 +11,7 @@ from planner.program.problem import Problem
 
 
 def define(m: Any, problem: Problem, relax: str | None) -> None:
-    """minimise Σ_o p[o]·I[o], or Σ slack where a demand is relaxed."""
+    """(1) minimise Σ_o p[o]·I[o], or Σ slack where a demand is relaxed."""
     cost = quicksum(problem.offers[o].usd_per_hour * m.I[o] for o in m.offer_keys)
     m.objective = Objective(expr=quicksum(m.slack.values()) if relax else cost)
 

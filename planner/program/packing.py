@@ -13,7 +13,7 @@ from planner.program.problem import ChosenPool, Pool, Problem, Purchasable
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """For each offer o and each power of two s ≤ G[o] that some replica on it needs:
-    Σ_{p: g≥s} (g[p]/s)·n[p,o] ≤ ⌊G[o]/s⌋·I[o].
+    (6) Σ_{p: g≥s} (g[p]/s)·n[p,o] ≤ ⌊G[o]/s⌋·I[o].
 
     Replicas have 2^k GPUs, so they tile an instance and the rows are exact: those of size ≥ s take ⌊G/s⌋ places at most.
     A replica larger than an instance takes ⌈g/G⌉ whole ones. Where GPUs are sold one by one, one row counts GPUs.

@@ -14,8 +14,8 @@ from planner.program.variables import slack
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_o a[k,o]·I[o] ≤ most[k] for each cap k on GPUs, $/h or kW;
-    y[p] ≤ used[k(p)], Σ_k used[k] ≤ limit for models and GPU types; I[o] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
+    """(11) Σ_o a[k,o]·I[o] ≤ most[k] for each cap k on GPUs, $/h or kW;
+    (12) y[p] ≤ used[k(p)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
     """
     rules, offers = problem.rules, problem.offers
 

@@ -65,7 +65,7 @@ class Purchasable:
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on what is held, (P1): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h or kW of one instance, 0 outside its scope.
+    """A limit on what is held, (11): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h or kW of one instance, 0 outside its scope.
 
     ``family`` names the rule; ``key`` tells caps of one family apart. Scope: one GPU type, one location; "" = all.
     """

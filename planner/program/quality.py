@@ -11,7 +11,7 @@ from planner.program.problem import Pool, Problem
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """Σ_p (q[p,w] − Q[w])·a[p,w]·x[w,p] ≥ 0 for every workload with a mean floor Q[w]; a turns flow into requests/s
+    """(7) Σ_p (q[p,w] − Q[w])·a[p,w]·x[w,p] ≥ 0 for every workload with a mean floor Q[w]; a turns flow into requests/s
     (1 for a rate; λ*/N* where traffic is counted in flight), so that the mean is over requests.
     """
 

@@ -12,8 +12,8 @@ from planner.program.variables import uses
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """x[w,p] ≤ z[w,p]; z[w,p] ≤ y[p]; Σ_p z[w,p] ≤ P; and where a workload keeps to one checkpoint
-    z[w,p] ≤ v[w,k(p)], Σ_k v[w,k] ≤ 1. With one pool per workload x is 0 or 1 and x[w,p] ≤ y[p] says all of it.
+    """(8) x[w,p] ≤ z[w,p]; z[w,p] ≤ y[p]; (9) Σ_p z[w,p] ≤ P; and where a workload keeps to one checkpoint
+    (10) z[w,p] ≤ v[w,k(p)], Σ_k v[w,k] ≤ 1. With one pool per workload x is 0 or 1 and x[w,p] ≤ y[p] says all of it.
     Nothing when traffic may flow freely.
     """
     if not m.counted:

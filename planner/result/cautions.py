@@ -18,6 +18,7 @@ from planner.search.answer import Answer
 from planner.search.chosen import Chosen
 from planner.search.prudent import STALE_DAYS
 
+FEW = 5  # sessions of a workload per replica
 ALWAYS = 0.5  # of the requests wait: from here on waiting is the rule
 SUSPECT = 3.0  # a plan this many times below the API's price needs a second look
 
@@ -42,6 +43,7 @@ def warnings(
 ) -> tuple[str, ...]:
     """What may make the plan wrong, most money at risk first."""
     found = [x for c, d in zip(chosen, deployments, strict=True) for x in _of_deployment(survey, c, d)]
+    found += [Caution(text) for c, d in zip(chosen, deployments, strict=True) for text in _few_sessions(survey, c, d)]
     found += [Caution(text) for text in _of_demand(survey, deployments)]
     found += _price_warnings(survey, deployments, bought) + _api_warnings(survey, apis, cost)
     return tuple(dict.fromkeys(x.text for x in sorted(found, key=lambda x: -x.at_risk_usd_per_hour)))
@@ -56,6 +58,16 @@ def _of_deployment(survey: Survey, c: Chosen, d: Deployment) -> list[Caution]:
         found.append(Caution(text, d.usd_per_hour))
     found += [Caution(text, d.usd_per_hour / d.replicas) for text in _one_lost([survey.scenario.workload[w] for w in c.pool.traffic], d)]
     return found + [Caution(text) for text in _of_model(survey, c, d)]
+
+
+def _few_sessions(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
+    """Where so few sessions of several workloads share replicas that it is chance which replica has how many of each: formulas know the mean alone."""
+    loops = [w for w in c.pool.traffic if survey.scenario.workload[w].concurrency is not None]
+    if len(loops) < 2 or d.replicas < 2 or min(c.pool.traffic[w] for w in loops) / d.replicas >= FEW:
+        return []
+    names = " and ".join(survey.scenario.workload[w].name for w in sorted(loops))
+    chance = "which replica has how many of whose is chance, and only the mean is predicted (plan simulate tells)"
+    return [f"{names} share {d.replicas} replicas with few sessions each: {chance}"]
 
 
 def _at_95(d: Deployment) -> float:

@@ -54,7 +54,7 @@ UNITS: dict[Measure, str] = {"gpus": "{0:.0f}", "usd": "${0:,.2f}", "kw": "{0:.1
 
 
 @dataclass(frozen=True)
-class Cap:
+class AskedCap:
     """One cap in force: what is held, counted as ``field.of`` within its reach, is at most ``most``."""
 
     field: Field
@@ -112,18 +112,18 @@ class Cap:
         return scenario.model_copy(update={self.field.part: part.model_copy(update={self.field.name: value})})
 
 
-def caps(scenario: Scenario) -> tuple[Cap, ...]:
+def caps(scenario: Scenario) -> tuple[AskedCap, ...]:
     """Every cap in force, the budget first."""
     return tuple(_in_force(scenario))
 
 
-def _in_force(scenario: Scenario) -> Iterator[Cap]:
+def _in_force(scenario: Scenario) -> Iterator[AskedCap]:
     for field in FIELDS:
         asked = getattr(getattr(scenario, field.part), field.name)
         if field.by:
-            yield from (Cap(field, float(most), key) for key, most in asked.items())
+            yield from (AskedCap(field, float(most), key) for key, most in asked.items())
         elif asked is not None:
-            yield Cap(field, float(asked))
+            yield AskedCap(field, float(asked))
 
 
 def uncapped(scenario: Scenario) -> Scenario:
@@ -136,7 +136,7 @@ def uncapped(scenario: Scenario) -> Scenario:
 SPENT = 0.98  # of a cap on money or power: what is above binds
 
 
-def spent(cap: Cap, held: float) -> str:
+def spent(cap: AskedCap, held: float) -> str:
     """That a cap is used up, in words; "" where it is not."""
     if held <= 0 or (held <= SPENT * cap.most if cap.field.digits else held < cap.most):
         return ""
