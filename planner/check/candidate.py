@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -15,7 +16,7 @@ from planner.emit.engine import context_to_serve
 from planner.performance.coefficients import TIERS
 from planner.performance.disaggregated import RATIOS
 from planner.performance.lengths import refused_share
-from planner.performance.replicas import FP8_KV
+from planner.performance.replicas import FP8_KV, Floats
 from planner.result.plan import Deployment
 from planner.scenario.records import Scenario, Workload
 
@@ -116,6 +117,12 @@ def _refused(notes: Notes, d: Deployment, built: Built, scenario: Scenario, wher
     notes.require(abs(d.refused_share - right) <= COUNTED, where, f"states {d.refused_share:.2%} of requests refused, its context refuses {right:.2%}")
 
 
+@cache
+def _normal(count: int) -> Floats:
+    """So many equally likely values of a standard normal variable."""
+    return np.array([NormalDist().inv_cdf((j + 0.5) / count) for j in range(count)])
+
+
 def longer_than(workload: Workload, factor: float, context: int) -> float:
     """Share of requests longer than a context, counted over many equally likely ones."""
     if workload.lengths:
@@ -124,10 +131,9 @@ def longer_than(workload: Workload, factor: float, context: int) -> float:
             return 0.0
         inputs, outputs = np.array(workload.lengths.points, dtype=float).T
     else:
-        z = [[NormalDist().inv_cdf((j + 0.5) / n) for j in range(n)] for n in QUANTILES]
         sigma = np.sqrt(np.log1p(np.square(workload.spreads)))
         inputs, outputs = (
-            mean * np.exp(s * np.array(q) - s * s / 2) for mean, s, q in zip((workload.input_tokens, workload.output_tokens), sigma, z, strict=True)
+            mean * np.exp(s * _normal(n) - s * s / 2) for mean, s, n in zip((workload.input_tokens, workload.output_tokens), sigma, QUANTILES, strict=True)
         )
         inputs, outputs = np.repeat(inputs, QUANTILES[1]), np.tile(outputs, QUANTILES[0])
     outputs = np.minimum(outputs, (workload.max_request or np.inf) - 1)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.chain import Chain, Interpolation, Rows, chain
+from planner.performance.halving import edges, halved, levels
 from planner.performance.lengths import LengthMix
 from planner.performance.queue import State, full_share, number, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
@@ -108,6 +109,9 @@ def _largest_load(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArra
     low, high = np.zeros(rows), np.full(rows, float(whole))
     below, above = np.full(rows, -FAR), np.full(rows, FAR)  # log of the tail over what is allowed, at both ends
     for turn in range(2 * STEPS):
+        if levels(len(left)) > 1:  # few are left: they are bisected, some levels at a time
+            found[left] = _bisected(queue, limits, counts, low, high)
+            break
         if turn < COARSE or turn % 3 == 2:
             guess = np.floor((low + high) / 2)
         else:
@@ -126,6 +130,21 @@ def _largest_load(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArra
         queue, counts = taken(queue, len(left), keep), [c[keep] for c in counts]
         left, low, high, below, above = left[keep], low[keep], high[keep], below[keep], above[keep]
     return found[:, None] / whole
+
+
+def _bisected(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]], low: Floats, high: Floats) -> Floats:
+    """The lower end [P], in steps of 2^-STEPS, of what bisection leaves of brackets."""
+    deep = levels(len(low))
+    inner = (1 << deep) - 1
+    index = np.repeat(np.arange(len(low)), inner)
+    queue, counts = taken(queue, len(low), index), [c[index] for c in counts]
+    while (high - low > 1).any():
+        at = edges(low, high, deep, np.floor)
+        guess = np.maximum(at[:, 1:-1], 1)
+        held = _excess(queue, limits, counts, guess.reshape(-1, 1) / (1 << STEPS)).reshape(guess.shape) <= 0
+        low, high = halved(at, np.where(at[:, 1:-1] > low[:, None], held, True))
+        high = np.maximum(high, low + 1)  # brackets of one step are halved into nothing
+    return low
 
 
 def _excess(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]], load: Rows) -> Floats:

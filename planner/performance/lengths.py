@@ -270,14 +270,20 @@ def refused_share(workload: Workload, factor: float, context: float) -> float:
     return _refused((workload.input_tokens, workload.output_tokens), workload.spreads, limits, factor, context)
 
 
+@lru_cache(maxsize=4)
+def _normal(count: int) -> tuple[float, ...]:
+    """So many equally likely values of a standard normal variable."""
+    return tuple(NormalDist().inv_cdf((j + 0.5) / count) for j in range(count))
+
+
 @lru_cache(maxsize=4096)
 def _refused(means: tuple[float, float], cvs: tuple[float, float], limits: tuple[float, float, float, float], factor: float, context: float) -> float:
     """The same of lognormal lengths: over equally likely answers, the share of prompts that have no room beside them."""
     normal, cut = NormalDist(), Cut(*limits)
     prompt, answer = (sqrt(log(1 + cv * cv)) for cv in cvs)
     mean, share = means[0] * cut.input_scale, 0.0
-    for j in range(ANSWERS):
-        written = means[1] * cut.output_scale * exp(answer * normal.inv_cdf((j + 0.5) / ANSWERS) - answer * answer / 2)
+    for z in _normal(ANSWERS):
+        written = means[1] * cut.output_scale * exp(answer * z - answer * answer / 2)
         written = min(written, cut.max_request - 1)
         room = context - written * factor
         if min(cut.max_input, cut.max_request - written) <= room:

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.performance.chain import PROMPT_LOAD, Chain, Interpolation, Rows, full_step, own_time, room_of
 from planner.performance.decoding import Decoding, decoding
+from planner.performance.halving import edges, halved, levels
 from planner.performance.queue import State, full_share, taken
 from planner.performance.replicas import Floats
 
@@ -234,12 +235,14 @@ def moment_tail(left: Rows, var: Rows, third: Rows) -> Rows:
 def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], upper: Rows, part: float = 1.0) -> dict[float, Rows]:
     """The value that a share of the requests stays within, by bisection below ``upper``: [P] per share. ``part``: of the output that E2E counts to."""
     rows, many = len(upper), len(shares)
-    index = np.tile(np.arange(rows), many)
+    deep = max(n for n in range(1, levels(rows * many) + 1) if not QUANTILE_STEPS % n)
+    inner = (1 << deep) - 1
+    index = np.repeat(np.tile(np.arange(rows), many), inner)
     chain, s = taken(chain, rows, index), taken(s, rows, index)  # all shares at once: Python's own time counts once
-    low, high = np.zeros((rows * many, 1)), np.tile(upper, (many, 1))
-    beyond = 1 - np.repeat(np.asarray(shares), rows)[:, None]
-    for _ in range(QUANTILE_STEPS):
-        middle = (low + high) / 2
-        over = tail(metric, chain, s, middle, part) > beyond
-        low, high = np.where(over, middle, low), np.where(over, high, middle)
+    low, high = np.zeros(rows * many), np.tile(upper[:, 0], many)
+    beyond = 1 - np.repeat(np.asarray(shares), rows * inner)[:, None]
+    for _ in range(QUANTILE_STEPS // deep):
+        at = edges(low, high, deep)
+        over = tail(metric, chain, s, at[:, 1:-1].reshape(-1, 1), part) > beyond
+        low, high = halved(at, over.reshape(-1, inner))
     return dict(zip(shares, high.reshape(many, rows), strict=True))
