@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -16,6 +16,11 @@ from planner.cli.options import DetailsOption, FormatOption, OutputOption, check
 from planner.cli.verbs import Verbs
 from planner.errors import ScenarioError
 from planner.interrupts import answering
+
+if TYPE_CHECKING:
+    from planner.cli.clock import Clock
+    from planner.result.plan import Plan
+    from planner.scenario.sources import Question
 
 
 def plan(
@@ -77,24 +82,28 @@ def plan(
         by_the_hour(question, form, output, details)
         clock.lap("hours and report")
         return
+    with answering():
+        answer = _answer(question, verify, not no_alternatives, clock)
+        clock.lap("solve")
+        from planner.report.formats import formatted
+
+        deliver_plan(answer, lambda plan: formatted(plan, form, details), output)
+        clock.lap("report")
+
+
+def _answer(question: Question, verify: bool, compare: bool, clock: Clock) -> Plan:
+    """The plan; with ``verify`` one that held when it was simulated, or says that it did not."""
     from planner.catalog.load import load_catalog
     from planner.planning.solve import solve
 
     clock.lap("imports and scenario")
     loaded = None if question.scenario.tables.capacities else load_catalog(question.scenario.catalog)
     clock.lap("catalogue")
-    with answering():
-        if verify:
-            from planner.planning.verify import solve_verified
+    if verify:
+        from planner.planning.verify import solve_verified
 
-            answer = solve_verified(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
-        else:
-            answer = solve(question.scenario, loaded, compare=not no_alternatives, origins=question.origins)
-        clock.lap("solve")
-        from planner.report.formats import formatted
-
-        deliver_plan(answer, lambda plan: formatted(plan, form, details), output)
-        clock.lap("report")
+        return solve_verified(question.scenario, loaded, compare=compare, origins=question.origins)
+    return solve(question.scenario, loaded, compare=compare, origins=question.origins)
 
 
 @cache

@@ -113,8 +113,11 @@ class Rules:
         return min((c.most for c in self.caps if c.of == "usd" and not (c.gpu or c.location)), default=inf)
 
     def within(self, usd_per_hour: float) -> Rules:
-        """The rules with this cost as one more cap, if it is any."""
-        return self if usd_per_hour == inf else replace(self, caps=(*self.caps, Cap("ceiling", "usd", usd_per_hour)))
+        """The rules with this cost as the budget, if it is less than theirs."""
+        if usd_per_hour >= self.budget:
+            return self
+        others = (c for c in self.caps if c.of != "usd" or c.gpu or c.location)
+        return replace(self, caps=(Cap("budget", "usd", usd_per_hour), *others))
 
     def without(self, family: str) -> Rules:
         """The rules but for one family of caps."""
