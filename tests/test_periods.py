@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from planner.errors import CatalogError, ScenarioError
 from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
 from planner.program.problem import Purchasable
 from planner.program.solver import Limits
+from planner.report.autoscale import autoscale_sections
 from planner.scenario.profiles import flat, hourly_rates
 from planner.scenario.write import to_flags, to_toml
+from planner.search.apart import kept_apart
 
 EXACT = Limits(gap=0.0)
 MODEST = {"kinds": ["neocloud"], "gpus": ["H100-SXM-80GB", "L40S"]}
@@ -139,6 +143,29 @@ def test_cost_lies_between_the_hours_alone_and_the_flat_plan(catalog: Catalog, l
     assert alone * (1 - 1e-6) <= plan.usd <= 3 * peak * (1 + 1e-6)
     assert plan.flat_usd_per_hour == pytest.approx(peak)
     assert plan.bound_usd <= plan.usd and plan.gap <= 0.01 and plan.status == "optimal"
+
+
+def test_a_flat_plan_cut_short_by_the_time_limit_is_told(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved is said against the cheapest flat plan: where time did not prove it, or found none, the page must not read as if it had."""
+    asked = scenario({"qps": 60, "min_quality": 0.6, "profile": [0.4, 1.6]}, supply=MODEST)
+
+    def page(plan: HourlyPlan) -> str:
+        return " ".join(text for section in autoscale_sections(plan) if section.title in ("Autoscaled plan", "Warnings") for text in section.lines)
+
+    assert "time limit" not in page(autoscale(asked, catalog))
+
+    def unproven(*args: Any, **more: Any) -> Any:
+        found, points = kept_apart(*args, **more)
+        return replace(found, solution=replace(found.solution, status="feasible", bound=0.0, gap=1.0)), points
+
+    monkeypatch.setattr("planner.planning.periods.kept_apart", unproven)
+    cut = autoscale(asked, catalog)
+    assert cut.flat_usd_per_hour and "flat plan was stopped by the time limit" in page(cut)
+    monkeypatch.setattr("planner.planning.periods.BASELINE_SHARE", 0.0)
+    none = autoscale(asked, catalog)
+    assert none.flat_usd_per_hour is None and none.saving is None
+    assert "No flat plan was found within the time limit, so there is nothing to compare with." in page(none)
+    assert none.usd == pytest.approx(cut.usd)
 
 
 def test_the_structure_is_the_cheapest_of_all_structures(catalog: Catalog) -> None:

@@ -45,6 +45,11 @@ from planner.version import planner_version
 
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 WEEK = 7 * DAY
+NO_TIME = "no flat plan was found within the time limit"
+FLAT_UNPROVEN = (
+    "the search for the flat plan was stopped by the time limit: there may be a cheaper one, and less be saved by the hour than stated (raise --time-limit)"
+)
+SETTLING = 0.5  # of the time limit, for the rate of users who wait for answers
 BASELINE_SHARE = 0.4  # of the time limit, for the flat plan it is compared with
 MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
 ASSUMPTIONS = (
@@ -84,7 +89,9 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
         what = "tables" if scenario.tables.capacities else "objective.maximize"
         raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
-    scenario = careful(with_known_names(_settled(scenario, catalog, deadline), catalog))
+    settling, is_open = deadline.share(SETTLING), any(w.demand and w.demand.is_open for w in scenario.workload)
+    scenario = careful(with_known_names(_settled(scenario, catalog, settling), catalog))
+    late = [cautions.UNSETTLED] if is_open and settling.passed() else []
     asked = question(scenario)
     supposed = catalog_for(catalog, scenario)
     points = Points(survey(asked.expanded, supposed, allowed(supposed.offers, scenario.supply, supposed.newest_price)), deadline)
@@ -92,7 +99,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     scenario = scenario.model_copy(update={"policy": reached(points, asked.expanded, serves_all).policy})
     asked = question(scenario)
     points = points.asked(asked.expanded, points.survey.offers)
-    baseline = _flat_answers(points, asked)
+    baseline, unsearched = _flat_answers(points, asked)
     whole = market_at_any_rate(points, asked.expanded)
     slots, apart = _slots(points.survey, whole), frozenset[frozenset[int]]()
     while True:
@@ -105,7 +112,12 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
             break
         apart |= more
     plan = _assembled(found, field, asked, points.survey, baseline, origins or {})
-    plan = plan.model_copy(update={"notes": (*posture(scenario, is_stated), *in_words(apart, asked.expanded), *plan.notes)})
+    late += [cautions.unlooked(whole.unsettled)] if whole.unsettled else []
+    told = {
+        "notes": (*posture(scenario, is_stated), *in_words(apart, asked.expanded), *plan.notes),
+        "warnings": (*late, *unsearched, *plan.warnings),
+    }
+    plan = plan.model_copy(update=told | ({} if baseline or not unsearched else {"flat": NO_TIME}))
     return _checked(plan, catalog)
 
 
@@ -118,7 +130,7 @@ def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenar
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 
-        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline.share(0.5)).workloads)
+        scenario = settled(scenario, lambda asked: solve(asked, catalog, compare=False, deadline=deadline).workloads)
     return scenario
 
 
@@ -260,10 +272,10 @@ def _own_candidates(field: Field, place: int, work: Idle) -> list[int]:
 # ---- the flat plan it is compared with
 
 
-def _flat_answers(points: Points, asked: Question) -> list[Answer]:
+def _flat_answers(points: Points, asked: Question) -> tuple[list[Answer], list[str]]:
     """The cheapest plan that holds the peaks all day: waiting work at an even rate beside the others, or each on a fleet of its own.
 
-    Empty where there is none, or none was found in time.
+    Empty where there is none, or none was found in time. Beside it what the time limit left out, in words.
     """
     steady = tuple(range(asked.steady))
     apart = [*([steady] if steady else []), *((work.alone,) for work in asked.idle)]
@@ -272,8 +284,11 @@ def _flat_answers(points: Points, asked: Question) -> list[Answer]:
     try:
         found = [[kept_apart(Points(part := _restricted(points.survey, kept), deadline), part.scenario)[0] for kept in way] for way in ways]
     except TimeUp:
-        return []
-    return min((way for way in found if all(a.found for a in way)), key=lambda way: sum(a.cost for a in way), default=[])
+        return [], [f"{NO_TIME}: nothing is compared (raise --time-limit)"]
+    best = min((way for way in found if all(a.found for a in way)), key=lambda way: sum(a.cost for a in way), default=list[Answer]())
+    if all(a.solution.status in ("optimal", "infeasible") for way in found for a in way):
+        return best, []
+    return best, [FLAT_UNPROVEN if best else f"{NO_TIME}: nothing is compared (raise --time-limit)"]
 
 
 def _infeasible(points: Points, asked: Question) -> Infeasible:

@@ -70,7 +70,7 @@ def solve(
             return found or solve(asked, catalog, compare=False, known=known, deadline=settling).workloads
 
         scenario = settled(scenario, at)
-        unsearched += ["the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"] if settling.passed() else []
+        unsearched += [cautions.UNSETTLED] if settling.passed() else []
     waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
     is_stated = scenario.policy.evidence != TIERS[-1]
     scenario, points = posed(scenario, here, deadline)

@@ -85,7 +85,8 @@ def _decision(plan: HourlyPlan) -> tuple[str, ...]:
         gpu_hours = sum(h.gpus_held for h in plan.periods)
         lines.append(f"Requests may wait: GPUs are held in {sum(h.gpus_held > 0 for h in plan.periods)} of {plan.hours} hours, {gpu_hours:,} GPU-hours in all.")
     if plan.flat_usd_per_hour is None or plan.saving is None:
-        lines.append("No plan holds the peaks all day within the limits, so there is nothing to compare with.")
+        why = f"{plan.flat[0].upper()}{plan.flat[1:]}" if "time limit" in plan.flat else "No plan holds the peaks all day within the limits"
+        lines.append(f"{why}, so there is nothing to compare with.")
     else:
         held = "A fleet held around the clock for them" if all(w.is_waiting for w in plan.workloads) else "Holding the peaks all day"
         lines.append(f"{held} costs {money(plan.flat_usd_per_hour * DAY)}/day ({plan.flat}): {round(plan.saving, 3) + 0.0:.1%} saved.")

@@ -23,10 +23,18 @@ ALWAYS = 0.5  # of the requests wait: from here on waiting is the rule
 SUSPECT = 3.0  # a plan this many times below the API's price needs a second look
 
 
+UNSETTLED = "the rate of users was not settled within the time limit: it is rather too high (raise --time-limit)"
+
+
+def unlooked(candidates: int) -> str:
+    """That the time limit left so many candidates out."""
+    return f"{candidates:,} candidates were not looked at within the time limit: there may be cheaper plans (raise --time-limit)"
+
+
 def unproven(found: Answer) -> str:
     """What the time limit left unsearched, of a plan that is not proven."""
     if found.market.unsettled:
-        return f"{found.market.unsettled:,} candidates were not looked at within the time limit: there may be cheaper plans (raise --time-limit)"
+        return unlooked(found.market.unsettled)
     return f"the search was stopped by the time limit: a plan up to {found.solution.gap:.1%} cheaper is not ruled out (raise --time-limit)"
 
 
