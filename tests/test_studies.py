@@ -33,7 +33,7 @@ from planner.economics.compare import changes, compare, differences, merged, sce
 from planner.economics.explain import distinct, explain, k_cheapest, large_scale, long_run, restricted_to, why_not_of
 from planner.economics.frontier import by_model, frontier
 from planner.economics.runs import Where, answer_one, answers, key_of
-from planner.economics.sensitivity import sensitivity
+from planner.economics.sensitivity import odds, sensitivity
 from planner.economics.store import Result
 from planner.economics.sweep import axis, headroom, marginal, structure, sweep
 from planner.errors import PlannerError, ScenarioError
@@ -45,6 +45,7 @@ from planner.search.known import Known
 
 TINY = Path(__file__).parent / "data" / "tiny"
 EXACT = {"gap": 0.0}
+SMALL = ("--catalog", str(TINY), "--gpu", "GPU-80", "--model", "Small-8B", "--model", "Large-60B")  # flags for a question of few candidates
 
 
 @cache
@@ -130,8 +131,8 @@ def test_a_frontier_tells_a_lack_of_measurements_from_technique() -> None:
 
 
 def test_a_mean_frontier_of_mixes_is_never_above_that_of_floors() -> None:
-    floors = frontier(asked(qps=40), tiny())
-    means = frontier(asked({"mix": True, "max_pools": 3}, qps=40), tiny())
+    floors = frontier(asked(supply={"gpus": ["GPU-80"]}, qps=40), tiny())
+    means = frontier(asked({"mix": True, "max_pools": 2}, {"gpus": ["GPU-80"]}, qps=40), tiny())
     for p in floors.points:
         cheaper = [m.usd_per_hour for m in means.points if m.quality >= p.quality - 1e-9]
         assert cheaper and min(cheaper) <= p.usd_per_hour * (1 + 1e-6)
@@ -180,7 +181,7 @@ def test_all_models_at_one_load() -> None:
 
 def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_plan_changes() -> None:
     scenario = asked(min_quality=0.5)
-    found = sweep(scenario, tiny(), [axis("qps=2:300", 12)])
+    found = sweep(scenario, tiny(), [axis("qps=2:300", 8)])
     costs = [r.cost for r in found.results]
     assert costs == sorted(costs)
     known = Known(tiny())
@@ -194,11 +195,11 @@ def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_p
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_step_between_two_values_is_missed(seed: int) -> None:
-    """What a plain walk finds at 25 values is what three values and the search between them say, where ten replicas or fewer serve."""
+    """What a plain walk finds at 17 values is what three values and the search between them say, where ten replicas or fewer serve."""
     scenario, known = asked(min_quality=0.5), Known(tiny(seed))
     found = sweep(scenario, tiny(seed), [axis("qps=2:25", 3)])
     walked = set()
-    for value in np.geomspace(2, 25, 25):
+    for value in np.geomspace(2, 25, 17):
         plan = answer_one(with_workload(scenario, 0, qps=float(value)), known).plan
         assert plan is not None
         inside = [s for s in found.steps if s.from_value <= value <= s.to_value]
@@ -475,7 +476,7 @@ def relaxation_by_linprog(problem: Problem) -> float:
     return float(found.fun) if found.status == 0 else inf
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_solves(seed: int) -> None:
     catalog, known = tiny(seed), Known(tiny(seed))
     scenario = asked({"max_pools": 2}, {"quota": {"GPU-80": 6}, "max_gpus": 40}, qps=30, min_quality=0.3, output_factor=3)
@@ -584,7 +585,8 @@ def test_the_tornado_re_solves_each_assumption() -> None:
     assert blades["qps"].high_usd_per_hour == pytest.approx(solve(asked(min_quality=0.5, qps=72), tiny(), compare=False).cost.usd_per_hour)
     assert blades["all prices"].low_usd_per_hour == pytest.approx(0.8 * found.plan.cost.usd_per_hour)
     assert found.odds is not None and found.odds.draws == 3 and sum(n for _, n in found.odds.structures) == 3
-    assert sensitivity(scenario, tiny(), draws=3).odds == found.odds
+    again = Known(tiny())
+    assert odds(found.plan, [answer_one(with_what_if(scenario, draw=i), again) for i in range(3)]) == found.odds
 
 
 def test_the_tornado_shows_a_cache_that_never_hits() -> None:
@@ -658,41 +660,25 @@ def test_no_home_and_an_unusable_one_stop_nothing(run: Run, tmp_path: Path, monk
             where_of(named, False, "", 1)
 
 
-def test_a_killed_sweep_loses_no_finished_answer(tmp_path: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "planner",
-        "sweep",
-        "--over",
-        "quality=0.3,0.4,0.45,0.5,0.55,0.6,0.65,0.7,0.75,0.8",
-        "--qps",
-        "50",
-        "--gpu",
-        "B200-SXM",
-        "--keep",
-        str(tmp_path),
-        "--format",
-        "csv",
-    ]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_killed_sweep_loses_no_finished_answer(run: Run, tmp_path: Path) -> None:
+    words = ("sweep", "--over", "quality=0.3,0.4,0.5,0.6,0.7,0.8", "--qps", "50", "--keep", str(tmp_path), *SMALL, "--format", "csv")
+    process = subprocess.Popen([sys.executable, "-m", "planner", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("*.answer"))) < 5 and time.monotonic() < deadline:
+    while len(list(tmp_path.rglob("*.answer"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*.answer")}
-    assert len(kept) >= 5
-    whole = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert len(whole.splitlines()) == 11
+    assert len(kept) >= 3
+    status, whole, _ = run(*words)
+    assert status == 0 and len(whole.splitlines()) == 7
     assert {p: p.read_bytes() for p in kept} == kept
-    fresh = subprocess.run([*words, "--fresh"], capture_output=True, text=True, check=True).stdout
-    assert fresh == whole
+    assert run(*words, "--fresh")[:2] == (0, whole)
 
 
 def test_a_cluster_gives_the_same_answers() -> None:
     distributed = pytest.importorskip("distributed")
-    questions = [asked(min_quality=q, qps=r) for q in (0.5, 0.7) for r in (20, 90)]
+    questions = [asked(supply={"gpus": ["B200-SXM"]}, min_quality=q, qps=r) for q in (0.5, 0.7) for r in (20, 90)]
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         far = answers(questions, shipped(), Where(scheduler=cluster.scheduler_address))
     assert far == answers(questions, shipped())
@@ -702,14 +688,14 @@ def test_a_cluster_gives_the_same_answers() -> None:
 
 
 def test_commands_print_studies(run: Run, tmp_path: Path) -> None:
-    common = ("--keep", str(tmp_path / "kept"), "--catalog", str(TINY), "--gpu", "H100-SXM-80GB", "--provider", "verda")
-    status, out, err = run("frontier", "--qps", "30", "--model", "Llama-3.1-8B", "--model", "Qwen3-32B", *common, "--format", "json")
+    common = ("--keep", str(tmp_path / "kept"), *SMALL)
+    status, out, err = run("frontier", "--qps", "30", *common, "--format", "json")
     assert (status, err) == (0, "")
     points = json.loads(out)["points"]
     assert points and all(p["plan"]["schema_version"] == 1 and p["quality"] for p in points)
-    status, out, err = run("sweep", "--over", "qps=10:80", "--points", "3", "--min-quality", "0.5", *common)
+    status, out, err = run("sweep", "--over", "qps=10:20", "--points", "2", "--min-quality", "0.5", *common)
     assert (status, err) == (0, "") and "Which plan takes over where" in out
-    status, out, err = run("explain", "--qps", "30", "--min-quality", "0.5", "--why-not", "verda", *common)
+    status, out, err = run("explain", "--qps", "30", "--min-quality", "0.5", "--why-not", "GPU-80", *common)
     assert (status, err) == (0, "") and "the best plan uses it" in out.lower()
     status, out, err = run("sensitivity", "--qps", "30", "--min-quality", "0.5", "--draws", "3", *common, "--format", "csv")
     assert (status, err) == (0, "") and out.startswith("assumption,")
