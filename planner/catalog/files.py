@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,10 +112,17 @@ def read_text(path: Path, most: int = limits.TOML_BYTES, what: str = "file") -> 
     raise CatalogError(f"has more than {most // limits.MIB} MiB, the most that is read of such a file", str(path))
 
 
+@lru_cache(maxsize=16)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once: that takes longer than what it reads."""
+    return TypeAdapter(kind)
+
+
 def read_json(path: Path, kind: type[T], what: str) -> T:
     """The record of one JSON file, strictly as its fields are annotated. Raises CatalogError with file and place; ``what`` says what the file should be."""
     try:
-        return TypeAdapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)
+        found: T = _adapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "[key]")
