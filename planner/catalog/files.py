@@ -121,7 +121,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def read_json(path: Path, kind: type[T], what: str) -> T:
     """The record of one JSON file, strictly as its fields are annotated. Raises CatalogError with file and place; ``what`` says what the file should be."""
     try:
-        found: T = _adapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)
+        found: T = _adapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)  # type: ignore[arg-type]  # mypy holds no type hashable
         return found
     except ValidationError as error:
         first = error.errors()[0]
