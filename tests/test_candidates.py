@@ -95,7 +95,7 @@ def capped(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     return found
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, capped())
 def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], caps: dict[str, dict[str, Any]]) -> None:
     question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": {**policy, **caps["policy"]}, "supply": caps["supply"]}
@@ -173,7 +173,7 @@ def test_no_capacity_exceeds_the_bound_that_rows_are_pruned_by(lengths: tuple[in
     for slo in LIMITS:
         workload = {"qps": 20, "input_tokens": lengths[0], "output_tokens": lengths[1], "slo": slo}
         points = points_of(Scenario.model_validate({"workload": [workload], "supply": {"gpus": ["B200-SXM", "H100-SXM-80GB", "L4"]}}), shipped())
-        rows = rng.choice(len(points.survey.replicas), 100, replace=False)
+        rows = rng.choice(len(points.survey.replicas), 40, replace=False)
         bound, found = points.survey.physics[0].most_qps[rows], points.of(rows)
         reached = np.array([max((max(p.single[0], p.saturated[0]) for p in found[int(r)]), default=0.0) for r in rows])
         assert np.all(reached <= np.where(bound > 0, bound * (1 + 1e-9), 0.05)), slo

@@ -57,12 +57,13 @@ def tiny() -> Catalog:
 
 
 @cache
+@cache
 def small(also: str = "") -> Frontier:
     return frontier(Scenario.model_validate({"workload": [{"qps": 20, "min_quality": 0.3}]}), tiny(), also=also)
 
 
 def test_every_study_draws_itself() -> None:
-    question = Scenario.model_validate({"workload": [{"qps": 20}]})
+    question = Scenario.model_validate({"workload": [{"qps": 20}], "supply": {"gpus": ["GPU-80"]}})
     line, plane = (sweep(question, tiny(), [axis(text, 2) for text in over]) for over in (["qps=10:20"], ["qps=10:20", "ttft=1s,2s"]))
     plan = solve(question, tiny(), compare=False)
     hours = autoscale(Scenario.model_validate({"workload": [{"qps": 20, "profile": "m-small"}]}), tiny())
