@@ -94,6 +94,7 @@ CANNOT_MATTER: dict[str, str] = {
     "flat": "names the fleet compared with; its cost is tied to the saving stated",
     "alternatives": "absent where a plan was made without comparison; those that stand there are checked",
     "prudent": "absent where a plan was made without comparison, or is prudent itself; a bridge that stands there is checked",
+    "prudent.steps.*.why": "a sentence on why a step has no plan or no proof; that it stands where it must is checked",
     "alternatives.*.difference": "a heading: what is bought and deployed must differ as its words say",
     "alternatives.*.deployments.*.ep": "where whole experts may spread, another layout of the same GPUs at the same price",
     "alternatives.*.why": f"{WORDS}; prices, rates and idle GPUs named in it are checked",
