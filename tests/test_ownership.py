@@ -340,7 +340,7 @@ def test_a_limited_offer_is_taken_first_and_only_as_far_as_it_goes() -> None:
     offers = (Purchasable("", "A", 1, 0.1, False, 6), Purchasable("here", "A", 1, 1.0, False))
     found = cheapest(Problem((Demand("w", 50.0),), (column,), offers, Rules()), Limits(gap=0))
     assert found.cost == pytest.approx(0.6 + 4.0) and found.held == {0: 6, 1: 4}
-    alone = Problem((Demand("w", 50.0),), (column,), (replace(offers[0], available=10),), Rules(max_locations=1))
+    alone = Problem((Demand("w", 50.0),), (replace(column, offers=(0,)),), (replace(offers[0], available=10),), Rules(max_locations=1))
     assert answer(Market(asked(SUNK), alone, (), (), Counter())).cost == pytest.approx(1.0)
     short = replace(alone, offers=(replace(offers[0], available=9),))
     assert answer(Market(asked(SUNK), short, (), (), Counter())).cost == inf

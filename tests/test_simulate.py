@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planner.hourly import HourlyCount
 
 import planner
 from planner import Scenario, load_catalog, simulate, solve
@@ -24,6 +23,7 @@ from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.planning.periods import autoscale
 from planner.planning.verify import solve_verified
+from planner.result.hourly import HourlyCount
 from planner.result.plan import Plan
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile

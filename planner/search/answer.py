@@ -173,13 +173,13 @@ def _lower_bounds(problem: Problem, places: list[list[int]]) -> list[float]:
 
 def _prices(problem: Problem, places: list[list[int]]) -> Floats:
     """[column, location]: the lowest price per GPU, infinite where nothing hosts the column."""
-    at = {o: [i for i, offers in enumerate(places) if o in offers] for o in range(len(problem.offers))}
+    at = [[i for i, offers in enumerate(places) if o in offers] for o in range(len(problem.offers))]
     unit = [o.usd_per_hour / o.gpus for o in problem.offers]
     hosts = dict.fromkeys(column.offers for column in problem.columns)
     for offers in hosts:
         row = np.full(len(places), inf)
         for o in offers:
-            for i in at.get(o, ()):
+            for i in at[o]:
                 row[i] = min(row[i], unit[o])
         hosts[offers] = row
     return np.array([hosts[column.offers] for column in problem.columns]).reshape(len(problem.columns), len(places))
