@@ -16,6 +16,7 @@ from planner.candidates.survey import Survey, curves_of, limits, memory_of, slot
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
+from planner.performance import memory as fit
 from planner.performance import serving
 from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
@@ -129,16 +130,20 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         refused_share=float(f"{max(refused_share(w, factor, context) for w in met):.4g}"),
         output_factor=factor,
         quality=_quality(chosen.eligible, w, scenario, kv_bytes == 1),
-        memory_gib=MemoryGib(
-            weights=memory.weights[0],
-            kv_cache=memory.kv_budget_gib[0],
-            activations=memory.activations[0],
-            reserve=memory.reserve[0],
-            total=memory.limit[0],
-            limit=memory.limit[0],
-        ),
+        memory_gib=_memory_gib(memory),
         evidence=_evidence(chosen, survey, w, able),
         binding_limit=_binding_limit(chosen, survey, w, able[w].lifted),
+    )
+
+
+def _memory_gib(memory: fit.Memory) -> MemoryGib:
+    return MemoryGib(
+        weights=memory.weights[0],
+        kv_cache=memory.kv_budget_gib[0],
+        activations=memory.activations[0],
+        reserve=memory.reserve[0],
+        total=memory.limit[0],
+        limit=memory.limit[0],
     )
 
 
