@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -180,7 +182,12 @@ def test_the_plan_as_a_frame_and_in_a_notebook() -> None:
     html = to_html(plan)
     assert plan.deployments[0].checkpoint in html and "<table>" in html and "<script" not in html
     assert html.count("<table>") == html.count("</table>")
-    assert plan._repr_html_() == html  # type: ignore[attr-defined]  # which notebooks call
+    assert plan._repr_html_() == html  # which notebooks call
+
+
+def test_a_notebook_is_served_without_being_asked() -> None:
+    seen = "import sys, types; sys.modules['IPython'] = types.ModuleType('IPython'); from planner import Plan; sys.exit(not hasattr(Plan, '_repr_html_'))"
+    assert subprocess.run([sys.executable, "-c", seen], check=False).returncode == 0
 
 
 def test_html_is_escaped() -> None:

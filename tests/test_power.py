@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -88,6 +87,5 @@ def test_a_gpu_of_unknown_power_is_not_bought_under_a_cap_and_is_otherwise() -> 
 
 @pytest.mark.parametrize(("supply", "words"), [({"max_kw_at": {"cloud est": 5}}, "location"), ({"max_kw": 0}, "max_kw")])
 def test_what_cannot_be_a_cap_is_refused(supply: dict[str, Any], words: str) -> None:
-    made: Callable[[], Plan] = lambda: planned(**supply)  # noqa: E731
     with pytest.raises((PlannerError, ValueError), match=words):
-        made()
+        planned(**supply)

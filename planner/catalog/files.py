@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import rtoml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -120,8 +120,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def read_json(path: Path, kind: type[T], what: str) -> T:
     """The record of one JSON file, strictly as its fields are annotated. Raises CatalogError with file and place; ``what`` says what the file should be."""
+    adapter: TypeAdapter[T] = _adapter(cast("Any", kind))
     try:
-        found: T = _adapter(kind).validate_json(read_text(path, limits.FILE_BYTES), strict=True)  # type: ignore[arg-type]  # mypy holds no type hashable
+        found: T = adapter.validate_json(read_text(path, limits.FILE_BYTES), strict=True)
         return found
     except ValidationError as error:
         first = error.errors()[0]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -69,7 +69,7 @@ class Verbs(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = _Commands()  # type: ignore[assignment]  # nothing is added to it
+        self.commands = cast("Any", _Commands())  # nothing is added to it
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options under their headings, then the verbs."""

@@ -1,4 +1,4 @@
-"""What plans teach together: cost of owning, frontiers, cost curves, staircases, comparisons, explanations, sensitivities.
+"""What plans teach together: frontiers, cost curves, staircases, comparisons, explanations, sensitivities.
 
 Everything here asks ``solve`` many questions (``runs``) and puts the answers side by side; nothing here solves anything itself.
 """

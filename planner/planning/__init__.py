@@ -1,1 +1,1 @@
-"""Drives the stages: scenario to candidates to program to plan to check. Nothing else ever solves."""
+"""The questions that make plans: one scenario, by the hour, from own tables; what a plan is compared with; why there is none."""

@@ -29,4 +29,4 @@ def _table(grid: Grid) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-Plan._repr_html_ = to_html  # type: ignore[attr-defined]
+Plan._repr_html_ = to_html

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -372,6 +373,8 @@ class Plan(Part):
     excluded: dict[str, int] = {}
     solver: SolverReport
     own: OwnTables | None = None  # of a plan from tables of one's own
+
+    _repr_html_: ClassVar[Callable[[Plan], str]]  # in notebooks; report/notebook.py gives it
 
     def to_json(self) -> str:
         """The plan as JSON text; read back by ``Plan.model_validate_json``."""

@@ -39,7 +39,7 @@ Lead = Annotated[
 ]
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
-DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (demand/asked.py)
+DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
 METRICS = ("ttft", "tpot", "itl", "e2e")
 MOST_REQUESTS = 90  # a limit at this percentile or above says how long requests may wait, and so keeps queues short by itself
 SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
@@ -239,7 +239,7 @@ class Workload(Part):
 
 
 class Owned(Part):
-    """GPUs of one's own that may be used beside rented ones: an hourly cost as known, or what it follows from (economics/ownership.py).
+    """GPUs of one's own that may be used beside rented ones: an hourly cost as known, or what it follows from (catalog/ownership.py).
 
     Replicas have 2^k GPUs, so nodes of 2^k GPUs are filled exactly whatever mix of replicas they hold. Nothing spans two nodes.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -68,9 +68,9 @@ def kept(*sources: str) -> Callable[[Function], Function]:
     all files it is made of) and numba; where nothing can be kept it is compiled in every process."""
 
     def decorate(function: Function) -> Function:
-        dispatcher = part(function)
-        dispatcher._cache = _cache(function, sources)  # type: ignore[attr-defined]  # a compiled function has one
-        return dispatcher
+        dispatcher: Any = part(function)
+        dispatcher._cache = _cache(function, sources)
+        return cast("Function", dispatcher)
 
     return decorate
 
