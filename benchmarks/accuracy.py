@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import Rows
+from planner.calibration.fit import FitRows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.load import load_catalog
@@ -82,7 +82,7 @@ def each_once(keys: NDArray[np.str_]) -> Floats:
     return np.array([1 / count[k] for k in keys.tolist()])
 
 
-def coverages(rows: Rows, tests: Mapping[str, krige.HeldOut]) -> dict[str, Any]:
+def coverages(rows: FitRows, tests: Mapping[str, krige.KrigeHeldOut]) -> dict[str, Any]:
     """Coverage of the one-sided 90 % band by tier, and by source within it (NVIDIA's runs, InferenceX)."""
     keys, sisters, found = krige.configurations(rows), krige.with_sisters(rows), {}
     for tier, split in TIER_SPLITS.items():
@@ -101,7 +101,7 @@ def coverages(rows: Rows, tests: Mapping[str, krige.HeldOut]) -> dict[str, Any]:
     return found
 
 
-def ranking(rows: Rows, predicted_tps: Floats) -> dict[str, Any]:
+def ranking(rows: FitRows, predicted_tps: Floats) -> dict[str, Any]:
     """Tokens/s per GPU across configurations of one model, workload and concurrency: GPU pairs ordered right, median Spearman.
 
     A point measured several times (other dates, versions or EP) counts once, at its median.

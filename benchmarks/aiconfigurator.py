@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import Rows
+from planner.calibration.fit import FitRows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -119,7 +119,7 @@ def ask(python: str, records: list[dict[str, Any]]) -> tuple[str, list[dict[str,
     return lines[0]["version"], lines[1:]
 
 
-def question(rows: Rows, i: int) -> dict[str, Any] | str:
+def question(rows: FitRows, i: int) -> dict[str, Any] | str:
     """Row ``i`` in its keywords, or why it cannot be asked. Its batch is what we call the concurrency; all else is its defaults."""
     card, precision, *_ = rows.group[i].split("|")
     gpu, tp = str(rows.gpu[i]), int(rows.replicas.tp[i])
@@ -140,7 +140,7 @@ def question(rows: Rows, i: int) -> dict[str, Any] | str:
     return found
 
 
-def sample(rows: Rows, count: int) -> Ints:
+def sample(rows: FitRows, count: int) -> Ints:
     """About ``count`` rows: whole points (model, lengths, concurrency), so that GPUs can be ranked within them, drawn at random."""
     keys = krige.configurations(rows)
     points = defaultdict(list)
@@ -159,7 +159,7 @@ def sample(rows: Rows, count: int) -> Ints:
 # ---- both beside each other ----
 
 
-def tps(rows: Rows, ttft: Floats, tpot: Floats) -> Floats:
+def tps(rows: FitRows, ttft: Floats, tpot: Floats) -> Floats:
     """Output tokens/s of a closed loop."""
     found: Floats = rows.concurrency * rows.output_tokens / (ttft + tpot * (rows.output_tokens - 1))
     return found
@@ -169,7 +169,7 @@ def errors(ratio: Mapping[str, Floats], kept: NDArray[np.bool_]) -> dict[str, An
     return {metric: physics.summary(np.where(kept, ratio[metric], np.nan)) for metric in krige.METRICS}
 
 
-def compare(rows: Rows, theirs: Mapping[str, Floats], tests: Mapping[str, krige.HeldOut]) -> dict[str, Any]:
+def compare(rows: FitRows, theirs: Mapping[str, Floats], tests: Mapping[str, krige.KrigeHeldOut]) -> dict[str, Any]:
     """Errors on the rows that all of them answer, and GPU pairs ordered right."""
     from accuracy import ranking
 

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import Rows
+from planner.calibration.fit import FitRows
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, capacity, service
@@ -69,14 +69,14 @@ RESAMPLES = 2000
 class Configurations:
     """Measured configurations [C] and the runs that measured them."""
 
-    rows: Rows  # one of each
+    rows: FitRows  # one of each
     keys: NDArray[np.str_]
     lengths: NDArray[np.str_]  # nominal, "isl|osl"
     slots: Ints  # most sequences that were measured: no plan goes beyond
     runs: tuple[tuple[tuple[Floats, Floats], ...], ...]  # of each: (log sequences decoding, log TPOT) of every run, by rising load
 
 
-def configurations(rows: Rows) -> Configurations:
+def configurations(rows: FitRows) -> Configurations:
     """One row for every configuration, in order of its name."""
     keys = krige.configurations(rows)
     names, first = np.unique(keys, return_index=True)
@@ -88,7 +88,7 @@ def configurations(rows: Rows) -> Configurations:
     )
 
 
-def _runs(rows: Rows, some: Ints) -> Iterator[tuple[Floats, Floats]]:
+def _runs(rows: FitRows, some: Ints) -> Iterator[tuple[Floats, Floats]]:
     """The curve of every run of a configuration (they differ in expert parallelism or harness); repeats of a load are averaged."""
     for name in sorted(set(rows.configuration[some].tolist())):
         run = some[rows.configuration[some] == name]
@@ -98,7 +98,7 @@ def _runs(rows: Rows, some: Ints) -> Iterator[tuple[Floats, Floats]]:
 
 
 def held_out_curves(
-    rows: Rows, asked: Configurations, names: Sequence[str], kernels: Mapping[str, Kernel], shipped: Coefficients, level: str, folder: Path
+    rows: FitRows, asked: Configurations, names: Sequence[str], kernels: Mapping[str, Kernel], shipped: Coefficients, level: str, folder: Path
 ) -> dict[float, StepCurves]:
     """At each confidence the curves that the planner would give, from fits without what the level lacks; nan where no fold says anything."""
     split, tier, kriged = LEVELS[level]
@@ -118,7 +118,7 @@ def held_out_curves(
 
 
 def _coefficients(
-    base: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats, shipped: Coefficients, tested: Sequence[str], folder: Path | None
+    base: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats, shipped: Coefficients, tested: Sequence[str], folder: Path | None
 ) -> Coefficients:
     """The catalogue's coefficients as they would be without the rows left out, with the shipped quantiles; residuals go to ``folder``."""
     found = replace(physics.to_coefficients(x, {}, {}), step_quantiles=shipped.step_quantiles, generations_tested=tested)
@@ -257,7 +257,7 @@ def drawn_levels(asked: Configurations, levels: int, number: int) -> Ints:
     return found
 
 
-def by_load(rows: Rows, asked: Configurations, curves: StepCurves) -> dict[str, dict[str, float]]:
+def by_load(rows: FitRows, asked: Configurations, curves: StepCurves) -> dict[str, dict[str, float]]:
     """Every measured row against its curve, whether any scenario would run it there: share covered by sequences decoding, configurations counting the same."""
     keys = krige.configurations(rows)
     at = np.searchsorted(asked.keys, keys)

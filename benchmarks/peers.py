@@ -30,7 +30,7 @@ from peer_problems import PeerProblem, inferno, of_row, recorded, results  # noq
 
 from planner.candidates.tables import read_tables  # noqa: E402
 from planner.program.optimum import cheapest  # noqa: E402
-from planner.program.solver import Limits  # noqa: E402
+from planner.program.solver import SolverOptions  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "peers.json"
 REPEATS = 3
@@ -49,7 +49,7 @@ class Duel:
     melange_s: float
     ours_usd: float
     ours_s: float
-    tidy_s: float
+    ties_s: float
     recorded_usd: float
     split_usd: float
     split_s: float
@@ -98,13 +98,13 @@ def duel(row: dict[str, str]) -> Duel:
         problem.write(folder)
         ways: list[Callable[[], float]] = [
             lambda: melange(problem),
-            lambda: planned(problem, folder, single=True, tidy=False),
+            lambda: planned(problem, folder, single=True, break_ties=False),
             lambda: planned(problem, folder, single=True),
             lambda: planned(problem, folder, single=False),
         ]
         runs = [[timed(way) for way in ways] for _ in range(REPEATS)]
-    theirs, ours, tidied, split = (min(way, key=lambda r: r[1]) for way in zip(*runs, strict=True))
-    return Duel(row["problem"], float(row["rate_rps"]), len(problem.demand), *theirs, *ours, tidied[1], recorded(row, single=True), *split)
+    theirs, ours, with_ties, split = (min(way, key=lambda r: r[1]) for way in zip(*runs, strict=True))
+    return Duel(row["problem"], float(row["rate_rps"]), len(problem.demand), *theirs, *ours, with_ties[1], recorded(row, single=True), *split)
 
 
 def timed(solve: Callable[[], float]) -> tuple[float, float]:
@@ -112,9 +112,9 @@ def timed(solve: Callable[[], float]) -> tuple[float, float]:
     return solve(), time.perf_counter() - start
 
 
-def planned(problem: PeerProblem, folder: Path, single: bool, tidy: bool = True) -> float:
+def planned(problem: PeerProblem, folder: Path, single: bool, break_ties: bool = True) -> float:
     """Our cost, from the two tables."""
-    return cheapest(read_tables(problem.question(folder, single)).problem, Limits(gap=0), tidy).cost
+    return cheapest(read_tables(problem.question(folder, single)).problem, SolverOptions(gap=0), break_ties).cost
 
 
 def melange(problem: PeerProblem) -> float:
@@ -133,13 +133,13 @@ def melange(problem: PeerProblem) -> float:
 
 
 def show_duels(duels: list[Duel]) -> None:
-    head = f"{'problem':34}{'req/s':>6}{'classes':>8} |{'Mélange $/h':>12}{'s':>7} |{'ours $/h':>9}{'s':>7}{'faster':>8}{'tidied s':>9}"
+    head = f"{'problem':34}{'req/s':>6}{'classes':>8} |{'Mélange $/h':>12}{'s':>7} |{'ours $/h':>9}{'s':>7}{'faster':>8}{'with_ties s':>9}"
     print(f"{head} |{'may split $/h':>14}{'s':>7}")
     for d in duels:
         note = "" if abs(d.ours_usd - d.recorded_usd) < 1e-6 * d.recorded_usd else "  differs from the recorded optimum"
         print(
             f"{d.problem:34}{d.rate:6.0f}{d.classes:8} |{d.melange_usd:12.2f}{d.melange_s:7.3f} |{d.ours_usd:9.2f}{d.ours_s:7.3f}"
-            f"{d.speed:7.1f}x{d.tidy_s:9.3f} |{d.split_usd:14.2f}{d.split_s:7.3f}{note}"
+            f"{d.speed:7.1f}x{d.ties_s:9.3f} |{d.split_usd:14.2f}{d.split_s:7.3f}{note}"
         )
 
 

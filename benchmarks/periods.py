@@ -19,7 +19,7 @@ from rich.table import Table
 
 from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
 from planner.scenario.profiles import hourly_rates, named_profiles
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 RESULTS = Path(__file__).parent / "results"
 WORKLOADS: list[dict[str, Any]] = [
@@ -65,10 +65,10 @@ def cases() -> dict[str, Scenario]:
 
 def hour_by_hour(scenario: Scenario, catalog: Catalog) -> float:
     """Sum of the optima of every hour alone, free to change candidates and location each time: no plan is below."""
-    known, rates, total = Known(catalog), hourly_rates(scenario), 0.0
+    cache, rates, total = SurveyCache(catalog), hourly_rates(scenario), 0.0
     for t in range(rates.shape[1]):
         workloads = tuple(w.model_copy(update={"qps": float(rates[i, t]), "profile": ""}) for i, w in enumerate(scenario.workload))
-        total += solve(scenario.model_copy(update={"workload": workloads}), catalog, compare=False, known=known).bound_usd_per_hour
+        total += solve(scenario.model_copy(update={"workload": workloads}), catalog, compare=False, cache=cache).bound_usd_per_hour
     return total
 
 

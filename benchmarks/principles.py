@@ -26,7 +26,7 @@ from planner.candidates.survey import TP_SIZES
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog, shipped_folders
 from planner.catalog.records import Card, Checkpoint, Gpu
-from planner.economics.curve import SATURATED, Limits, Loads, no_zone
+from planner.economics.curve import SATURATED, Loads, UserLimits, no_zone
 from planner.economics.speed import LOADS
 from planner.performance.coefficients import load_coefficients
 from planner.performance.lengths import LengthMix
@@ -76,7 +76,7 @@ class Verdict:
     saving: float  # 1 - cost at the best load over cost at the first
 
 
-def verdict(loads: Loads, limits: Limits) -> Verdict:
+def verdict(loads: Loads, limits: UserLimits) -> Verdict:
     """Judges one curve."""
     saturation, cost = loads.saturation(), loads.usd_per_request
     to = len(cost) if saturation is None else int(np.searchsorted(loads.concurrency, saturation)) + 1
@@ -198,7 +198,7 @@ def _size(card: Card) -> str:
 # ---- results
 
 
-def summary(curves: Sequence[Curve], limits: Limits) -> dict[str, Any]:
+def summary(curves: Sequence[Curve], limits: UserLimits) -> dict[str, Any]:
     """For how many curves each principle holds, where not and why."""
     pairs = [(c, verdict(c.loads, limits)) for c in curves]
     found = [v for _, v in pairs]
@@ -257,7 +257,7 @@ def saturated_share(curves: Sequence[Curve]) -> list[float]:
 
 def main() -> None:
     """Runs both parts and writes the results."""
-    catalog, limits = load_catalog(), Limits()
+    catalog, limits = load_catalog(), UserLimits()
     sets = {"measured": measured_curves(catalog)}
     sets |= {f"predicted {isl}/{osl}": predicted_curves(catalog, isl, osl) for isl, osl in LENGTHS}
     results: dict[str, Any] = {

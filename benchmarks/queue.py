@@ -47,7 +47,7 @@ from planner.simulation.rebuild import Deployed
 from planner.simulation.results import STUDENT_95, half_width, quantile
 from planner.simulation.run import WARM_UP, feed
 from planner.simulation.state import BATCHES, Engine, Flow, Running
-from planner.simulation.stream import Block, Lengths, Poisson, lognormal_lengths
+from planner.simulation.stream import Lengths, Poisson, RequestBlock, lognormal_lengths
 
 RESULTS = FOLDER / "results"
 CANDIDATES = (  # model, precision, GPU, TP
@@ -169,7 +169,7 @@ def in_batches(engine: Engine, rate: float, lengths: Lengths, requests: int) -> 
         many = int(0.15 * requests) if batch < 0 else requests // BATCHES
         arrival = now + np.cumsum(rng.standard_exponential(many)) / rate
         now = float(arrival[-1])
-        running.feed(Block(arrival, *lengths(rng, many), np.zeros(many, np.int64)), np.full(many, batch))
+        running.feed(RequestBlock(arrival, *lengths(rng, many), np.zeros(many, np.int64)), np.full(many, batch))
         seen.append(running.sim.histogram[0, :3].copy())
     running.finish()
     sim = running.sim

@@ -88,7 +88,7 @@ def stages(folder: str) -> list[tuple[str, float]]:
 
 def synthetic(candidates: int, classes: int, seed: int = 0) -> object:
     """A random problem: GPUs of eight types, TP 1 to 8, capacities that grow with GPUs, prices per GPU."""
-    from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
+    from planner.program.problem import Column, Problem, Purchasable, Rules, Tier, Traffic
 
     rng = random.Random(seed)
     price = [rng.uniform(0.5, 8) for _ in range(8)]
@@ -100,7 +100,7 @@ def synthetic(candidates: int, classes: int, seed: int = 0) -> object:
         hosts = tuple(o for o, offer in enumerate(offers) if offer.gpu == f"gpu{g}" and offer.gpus >= tp)
         alone = {w: (Tier(1, mu),) for w, mu in speed.items()} if len(speed) == 1 else {}
         columns.append(Column(f"c{i}", f"m{i % 40}", f"k{i % 90}", f"gpu{g}", tp, alone, speed, hosts))
-    demands = tuple(Demand(f"w{w}", rng.uniform(5, 200)) for w in range(classes))
+    demands = tuple(Traffic(f"w{w}", rng.uniform(5, 200)) for w in range(classes))
     return Problem(demands, tuple(columns), offers, Rules(pools_per_workload=None, mix=True))
 
 
@@ -109,13 +109,13 @@ def program(candidates: int, classes: int) -> dict[str, object]:
     import highspy
 
     from planner.program.model import build
-    from planner.program.solver import Limits, _transfer, optimise
+    from planner.program.solver import SolverOptions, _transfer, optimise
 
     problem = synthetic(candidates, classes)
     start = time.perf_counter()
     built = build(problem)  # type: ignore[arg-type]
     built_at = time.perf_counter()
-    outcome = optimise(built.program, Limits(gap=0.01, time_limit_s=60))
+    outcome = optimise(built.program, SolverOptions(gap=0.01, time_limit_s=60))
     done_at = time.perf_counter()
     matrix = _transfer(built.program)[0].getLp()
     direct = highspy.Highs()

@@ -30,8 +30,8 @@ from planner.result.plan import Plan
 from planner.simulation.rebuild import Deployed, deployed, scenario_of
 from planner.simulation.results import quantile
 from planner.simulation.run import feed, simulate
-from planner.simulation.state import Change, Engine
-from planner.simulation.stream import Block, Trace, merged, read_trace, superposed
+from planner.simulation.state import Engine, FleetChange
+from planner.simulation.stream import RecordedTrace, RequestBlock, merged, read_trace, superposed
 
 RESULTS = FOLDER / "results"
 CASES = (  # trace, copies, limits (TPOT "none": TTFT alone counts)
@@ -44,7 +44,7 @@ BURSTY, BURSTY_COPIES, JITTER_S, GPU = "azure_2023_code", 20, 1.0, "H100-SXM-80G
 BUCKET_S, WIDTH_S, KEEP_S = 1.0, 10, 60
 
 
-def planned(requests: Block, slo: dict[str, str], catalog: Catalog, **workload: object) -> Plan:
+def planned(requests: RequestBlock, slo: dict[str, str], catalog: Catalog, **workload: object) -> Plan:
     """The plan for a trace as users make it: its rate by the percentile rule, its lengths, and no more."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.csv"
@@ -61,7 +61,7 @@ def with_replicas(plan: Plan, count: int) -> Plan:
     return plan.model_copy(update={"deployments": (only.model_copy(update={"replicas": count, "hosts": hosts}),)})
 
 
-def case(requests: Block, copies: int, slo: dict[str, str], catalog: Catalog) -> list[dict[str, object]]:
+def case(requests: RequestBlock, copies: int, slo: dict[str, str], catalog: Catalog) -> list[dict[str, object]]:
     """The plan's replicas and fewer, until limits are missed, at the plan's step times and at the median ones."""
     many = superposed(requests, copies)
     plan, rows = planned(many, slo, catalog), []
@@ -80,7 +80,7 @@ def case(requests: Block, copies: int, slo: dict[str, str], catalog: Catalog) ->
     return rows
 
 
-def bursty(requests: Block, catalog: Catalog) -> list[dict[str, object]]:
+def bursty(requests: RequestBlock, catalog: Catalog) -> list[dict[str, object]]:
     """Copies of bursty traffic that burst together: fleets of one size, and what helps smaller ones."""
     rng = np.random.default_rng(0)
     many = merged([replace(requests, arrival_s=requests.arrival_s + rng.uniform(0, JITTER_S)) for _ in range(BURSTY_COPIES)])
@@ -92,7 +92,7 @@ def bursty(requests: Block, catalog: Catalog) -> list[dict[str, object]]:
     (one,), d = deployed(plan, scenario_of(plan), catalog, CONFIDENCE), plan.deployments[0]
     rows: list[dict[str, object]] = []
 
-    def add(what: str, replicas: int, note: str, requests: Block, changes: Sequence[Change] = ()) -> None:
+    def add(what: str, replicas: int, note: str, requests: RequestBlock, changes: Sequence[FleetChange] = ()) -> None:
         ttft, tpot, both, late = _served(one.engine, replicas, requests, changes)
         rows.append({"what": what, "replicas": replicas, "per mean": replicas / d.replicas, "ttft_inside": ttft, "tpot_inside": tpot, "inside": both,
                      "ttft_p95_s": late, "holds": min(ttft, tpot) >= 0.95, "note": note})  # fmt: skip
@@ -120,9 +120,9 @@ def bursty(requests: Block, catalog: Catalog) -> list[dict[str, object]]:
     return rows
 
 
-def _served(engine: Engine, replicas: int, requests: Block, changes: Sequence[Change] = ()) -> tuple[float, float, float, float]:
+def _served(engine: Engine, replicas: int, requests: RequestBlock, changes: Sequence[FleetChange] = ()) -> tuple[float, float, float, float]:
     """Shares inside TTFT, TPOT and both, and p95 of TTFT (s)."""
-    sim = feed([Deployed(engine, (1.0,), (1.0,), ((0, 0),) * replicas)], Trace(requests), "least_loaded", 0, [changes]).running[0].sim
+    sim = feed([Deployed(engine, (1.0,), (1.0,), ((0, 0),) * replicas)], RecordedTrace(requests), "least_loaded", 0, [changes]).running[0].sim
     counts = sim.counts[0].sum(axis=0)
     ttft, tpot, both = (float(counts[i] / counts[4]) for i in (0, 1, 3))
     return ttft, tpot, both, quantile(sim.histogram[0, 0], 0.95)
@@ -147,16 +147,16 @@ def _queued(arrival_s: np.ndarray, limit: float) -> np.ndarray:
     return sent
 
 
-def _scaled(arrival_s: np.ndarray, capacity: float, least: int, lead_s: float) -> tuple[list[Change], int, float]:
+def _scaled(arrival_s: np.ndarray, capacity: float, least: int, lead_s: float) -> tuple[list[FleetChange], int, float]:
     """Replicas for the rate of the last 10 s, there ``lead_s`` later and kept for a minute: changes, most and mean."""
     bins = int(arrival_s[-1] // WIDTH_S) + 1
     rate = np.bincount((arrival_s // WIDTH_S).astype(int), minlength=bins) / WIDTH_S
     wanted = np.maximum(np.ceil(rate / capacity).astype(int), least)
     wanted = np.array([wanted[max(0, i - KEEP_S // WIDTH_S) : i + 1].max() for i in range(bins)])
-    changes, now = [Change(0.0, r, "drain") for r in range(least, wanted.max())], least
+    changes, now = [FleetChange(0.0, r, "drain") for r in range(least, wanted.max())], least
     for i, count in enumerate(wanted.tolist()):
         seen = (i + 1.0) * WIDTH_S
-        changes += [Change(seen + lead_s, r, "up") for r in range(now, count)] + [Change(seen, r, "drain") for r in range(count, now)]
+        changes += [FleetChange(seen + lead_s, r, "up") for r in range(now, count)] + [FleetChange(seen, r, "drain") for r in range(count, now)]
         now = count
     return changes, int(wanted.max()), float(wanted.mean())
 

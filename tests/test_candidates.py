@@ -48,10 +48,10 @@ def cost(question: dict[str, Any], catalog: Catalog, pruned: bool) -> float:
     scenario = Scenario.model_validate({**question, "solver": {"gap": 0, "time_limit": "60s"}})
     with pytest.MonkeyPatch.context() as patch:
         if not pruned:
-            patch.setattr(columns, "worth_having", everything)
+            patch.setattr(columns, "undominated", everything)
             patch.setattr(columns, "_points_for", lambda found, _scenario: columns._distinct(found))
             patch.setattr(columns, "_without_pointless_tiers", lambda made, _scenario: made)
-        found = answer(columns.market(points_of(scenario, catalog), scenario), tidy=False)
+        found = answer(columns.formulation(points_of(scenario, catalog), scenario), break_ties=False)
     assert found.solution.status in ("optimal", "infeasible")
     return found.cost
 

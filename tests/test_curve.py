@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Catalog, load_catalog
-from planner.economics.curve import SATURATED, Limits, Loads, cost_curve, no_zone
+from planner.economics.curve import SATURATED, Loads, UserLimits, cost_curve, no_zone
 from planner.economics.speed import speed_frontier, unbeaten
-from planner.validation.single import Question
+from planner.validation.single import AskedConfiguration
 
 ROOT = Path(__file__).parent.parent
 EIGHT_B = ["curve", "meta-llama/Llama-3.1-8B-Instruct", "--gpu", "H100-SXM-80GB"]
@@ -77,7 +77,7 @@ def test_saturation_is_where_doubling_brings_less_than_a_tenth() -> None:
 
 def test_the_zone_ends_where_a_user_gets_too_slow_and_begins_a_tenth_above_its_best() -> None:
     """20 tokens/s allow (1 + 0.1 N) / 100 = 50 ms: N = 40. A tenth dearer than 1/40 + 0.1 is 1/N + 0.1 at N = 26.67."""
-    zone = made(n=np.arange(1.0, 201)).zone(Limits())
+    zone = made(n=np.arange(1.0, 201)).zone(UserLimits())
     assert zone is not None
     assert (zone.low, zone.best, zone.high, zone.ends) == (27, 40, 40, ("speed",))
     assert zone.premium_first == pytest.approx(1.1 / 0.125 - 1)
@@ -87,7 +87,7 @@ def test_the_zone_ends_where_a_user_gets_too_slow_and_begins_a_tenth_above_its_b
 
 
 def test_without_limits_that_bind_the_zone_is_the_flat_end() -> None:
-    zone = made(n=np.arange(1.0, 201)).zone(Limits(1e-3, 1e3))
+    zone = made(n=np.arange(1.0, 201)).zone(UserLimits(1e-3, 1e3))
     assert zone is not None
     assert (zone.best, zone.high, zone.ends) == (200, 200, ("end",))
     assert zone.low == 65  # 1/N + 0.1 <= 1.1 x 0.105
@@ -96,18 +96,18 @@ def test_without_limits_that_bind_the_zone_is_the_flat_end() -> None:
 def test_a_load_that_is_dearer_ends_the_zone() -> None:
     """An engine that thrashes: throughput falls beyond 4 requests."""
     loads = Loads(np.array([1.0, 2, 4, 8]), np.zeros(4), np.array([1.0, 1.1, 1.2, 4.0]) / 100, 101.0, 36.0)
-    zone = loads.zone(Limits())
+    zone = loads.zone(UserLimits())
     assert zone is not None
     assert (zone.low, zone.best, zone.high, zone.ends) == (4, 4, 4, ("cost",))
     assert loads.elasticity[-1] < 0 and loads.marginal_usd_per_request[-1] > loads.usd_per_request[-1]
 
 
 def test_reasons_why_there_is_no_zone() -> None:
-    late, slow = Limits(max_ttft_s=1e-9), Limits(min_tps_per_user=100)
+    late, slow = UserLimits(max_ttft_s=1e-9), UserLimits(min_tps_per_user=100)
     loads = Loads(DOUBLINGS, DOUBLINGS[::-1].copy(), DOUBLINGS / 100, 101.0, 36.0)
     assert made().zone(slow) is None and no_zone(made(), slow) == "a user never gets more than 90.9 tokens/s"
     assert no_zone(loads, late) == "TTFT is 1 s or more at every load"
-    assert no_zone(loads, Limits(90, 2)) == "no load holds both limits"
+    assert no_zone(loads, UserLimits(90, 2)) == "no load holds both limits"
 
 
 @settings(max_examples=100, deadline=None)
@@ -120,7 +120,7 @@ def test_marginal_cost_is_below_average_cost_exactly_where_the_average_falls(gro
     cost, marginal = loads.usd_per_request, loads.marginal_usd_per_request[1:]
     assert marginal == pytest.approx(2 * cost[1:] - cost[:-1])  # of N requests, N/2 cost what they cost before
     assert ((cost[1:] < cost[:-1]) == (marginal < cost[1:])).all()
-    limits = Limits(speed, ttft)
+    limits = UserLimits(speed, ttft)
     zone, held = loads.zone(limits), loads.held(limits)
     assert (zone is None) == (not held.any())
     if zone is not None:
@@ -233,7 +233,7 @@ def test_cost_falls_and_requests_slow_on_nearly_every_measured_curve() -> None:
     assert len(curves) > 100
     assert np.mean([(np.diff(c.usd_per_request) < 0).all() for c in curves]) > 0.9
     assert np.mean([c.residence_s[-1] > c.residence_s[0] for c in curves]) > 0.99
-    assert np.mean([c.zone(Limits()) is not None for c in curves]) > 0.9
+    assert np.mean([c.zone(UserLimits()) is not None for c in curves]) > 0.9
 
 
 # ---- frontier of one model
@@ -311,7 +311,7 @@ def test_charts_shade_the_zone_and_hold_every_point() -> None:
     pytest.importorskip("altair")
     from planner.report.charts import cost_chart, speed_chart
 
-    question = Question("Llama-3.1-8B", "H100-SXM-80GB", 1, 1, 1, 1, "auto", "vllm", 1000, 300, (1,), 0.9)
+    question = AskedConfiguration("Llama-3.1-8B", "H100-SXM-80GB", 1, 1, 1, 1, "auto", "vllm", 1000, 300, (1,), 0.9)
     found = cost_curve(question, catalog())
     drawn = json.dumps(cost_chart(found).to_dict())
     assert found.zone is not None and f'"low": {found.zone.low}, "high": {found.zone.high}' in drawn

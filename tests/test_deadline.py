@@ -11,8 +11,8 @@ import planner.candidates.points as points_module
 import planner.deadline as clock_module
 import planner.planning.solve as solve_module
 import planner.program.optimum as optimum_module
-import planner.search.known as known_module
-from planner.candidates.columns import market
+import planner.search.survey_cache as known_module
+from planner.candidates.columns import formulation
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
 from planner.catalog.catalog import Catalog
@@ -21,7 +21,7 @@ from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.scenario.records import Scenario
 from planner.search.answer import answer
 
@@ -84,11 +84,11 @@ def test_a_share_is_a_part_of_the_whole_and_never_later(clock: Clock) -> None:
 def test_past_the_deadline_only_what_is_known_is_told(clock: Clock, tiny: Catalog) -> None:
     scenario = question()
     points = Points(survey(scenario, tiny, tiny.offers), Deadline.after(30))
-    before = market(points, scenario)
+    before = formulation(points, scenario)
     clock.now += 31
-    assert market(points, scenario).problem == before.problem  # all of it is known by now
+    assert formulation(points, scenario).problem == before.problem  # all of it is known by now
     with pytest.raises(TimeUp):
-        market(Points(points.survey, points.deadline), scenario)
+        formulation(Points(points.survey, points.deadline), scenario)
 
 
 def test_candidates_not_looked_at_void_the_bound_and_are_told(clock: Clock, tiny: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +97,11 @@ def test_candidates_not_looked_at_void_the_bound_and_are_told(clock: Clock, tiny
     late_after(monkeypatch, clock, points_module.Points, "_compute", 31.0)
     scenario = question(policy={"max_gpu_types": 9})  # prices settle nothing: every row is looked at
     points = Points(survey(scenario, tiny, tiny.offers), Deadline.after(30))
-    some = market(points, scenario)
+    some = formulation(points, scenario)
     assert some.unsettled > 0
     found = answer(some).solution
     assert found.status == "unknown"  # no time to solve either
-    found = answer(market(points, scenario).__class__(**{**some.__dict__, "deadline": Deadline.after(30)})).solution
+    found = answer(formulation(points, scenario).__class__(**{**some.__dict__, "deadline": Deadline.after(30)})).solution
     assert (found.status, found.bound, found.gap) == ("feasible", 0.0, 1.0) and found.cost >= proven.cost.usd_per_hour
 
 
@@ -110,7 +110,7 @@ def solves_counted(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[float]
     given: list[float] = []
     real = optimum_module.optimise
 
-    def counted(program: Any, limits: Limits) -> Any:
+    def counted(program: Any, limits: SolverOptions) -> Any:
         given.append(limits.time_limit_s)
         return real(program, limits)
 

@@ -24,7 +24,7 @@ from planner.demand.given import parse_growth
 from planner.demand.lengths import Histogram, lengths_of
 from planner.demand.records import Demand, DemandFile, to_toml
 from planner.demand.source import imported, read_demand, read_histogram, shapes
-from planner.demand.tally import Rows, Tally, percentile
+from planner.demand.tally import RequestRows, Tally, percentile
 from planner.errors import PlannerError, ScenarioError
 from planner.planning.routing import split
 from planner.scenario.records import Workload
@@ -490,7 +490,7 @@ def test_import_writes_what_plan_takes(run: Run, tmp_path: Path) -> None:
 
 def test_a_tally_needs_no_rows_to_start() -> None:
     tally = Tally()
-    tally.add(Rows(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)))
+    tally.add(RequestRows(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)))
     assert tally.requests == 0 and tally.interarrival_cv is None
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from brute_force import optimum
 
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.economics.runs import least_cost
 from planner.performance.coefficients import TIERS
 from planner.planning.demands import demands
 from planner.program.problem import Problem
 from planner.scenario.units import parse_duration_s
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WANTED = int(os.environ.get("INFEASIBLE_PROBLEMS", "6"))
@@ -81,7 +81,7 @@ def failing() -> list[tuple[int, Infeasible]]:
 
 
 def is_feasible(scenario: Scenario, seed: int) -> bool:
-    return least_cost(scenario, Known(tiny(seed))) < inf
+    return least_cost(scenario, SurveyCache(tiny(seed))) < inf
 
 
 # ---- reading what is proposed, as a user would type it again
@@ -194,7 +194,7 @@ def loosened(s: Scenario, factor: float, which: set[str]) -> Scenario:
 
 def cheapest_by_enumeration(s: Scenario, seed: int) -> float:
     """The least cost of any plan, infinite without one, by trying every one."""
-    problem = market(Known(tiny(seed)).points(s, tiny(seed).offers), s).problem
+    problem = formulation(SurveyCache(tiny(seed)).points(s, tiny(seed).offers), s).problem
     places = sorted({o.location for o in problem.offers})
     return min((optimum(at_place(problem, place)) for place in places), default=inf)
 

@@ -93,7 +93,7 @@ def test_before_there_is_a_plan_the_old_file_stays(tmp_path: Path) -> None:
     """A signal while candidates are surveyed brings the time forward, and no plan is found in it."""
     file = tmp_path / "plan.json"
     file.write_text("old")
-    assert command(as_called("planner.search.known.survey"), *QUICK, "-o", file) == INTERRUPTED
+    assert command(as_called("planner.search.survey_cache.survey"), *QUICK, "-o", file) == INTERRUPTED
     assert names_in(tmp_path) == ["plan.json"] and file.read_text() == "old"
 
 
@@ -144,7 +144,7 @@ def test_an_interrupted_explanation_is_still_infeasible() -> None:
 
 def test_a_plan_by_the_hour_is_printed_as_far_as_it_is() -> None:
     words = ("autoscale", "--qps", "20", "--min-quality", "0.5", "--catalog", str(TINY), "--profile", "m-small", "--format", "json")
-    status, out, err = command(as_called("planner.planning.periods._assembled"), *words)
+    status, out, err = command(as_called("planner.planning.periods.assemble_hours"), *words)
     plan = HourlyPlan.model_validate_json(out)
     assert (status, err) == (3, "") and plan.warnings[0].startswith("interrupted")
 

@@ -12,7 +12,7 @@ from planner.performance.job import Completion, completion
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.step import GRID, StepCurves
 from planner.simulation.state import Engine, Flow, Running
-from planner.simulation.stream import Block
+from planner.simulation.stream import RequestBlock
 
 Run = Callable[..., tuple[int, str, str]]
 STEP = 6.5e-3 + 1e-4 * GRID
@@ -41,7 +41,7 @@ def replayed(mix: LengthMix, cvs: tuple[float, float], requests: int, concurrenc
     steps = np.interp(np.arange(concurrency + 1), GRID, STEP)
     running = Running(Engine(steps, (Flow(TOKEN_S),), 10**9, BUDGET, OVERHEAD_S, whole), 1, "least_loaded", seed, 1.0)
     nothing = np.zeros(requests, np.int64)
-    running.feed(Block(np.zeros(requests), prompts, answers, nothing), nothing)
+    running.feed(RequestBlock(np.zeros(requests), prompts, answers, nothing), nothing)
     running.finish()
     assert running.sim.counts[0, :, 4].sum() == requests
     return float(running.sim.fleet["start"].max())

@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 
 from planner import Catalog, Infeasible, OwnedGpu, Plan, Scenario, break_even_utilization, hourly_cost, job_cost, load_catalog, solve
 from planner.candidates import columns
-from planner.candidates.columns import Market
+from planner.candidates.columns import Formulation
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import survey
 from planner.check.check import check_plan
 from planner.errors import ScenarioError
 from planner.program.optimum import cheapest
-from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
-from planner.program.solver import Limits
+from planner.program.problem import Column, Problem, Purchasable, Rules, Tier, Traffic
+from planner.program.solver import SolverOptions
 from planner.scenario.apply import catalog_for
 from planner.scenario.sources import ask
 from planner.scenario.write import to_flags, to_toml
 from planner.search.answer import answer
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 
@@ -221,9 +221,9 @@ def test_what_owning_saves_is_among_the_alternatives() -> None:
 
 
 def test_studies_know_owned_gpus_and_their_prices() -> None:
-    known = Known(tiny())
+    cache = SurveyCache(tiny())
     for scenario in (asked(SUNK), asked({"usd_per_hour": 0.5}), asked({**SUNK, "gpus_per_node": 1}), asked({"usd_per_hour": 9.0})):
-        assert solve(scenario, tiny(), compare=False, known=known).cost == planned(scenario).cost
+        assert solve(scenario, tiny(), compare=False, cache=cache).cost == planned(scenario).cost
 
 
 def test_supposed_prices_concern_what_is_rented() -> None:
@@ -238,8 +238,8 @@ def cheapest_cost(scenario: Scenario, pruned: bool) -> float:
     points = Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
     with pytest.MonkeyPatch.context() as patch:
         if not pruned:
-            patch.setattr(columns, "worth_having", lambda _points, _scenario, rows, *_rest: ([int(r) for r in rows], Counter()))
-        return answer(columns.market(points, scenario), tidy=False).cost
+            patch.setattr(columns, "undominated", lambda _points, _scenario, rows, *_rest: ([int(r) for r in rows], Counter()))
+        return answer(columns.formulation(points, scenario), break_ties=False).cost
 
 
 TABLES = st.fixed_dictionaries(
@@ -338,12 +338,12 @@ def test_a_limited_offer_is_taken_first_and_only_as_far_as_it_goes() -> None:
     """Five replicas of 2 GPUs at $0.1 (6 of them) and $1: three replicas owned, two rented."""
     column = Column("c", "m", "k", "A", 2, {0: (Tier(1, 10.0),)}, {}, (0, 1))
     offers = (Purchasable("", "A", 1, 0.1, False, 6), Purchasable("here", "A", 1, 1.0, False))
-    found = cheapest(Problem((Demand("w", 50.0),), (column,), offers, Rules()), Limits(gap=0))
+    found = cheapest(Problem((Traffic("w", 50.0),), (column,), offers, Rules()), SolverOptions(gap=0))
     assert found.cost == pytest.approx(0.6 + 4.0) and found.held == {0: 6, 1: 4}
-    alone = Problem((Demand("w", 50.0),), (replace(column, offers=(0,)),), (replace(offers[0], available=10),), Rules(max_locations=1))
-    assert answer(Market(asked(SUNK), alone, (), (), Counter())).cost == pytest.approx(1.0)
+    alone = Problem((Traffic("w", 50.0),), (replace(column, offers=(0,)),), (replace(offers[0], available=10),), Rules(max_locations=1))
+    assert answer(Formulation(asked(SUNK), alone, (), (), Counter())).cost == pytest.approx(1.0)
     short = replace(alone, offers=(replace(offers[0], available=9),))
-    assert answer(Market(asked(SUNK), short, (), (), Counter())).cost == inf
+    assert answer(Formulation(asked(SUNK), short, (), (), Counter())).cost == inf
 
 
 @st.composite
@@ -370,7 +370,7 @@ def problems(draw: st.DrawFn) -> Problem:
         mix=draw(st.booleans()),
         spare_replicas=draw(st.sampled_from([0, 0, 1])),
     )
-    demands = tuple(Demand(f"w{w}", draw(st.sampled_from([3.0, 7.0, 10.0]))) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", draw(st.sampled_from([3.0, 7.0, 10.0]))) for w in range(workloads))
     return Problem(demands, tuple(made), tuple(offers), rules)
 
 
@@ -382,6 +382,6 @@ def test_the_optimum_with_owned_gpus_is_that_of_enumeration(question: Problem) -
     except TooLarge:
         assume(False)
     exact = asked(SUNK).model_copy(update={"solver": asked(SUNK).solver.model_copy(update={"gap": 0.0})})
-    found = answer(Market(exact, question, (), (), Counter()))
+    found = answer(Formulation(exact, question, (), (), Counter()))
     assert found.cost == pytest.approx(right)
     assert all(count <= (question.offers[o].available or inf) for o, count in found.solution.held.items())

@@ -10,12 +10,12 @@ from peer_problems import PeerProblem, aibrix, example, inferno, of_row, recorde
 
 from planner.candidates.tables import read_tables
 from planner.program.problem import Solution
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.program.wide import cheapest_at_any_scale
 
 
 def solved(problem: PeerProblem, folder: Path, single: bool) -> Solution:
-    found = cheapest_at_any_scale(read_tables(problem.scenario(folder, single)).problem, Limits(gap=0))
+    found = cheapest_at_any_scale(read_tables(problem.scenario(folder, single)).problem, SolverOptions(gap=0))
     assert found.status == "optimal" and found.gap < 1e-9
     return found
 

@@ -21,13 +21,13 @@ from planner.check.periods import check_hours
 from planner.errors import CatalogError, ScenarioError
 from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
 from planner.program.problem import Purchasable
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.report.autoscale import autoscale_sections
 from planner.scenario.profiles import flat, hourly_rates
 from planner.scenario.write import to_flags, to_toml
 from planner.search.apart import kept_apart
 
-EXACT = Limits(gap=0.0)
+EXACT = SolverOptions(gap=0.0)
 MODEST = {"kinds": ["neocloud"], "gpus": ["H100-SXM-80GB", "L40S"]}
 
 

@@ -25,7 +25,7 @@ from planner.economics.runs import least_cost
 from planner.errors import CatalogError
 from planner.report.formats import formatted
 from planner.report.notebook import to_html
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 HEADLINE = {"workload": [{"qps": 200, "min_quality": 0.8}]}
@@ -492,8 +492,8 @@ TPOT = st.sampled_from(["15ms", "30ms", "50ms"])
 
 
 @cache
-def known() -> Known:
-    return Known(tiny())
+def known() -> SurveyCache:
+    return SurveyCache(tiny())
 
 
 @cache

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from planner import Catalog, Infeasible, Plan, Scenario, load_catalog, solve
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.candidates.points import Points
 from planner.candidates.pooling import replicas_needed
 from planner.candidates.survey import Survey, survey
@@ -28,7 +28,7 @@ from planner.catalog.records import MeasuredConfiguration, Offer
 from planner.check.check import check_plan
 from planner.performance.replicas import ENGINES, PRECISIONS
 from planner.search.answer import answer
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 WANTED, PER_CATALOG = int(os.environ.get("POLICY_PROBLEMS", "100")), 20
@@ -79,8 +79,8 @@ def unlimited(seed: int) -> Points:
 
 
 @cache
-def known(seed: int) -> Known:
-    return Known(tiny(seed))
+def known(seed: int) -> SurveyCache:
+    return SurveyCache(tiny(seed))
 
 
 def tier_of(s: Survey, row: int, catalog: Catalog) -> str:
@@ -147,7 +147,7 @@ def test_the_optimum_under_policies_is_that_of_an_enumeration() -> None:
         catalog, scenario, which = tiny(seed // PER_CATALOG), question(seed), seed // PER_CATALOG
         right = cheapest(scenario, catalog, unlimited(which))
         if seed % 5:
-            cost = answer(market(known(which).points(scenario, catalog.offers), scenario), tidy=False).cost
+            cost = answer(formulation(known(which).points(scenario, catalog.offers), scenario), break_ties=False).cost
         else:
             plan = answered(scenario, catalog)
             cost = plan.cost.usd_per_hour if plan else inf

@@ -19,7 +19,7 @@ from planner.errors import PlannerError
 from planner.performance.coefficients import TIERS
 from planner.performance.predict import TERMS
 from planner.report.predict import PARTS, bars
-from planner.validation.single import Question, forecast
+from planner.validation.single import AskedConfiguration, forecast
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "data" / "tiny"
@@ -40,7 +40,7 @@ def predicted(run: Run, *words: str) -> dict[str, Any]:
     return found
 
 
-def question(**changed: Any) -> Question:
+def question(**changed: Any) -> AskedConfiguration:
     asked = {
         "checkpoint": "Llama-3.1-8B",
         "gpu": "H100-SXM-80GB",
@@ -53,7 +53,7 @@ def question(**changed: Any) -> Question:
         "isl": 1000,
         "osl": 300,
     }
-    return Question(**{**asked, "concurrency": (1, 8), "confidence": 0.9, **changed})
+    return AskedConfiguration(**{**asked, "concurrency": (1, 8), "confidence": 0.9, **changed})
 
 
 # ---- names

@@ -25,11 +25,11 @@ from planner.program import capacity, demand, objective, packing, policy, qualit
 from planner.program.model import build
 from planner.program.optimum import cheapest, least_relaxation
 from planner.program.pools import counts_pools, pools
-from planner.program.problem import Column, Demand, Problem, Purchasable, Solution, Tier
+from planner.program.problem import Column, Problem, Purchasable, Solution, Tier, Traffic
 from planner.program.single import one_pool
-from planner.program.solver import Limits, Outcome
+from planner.program.solver import Outcome, SolverOptions
 
-EXACT = Limits(gap=0)
+EXACT = SolverOptions(gap=0)
 LP_FILES = Path(__file__).parent / "lp"
 
 
@@ -46,7 +46,7 @@ def offer(gpus: int, usd: float, gpu: str = "A", location: str = "here", whole: 
 
 
 def problem(rates: list[float], columns: list[Column], offers: list[Purchasable], **rules: Any) -> Problem:
-    return Problem(tuple(Demand(f"w{w}", r) for w, r in enumerate(rates)), tuple(columns), tuple(offers), ruled(**rules))
+    return Problem(tuple(Traffic(f"w{w}", r) for w, r in enumerate(rates)), tuple(columns), tuple(offers), ruled(**rules))
 
 
 def solve(question: Problem) -> Solution:
@@ -105,7 +105,7 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
     # 10 req/s, mean 0.75 of 0.9 and 0.6: half and half, 5 on each: 1 × $10 + 1 × $1; only good ones: 2 × $10.
     columns = [column("good", {0: 5}, (0,), quality={0: 0.9}), column("bad", {0: 5}, (1,), gpu="B", quality={0: 0.6})]
     question = problem([10], columns, [offer(1, 10), offer(1, 1, "B")], pools_per_workload=None, mix=True)
-    floor = lambda q, **rules: replace(question, demands=(Demand("w0", 10.0, q),), rules=replace(question.rules, **rules))  # noqa: E731
+    floor = lambda q, **rules: replace(question, demands=(Traffic("w0", 10.0, q),), rules=replace(question.rules, **rules))  # noqa: E731
     assert cost(floor(None)) == pytest.approx(2)
     assert cost(floor(0.75)) == pytest.approx(11)
     assert cost(floor(0.76)) == pytest.approx(20)  # a little over half needs a second good one, which then carries all
@@ -229,7 +229,7 @@ def drawn(rng: random.Random) -> Problem:
         for size in rng.sample([1, 2, 4, 8], rng.choice([1, 2])):
             offers.append(offer(size, price * size * rng.uniform(0.8, 1.1), gpu, rng.choice("xy"), size > 1 or rng.random() < 0.5))
     most, mean = rng.choice([1, 1, 2, None]), rng.random() < 0.4
-    demands = tuple(Demand(f"w{w}", rng.uniform(2, 20), rng.uniform(0.4, 0.7) if mean and rng.random() < 0.7 else None) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", rng.uniform(2, 20), rng.uniform(0.4, 0.7) if mean and rng.random() < 0.7 else None) for w in range(workloads))
     columns = tuple(_drawn_column(rng, c, offers, workloads, only=most == 1) for c in range(rng.randint(3, 6 if workloads < 3 else 4)))
     rules = ruled(
         max_slo_load=rng.choice([1.0, 1.0, 0.8]),
@@ -295,7 +295,7 @@ def tiny() -> Problem:
             max_slo_load=0.9, spare_replicas=1, pools_per_workload=2, max_models=1, max_gpu_types=1, max_locations=1, max_gpus=16, budget=100.0,
             quota={"A": 8}, max_kw=12.0, max_kw_at={"y": 9.0},
         )  # fmt: skip
-    return Problem((Demand("w0", 10.0, 0.6), Demand("w1", 6.0)), columns, offers, rules)
+    return Problem((Traffic("w0", 10.0, 0.6), Traffic("w1", 6.0)), columns, offers, rules)
 
 
 def written(define: Callable[[Any, Problem, Any], None], path: Path, relax: str | None = None, dummy: bool = True) -> str:
@@ -373,7 +373,7 @@ def small(draw: st.DrawFn) -> Problem:
         max_kw=draw(st.sampled_from([None, 12.0])),
     )
     mean = draw(st.sampled_from([None, None, 0.5]))
-    demands = tuple(Demand(f"w{w}", draw(whole_numbers), mean) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", draw(whole_numbers), mean) for w in range(workloads))
     return Problem(demands, tuple(columns), tuple(offers), rules)
 
 
@@ -439,9 +439,9 @@ def test_columns_that_are_not_used_do_not_matter(question: Problem) -> None:
 @often
 @given(small())
 def test_tidying_keeps_the_cost(question: Problem) -> None:
-    plain, tidy = cheapest(question, EXACT, tidy=False), cheapest(question, EXACT)
-    assert (plain.status, plain.cost) == (tidy.status, pytest.approx(tidy.cost, rel=1e-6))
-    assert tidy.bound <= tidy.cost and tidy.gap == pytest.approx(0, abs=1e-9)
+    plain, break_ties = cheapest(question, EXACT, break_ties=False), cheapest(question, EXACT)
+    assert (plain.status, plain.cost) == (break_ties.status, pytest.approx(break_ties.cost, rel=1e-6))
+    assert break_ties.bound <= break_ties.cost and break_ties.gap == pytest.approx(0, abs=1e-9)
 
 
 def test_what_the_solver_finds_is_never_dearer_than_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:

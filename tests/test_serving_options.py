@@ -20,14 +20,14 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.load import shipped_folders
 from planner.catalog.names import layout_words
 from planner.check.check import check_plan
-from planner.emit.engine import Layout, Memory, Steps, serve_command
+from planner.emit.engine import GpuMemory, Layout, Steps, serve_command
 from planner.errors import CatalogError
 from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
 from planner.performance.speculation import measured_loads
 from planner.result.plan import Deployment, Plan
 from planner.validation.points import read_points
-from planner.validation.predictions import Answer, predict_points
+from planner.validation.predictions import RowPrediction, predict_points
 
 DEFAULT = ("attention_dp", "expert_parallel")
 TIGHT = {"ttft_p95": "5s", "tpot_p95": "20ms"}
@@ -192,7 +192,7 @@ def test_layouts_in_words() -> None:
 
 
 def command(engine: str, **layout: Any) -> str:
-    return serve_command(engine, "some/model", Layout(2, 1, 1, 1, False, **layout), Steps(64, 8192), 8192, 0.9, Memory(80, 16, 50))
+    return serve_command(engine, "some/model", Layout(2, 1, 1, 1, False, **layout), Steps(64, 8192), 8192, 0.9, GpuMemory(80, 16, 50))
 
 
 def test_commands_start_each_role_and_the_drafting_layer() -> None:
@@ -211,7 +211,7 @@ def test_commands_start_each_role_and_the_drafting_layer() -> None:
 HEADER = "model,precision,gpu,engine,gpus_total,tp,mode,spec_decode,isl,osl,concurrency,tpot_ms_mean,notes\n"
 
 
-def validated(folder: Path, *rows: str) -> list[Answer]:
+def validated(folder: Path, *rows: str) -> list[RowPrediction]:
     (folder / "points.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
     return predict_points(read_points(folder / "points.csv"), catalog(), 0.9)
 

@@ -27,8 +27,8 @@ from planner.result.hourly import HourlyCount
 from planner.result.plan import Plan
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
-from planner.simulation.state import BATCHES, Change, Engine, Flow, Running
-from planner.simulation.stream import Block, Lengths, Poisson, Stream, Trace, lognormal_lengths, merged, read_trace, superposed
+from planner.simulation.state import BATCHES, Engine, FleetChange, Flow, Running
+from planner.simulation.stream import Lengths, Poisson, RecordedTrace, RequestBlock, Stream, lognormal_lengths, merged, read_trace, superposed
 from tests.steps import Request, Rules
 from tests.steps import simulate as by_steps
 
@@ -41,7 +41,7 @@ def engine(seqs: int = 32, kv: int = 10**9, budget: int = 512, whole: float | No
     return Engine(step, (flow or Flow(30e-6),), kv, budget, overhead, whole)
 
 
-def run(made: Engine, stream: Stream, replicas: int = 1, router: str = "least_loaded", changes: tuple[Change, ...] = (), seed: int = 0) -> Running:
+def run(made: Engine, stream: Stream, replicas: int = 1, router: str = "least_loaded", changes: tuple[FleetChange, ...] = (), seed: int = 0) -> Running:
     running, done = Running(made, replicas, router, seed, stream.seconds / 240, changes), 0
     for block in stream.blocks():
         batch = (done + np.arange(len(block))) * BATCHES // stream.count
@@ -76,7 +76,7 @@ def test_agrees_with_a_simulation_of_every_single_step(replicas: int, kv: int, b
     rules = Rules(made.step_s, 30e-6, budget, kv, computed, whole, overhead)
     asked = [Request(float(t), int(p), int(a)) for t, p, a in zip(block.arrival_s[fits], block.prompt[fits], block.answer[fits], strict=True)]
     served, preempted = by_steps(asked, replicas, rules)
-    running = run(made, Trace(block.take(fits)), replicas)
+    running = run(made, RecordedTrace(block.take(fits)), replicas)
     ttft = np.array([q.first - q.arrival for q in served])
     several = [q for q in served if q.answer > 1]
     tpot = np.array([(q.finish - q.first) / (q.answer - 1) for q in several])
@@ -174,19 +174,19 @@ def test_a_request_that_no_cache_holds_is_refused_and_counts_as_missed() -> None
 
 def test_a_failed_replica_hands_over_and_comes_back() -> None:
     stream = Poisson([16.0], [LENGTHS], 8000, seed=9)
-    whole, broken = (run(engine(16), stream, 2, changes=c) for c in ((), (Change(100.0, 0, "kill"), Change(200.0, 0, "up"))))
+    whole, broken = (run(engine(16), stream, 2, changes=c) for c in ((), (FleetChange(100.0, 0, "kill"), FleetChange(200.0, 0, "up"))))
     assert broken.sim.counts[0, :, 4].sum() == 8000  # nothing is lost
     assert means(broken)[2] > means(whole)[2]
-    alone = run(engine(16), stream, 1, changes=(Change(100.0, 0, "kill"), Change(110.0, 0, "up")))
+    alone = run(engine(16), stream, 1, changes=(FleetChange(100.0, 0, "kill"), FleetChange(110.0, 0, "up")))
     assert alone.sim.histogram[0, 0].sum() == 8000  # they waited for it
-    gone = run(engine(16), stream, 1, changes=(Change(100.0, 0, "kill"),))
+    gone = run(engine(16), stream, 1, changes=(FleetChange(100.0, 0, "kill"),))
     assert gone.sim.histogram[0, 0].sum() + gone.sim.happened["refused"] == 8000
     assert gone.sim.happened["refused"] > 5000
 
 
 def test_copies_of_a_trace_keep_its_requests_and_multiply_its_rate() -> None:
     rng = np.random.default_rng(1)
-    trace = Block(np.sort(rng.uniform(0, 100, 500)), rng.integers(1, 99, 500), rng.integers(1, 99, 500), np.zeros(500, np.int64))
+    trace = RequestBlock(np.sort(rng.uniform(0, 100, 500)), rng.integers(1, 99, 500), rng.integers(1, 99, 500), np.zeros(500, np.int64))
     many = superposed(trace, 7, seed=3)
     assert len(many) == 3500
     assert many.prompt.sum() == 7 * trace.prompt.sum()
@@ -301,7 +301,7 @@ def test_plans_that_cannot_be_simulated_say_so(plan: Plan) -> None:
     with pytest.raises(PlannerError, match="not in the catalogue"):
         simulate(gone)
     with pytest.raises(PlannerError, match="no workload"):
-        simulate(plan, traces={"other": Block(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64))})
+        simulate(plan, traces={"other": RequestBlock(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64))})
 
 
 @pytest.mark.parametrize("size", ["tp", "pp", "dp", "ep", "max_num_seqs", "max_num_batched_tokens", "replicas"])
@@ -350,7 +350,7 @@ def test_compiled_core_is_kept_for_all_environments_of_a_user(tmp_path: Path) ->
     """Another installation of the same core takes what is kept and compiles nothing, and there is one specialisation of it."""
     told = "from planner.simulation import engine, state as s, stream; import numpy as np\n"
     told += "e = s.Engine(np.full(3, 0.01), (s.Flow(1e-5),), 1000); r = s.Running(e, 1, 'random', 0, 1.0)\n"
-    told += "one = np.ones(4, np.int64); r.feed(stream.Block(np.arange(4.0), one, one, 0 * one), 0 * one); r.finish()\n"
+    told += "one = np.ones(4, np.int64); r.feed(stream.RequestBlock(np.arange(4.0), one, one, 0 * one), 0 * one); r.finish()\n"
     told += "print(sum(engine.run.stats.cache_hits.values()), len(engine.run.signatures), r.sim.counts[0, :, 4].sum())"
     ours, copy = Path(planner.__file__).parents[1], tmp_path / "elsewhere"
     shutil.copytree(ours / "planner", copy / "planner", ignore=shutil.ignore_patterns("__pycache__", "data"))
@@ -379,16 +379,16 @@ def _printed(code: str, **env: str) -> list[str]:
 # ---- requests that wait for spare capacity
 
 
-def released(many: int, at_s: float = 0.0, workload: int = 0) -> Block:
+def released(many: int, at_s: float = 0.0, workload: int = 0) -> RequestBlock:
     """So many requests of 300 and 100 tokens at once."""
-    return Block(np.full(many, at_s), np.full(many, 300), np.full(many, 100), np.full(many, workload))
+    return RequestBlock(np.full(many, at_s), np.full(many, 300), np.full(many, 100), np.full(many, workload))
 
 
 @pytest.mark.parametrize("spare", [None, 8])
 def test_waiting_work_alone_takes_as_long_as_its_prompts_and_its_full_steps(spare: int | None) -> None:
     """A closed loop of n: each request costs its prompt and, of each of its other 99 steps, one n-th. Requests are conserved, late ones told."""
     made, many = replace(engine(32, budget=8192, flow=Flow(30e-6, deadline=60.0)), spare=spare), 2000
-    found = run(made, Trace(released(many))).sim.waited[0]
+    found = run(made, RecordedTrace(released(many))).sim.waited[0]
     n = spare or 32
     each_s = 300 * 30e-6 + 99 * (5e-3 + 3e-4 * n) / n
     late, late_s, latest_s, last_s, answered = found
@@ -401,7 +401,7 @@ def test_waiting_work_alone_takes_as_long_as_its_prompts_and_its_full_steps(spar
 
 def test_replicas_share_what_waits_and_one_fewer_takes_longer() -> None:
     made = engine(32, budget=8192, flow=Flow(30e-6, deadline=60.0))
-    last = {r: run(made, Trace(released(3000)), r).sim.waited[0, 3] for r in (2, 3)}
+    last = {r: run(made, RecordedTrace(released(3000)), r).sim.waited[0, 3] for r in (2, 3)}
     assert last[2] / last[3] == pytest.approx(3 / 2, rel=0.03)
 
 
@@ -413,7 +413,7 @@ def test_others_never_stand_behind_what_may_wait(kv: int) -> None:
     others = Poisson([4.0], [lognormal_lengths(200, 40, 0.3, 0.3)], 3000, seed=4)
     block = next(iter(others.blocks()))
     both = merged([block, released(4000, 0.0, 1)])
-    alone, beside = run(made, Trace(block)), run(made, Trace(both))
+    alone, beside = run(made, RecordedTrace(block)), run(made, RecordedTrace(both))
     assert beside.sim.histogram[0, 0].sum() == len(block)
     assert beside.sim.waited[1, 4] == 4000
     assert not beside.sim.fleet["kv"].any()

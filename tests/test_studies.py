@@ -26,7 +26,7 @@ from conftest import Run
 from scipy.optimize import linprog
 
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.cli.study import where_of
 from planner.economics.change import with_policy, with_supply, with_what_if, with_workload
 from planner.economics.compare import changes, compare, differences, merged, scenarios_in
@@ -41,7 +41,7 @@ from planner.program.model import build
 from planner.program.problem import Problem
 from planner.report.studies import compare_sections, frontier_sections, sweep_sections
 from planner.result.plan import Plan
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 EXACT = {"gap": 0.0}
@@ -73,7 +73,7 @@ def asked(policy: dict[str, Any] | None = None, supply: dict[str, Any] | None = 
 
 def brute_force(catalog: Catalog, scenario: Scenario) -> float:
     """The least cost of a scenario by enumeration."""
-    problem = market(Known(catalog).points(scenario, catalog.offers), scenario).problem
+    problem = formulation(SurveyCache(catalog).points(scenario, catalog.offers), scenario).problem
     places = sorted({o.location for o in problem.offers})
     return min((optimum(_at(problem, place)) for place in places), default=inf)
 
@@ -184,9 +184,9 @@ def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_p
     found = sweep(scenario, tiny(), [axis("qps=2:300", 8)])
     costs = [r.cost for r in found.results]
     assert costs == sorted(costs)
-    known = Known(tiny())
+    cache = SurveyCache(tiny())
     for before, after in pairwise(found.steps):
-        at, below = (answer_one(with_workload(scenario, 0, qps=v), known).plan for v in (after.from_value, before.to_value))
+        at, below = (answer_one(with_workload(scenario, 0, qps=v), cache).plan for v in (after.from_value, before.to_value))
         assert structure(at) == after.structure != structure(below) == before.structure
         assert before.to_value < after.from_value <= before.to_value * 1.005 * (1 + 1e-6)
     steps = marginal(found.axes[0].values, found.results)
@@ -196,11 +196,11 @@ def test_the_staircase_never_falls_with_traffic_and_its_switches_are_where_the_p
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_step_between_two_values_is_missed(seed: int) -> None:
     """What a plain walk finds at 17 values is what three values and the search between them say, where ten replicas or fewer serve."""
-    scenario, known = asked(min_quality=0.5), Known(tiny(seed))
+    scenario, cache = asked(min_quality=0.5), SurveyCache(tiny(seed))
     found = sweep(scenario, tiny(seed), [axis("qps=2:25", 3)])
     walked = set()
     for value in np.geomspace(2, 25, 17):
-        plan = answer_one(with_workload(scenario, 0, qps=float(value)), known).plan
+        plan = answer_one(with_workload(scenario, 0, qps=float(value)), cache).plan
         assert plan is not None
         inside = [s for s in found.steps if s.from_value <= value <= s.to_value]
         assert not inside or inside[0].structure == structure(plan), value
@@ -478,14 +478,14 @@ def relaxation_by_linprog(problem: Problem) -> float:
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_solves(seed: int) -> None:
-    catalog, known = tiny(seed), Known(tiny(seed))
+    catalog, cache = tiny(seed), SurveyCache(tiny(seed))
     scenario = asked({"max_pools": 2}, {"quota": {"GPU-80": 6}, "max_gpus": 40}, qps=30, min_quality=0.3, output_factor=3)
     found = explain(scenario, catalog)
     rows = {m.demand: m for m in found.margins}
-    base = long_run(scenario, known)[0]
+    base = long_run(scenario, cache)[0]
 
     def relaxed(s: Scenario) -> float:
-        problem = market(known.points(s, catalog.offers), s).problem
+        problem = formulation(cache.points(s, catalog.offers), s).problem
         return min(relaxation_by_linprog(_at(problem, place)) for place in sorted({o.location for o in problem.offers}))
 
     assert base == pytest.approx(relaxed(scenario), rel=1e-6)
@@ -508,9 +508,9 @@ def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_
 @pytest.mark.parametrize("name", ["GPU-24", "GPU-80", "cloud", "neo", "small-8b", "Large-60B"])
 def test_every_break_even_is_one(name: str) -> None:
     """Just below it the rejected wins (or ties), just above it loses."""
-    scenario, known = asked(min_quality=0.5, qps=60), Known(tiny())
+    scenario, cache = asked(min_quality=0.5, qps=60), SurveyCache(tiny())
     plan = solve(scenario, tiny(), compare=False)
-    found = why_not_of(name, plan, scenario, known)
+    found = why_not_of(name, plan, scenario, cache)
     if found.plan is None or not found.premium:
         assert found.why
         return
@@ -518,10 +518,10 @@ def test_every_break_even_is_one(name: str) -> None:
     _, _, alone = restricted_to(name, scenario, tiny())
     if found.price_factor is not None:
         key = "all" if found.kind == "model" else found.name
-        wins, loses = (answer_one(with_what_if(alone, price_factor={key: found.price_factor * f}), known).cost for f in (0.99, 1.01))
+        wins, loses = (answer_one(with_what_if(alone, price_factor={key: found.price_factor * f}), cache).cost for f in (0.99, 1.01))
         assert wins < best < loses
     if found.step_factor is not None:
-        wins, loses = (answer_one(with_what_if(alone, step_factor=found.step_factor * f), known).cost for f in (0.99, 1.01))
+        wins, loses = (answer_one(with_what_if(alone, step_factor=found.step_factor * f), cache).cost for f in (0.99, 1.01))
         assert wins <= best * (1 + 1e-9) < loses
 
 
@@ -533,14 +533,14 @@ def test_who_is_asked_about_must_be_known() -> None:
 def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
     """Against every combination of model, GPU and provider, solved one by one."""
     scenario, catalog = asked(min_quality=0.3, qps=60, output_factor=3), tiny()
-    known, plan = Known(catalog), solve(scenario, catalog, compare=False)
-    found = k_cheapest(plan, scenario, known, 4, 50.0)
+    cache, plan = SurveyCache(catalog), solve(scenario, catalog, compare=False)
+    found = k_cheapest(plan, scenario, cache, 4, 50.0)
     every = []
     for model in [c.name for c in catalog.cards]:
         for gpu in catalog.gpus:
             for provider in sorted({o.provider for o in catalog.offers}):
                 s = with_supply(scenario, gpus=(gpu,), providers=(provider,))
-                r = answer_one(s.model_copy(update={"workload": (s.workload[0].model_copy(update={"models": (model,)}),)}), known)
+                r = answer_one(s.model_copy(update={"workload": (s.workload[0].model_copy(update={"models": (model,)}),)}), cache)
                 every += [r.cost] if r.plan else []
     every.sort()
     assert [p.cost.usd_per_hour for p in found] == pytest.approx(every[1:5])
@@ -554,7 +554,7 @@ def test_runners_up_differ_by_purchase_too() -> None:
     catalog = replace(base, offers=(*base.offers, *spot), hash=f"{base.hash}-spot")
     scenario = asked(supply={"purchase": ["on_demand", "spot"], "gpus": ["GPU-80"]}, models=["example/small-8b-fp8"], qps=60)
     plan = solve(scenario, catalog, compare=False)
-    found = k_cheapest(plan, scenario, Known(catalog), 6, 50.0)
+    found = k_cheapest(plan, scenario, SurveyCache(catalog), 6, 50.0)
     ways = [(p.purchases[0].provider, p.purchases[0].purchase) for p in (plan, *found)]
     assert ways[0][1] == "spot" and len(ways) == len(set(ways)) and (ways[0][0], "on_demand") in ways
     assert distinct(plan) == 4
@@ -585,7 +585,7 @@ def test_the_tornado_re_solves_each_assumption() -> None:
     assert blades["qps"].high_usd_per_hour == pytest.approx(solve(asked(min_quality=0.5, qps=72), tiny(), compare=False).cost.usd_per_hour)
     assert blades["all prices"].low_usd_per_hour == pytest.approx(0.8 * found.plan.cost.usd_per_hour)
     assert found.odds is not None and found.odds.draws == 3 and sum(n for _, n in found.odds.structures) == 3
-    again = Known(tiny())
+    again = SurveyCache(tiny())
     assert odds(found.plan, [answer_one(with_what_if(scenario, draw=i), again) for i in range(3)]) == found.odds
 
 

@@ -11,7 +11,7 @@ from planner.candidates.tables import TableCandidate, TableProblem, read_tables
 from planner.errors import PlannerError
 from planner.program.optimum import cheapest
 from planner.program.problem import Tier
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.scenario.records import Policy, Scenario, Supply, Tables, Workload
 
 HEADER = "candidate,gpu,gpus,usd_per_hour,class,max_qps\n"
@@ -31,7 +31,7 @@ def read(folder: Path, capacities: str = CAPACITIES, demand: str = DEMAND, **mor
 
 
 def cost(found: TableProblem) -> float:
-    return cheapest(found.problem, Limits(gap=0)).cost
+    return cheapest(found.problem, SolverOptions(gap=0)).cost
 
 
 def test_what_the_tables_become(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_candidate_without_a_demanded_class_is_left_out(tmp_path: Path) -> Non
 def test_a_class_that_nothing_serves_is_named(tmp_path: Path) -> None:
     found = read(tmp_path, demand=DEMAND + "video,1\n")
     assert found.unserved == ("video",)
-    assert cheapest(found.problem, Limits(gap=0)).status == "infeasible"
+    assert cheapest(found.problem, SolverOptions(gap=0)).status == "infeasible"
 
 
 def test_nothing_served_at_all(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from planner.performance.replicas import Replicas
 from planner.performance.step import step_curves
 from planner.performance.work import Work, work_of
 from planner.report.formats import formatted
-from planner.result.money import api_cost, split_by_work
 from planner.result.plan import Deployment, Plan, PlanWorkload
+from planner.result.unit_costs import api_cost, split_by_work
 from planner.scenario.records import Workload
 
 QUESTIONS: dict[str, dict[str, Any]] = {

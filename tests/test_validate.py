@@ -19,8 +19,8 @@ from planner.report.validate import spans
 from planner.validation.compare import compare, measured, record
 from planner.validation.labels import ENGINES, GPUS, MODELS, engine_of, labels_of
 from planner.validation.mapping import harness, map_point
-from planner.validation.points import LATENCIES, Point, read_points
-from planner.validation.predictions import Answer, default_max_num_seqs, predict_points
+from planner.validation.points import LATENCIES, MeasuredPoint, read_points
+from planner.validation.predictions import RowPrediction, default_max_num_seqs, predict_points
 
 ROOT = Path(__file__).parent.parent
 MIXED = ROOT / "tests" / "data" / "points" / "mixed.csv"
@@ -33,19 +33,19 @@ def catalog() -> Catalog:
 
 
 @cache
-def shipped() -> tuple[tuple[Point, ...], tuple[Answer, ...]]:
+def shipped() -> tuple[tuple[MeasuredPoint, ...], tuple[RowPrediction, ...]]:
     """The shipped curves as they are: their columns are other names of the same things."""
     points = read_points(CURVES)
     return tuple(points), tuple(predict_points(points, catalog(), 0.9))
 
 
 @cache
-def mixed() -> tuple[tuple[Point, ...], tuple[Answer, ...]]:
+def mixed() -> tuple[tuple[MeasuredPoint, ...], tuple[RowPrediction, ...]]:
     points = read_points(MIXED)
     return tuple(points), tuple(predict_points(points, catalog(), 0.9))
 
 
-def answer(line: int) -> Answer:
+def answer(line: int) -> RowPrediction:
     """The answer to the row on a line of the mixed file."""
     return next(a for p, a in zip(*mixed()) if p.line == line)
 
@@ -314,7 +314,7 @@ def test_columns_that_mean_nothing_are_passed_over(tmp_path: Path) -> None:
 # ---- comparison
 
 
-def skewed(factor: float) -> tuple[list[Point], list[Answer]]:
+def skewed(factor: float) -> tuple[list[MeasuredPoint], list[RowPrediction]]:
     """Rows whose measurements are the predictions divided by a factor."""
     points, answers = [], []
     for p, a in list(zip(*shipped(), strict=True))[:40]:
@@ -324,7 +324,7 @@ def skewed(factor: float) -> tuple[list[Point], list[Answer]]:
                 "tpot_ms_mean": a.predicted["tpot_ms"] / factor,
                 "output_tps_total": a.predicted["output_tps"] / factor,
             }
-            points.append(Point(**{**vars(p), "measured": given}))
+            points.append(MeasuredPoint(**{**vars(p), "measured": given}))
             answers.append(a)
     return points, answers
 
@@ -342,14 +342,14 @@ def test_errors_by_hand(factor: float) -> None:
 
 def test_a_band_covers_what_lies_below_its_upper_bound() -> None:
     points, answers = skewed(1.0)
-    high = [Answer(**{**vars(a), "band": {"tpot_ms_high": a.predicted["tpot_ms"] * f}}) for a, f in zip(answers, [0.9, *[1.1] * len(answers)])]
+    high = [RowPrediction(**{**vars(a), "band": {"tpot_ms_high": a.predicted["tpot_ms"] * f}}) for a, f in zip(answers, [0.9, *[1.1] * len(answers)])]
     found = compare(points, high, 0.9).overall
     assert found["tpot_ms"].covered == pytest.approx(1 - 1 / len(points), abs=1e-3) and found["ttft_ms"].covered is None
 
 
 def test_flagged_rows_are_predicted_and_not_compared() -> None:
     points, answers = skewed(1.0)
-    flagged = Point(**{**vars(points[0]), "notes": "INCONSISTENT; by hand"})
+    flagged = MeasuredPoint(**{**vars(points[0]), "notes": "INCONSISTENT; by hand"})
     assert measured(flagged, answers[0], "tpot_ms") is None
     assert "not compared" in predict_points([flagged], catalog(), 0.9)[0].note
 
@@ -358,7 +358,7 @@ def test_tokens_per_second_are_derived_where_a_row_lacks_them() -> None:
     p, a = skewed(1.0)[0][0], skewed(1.0)[1][0]
     ttft, tpot = 100.0, 10.0
     for source, ratio in (("mine", 1.0), ("InferenceX", 0.9)):  # InferenceX draws lengths of 0.8 to 1.0 times the nominal
-        bare = Point(**{**vars(p), "source": source, "measured": {"ttft_ms_mean": ttft, "tpot_ms_mean": tpot}})
+        bare = MeasuredPoint(**{**vars(p), "source": source, "measured": {"ttft_ms_mean": ttft, "tpot_ms_mean": tpot}})
         assert bare.concurrency is not None
         written = bare.osl * ratio
         assert measured(bare, a, "output_tps") == pytest.approx(bare.concurrency * written * 1000 / (ttft + tpot * (written - 1)))
@@ -366,7 +366,7 @@ def test_tokens_per_second_are_derived_where_a_row_lacks_them() -> None:
 
 def test_steady_open_loops_are_not_credited_with_their_tokens() -> None:
     points, _ = mixed()
-    given = Point(**{**vars(points[1]), "measured": {"output_tps_total": 512.0, "ttft_ms_p50": 50.0}})
+    given = MeasuredPoint(**{**vars(points[1]), "measured": {"output_tps_total": 512.0, "ttft_ms_p50": 50.0}})
     a = predict_points([given], catalog(), 0.9)[0]
     assert measured(given, a, "output_tps") is None and measured(given, a, "ttft_ms_p50") == 50.0
 

@@ -74,7 +74,7 @@ GENERATION_TESTS = ("generation", "model_and_generation")
 
 
 @dataclass(frozen=True)
-class Rows:
+class FitRows:
     """Measured closed-loop rows with their replica types; arrays [P]."""
 
     replicas: Replicas
@@ -98,15 +98,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self.concurrency)
 
-    def take(self, index: NDArray[Any]) -> Rows:
+    def take(self, index: NDArray[Any]) -> FitRows:
         """The rows chosen by an index array or mask."""
         picked: dict[str, Any] = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
-        return Rows(replicas=self.replicas.take(index), shape=shape, **picked)
+        return FitRows(replicas=self.replicas.take(index), shape=shape, **picked)
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """Where each coefficient and effect stands in the parameter vector (all as logarithms)."""
 
     names: tuple[str, ...]
@@ -116,7 +116,7 @@ class Layout:
     spread: Floats
 
 
-def layout() -> Layout:
+def layout() -> ParameterLayout:
     """Globals, closed-loop terms, engine effects, factors of AMD, its CDNA3 generation and INT4 reading, the harness's request overhead."""
     names, start, spread, high = [], [], [], []
     for name, value in {**START, **CLOSED_LOOP}.items():
@@ -131,13 +131,13 @@ def layout() -> Layout:
         spread.append(REQUEST_SD if name.startswith("request_s@") and name != "request_s@harness" else EFFECT_SD)
         high.append(np.inf)
     bound = np.array(high)
-    return Layout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
+    return ParameterLayout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
 
 
 LAYOUT = layout()
 
 
-def columns(x: Floats, rows: Rows) -> dict[str, Floats]:
+def columns(x: Floats, rows: FitRows) -> dict[str, Floats]:
     """Each coefficient as a column [P, 1]."""
     value = dict(zip(LAYOUT.names, x, strict=True))
     found = {}
@@ -155,7 +155,7 @@ def columns(x: Floats, rows: Rows) -> dict[str, Floats]:
     return found
 
 
-def predict(x: Floats, rows: Rows) -> tuple[Floats, Floats]:
+def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed-loop rows at their measured number of decoding sequences."""
     e = columns(x, rows)
     step = (decode_step(rows.shape, e, rows.kv, rows.decoding[:, None]) * e["vendor"])[:, 0]
@@ -167,7 +167,7 @@ def predict(x: Floats, rows: Rows) -> tuple[Floats, Floats]:
     return ttft, tpot
 
 
-def fit(rows: Rows, start: Floats | None = None) -> Floats:
+def fit(rows: FitRows, start: Floats | None = None) -> Floats:
     """Robust least squares on log TPOT and, at half weight, log TTFT, shrunken towards the start values."""
 
     def residuals(x: Floats) -> Floats:
@@ -191,7 +191,7 @@ def _huber(r: Floats, scale: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Point:
+class FitPoint:
     """One measured row in common terms; ``label`` is the card's name or a checkpoint's."""
 
     label: str
@@ -226,7 +226,7 @@ class Point:
         )
 
 
-def read_points(path: Path, refused: Counter[str]) -> list[Point]:
+def read_points(path: Path, refused: Counter[str]) -> list[FitPoint]:
     """The usable rows of a file in the shipped or the starting layout; ``refused`` counts the others by reason."""
     found = []
     with path.open(encoding="utf-8", newline="") as handle:
@@ -277,7 +277,7 @@ def _latencies(row: Mapping[str, str]) -> tuple[float, float, float] | None:
     return None
 
 
-def _point(row: Mapping[str, str]) -> Point:
+def _point(row: Mapping[str, str]) -> FitPoint:
     label = row.get("checkpoint_label") or row["model"]
     ratio = 1.0 if row["source"] in NVIDIA_RUNS else RANDOM_LENGTHS
     found = _latencies(row)
@@ -285,7 +285,7 @@ def _point(row: Mapping[str, str]) -> Point:
     ttft, tpot, per_second = found
     osl, concurrency = float(row["osl"]) * ratio, float(row["concurrency"])
     decoding = min(per_second * tpot, concurrency) if per_second else concurrency * osl * tpot / (ttft + osl * tpot)
-    return Point(
+    return FitPoint(
         CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], *_sizes(row),
         row["ep"], float(row["isl"]) * ratio, osl, concurrency, ttft, tpot, max(decoding, 1.0), row["source"],
     )  # fmt: skip
@@ -299,11 +299,11 @@ def _precision(row: Mapping[str, str], label: str) -> str:
     return {"": "fp8" if "FP8" in label else "bf16", "fp4": narrow}.get(row["precision"], row["precision"])
 
 
-def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> Rows:
+def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> FitRows:
     """The rows of all files that have a card and a GPU, each point once, without implausible ones."""
     card_of = {**{c.id: i for i, card in enumerate(cards) for c in card.checkpoint}, **{card.name: i for i, card in enumerate(cards)}}
     gpu_of = {g.name: i for i, g in enumerate(gpus)}
-    points: dict[tuple[str, float, float], Point] = {}
+    points: dict[tuple[str, float, float], FitPoint] = {}
     for point in (p for path in files for p in read_points(path, refused)):
         key = (point.configuration, point.concurrency, round(point.tpot_s, 7))
         reason = "no card" if point.label not in card_of else "no GPU" if point.gpu not in gpu_of else "repeat of another row" if key in points else ""
@@ -314,11 +314,11 @@ def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu],
     return _plausible(_rows(list(points.values()), cards, gpus, card_of, gpu_of), refused)
 
 
-def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], card_of: Mapping[str, int], gpu_of: Mapping[str, int]) -> Rows:
-    def integers(value: Callable[[Point], int]) -> Ints:
+def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu], card_of: Mapping[str, int], gpu_of: Mapping[str, int]) -> FitRows:
+    def integers(value: Callable[[FitPoint], int]) -> Ints:
         return np.array([value(p) for p in points], dtype=np.int64)
 
-    def numbers(value: Callable[[Point], float]) -> Floats:
+    def numbers(value: Callable[[FitPoint], float]) -> Floats:
         return np.array([value(p) for p in points], dtype=float)
 
     replicas = Replicas(
@@ -336,7 +336,7 @@ def _rows(points: Sequence[Point], cards: Sequence[Card], gpus: Sequence[Gpu], c
     generation = np.array([generation_of(gpus[g], tp) for g, tp in zip(replicas.gpu.tolist(), replicas.tp.tolist(), strict=True)])
     group = np.array(["|".join((m, p.precision, p.gpu, p.engine + " dp" * (p.dp > 1))) for m, p in zip(model.tolist(), points, strict=True)])
     shape, weight = shapes(replicas), _weights(model, configuration)
-    return Rows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, generation, group, configuration, weight)
+    return FitRows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, generation, group, configuration, weight)
 
 
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:
@@ -360,7 +360,7 @@ def _weights(model: NDArray[np.str_], configuration: NDArray[np.str_]) -> Floats
     return scaled
 
 
-def _plausible(rows: Rows, refused: Counter[str]) -> Rows:
+def _plausible(rows: FitRows, refused: Counter[str]) -> FitRows:
     """Without rows whose weights cannot be in memory, and without those whose engine admitted far fewer than were offered."""
     memory = rows.replicas.of_gpu(lambda g: g.memory_gib)
     fits = rows.shape.stored / 2**30 <= 0.93 * memory
@@ -382,7 +382,7 @@ class HeldOut:
     ttft: Floats
 
 
-def splits(rows: Rows, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None) -> Iterator[tuple[Ints, Ints]]:
+def splits(rows: FitRows, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None) -> Iterator[tuple[Ints, Ints]]:
     """(rows left in, rows tested) of each fold; with ``also``, rows that share either label are left out.
 
     A row whose vendor is measured in its own fold only would test nothing but the vendor, so it is in no test.
@@ -396,7 +396,7 @@ def splits(rows: Rows, folds: NDArray[np.str_], also: NDArray[np.str_] | None = 
             yield np.flatnonzero(left), tested
 
 
-def held_out(rows: Rows, folds: NDArray[np.str_], whole: Floats, also: NDArray[np.str_] | None = None) -> HeldOut:
+def held_out(rows: FitRows, folds: NDArray[np.str_], whole: Floats, also: NDArray[np.str_] | None = None) -> HeldOut:
     """Cross-validation by folds; with ``also``, rows that share either label are left out of the fit.
 
     A row whose vendor is measured in its own fold only would test nothing but the vendor, so it stays nan.
@@ -473,7 +473,7 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested)
 
 
-def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
+def _errors(rows: FitRows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
     """Errors of the fit, in sample and by what was left out."""
     ttft, tpot = predict(whole, rows)
     errors: dict[str, Any] = {"in_sample": {"tpot": summary(rows.tpot_s / tpot), "ttft_closed_loop": summary(rows.ttft_s / ttft)}}
@@ -489,19 +489,19 @@ def _errors(rows: Rows, whole: Floats, tests: Mapping[str, HeldOut], refused: Ma
     return errors
 
 
-def _quantiles(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
+def _quantiles(rows: FitRows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, float]]:
     """Quantiles of each tier from the split that leaves out what the tier lacks, by the physics alone."""
     tiers = [step_quantiles(tests[name].tpot, rows.configuration) for name in ("configuration", "group", "model", "model_and_gpu")]
     return {**dict(zip(TIERS, tiers, strict=True)), UNSEEN: _worst(rows, tests)}
 
 
-def _by_generation(rows: Rows, test: HeldOut) -> dict[str, dict[str, float]]:
+def _by_generation(rows: FitRows, test: HeldOut) -> dict[str, dict[str, float]]:
     """The quantiles of each generation that was tested."""
     names = sorted(set(rows.generation[np.isfinite(test.tpot)].tolist()))
     return {name: step_quantiles(test.tpot[rows.generation == name], rows.configuration[rows.generation == name]) for name in names}
 
 
-def _worst(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, float]:
+def _worst(rows: FitRows, tests: Mapping[str, HeldOut]) -> dict[str, float]:
     """At each confidence the quantile of the worst generation left out.
 
     Generations are few and each errs in its own way, so pooling their rows would show the scatter within generations and

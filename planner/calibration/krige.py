@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import least_squares, minimize
 
 from planner.calibration import fit as physics
-from planner.calibration.fit import RANDOM_LENGTHS, SHARES, Rows
+from planner.calibration.fit import RANDOM_LENGTHS, SHARES, FitRows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -53,7 +53,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class KrigeHeldOut:
     """Measured over predicted [rows] of tpot, ttft and tps from fits without the row; nan where a fold says nothing about it."""
 
     full: Mapping[str, Floats]
@@ -61,14 +61,14 @@ class HeldOut:
     tps: Floats  # predicted, of the whole replica
 
 
-def configurations(rows: Rows) -> NDArray[np.str_]:
+def configurations(rows: FitRows) -> NDArray[np.str_]:
     """What counts as one configuration: model, precision, GPU, engine, TP and nominal lengths, whoever measured it, whatever the EP."""
     ratio = np.where(rows.harness == 1, 1.0, RANDOM_LENGTHS)
     columns = (rows.group.tolist(), rows.replicas.tp.tolist(), np.rint(rows.input_tokens / ratio).tolist(), np.rint(rows.output_tokens / ratio).tolist())
     return np.array([f"{g}|{tp}|{isl:g}|{osl:g}" for g, tp, isl, osl in zip(*columns, strict=True)])
 
 
-def measured(rows: Rows) -> dict[str, Floats]:
+def measured(rows: FitRows) -> dict[str, Floats]:
     """Measured values; tokens/s follow from the means, as of a closed loop."""
     return {"tpot": rows.tpot_s, "ttft": rows.ttft_s, "tps": rows.concurrency * rows.output_tokens / (rows.ttft_s + rows.tpot_s * (rows.output_tokens - 1))}
 
@@ -76,7 +76,7 @@ def measured(rows: Rows) -> dict[str, Floats]:
 # ---- training ----
 
 
-def fit_terms(rows: Rows, coefficients: Coefficients) -> LoopTerms:
+def fit_terms(rows: FitRows, coefficients: Coefficients) -> LoopTerms:
     """Start-up and burst by engine, on TTFT alone, with the physics frozen."""
     work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens), np.isfinite(rows.ttft_s)
 
@@ -95,7 +95,7 @@ def fit_terms(rows: Rows, coefficients: Coefficients) -> LoopTerms:
     return terms(found.x, 5)
 
 
-def train(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats) -> Trained:
+def train(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Floats) -> Trained:
     """Terms and process on given physics ``x``."""
     coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
@@ -109,14 +109,14 @@ def train(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], x: Fl
     return Trained(coefficients, Residuals(plain.terms, processes[0], processes[1], {}), (weights[0], weights[1]), plain)
 
 
-def residuals_in_logs(rows: Rows, coefficients: Coefficients, plain: Residuals) -> dict[str, Floats]:
+def residuals_in_logs(rows: FitRows, coefficients: Coefficients, plain: Residuals) -> dict[str, Floats]:
     """log(measured/physics) of TPOT and TTFT, drawn in to the outlier bound; nan where not measured."""
     ttft, tpot = predict(rows, (), coefficients, plain)
     missed = {"tpot": np.log(rows.tpot_s / tpot), "ttft": np.log(rows.ttft_s / ttft)}
     return {name: np.clip(value, -OUTLIER[name], OUTLIER[name]) for name, value in missed.items()}
 
 
-def predict(rows: Rows, names: Sequence[str], coefficients: Coefficients, residuals: Residuals) -> tuple[Floats, Floats]:
+def predict(rows: FitRows, names: Sequence[str], coefficients: Coefficients, residuals: Residuals) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed loops as ``predict.closed_loop`` finds them, but with each row's own harness."""
     work = loop(rows.replicas, rows.input_tokens, rows.output_tokens)
     curves = loop_curves(work, loop_columns(rows.replicas, coefficients, residuals.terms, rows.harness == 1))
@@ -181,7 +181,7 @@ def fit_kernel(metric: str, asked: Features, loads: Floats, missed: Floats, fold
     return Kernel(best.variance.round(6), round(best.load, 4), tuple(round(v, 4) for v in best.lengths), round(best.noise, 4))  # type: ignore[arg-type]
 
 
-def fit_kernels(rows: Rows, names: Sequence[str], x: Floats) -> dict[str, Kernel]:
+def fit_kernels(rows: FitRows, names: Sequence[str], x: Floats) -> dict[str, Kernel]:
     """Kernels of TPOT and TTFT on the residuals of physics ``x``."""
     coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
@@ -194,8 +194,8 @@ def fit_kernels(rows: Rows, names: Sequence[str], x: Floats) -> dict[str, Kernel
 
 
 def held_out(
-    rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], whole: Floats, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None
-) -> HeldOut:
+    rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], whole: Floats, folds: NDArray[np.str_], also: NDArray[np.str_] | None = None
+) -> KrigeHeldOut:
     """Cross-validation by folds: physics, terms and process are all trained without them. With ``also``, rows sharing either label are left out."""
     truth = measured(rows)
     full, plain = ({metric: np.full(len(rows), np.nan) for metric in METRICS} for _ in range(2))
@@ -210,10 +210,10 @@ def held_out(
                 found[metric][tested] = truth[metric][tested] / value
             if found is full:
                 tps[tested] = rate
-    return HeldOut(full, plain, tps)
+    return KrigeHeldOut(full, plain, tps)
 
 
-def splits(rows: Rows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | None]]:
+def splits(rows: FitRows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | None]]:
     """What is left out together, by name."""
     return {
         "configuration": (physics._folds(configurations(rows)), None),
@@ -226,19 +226,19 @@ def splits(rows: Rows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | N
     }
 
 
-def with_sisters(rows: Rows) -> NDArray[np.bool_]:
+def with_sisters(rows: FitRows) -> NDArray[np.bool_]:
     """Rows whose model, precision, GPU and engine were measured in another configuration too."""
     keys = configurations(rows)
     count = Counter(group for group, _ in set(zip(rows.group.tolist(), keys.tolist(), strict=True)))
     return np.array([count[g] > 1 for g in rows.group.tolist()])
 
 
-def tp_groups(rows: Rows) -> NDArray[np.str_]:
+def tp_groups(rows: FitRows) -> NDArray[np.str_]:
     """Model, precision, GPU, engine and TP of each row."""
     return np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
 
 
-def with_other_tp(rows: Rows) -> NDArray[np.bool_]:
+def with_other_tp(rows: FitRows) -> NDArray[np.bool_]:
     """Rows whose model, precision, GPU and engine stay known with another TP while their own fold of ``tp_groups`` is left out."""
     fold = splits(rows)[OTHER_TP][0]
     left_in = {(g, f) for g, f in zip(rows.group.tolist(), fold.tolist(), strict=True)}
@@ -256,7 +256,7 @@ def quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, float
     return {str(q): round(float(np.interp(q, share, ratio[kept][order])), 4) for q in SHARES}
 
 
-def band_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str, dict[str, float]]]:
+def band_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, dict[str, dict[str, float]]]:
     """Quantiles of each metric and tier; ``unseen_generation`` is the worst generation left out, on either side."""
     keys, found = configurations(rows), {}
     for metric in METRICS:
@@ -273,7 +273,7 @@ def band_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, dict[str,
 # ---- the whole run ----
 
 
-def error_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, Any]:
+def error_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, Any]:
     """Errors by split and metric, of the whole prediction and of the physics alone."""
     sisters, found = with_sisters(rows), {}
     for name, test in tests.items():
@@ -284,7 +284,7 @@ def error_tables(rows: Rows, tests: Mapping[str, HeldOut]) -> dict[str, Any]:
     return found
 
 
-def record(rows: Rows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> dict[str, Any]:
+def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> dict[str, Any]:
     """What residuals.json holds, without bands and errors: features and weights, no measured value."""
     asked = features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
     _, which = compact(asked)

@@ -25,7 +25,7 @@ from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, capacity, pooled_qps
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
-from planner.performance.disaggregated import NODE_GPUS, RATIOS, Errors, Units, load_errors, transfer_seconds, unit_capacity
+from planner.performance.disaggregated import NODE_GPUS, RATIOS, UnitErrors, Units, load_errors, transfer_seconds, unit_capacity
 from planner.performance.evidence import evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
@@ -140,7 +140,7 @@ def read_pools(rows: Sequence[Row], cards: Mapping[str, str], gpus: Iterable[str
     return found
 
 
-def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, data: Mapping[str, str], refused: Counter[str]) -> Errors:
+def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, data: Mapping[str, str], refused: Counter[str]) -> UnitErrors:
     """Errors and quantiles over the runs without speculative decoding.
 
     The rate that a prefill pool reached while prompts queued bounds its time per prompt from above: some waited for decode engines, or for a start.
@@ -164,7 +164,7 @@ def errors(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients,
     }
     source = "InferenceX runs on disaggregated units via github:vngcloud/InferenceX-app@7fe6d62, against coefficients.json and residuals.json"
     quantiles = step_quantiles((seen["tpot_s"] / step)[used], configuration[used]), step_quantiles(prompts, np.arange(len(prompts)).astype(str))
-    return Errors(source, date.today().isoformat(), data, summaries, *quantiles)
+    return UnitErrors(source, date.today().isoformat(), data, summaries, *quantiles)
 
 
 def _best(ratio: Floats, group: Sequence[str], rows: NDArray[np.bool_]) -> Floats:
@@ -187,7 +187,7 @@ COMPARED = (  # card, GPU, precision, engine, TP, attention data parallel
 COMPARED_LENGTHS, COMPARED_LIMITS = ((1000, 300), (1000, 1000), (8000, 300), (8000, 1000)), ((1.0, 0.05), (2.0, 0.03), (5.0, 0.015))
 
 
-def comparison(catalog: Catalog, coefficients: Coefficients, found: Errors, confidence: float) -> list[str]:
+def comparison(catalog: Catalog, coefficients: Coefficients, found: UnitErrors, confidence: float) -> list[str]:
     """Markdown rows: best unit of up to 8 engines and 16 GPUs, its capacity over that of as many engines doing both, by lengths and limits (p95)."""
     lines = []
     for card, gpu, precision, engine, tp, dp in COMPARED:

@@ -10,15 +10,15 @@ import numpy as np
 
 from planner.candidates.eligibility import counted, is_excluded, is_named, needed
 from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosting, purchasable
-from planner.candidates.points import Point, Points
+from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
-from planner.candidates.pruning import UNSETTLED, worth_having
+from planner.candidates.pruning import UNSETTLED, undominated
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.names import layout_words
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.evidence import TIERS, shown_tier
-from planner.program.problem import Cap, Column, Demand, Problem, Rules, Tier
+from planner.program.problem import Cap, Column, Problem, Rules, Tier, Traffic
 from planner.scenario.apply import kw_of
 from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
@@ -30,12 +30,12 @@ NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in ev
 class Candidate:
     """One deployable candidate behind a column: an operating point serving one eligible checkpoint."""
 
-    point: Point
+    point: OperatingPoint
     eligible: int
 
 
 @dataclass(frozen=True)
-class Market:
+class Formulation:
     """A restricted question made ready for the program: the problem with the candidates and offers its indices stand for.
 
     ``unsettled``: rows that time did not suffice to look at, so that no bound on the cost holds.
@@ -54,8 +54,8 @@ class Market:
         return self.excluded[UNSETTLED]
 
 
-def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
-    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. ceiling: cost above which no plan matters.
+def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Formulation:
+    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. cutoff: cost above which no plan matters.
 
     Raises TimeUp when the points' deadline passes before there is any.
     """
@@ -66,24 +66,24 @@ def market(points: Points, scenario: Scenario, ceiling: float = inf) -> Market:
     rows = _rows(survey, offers, scores)
     near = rows[shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) <= TIERS.index(scenario.policy.evidence)]
     hosted = hosting(offers)
-    kept, lost = worth_having(points, scenario, near, scores, offers, hosted, ceiling)
+    kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff)
     lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
-    demands = tuple(Demand(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
+    demands = tuple(Traffic(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
-    return Market(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
+    return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
 
-def market_at_any_rate(points: Points, scenario: Scenario) -> Market:
-    """As ``market``, with every candidate that may be best at some rate, not only at the one stated.
+def formulation_at_any_rate(points: Points, scenario: Scenario) -> Formulation:
+    """As ``formulation``, with every candidate that may be best at some rate, not only at the one stated.
 
-    What is settled by the price of one rate alone, in ``market``, is not where several pools and a limit on GPU types are in the rules.
+    What is settled by the price of one rate alone, in ``formulation``, is not where several pools and a limit on GPU types are in the rules.
     """
     policy = scenario.policy.model_copy(update={"max_pools": 2, "max_gpu_types": len(points.survey.replicas.gpus) + 1})
-    found = market(points, scenario.model_copy(update={"policy": policy}))
+    found = formulation(points, scenario.model_copy(update={"policy": policy}))
     return replace(found, scenario=scenario, problem=replace(found.problem, rules=rules(scenario, points.apart)))
 
 
@@ -151,7 +151,7 @@ def _rows(survey: Survey, offers: tuple[Offer, ...], scores: Floats) -> Ints:
     return np.flatnonzero(keep & (survey.replicas.linked <= by_gpu[survey.replicas.gpu]) & room)
 
 
-def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
+def _points_for(found: list[OperatingPoint], scenario: Scenario) -> list[OperatingPoint]:
     """All operating points; for one workload only those that are best at some size of its pool."""
     if len(scenario.workload) > 1 or not found:
         return _distinct(found)
@@ -162,9 +162,9 @@ def _points_for(found: list[Point], scenario: Scenario) -> list[Point]:
     return list(dict.fromkeys(best))
 
 
-def _distinct(found: list[Point]) -> list[Point]:
+def _distinct(found: list[OperatingPoint]) -> list[OperatingPoint]:
     """Points that differ from every earlier one by more than NEAR_EQUAL in some workload."""
-    kept: list[Point] = []
+    kept: list[OperatingPoint] = []
     for p in found:
         if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip((*q.single, *q.saturated), (*p.single, *p.saturated))) for q in kept):
             kept.append(p)

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Point:
+class OperatingPoint:
     """One replica type with one max_num_seqs and max_num_batched_tokens: per workload, capacity alone and in a very large pool, in the workload's unit.
 
     ``qps_per_unit``: requests/s that one unit of flow stands for at capacity (1 for a rate, X(N*)/N* for requests in flight).
@@ -48,7 +48,7 @@ class Points:
     def __init__(self, survey: Survey, deadline: Deadline = NEVER) -> None:
         self.survey, self.deadline = survey, deadline
         self.apart: frozenset[frozenset[int]] = frozenset()  # pairs of workloads that no deployment may serve both
-        self._known: dict[int, list[Point]] = {}
+        self._known: dict[int, list[OperatingPoint]] = {}
 
     def asked(self, scenario: Scenario, offers: tuple[Offer, ...]) -> Points:
         """The same operating points for a question that has the same physics, over offers on the same GPUs."""
@@ -69,15 +69,15 @@ class Points:
         found._known, found.apart = self._known, self.apart
         return found
 
-    def of(self, rows: Ints) -> dict[int, list[Point]]:
+    def of(self, rows: Ints) -> dict[int, list[OperatingPoint]]:
         """The non-dominated operating points of each row; none where it can serve no workload."""
         new = np.array([r for r in rows.tolist() if r not in self._known], dtype=np.int64)
         if len(new):
             self._known |= self._compute(new)
         return {int(r): self._known[int(r)] for r in rows}
 
-    def _compute(self, rows: Ints) -> dict[int, list[Point]]:
-        points: dict[int, list[Point]] = {int(r): [] for r in rows}
+    def _compute(self, rows: Ints) -> dict[int, list[OperatingPoint]]:
+        points: dict[int, list[OperatingPoint]] = {int(r): [] for r in rows}
         for tokens, here in self._steps(rows):
             self.deadline.check()
             for p in self._points(here, tokens):
@@ -99,7 +99,7 @@ class Points:
         is_short = np.any([slots_of(self.survey, w, rows, sizes[-1]) < np.minimum(2 * p.allowed[rows], p.slots[rows]) for w, p in enumerate(physics)], axis=0)
         return [(sizes[-1], rows), *((n, rows[is_short]) for n in sizes[:-1] if is_short.any())]
 
-    def _points(self, rows: Ints, tokens: int) -> list[Point]:
+    def _points(self, rows: Ints, tokens: int) -> list[OperatingPoint]:
         """Operating points of rows with one size of step. At least half of a step is left to prompts."""
         physics = self.survey.physics
         slots = [slots_of(self.survey, w, rows, tokens) for w in range(len(physics))]
@@ -109,11 +109,11 @@ class Points:
         at = np.repeat(np.arange(len(rows)), [len(s) for s in sizes])
         seqs = np.concatenate(sizes) if sizes else np.zeros(0, dtype=np.int64)
         found = [self._capacity(w, rows[at], np.minimum(seqs, s[at]), tokens) for w, s in enumerate(slots)]
-        points: list[Point] = []
+        points: list[OperatingPoint] = []
         for i, (r, b) in enumerate(zip(rows[at].tolist(), seqs.tolist())):
             single = tuple(float(f[0][i]) for f in found)
             if any(single):
-                points.append(Point(r, int(b), tokens, single, tuple(float(f[1][i]) for f in found), tuple(float(f[2][i]) for f in found)))
+                points.append(OperatingPoint(r, int(b), tokens, single, tuple(float(f[1][i]) for f in found), tuple(float(f[2][i]) for f in found)))
         return points
 
     def _capacity(self, w: int, rows: Ints, seqs: Ints, tokens: int) -> tuple[Floats, Floats, Floats]:
@@ -157,9 +157,9 @@ def in_workload_units(workload: Workload, found: Capacity) -> tuple[Floats, Floa
     return found.in_flight, found.qps_saturated / rate, rate
 
 
-def _undominated(points: list[Point]) -> list[Point]:
+def _undominated(points: list[OperatingPoint]) -> list[OperatingPoint]:
     """Points that no other matches in every workload; of equal ones the smallest max_num_seqs, and the largest step."""
-    kept: list[Point] = []
+    kept: list[OperatingPoint] = []
     for p in sorted(points, key=lambda p: (tuple(-v for v in p.single), p.max_num_seqs, -p.max_num_batched_tokens)):
         if not any(all(k >= v for k, v in zip((*q.single, *q.saturated), (*p.single, *p.saturated))) for q in kept):
             kept.append(p)

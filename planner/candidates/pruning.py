@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.candidates.offers import Hosting
-from planner.candidates.points import Point, Points
+from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, replicas_needed
 from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
@@ -28,17 +28,17 @@ UNSETTLED = "not computed in time"  # reason of rows that may be worth having, f
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
 
 
-def worth_having(
-    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], hosted: Hosting, ceiling: float
+def undominated(
+    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], hosted: Hosting, cutoff: float
 ) -> tuple[list[int], Counter[str]]:
     """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
 
-    Where there is one workload and nothing but cost limits it, a row that no plan below the ceiling can use is settled too,
-    whatever its GPU type; what a row surely costs as the only pool lowers the ceiling. When the time is up the rows known so far are
+    Where there is one workload and nothing but cost limits it, a row that no plan below the cutoff can use is settled too,
+    whatever its GPU type; what a row surely costs as the only pool lowers the cutoff. When the time is up the rows known so far are
     all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
     """
     field = _field(points.survey, scenario, rows, scores, offers)
-    ceiling = min(ceiling, inf if scenario.policy.budget is None else scenario.policy.budget)
+    cutoff = min(cutoff, inf if scenario.policy.budget is None else scenario.policy.budget)
     reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
     hopes = field.bound.copy()  # capacity per replica that no pool exceeds: the bound, then that of a large pool; 0 where none is served
     open_, serves = np.any(field.bound > 0, axis=1), np.zeros(len(rows), dtype=bool)
@@ -57,14 +57,14 @@ def worth_having(
         able = np.array([i for i in chosen.tolist() if found[int(rows[i])]], dtype=np.int64)
         reached[able], hopes[able] = _best(found, rows, able, field, (1, POOL_SIZES[-1]))
         for i in able.tolist() if field.price is not None else ():
-            ceiling = min(ceiling, _sure_cost(points.survey, scenario, offers, hosted, int(rows[i]), found[int(rows[i])]))
+            cutoff = min(cutoff, _sure_cost(points.survey, scenario, offers, hosted, int(rows[i]), found[int(rows[i])]))
         serves[chosen] = reached[chosen].any(axis=1)
         hopes[chosen[~serves[chosen]]] = 0.0
         lost["SLO"] += int((~serves[chosen]).sum())
         open_[chosen] = False
         open_[_beaten(field, field.bound, reached, np.flatnonzero(open_), chosen[serves[chosen]])] = False
         if field.price is not None:
-            dear = open_ & _too_dear(field, scenario, hopes, ceiling * (1 + 1e-9))
+            dear = open_ & _too_dear(field, scenario, hopes, cutoff * (1 + 1e-9))
             lost["dearer at best"] += int(dear.sum())
             open_ &= ~dear
     kept = np.flatnonzero(serves)
@@ -75,14 +75,14 @@ def worth_having(
     return [int(r) for r in rows[order]], lost
 
 
-def _pooled(found: dict[int, list[Point]], rows: Ints, kept: Ints, field: Field) -> Floats:
+def _pooled(found: dict[int, list[OperatingPoint]], rows: Ints, kept: Ints, field: Comparable) -> Floats:
     """[row, pool size x workload]: best capacity per replica. A row that is better alone may be worse in a large pool."""
     best = np.zeros((len(rows), len(POOL_SIZES) * field.score.shape[1]))
     best[kept] = np.concatenate(_best(found, rows, kept, field, POOL_SIZES), axis=1)
     return best
 
 
-def _best(found: dict[int, list[Point]], rows: Ints, able: Ints, field: Field, sizes: Sequence[int]) -> list[Floats]:
+def _best(found: dict[int, list[OperatingPoint]], rows: Ints, able: Ints, field: Comparable, sizes: Sequence[int]) -> list[Floats]:
     """[able row, workload] for each pool size: the best capacity per replica of any operating point, 0 where none may serve. Each row has a point."""
     at = [found[r] for r in rows[able].tolist()]
     if not at:
@@ -92,7 +92,7 @@ def _best(found: dict[int, list[Point]], rows: Ints, able: Ints, field: Field, s
     return [np.maximum.reduceat(pooled_qps(single, saturated, n), first, axis=0) * (field.score[able] >= 0) for n in sizes]
 
 
-def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], hosted: Hosting, row: int, points: list[Point]) -> float:
+def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], hosted: Hosting, row: int, points: list[OperatingPoint]) -> float:
     """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists."""
     r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].peak
     gpu, (linked, groups) = r.gpus[int(r.gpu[row])].name, survey.gpus_of(row)
@@ -113,7 +113,7 @@ def _instances(offer: Offer, gpus: int, replicas: int) -> int:
 
 
 @dataclass(frozen=True)
-class Field:
+class Comparable:
     """What dominance looks at, per row: group, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand."""
 
     group: Ints  # GPU type, and model where models are limited: dominance holds within
@@ -127,7 +127,7 @@ class Field:
     price: Floats | None  # $/h of one replica at the lowest price per GPU; None where cost is not all that limits, or scores count
 
 
-def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...]) -> Field:
+def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...]) -> Comparable:
     score = _best_scores(survey, rows, scores)
     bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
     gpus = survey.replicas.size[rows].astype(float)
@@ -135,7 +135,7 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
-    return Field(
+    return Comparable(
         _groups(survey, scenario, rows),
         gpus,
         bound,
@@ -158,7 +158,7 @@ def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats
     return found
 
 
-def _least_cost(field: Field, scenario: Scenario) -> Floats:
+def _least_cost(field: Comparable, scenario: Scenario) -> Floats:
     """$/h that no plan with a row as the only pool is below, at its capacity bound."""
     assert field.price is not None
     with np.errstate(divide="ignore"):
@@ -167,20 +167,20 @@ def _least_cost(field: Field, scenario: Scenario) -> Floats:
     return found
 
 
-def _too_dear(field: Field, scenario: Scenario, hopes: Floats, ceiling: float) -> NDArray[np.bool_]:
-    """Rows that no plan below the ceiling uses. hopes: capacity per replica that no pool of the row exceeds.
+def _too_dear(field: Comparable, scenario: Scenario, hopes: Floats, cutoff: float) -> NDArray[np.bool_]:
+    """Rows that no plan below the cutoff uses. hopes: capacity per replica that no pool of the row exceeds.
 
     Among several pools a replica wastes at least what it costs beyond its traffic at the best rate any row can hope for.
     """
     if field.only:
-        return _least_cost(field, scenario) > ceiling
+        return _least_cost(field, scenario) > cutoff
     assert field.price is not None
     load = scenario.policy.max_slo_load
     best = np.max(hopes[:, 0] / field.price) * load
     if not best:
         return np.ones(len(hopes), dtype=bool)
-    wasted: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > ceiling - field.rate[0] / best
-    return wasted | (field.price * (1 + scenario.policy.spare_replicas) > ceiling)
+    wasted: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > cutoff - field.rate[0] / best
+    return wasted | (field.price * (1 + scenario.policy.spare_replicas) > cutoff)
 
 
 def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
@@ -189,7 +189,7 @@ def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
     return survey.replicas.gpu[rows] * len(survey.shapes) + (survey.replicas.architecture[rows] if limited else 0)
 
 
-def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
+def _most_promising(field: Comparable, open_: NDArray[np.bool_], size: int) -> Ints:
     """The ``size`` open rows of each group with the highest bound per GPU; where cost decides, the cheapest at best."""
     rows = np.flatnonzero(open_)
     if field.price is not None:
@@ -204,7 +204,7 @@ def _most_promising(field: Field, open_: NDArray[np.bool_], size: int) -> Ints:
     return np.sort(rows[order][rank < size])
 
 
-def _beaten(field: Field, hopes: Floats, reached: Floats, rows: Ints, by: Ints) -> Ints:
+def _beaten(field: Comparable, hopes: Floats, reached: Floats, rows: Ints, by: Ints) -> Ints:
     """Those of ``rows`` whose hopes (bound or capacity) some row in ``by`` of the same GPU type makes pointless."""
     lost = []
     for group in np.unique(field.group[by]) if len(by) else ():
@@ -220,7 +220,7 @@ def _beaten(field: Field, hopes: Floats, reached: Floats, rows: Ints, by: Ints) 
     return np.concatenate(lost) if lost else np.zeros(0, dtype=np.int64)
 
 
-def _held(field: Field, capacity: Floats, rows: Ints) -> Floats:
+def _held(field: Comparable, capacity: Floats, rows: Ints) -> Floats:
     """GPUs that the only workload takes at this capacity per replica, whole replicas counted."""
     found: Floats = field.gpus[rows] * np.ceil(field.rate[0] / np.maximum(capacity[rows, 0], 1e-12) - 1e-9)
     return found

@@ -16,7 +16,7 @@ from planner.candidates.columns import caps_of
 from planner.catalog.files import numbered_csv
 from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
-from planner.program.problem import Column, Demand, Problem, Purchasable, Rules, Tier
+from planner.program.problem import Column, Problem, Purchasable, Rules, Tier, Traffic
 from planner.scenario.own import OwnCandidate, OwnTables
 from planner.scenario.records import Part, Scenario
 
@@ -78,7 +78,7 @@ def read_tables(scenario: Scenario) -> TableProblem:
     served = {c.name: {index[k]: qps for k, qps in capacities[c.name].items() if k in index} for c in candidates}
     useful = tuple(c for c in candidates if served[c.name])
     problem = Problem(
-        demands=tuple(Demand(name, qps) for name, qps in demand.items()),
+        demands=tuple(Traffic(name, qps) for name, qps in demand.items()),
         columns=tuple(_column(i, c, served[c.name]) for i, c in enumerate(useful)),
         offers=tuple(Purchasable("own", c.gpu, c.gpus, c.usd_per_hour) for c in useful),
         rules=_rules(scenario),

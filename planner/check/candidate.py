@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.catalog.catalog import Served
 from planner.catalog.records import Gpu
-from planner.check.case import Built, Case, batched_tokens_of
+from planner.check.case import Case, Rebuilt, batched_tokens_of
 from planner.check.findings import Finding, Notes, same
 from planner.emit.engine import context_to_serve
 from planner.performance.coefficients import TIERS
@@ -45,7 +45,7 @@ def candidate(case: Case) -> Finding:
     return notes.finding(f"candidates: {len(case.built)} deployments of published checkpoints on GPUs and engines that run them")
 
 
-def _published(notes: Notes, d: Deployment, built: Built, where: str) -> None:
+def _published(notes: Notes, d: Deployment, built: Rebuilt, where: str) -> None:
     card, checkpoint = built.served.card, built.served.checkpoint
     notes.require(d.model == card.name, where, f"states model {d.model}, the checkpoint is of {card.name}")
     notes.require(d.is_hybrid == (checkpoint.variant == "hybrid"), where, f"states {'' if d.is_hybrid else 'not '}that it answers in either mode")
@@ -85,7 +85,7 @@ def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, w
     notes.require(not _named(served, policy.exclude_models), where, "the model is excluded")
 
 
-def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workload, where: str) -> None:
+def _serves(notes: Notes, d: Deployment, built: Rebuilt, w: int, workload: Workload, where: str) -> None:
     """May this workload meet it: named by the user, sourced output factor, context."""
     served = built.served
     asked = not workload.models or _named(served, workload.models) or _begins(served, workload.models)
@@ -100,7 +100,7 @@ def _serves(notes: Notes, d: Deployment, built: Built, w: int, workload: Workloa
     notes.require(same(d.output_factor, right), where, f"states output factor {d.output_factor:g}, should be {right:g}")
 
 
-def _refused(notes: Notes, d: Deployment, built: Built, scenario: Scenario, where: str) -> None:
+def _refused(notes: Notes, d: Deployment, built: Rebuilt, scenario: Scenario, where: str) -> None:
     """The share of requests stated as too long, against the context that its start command gives it."""
     asked = [(built.fits[w].workload, built.fits[w].factor) for w in built.serves if w in built.fits]
     if not asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.check.case import Built, Case, batched_tokens_of
+from planner.check.case import Case, Rebuilt, batched_tokens_of
 from planner.check.findings import Finding, Notes, at_most
 from planner.result.plan import Deployment
 
@@ -27,14 +27,14 @@ def memory(case: Case) -> Finding:
     return notes.finding(f"memory: fits within {case.scenario.policy.gpu_memory_utilization:g} of each GPU ({', '.join(said)})")
 
 
-def _room(notes: Notes, built: Built, w: int, where: str) -> None:
+def _room(notes: Notes, built: Rebuilt, w: int, where: str) -> None:
     m = built.fits[w].memory
     fixed = float(m.weights[0] + m.activations[0] + m.reserve[0])
     notes.require(at_most(fixed, float(m.limit[0])), where, f"weights, activations and reserve take {fixed:.1f} GiB of {float(m.limit[0]):.1f}")
     notes.require(built.fits[w].slots >= 1, where, f"no room for one request of {built.fits[w].workload.name}")
 
 
-def _steps(notes: Notes, case: Case, d: Deployment, built: Built, where: str) -> None:
+def _steps(notes: Notes, case: Case, d: Deployment, built: Rebuilt, where: str) -> None:
     """A step holds a token of each sequence, and, where prompts are not cut into chunks, any whole request."""
     mixes = [built.fits[w].mix for w in built.serves if w in built.fits]
     tokens, longest = batched_tokens_of(d), max((float((m.input_tokens + m.output_tokens).max()) for m in mixes), default=0.0)
@@ -42,7 +42,7 @@ def _steps(notes: Notes, case: Case, d: Deployment, built: Built, where: str) ->
     notes.require(case.scenario.policy.chunked_prefill or tokens >= longest, where, f"max_num_batched_tokens {tokens}, but requests of {longest:,.0f}")
 
 
-def _breakdown(notes: Notes, d: Deployment, built: Built, where: str) -> None:
+def _breakdown(notes: Notes, d: Deployment, built: Rebuilt, where: str) -> None:
     if d.memory_gib is None:
         notes.add(where, "states no memory")
         return
@@ -82,7 +82,7 @@ def _load(case: Case, i: int, w: int) -> float:
     return case.flow(w, i) / able if able > 0 else float("inf")
 
 
-def _stated(notes: Notes, case: Case, i: int, built: Built) -> None:
+def _stated(notes: Notes, case: Case, i: int, built: Rebuilt) -> None:
     """Stated capacity and SLO load are those of the replicas in service; of several workloads, the capacity of their mix."""
     d, where, here = case.plan.deployments[i], case.where(i), case.in_service(i)
     if here < 1 or not all(w in built.fits for w in built.serves):
@@ -113,6 +113,6 @@ def peak_qps(case: Case, i: int, w: int) -> float:
     return case.flow(w, i) / float(case.loop(w, i).e2e_s["mean"][0])
 
 
-def _unit(case: Case, built: Built) -> str:
+def _unit(case: Case, built: Rebuilt) -> str:
     kinds = {case.scenario.workload[w].concurrency is None for w in built.serves}
     return "req/s" if kinds == {True} else "in flight" if kinds == {False} else "req/s and in flight"

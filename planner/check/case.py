@@ -67,7 +67,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Built:
+class Rebuilt:
     """A deployment as the catalogue has it, with every workload it could take (``fits``) and those routed to it (``serves``)."""
 
     served: Served
@@ -86,7 +86,7 @@ class Case:
     plan: Plan
     scenario: Scenario
     catalog: Catalog
-    built: tuple[Built | None, ...]
+    built: tuple[Rebuilt | None, ...]
     coefficients: Coefficients
     options: Options | None
     unknown: tuple[tuple[int, str], ...] = field(default=())
@@ -128,7 +128,7 @@ class Case:
             known = self.queues[index, replicas, at_peak] = self._queue(index, built, replicas, at_peak)
         return known
 
-    def _queue(self, index: int, built: Built, replicas: int, at_peak: bool) -> Shared | SharedLoop:
+    def _queue(self, index: int, built: Rebuilt, replicas: int, at_peak: bool) -> Shared | SharedLoop:
         fits = [built.fits[w] for w in built.serves]
         each = np.array([self.flow(w, index) / (1.0 if at_peak else self.scenario.workload[w].burst_factor) / replicas for w in built.serves])
         is_loop = np.array([f.workload.concurrency is not None for f in fits])
@@ -178,7 +178,7 @@ def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
     coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
     options = load_options(catalog) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
-    built: list[Built | None] = []
+    built: list[Rebuilt | None] = []
     unknown: list[tuple[int, str]] = []
     for i, d in enumerate(plan.deployments):
         why = _unknown(d, catalog)
@@ -245,12 +245,12 @@ def _served(d: Deployment, catalog: Catalog) -> Served | None:
     return next((s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode), None)
 
 
-def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, options: Options | None, serves: tuple[int, ...]) -> Built:
+def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Coefficients, options: Options | None, serves: tuple[int, ...]) -> Rebuilt:
     served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
     assert served is not None
     replica = replica_of(d, served, gpu)
     found = evidence(replica, (served.card.name,), catalog.measured)
-    bare = Built(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
+    bare = Rebuilt(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
     sure = scenario.policy.confidence
     fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options, catalog))}
     return replace(bare, fits=fits)
@@ -293,7 +293,7 @@ def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
 
 
 def _fit(
-    d: Deployment, asked: Workload, built: Built, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
+    d: Deployment, asked: Workload, built: Rebuilt, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
     catalog: Catalog,
 ) -> Fit | None:  # fmt: skip
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""

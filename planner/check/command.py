@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import ceil
 
-from planner.check.case import Built, Case, batched_tokens_of
+from planner.check.case import Case, Rebuilt, batched_tokens_of
 from planner.check.findings import Finding, Notes
 from planner.emit.engine import context_to_serve
 from planner.emit.reasoning import BUILT_IN, UNKNOWN_PARSER, reasoning_of
@@ -110,7 +110,7 @@ def command(case: Case) -> Finding:
     return notes.finding(f"commands: {len(case.built)} read back flag by flag")
 
 
-def _compare(notes: Notes, case: Case, d: Deployment, built: Built, line: str, role: str, where: str) -> None:
+def _compare(notes: Notes, case: Case, d: Deployment, built: Rebuilt, line: str, role: str, where: str) -> None:
     try:
         found = READERS[d.engine](Words(line))
     except (ValueError, KeyError, TypeError) as error:
@@ -123,7 +123,7 @@ def _compare(notes: Notes, case: Case, d: Deployment, built: Built, line: str, r
         notes.require(agree, where, f"its start command has {f.name.replace('_', ' ')} {value}, the plan {ought}")
 
 
-def _right(case: Case, d: Deployment, built: Built, role: str) -> Settings:
+def _right(case: Case, d: Deployment, built: Rebuilt, role: str) -> Settings:
     """The settings that a deployment's fields ask for."""
     policy, asked = case.scenario.policy, [built.fits[w].workload for w in built.serves]
     longest = built.served.checkpoint.max_context or built.served.card.architecture.max_context
@@ -153,7 +153,7 @@ def _right(case: Case, d: Deployment, built: Built, role: str) -> Settings:
     )
 
 
-def _reasons(d: Deployment, built: Built) -> tuple[str, str, str, tuple[str, ...]]:
+def _reasons(d: Deployment, built: Rebuilt) -> tuple[str, str, str, tuple[str, ...]]:
     """(parser, tokenizer mode, chat-template arguments, remarks) that make it think, or not, as planned: spelt out whatever the template's default."""
     thinks, is_hybrid = d.mode == "thinking", built.served.checkpoint.variant == "hybrid"
     family, remarks = reasoning_of(d.checkpoint), []
@@ -173,7 +173,7 @@ def _reasons(d: Deployment, built: Built) -> tuple[str, str, str, tuple[str, ...
     return "" if parser == BUILT_IN else parser, tokenizer, "" if remarks and remarks[0].startswith("every request") else switch, tuple(remarks)
 
 
-def _memory(d: Deployment, built: Built, utilization: float) -> float:
+def _memory(d: Deployment, built: Rebuilt, utilization: float) -> float:
     """Shares that the engines ask for: vLLM of the device for all, SGLang for weights and KV cache, TensorRT-LLM of what weights leave for KV cache."""
     fit = built.fits[built.serves[0]].memory
     device, weights, cache = built.gpu.memory_gib, float(fit.weights[0]), float(fit.kv_budget_gib[0])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from planner.catalog.names import measured_as
-from planner.check.case import Built, Case, Fit, mixture_factor, refitted, step_factor_at
+from planner.check.case import Case, Fit, Rebuilt, mixture_factor, refitted, step_factor_at
 from planner.check.findings import Finding, Notes, at_most
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
@@ -38,13 +38,13 @@ def evidence(case: Case) -> Finding:
     return notes.finding(f"evidence: {', '.join(said)}, with what the confidence costs against the median")
 
 
-def _known(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str) -> None:
+def _known(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: str) -> None:
     notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
     notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
     notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
 
 
-def _source(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str) -> None:
+def _source(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: str) -> None:
     """The nearest measurement is one of the catalogue's, of its date, and as near as the tier says."""
     at = int(built.found.nearest[0])
     if at < 0:
@@ -60,13 +60,13 @@ def _source(notes: Notes, case: Case, built: Built, e: PlanEvidence, where: str)
     notes.require(not e.note, where, f"states a note on its evidence: '{e.note}'")
 
 
-def _otherwise(case: Case, i: int, built: Built, w: int) -> tuple[Fit, ...]:
+def _otherwise(case: Case, i: int, built: Rebuilt, w: int) -> tuple[Fit, ...]:
     """A workload at the median and at a high confidence; and the first that is served, with each of its limits lifted."""
     lifts = range(len(built.fits[w].limits)) if w == built.serves[0] else ()
     return refitted(case, i, w, [(MEDIAN, -1), (HIGH, -1), *((case.scenario.policy.confidence, k) for k in lifts)])
 
 
-def _median(notes: Notes, case: Case, i: int, built: Built, e: PlanEvidence, at: Mapping[int, tuple[Fit, ...]], where: str) -> None:
+def _median(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, at: Mapping[int, tuple[Fit, ...]], where: str) -> None:
     """What the same traffic would take at the median of predictions, and the step at other confidences."""
     w = built.serves[0]
     for confidence, stated in e.step_time_band.items():
@@ -116,7 +116,7 @@ def _carries(case: Case, i: int, fits: dict[int, Fit], replicas: int) -> bool:
     return at_most(load, policy.max_slo_load)
 
 
-def _binding(notes: Notes, case: Case, i: int, built: Built, lifted: Sequence[Fit], where: str) -> None:
+def _binding(notes: Notes, case: Case, i: int, built: Rebuilt, lifted: Sequence[Fit], where: str) -> None:
     """What is said to limit a deployment does: lifting that limit raises its capacity more than lifting any other."""
     d, w = case.plan.deployments[i], built.serves[0]
     fit, names = built.fits[w], list(case.scenario.workload[w].slo)

@@ -30,7 +30,7 @@ PROVEN = 0.01  # gap at which an hourly plan counts as optimal, or the one asked
 
 
 @dataclass(frozen=True)
-class Clock:
+class HourlyCase:
     """An hourly plan with all that it is checked against. ``cases[i]``: deployment i with every workload it could serve; of waiting work
     twice, alone (its own index) and, from len(workloads) on, within the limits of others."""
 
@@ -75,7 +75,7 @@ def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
         (o.provider, o.region, o.instance_type, o.gpu, o.purchase): o for o in reversed(supposed.offers)
     }  # of twins the first, as in offer_of
     offers = tuple(known.get((q.provider, q.region, q.instance_type, q.gpu, q.purchase)) for q in plan.offers)
-    clock = Clock(plan, scenario, cases, rates, offers)
+    clock = HourlyCase(plan, scenario, cases, rates, offers)
     findings = [shape, *(attempted(family, clock) for family in (_capacity, _done, _packing, _limits, _held, _cost, _summary))]
     return Report(tuple(b for f in findings for b in f.breaches), (f"{len(alone)} deployments: each holds as a plan of its own", *(f.check for f in findings)))
 
@@ -126,7 +126,7 @@ def structure(plan: HourlyPlan, scenario: Scenario, hours: int) -> Finding:
     return notes.finding(f"structure: {hours} hours, {len(plan.plans)} deployments, {len(plan.offers)} offers")
 
 
-def _capacity(c: Clock) -> Finding:
+def _capacity(c: HourlyCase) -> Finding:
     """In every hour each deployment carries its traffic at the replicas in service; waiting work only in what is left."""
     notes, policy, highest = Notes("capacity"), c.scenario.policy, 0.0
     served = [[w for w, x in enumerate(c.plan.workloads) if not x.is_waiting and i in x.deployments] for i in range(len(c.plan.plans))]
@@ -142,7 +142,7 @@ def _capacity(c: Clock) -> Finding:
     return notes.finding(f"capacity: SLO load up to {highest:.4f} of {policy.max_slo_load:g} over {c.plan.hours} hours")
 
 
-def _load(c: Clock, i: int, h: Hour, served: Sequence[int]) -> float:
+def _load(c: HourlyCase, i: int, h: Hour, served: Sequence[int]) -> float:
     """Work over the capacity of the replicas in service; infinite where nothing could carry it."""
     d = h.deployments[i]
     waiting = [(c.scenario.workload[w], k, n) for (k, w), n in zip(enumerate(c.waiting), d.waiting_requests, strict=True) if n > 0]
@@ -163,14 +163,14 @@ def _load(c: Clock, i: int, h: Hour, served: Sequence[int]) -> float:
     return work / here if here > 0 else inf
 
 
-def _able(fit: Fit, c: Clock, replicas: int, shared: bool) -> float:
+def _able(fit: Fit, c: HourlyCase, replicas: int, shared: bool) -> float:
     """Flow per replica within the limits."""
     if shared:
         return fit.single * mixture_factor(_everyone(c.scenario))
     return fit.single if c.scenario.policy.router == "random" else float(pooled_qps(np.array(fit.single), np.array(fit.saturated), replicas))
 
 
-def _done(c: Clock) -> Finding:
+def _done(c: HourlyCase) -> Finding:
     """Every day's waiting requests are done between release and deadline, and none outside; stated rates are those of the profile."""
     notes, hours = Notes("demand"), c.plan.hours
     for w, x in enumerate(c.scenario.workload):
@@ -189,7 +189,7 @@ def _done(c: Clock) -> Finding:
     return notes.finding(f"demand: {len(c.scenario.workload)} workloads in {hours} hours")
 
 
-def _packing(c: Clock) -> Finding:
+def _packing(c: HourlyCase) -> Finding:
     """In every hour the replicas are placed one by one on the instances held."""
     notes = Notes("packing")
     for h in c.plan.periods:
@@ -200,17 +200,17 @@ def _packing(c: Clock) -> Finding:
     return notes.finding("packing: replicas placed one by one in every hour")
 
 
-def _guest(c: Clock, i: int, h: Hour, replicas: int) -> Guest:
+def _guest(c: HourlyCase, i: int, h: Hour, replicas: int) -> Guest:
     d = c.plan.deployments[i]
     return Guest(c.where(i, h.hour), d.gpu, *((d.gpus_per_replica, 1) if d.decode_engines else (d.tp, d.pp)), replicas)
 
 
-def _counted(cap: AskedCap, c: Clock, instances: Sequence[int]) -> float:
+def _counted(cap: AskedCap, c: HourlyCase, instances: Sequence[int]) -> float:
     """What the instances of an hour within a cap's reach come to, in its unit."""
     return counted(cap, [(o, n) for o, n in zip(c.offers, instances, strict=True) if o], c.scenario, c.cases[0].catalog)
 
 
-def _limits(c: Clock) -> Finding:
+def _limits(c: HourlyCase) -> Finding:
     """Quotas, cap and budget in every hour; no more of an offer than there is; limits on models, GPU types and locations."""
     notes, _supply, policy = Notes("limits"), c.scenario.supply, c.scenario.policy
     for h in c.plan.periods:
@@ -234,7 +234,7 @@ def _limits(c: Clock) -> Finding:
     return notes.finding(f"limits: up to {max((h.gpus_held for h in c.plan.periods), default=0)} GPUs held")
 
 
-def _held(c: Clock) -> Finding:
+def _held(c: HourlyCase) -> Finding:
     """Starts are the rises, and what is started is held for the least time: at any hour no more was started within it than is held."""
     notes, hours, up = Notes("held"), c.plan.hours, min(c.scenario.policy.min_up_periods, c.plan.hours)
     for o in range(len(c.plan.offers)):
@@ -249,7 +249,7 @@ def _held(c: Clock) -> Finding:
     return notes.finding(f"held: at least {up} hours once started")
 
 
-def _cost(c: Clock) -> Finding:
+def _cost(c: HourlyCase) -> Finding:
     """Every hour at the catalogue's prices, start-ups included, added up again; bound, gap, saving."""
     notes, lead, total, p = Notes("cost"), c.scenario.policy.startup_lead / 3600, 0.0, c.plan
     for q, offer in zip(p.offers, c.offers, strict=True):
@@ -268,7 +268,7 @@ def _cost(c: Clock) -> Finding:
     return notes.finding(f"cost: ${total:,.2f} over {p.hours} hours")
 
 
-def _summary(c: Clock) -> Finding:
+def _summary(c: HourlyCase) -> Finding:
     """What the plan adds up over its hours: start-ups, days, weeks, means, peaks, most held; and that each deployment was asked the same question."""
     notes, p, hours = Notes("summary"), c.plan, c.plan.hours
     lead, total = c.scenario.policy.startup_lead / 3600, sum(h.usd for h in c.plan.periods)

@@ -25,7 +25,7 @@ LOADS = ("capacity_qps_per_replica", "qps", "slo_load", "slo_load_one_replica_lo
 
 
 @dataclass(frozen=True)
-class Tables:
+class TablesCase:
     """A plan, its scenario and what the two tables say."""
 
     plan: Plan
@@ -51,11 +51,11 @@ def check_tables(plan: Plan, scenario: Scenario) -> list[Finding]:
     except (CatalogError, KeyError, ValueError) as error:
         told = f"the plan carries no rows, and the tables cannot be read: {error}"
         return [Finding((Breach("tables", str(scenario.tables.capacities), told),), "tables: none")]
-    tables = Tables(plan, scenario, {c.name: c for c in own.candidates}, own.demand)
+    tables = TablesCase(plan, scenario, {c.name: c for c in own.candidates}, own.demand)
     first = [_carried(plan, scenario), _structure(tables)]
     if any(f.breaches for f in first):
         return first
-    families: tuple[Callable[[Tables], Finding], ...] = (_demand_met, _capacity, _deployments, _purchases, _limits, _policy, _cost, _bound)
+    families: tuple[Callable[[TablesCase], Finding], ...] = (_demand_met, _capacity, _deployments, _purchases, _limits, _policy, _cost, _bound)
     return [*first, *(attempted(family, tables) for family in families)]
 
 
@@ -94,7 +94,7 @@ def _carried(plan: Plan, scenario: Scenario) -> Finding:
     return notes.finding("tables: the rows that the plan carries, as in both files")
 
 
-def _structure(t: Tables) -> Finding:
+def _structure(t: TablesCase) -> Finding:
     notes = Notes("structure")
     names = [w.name for w in t.plan.workloads]
     notes.require(sorted(names) == sorted(t.demand), "classes", f"are {names}, the table has {list(t.demand)}")
@@ -117,7 +117,7 @@ def _structure(t: Tables) -> Finding:
     return notes.finding(f"structure: {len(t.demand)} classes and {len(t.candidates)} candidates in the tables")
 
 
-def _demand_met(t: Tables) -> Finding:
+def _demand_met(t: TablesCase) -> Finding:
     notes = Notes("demand")
     for w in t.plan.workloads:
         asked = t.demand[w.name]
@@ -133,7 +133,7 @@ def _demand_met(t: Tables) -> Finding:
     return notes.finding(f"demand: {sum(t.demand.values()):g} req/s of {len(t.demand)} classes routed in full")
 
 
-def _capacity(t: Tables) -> Finding:
+def _capacity(t: TablesCase) -> Finding:
     notes, policy, highest = Notes("capacity"), t.scenario.policy, 0.0
     for i, d in enumerate(t.plan.deployments):
         here, work, where = d.replicas - policy.spare_replicas, sum(t.loads(i)), t.where(i)
@@ -151,7 +151,7 @@ def _capacity(t: Tables) -> Finding:
     return notes.finding(f"capacity: SLO load up to {highest:.4f}, at most {policy.max_slo_load:g}")
 
 
-def _deployments(t: Tables) -> Finding:
+def _deployments(t: TablesCase) -> Finding:
     """A deployment says of itself what the table says, and nothing that no table knows."""
     notes = Notes("deployments")
     for i, d in enumerate(t.plan.deployments):
@@ -166,7 +166,7 @@ def _deployments(t: Tables) -> Finding:
     return notes.finding(f"replicas: {sum(d.replicas for d in t.plan.deployments)} of {len(t.plan.deployments)} candidates of the table")
 
 
-def _purchases(t: Tables) -> Finding:
+def _purchases(t: TablesCase) -> Finding:
     """Replicas are bought whole, each as the candidate is; GPUs add up."""
     notes, plan = Notes("purchases"), t.plan
     for j, p in enumerate(plan.purchases):
@@ -184,7 +184,7 @@ def _purchases(t: Tables) -> Finding:
     return notes.finding(f"purchases: {plan.gpus_held} GPUs held")
 
 
-def _limits(t: Tables) -> Finding:
+def _limits(t: TablesCase) -> Finding:
     notes, _supply = Notes("limits"), t.scenario.supply
     held: dict[str, int] = {}
     for p in t.plan.purchases:
@@ -196,7 +196,7 @@ def _limits(t: Tables) -> Finding:
     return notes.finding(f"limits: {total} GPUs held, ${cost:.2f}/h")
 
 
-def _policy(t: Tables) -> Finding:
+def _policy(t: TablesCase) -> Finding:
     notes, policy = Notes("policy"), t.scenario.policy
     most = 1 if t.scenario.tables.single_candidate_per_class else policy.max_pools
     for w in t.plan.workloads:
@@ -207,7 +207,7 @@ def _policy(t: Tables) -> Finding:
     return notes.finding(f"policy: {'one candidate' if most == 1 else 'any number of candidates'} per class, {len(types)} GPU types")
 
 
-def _cost(t: Tables) -> Finding:
+def _cost(t: TablesCase) -> Finding:
     notes, plan, right = Notes("cost"), t.plan, _dollars(t)
     periods(notes, plan.cost, right)
     unit_costs(notes, plan.cost, sum(t.demand.values()) * 3600, 0.0, 0.0)
@@ -216,12 +216,12 @@ def _cost(t: Tables) -> Finding:
     return notes.finding(f"cost: ${right:,.2f}/h, replicas at the prices of the table")
 
 
-def _dollars(t: Tables) -> float:
+def _dollars(t: TablesCase) -> float:
     """What is held at the table's prices."""
     return sum(p.instances * t.candidates[p.instance_type].usd_per_hour for p in t.plan.purchases)
 
 
-def _bound(t: Tables) -> Finding:
+def _bound(t: TablesCase) -> Finding:
     """Bound, gap and status; and the bound is not above what one candidate alone for everything costs, where limits admit that."""
     found = bound(t.plan, t.scenario)
     alone = min(((usd, name) for name in t.candidates if (usd := _alone(t, name)) is not None), default=None)
@@ -231,7 +231,7 @@ def _bound(t: Tables) -> Finding:
     return Finding((*found.breaches, Breach("bound", "bound", text)), found.check)
 
 
-def _alone(t: Tables, name: str) -> float | None:
+def _alone(t: TablesCase, name: str) -> float | None:
     """$/h of one candidate for all classes; None where it cannot serve one of them or passes a limit."""
     own, policy, _supply = t.candidates[name], t.scenario.policy, t.scenario.supply
     if any(own.max_qps.get(k, 0.0) <= 0 for k in t.demand):

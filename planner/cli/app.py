@@ -18,7 +18,7 @@ from planner.errors import ScenarioError
 from planner.interrupts import answering
 
 if TYPE_CHECKING:
-    from planner.cli.clock import Clock
+    from planner.cli.clock import LapClock
     from planner.result.plan import Plan
     from planner.scenario.sources import Question
 
@@ -64,9 +64,9 @@ def plan(
         return
     known_format(form)
     check_writable(output)
-    from planner.cli.clock import Clock
+    from planner.cli.clock import LapClock
 
-    clock = Clock(enabled=timings)
+    clock = LapClock(enabled=timings)
     from planner.scenario.sources import ask
 
     question = ask(asked, dict(os.environ), file)
@@ -91,7 +91,7 @@ def plan(
         clock.lap("report")
 
 
-def _answer(question: Question, verify: bool, compare: bool, clock: Clock) -> Plan:
+def _answer(question: Question, verify: bool, compare: bool, clock: LapClock) -> Plan:
     """The plan; with ``verify`` one that held when it was simulated, or says that it did not."""
     from planner.catalog.load import load_catalog
     from planner.planning.solve import solve

@@ -6,7 +6,7 @@ import sys
 import time
 
 
-class Clock:
+class LapClock:
     """Prints the time since the last lap to standard error, when enabled."""
 
     def __init__(self, enabled: bool) -> None:

@@ -197,7 +197,7 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
     """The job's time by the closed loop. Raises PlannerError for what is missing, stands twice, or cannot run."""
     from planner.economics.job import job_time
     from planner.scenario.records import Workload
-    from planner.validation.single import Question
+    from planner.validation.single import AskedConfiguration
 
     for flag, value in zip(("--gpus", "--seconds"), typed, strict=True):
         if value is not None:
@@ -206,7 +206,7 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
     if missing or requests is None or run.concurrency is None:
         raise PlannerError(f"to predict the time of a job, give {', '.join(missing)}", "--model")
     isl, osl, confidence = run.isl or 1000, run.osl or 300, known_confidence(_or(run.confidence, 0.8))
-    question = Question(model, gpu, run.tp or 1, 1, 1, 1, "auto", run.engine or "vllm", isl, osl, (1,), confidence)
+    question = AskedConfiguration(model, gpu, run.tp or 1, 1, 1, 1, "auto", run.engine or "vllm", isl, osl, (1,), confidence)
     if run.tokenizer and not run.language:
         raise PlannerError("tokens of a tokenizer become those of models by language; give the language too", "--tokenizer")
     lengths = Workload(

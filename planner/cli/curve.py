@@ -54,21 +54,21 @@ def curve(
     if usd_per_hour is not None and not 0 < usd_per_hour < float("inf"):
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
-    from planner.economics.curve import Limits, cost_curve
+    from planner.economics.curve import UserLimits, cost_curve
     from planner.economics.speed import Axis, speed_frontier
     from planner.report.charts import cost_chart, speed_chart
     from planner.report.curve import formatted
     from planner.scenario.units import parse_duration_s, parse_rate
-    from planner.validation.single import Question
+    from planner.validation.single import AskedConfiguration
 
-    limits = Limits(_parsed(parse_rate, min_tokens_per_user, "--min-tokens-per-user"), _parsed(parse_duration_s, max_ttft, "--max-ttft"))
+    limits = UserLimits(_parsed(parse_rate, min_tokens_per_user, "--min-tokens-per-user"), _parsed(parse_duration_s, max_ttft, "--max-ttft"))
     known = load_catalog(catalog or ())
     if frontier or not gpu:
         _refuse(usd_per_hour, tp, pp, dp, ep, kv_cache)
         asked: Axis = "cost" if by == "cost" else "throughput"  # checked above
         found: Any = speed_frontier(checkpoint, known, isl=isl, osl=osl, by=asked, gpu=gpu, engine=engine, max_ttft_s=limits.max_ttft_s)
     else:
-        question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine or "vllm", isl, osl, (1,), confidence)
+        question = AskedConfiguration(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine or "vllm", isl, osl, (1,), confidence)
         try:
             found = cost_curve(question, known, usd_per_gpu_hour=usd_per_hour, limits=limits)
         except PlannerError as error:

@@ -38,9 +38,9 @@ def predict(
     known_confidence(confidence)
     from planner.catalog.load import load_catalog
     from planner.report.predict import formatted
-    from planner.validation.single import Question, forecast
+    from planner.validation.single import AskedConfiguration, forecast
 
-    question = Question(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence, speculative)
+    question = AskedConfiguration(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence, speculative)
     deliver(formatted(forecast(question, load_catalog(catalog or ())), form), output)
 
 

@@ -58,7 +58,7 @@ def simulate(
     from planner.simulation.hours import simulate_hours
     from planner.simulation.run import REQUESTS
     from planner.simulation.run import simulate as run
-    from planner.simulation.stream import Block, read_trace, superposed
+    from planner.simulation.stream import RequestBlock, read_trace, superposed
 
     loaded = load_catalog(catalog if catalog is not None else plan.scenario.get("catalog", []))
     if isinstance(plan, HourlyPlan):
@@ -66,7 +66,7 @@ def simulate(
             raise PlannerError("a plan by the hour is simulated over all its hours", "--trace, --fail and --requests", "leave them out")
         _deliver(simulate_hours(plan, loaded, seed=seed, burst=times, median=median, router=router), form, output, chart)
         return
-    traces: dict[str, Block] = {}
+    traces: dict[str, RequestBlock] = {}
     for text in trace or ():
         name, file = named(text, [w.name for w in plan.workloads])
         traces[name] = superposed(read_trace(Path(file)), superpose, seed)

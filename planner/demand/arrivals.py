@@ -27,7 +27,7 @@ FIRST_MONDAY = 4 * DAY  # of the seconds since 1970, which was a Thursday
 DATED = 1e8  # seconds above this are since 1970, below since some start
 
 
-class Held(BaseModel):
+class CapacityHold(BaseModel):
     """What a capacity of ``multiple`` x the mean rate does: wait_p95_s of the requests when all queue, and the share above it (rejected by a
     rate limit); excursion_s: how long the median time above it lasts."""
 
@@ -58,7 +58,7 @@ class Arrivals(BaseModel):
     weighted: Annotated[dict[Percentile, Known], Field(min_length=1)]
     interarrival_cv: Known | None = None
     profile: tuple[Known, ...] = ()
-    held: tuple[Held, ...] = ()
+    held: tuple[CapacityHold, ...] = ()
 
     def at(self, percentile: float) -> float:
         """The request-weighted percentile of the rate; between those known the next higher one."""
@@ -143,7 +143,7 @@ def _profile(series: Floats, bin_s: float, start_s: float) -> tuple[float, ...]:
     return tuple(float(f"{v:.4g}") for v in rate / rate.mean())
 
 
-def _held(series: Floats, capacity: float, multiple: float, bin_s: float) -> Held:
+def _held(series: Floats, capacity: float, multiple: float, bin_s: float) -> CapacityHold:
     """A fluid queue of ``capacity`` requests per bin: what waits at a bin's end waits at least until it is worked off."""
     sums = np.cumsum(series - capacity)
     backlog = sums - np.minimum.accumulate(np.minimum(sums, 0.0))
@@ -155,4 +155,4 @@ def _held(series: Floats, capacity: float, multiple: float, bin_s: float) -> Hel
     edges = np.flatnonzero(np.diff(np.concatenate(([0], above.astype(np.int8), [0]))))
     lasting = float(np.median(edges[1::2] - edges[::2])) * bin_s if len(edges) else 0.0
     share = float(np.maximum(series - capacity, 0).sum() / series.sum())
-    return Held(multiple=multiple, wait_p95_s=float(f"{p95:.4g}"), share_above=float(f"{share:.4g}"), excursion_s=lasting)
+    return CapacityHold(multiple=multiple, wait_p95_s=float(f"{p95:.4g}"), share_above=float(f"{share:.4g}"), excursion_s=lasting)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner import limits
-from planner.demand.tally import MOST_TOKENS, Rows
+from planner.demand.tally import MOST_TOKENS, RequestRows
 from planner.errors import PlannerError, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Trace:
+class TraceFile:
     """A file with its format; ``model``: count this one alone ("" = all)."""
 
     path: Path
@@ -87,15 +87,15 @@ class Trace:
     model: str = ""
 
 
-def trace_of(path: Path, as_format: str = "", mapped: Mapping[str, str] | None = None, model: str = "") -> Trace:
+def trace_of(path: Path, as_format: str = "", mapped: Mapping[str, str] | None = None, model: str = "") -> TraceFile:
     """The file as a trace, its format named or found out. Raises PlannerError for an unknown one."""
     if as_format and as_format not in FORMATS:
         raise PlannerError(f"unknown format '{as_format}'", "--as", did_you_mean(as_format, FORMATS) or f"one of {', '.join(FORMATS)}, prometheus")
     if mapped:
-        return Trace(path, _mapped(path, mapped, FORMATS.get(as_format)), model)
+        return TraceFile(path, _mapped(path, mapped, FORMATS.get(as_format)), model)
     if as_format == "columns":
         raise PlannerError("which columns?", "--map", "such as --map ts=time,isl=prompt_tokens,osl=completion_tokens")
-    return Trace(path, FORMATS[as_format] if as_format else _sniffed(path), model)
+    return TraceFile(path, FORMATS[as_format] if as_format else _sniffed(path), model)
 
 
 def _mapped(path: Path, mapped: Mapping[str, str], base: Format | None) -> Format:
@@ -221,7 +221,7 @@ def _keys(text: str) -> set[str]:
     return set(found) if isinstance(found, dict) else set()
 
 
-def rows(trace: Trace, progress: Progress | None = None) -> Iterator[Rows]:
+def rows(trace: TraceFile, progress: Progress | None = None) -> Iterator[RequestRows]:
     """The trace in chunks. Raises PlannerError for a file that cannot be read as its format."""
     reader = _parquet if trace.path.suffix == ".parquet" else _json_rows if trace.format.is_json or _is_json(trace.path) else _csv
     blocks = Blocks() if trace.format.name == "mooncake" else None
@@ -232,7 +232,7 @@ def rows(trace: Trace, progress: Progress | None = None) -> Iterator[Rows]:
 # ---- reading: each yields tables of raw columns ts, isl, osl, … with counts of what was no row
 
 
-def _csv(trace: Trace, _: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
+def _csv(trace: TraceFile, _: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
     import pandas as pd
 
     stream, tell, size = opened(trace.path)
@@ -257,7 +257,7 @@ def _csv(trace: Trace, _: Blocks | None, progress: Progress | None) -> Iterator[
             raise PlannerError(f"is not a table: {str(error).strip().splitlines()[-1]}", str(trace.path)) from None
 
 
-def _parquet(trace: Trace, _: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
+def _parquet(trace: TraceFile, _: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
     try:
         from pyarrow import lib, parquet
     except ImportError:
@@ -275,7 +275,7 @@ def _parquet(trace: Trace, _: Blocks | None, progress: Progress | None) -> Itera
         raise PlannerError(f"is no Parquet file: {error}", str(trace.path)) from None
 
 
-def _named(frame: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, trace: TraceFile) -> pd.DataFrame:
     """The columns under the names of their parts. Raises PlannerError for a missing one."""
     found = {part: next((n for n in names if n in frame.columns), None) for part, names in trace.format.columns.items()}
     missing = [trace.format.columns[p][0] for p, name in found.items() if name is None and p in ("ts", "isl", "osl")]
@@ -285,7 +285,7 @@ def _named(frame: pd.DataFrame, trace: Trace) -> pd.DataFrame:
     return type(frame)(named)
 
 
-def _json_rows(trace: Trace, blocks: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
+def _json_rows(trace: TraceFile, blocks: Blocks | None, progress: Progress | None) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
     """JSON lines, or an array with an object a line (trailing commas and the brackets are passed over)."""
     import pandas as pd
 
@@ -375,7 +375,7 @@ class Blocks:
 # ---- from raw columns to Rows
 
 
-def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: Trace) -> Rows:
+def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: TraceFile) -> RequestRows:
     """What of a table counts, and why the rest does not: the first reason of each row."""
 
     def number(part: str) -> Any:
@@ -409,7 +409,7 @@ def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: Trace) -> Rows:
     thought = np.where(np.isnan(reasoning), 0.0, np.clip(reasoning, 0, np.maximum(outputs - 1, 0)))[left]
     known = left & ~np.isnan(cached)
     answers = outputs[left] - thought
-    return Rows(
+    return RequestRows(
         arrival[left], inputs[left].astype(np.int64), answers.astype(np.int64), float(np.minimum(cached[known], inputs[known]).sum()),
         float(inputs[known].sum()), float(thought.sum()), float(answers.sum()), dropped,
         Counter(dict(zip(*np.unique(models[left].astype(str), return_counts=True), strict=True))) if "model" in frame else Counter(),

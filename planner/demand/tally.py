@@ -22,7 +22,7 @@ OVERLAP_S = 600.0  # rows this far out of order leave the gaps between arrivals 
 
 
 @dataclass(frozen=True)
-class Rows:
+class RequestRows:
     """Some requests in the order of the file: arrival (s, any origin; NaN: unknown), prompt and answer tokens [N].
 
     cached: prompt tokens found in a prefix cache, of ``cached_of`` prompt tokens of which it is known. reasoning: answer tokens, not in
@@ -56,7 +56,7 @@ class Tally:
         self.ordered = True
         self._gaps = np.zeros(3)  # number, sum, sum of squares
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: RequestRows) -> None:
         """Counts some more requests."""
         self.dropped += rows.dropped
         self.models += rows.models

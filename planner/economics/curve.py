@@ -24,7 +24,7 @@ from planner.performance.replicas import Floats
 from planner.performance.step import GRID, MAX_SEQUENCES, step_curves
 from planner.scenario.records import Supply
 from planner.validation.predictions import EXPECTED, unbiased
-from planner.validation.single import EXACT, Forecast, Found, Question, forecast
+from planner.validation.single import EXACT, AskedConfiguration, Configuration, Forecast, forecast
 
 TENTH = 0.1
 SATURATED = float(np.log2(1 + TENTH))  # elasticity at which doubling the load brings a tenth more throughput
@@ -37,7 +37,7 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Limits:
+class UserLimits:
     """What a user asks of every load: tokens/s of one user (1 / TPOT) and TTFT, as means of closed loops. The defaults are those of arXiv 2510.26136."""
 
     min_tps_per_user: float = 20.0
@@ -101,16 +101,16 @@ class Loads:
         first = known[0] if len(known) and not rising else rising[-1] + 1 if rising else len(self.concurrency)
         return int(self.concurrency[first]) if first < len(self.concurrency) else None
 
-    def held(self, limits: Limits) -> Flags:
+    def held(self, limits: UserLimits) -> Flags:
         """Where both limits hold."""
         found: Flags = (self.ttft_s <= limits.max_ttft_s) & (self.tpot_s * limits.min_tps_per_user <= 1)
         return found
 
-    def broken(self, i: int, limits: Limits) -> tuple[str, ...]:
+    def broken(self, i: int, limits: UserLimits) -> tuple[str, ...]:
         """The limits that the i-th load breaks."""
         return tuple(n for n, bad in (("ttft", self.ttft_s[i] > limits.max_ttft_s), ("speed", self.tpot_s[i] * limits.min_tps_per_user > 1)) if bad)
 
-    def zone(self, limits: Limits) -> Zone | None:
+    def zone(self, limits: UserLimits) -> Zone | None:
         """The optimal cost-effectiveness zone; None where no load holds both limits."""
         cost = self.usd_per_request
         held = self.held(limits)
@@ -203,7 +203,7 @@ class CostCurve:
     """The whole answer. ``sure_to``: the largest load at which the limits hold at the upper ends of the bands too; ``why``: why there is no zone."""
 
     forecast: Forecast
-    limits: Limits
+    limits: UserLimits
     usd_per_gpu_hour: float
     price: str
     loads: Loads  # every load from 1
@@ -237,12 +237,12 @@ class CostCurve:
         return rounded
 
 
-def cost_curve(question: Question, catalog: Catalog, *, usd_per_gpu_hour: float | None = None, limits: Limits | None = None) -> CostCurve:
+def cost_curve(question: AskedConfiguration, catalog: Catalog, *, usd_per_gpu_hour: float | None = None, limits: UserLimits | None = None) -> CostCurve:
     """The curve of one replica from 1 request in flight to all it has room for, at most 1,024 (engines' default); loads of the question are not used.
 
     usd_per_gpu_hour: left out, the cheapest offer that plans admit by default. Raises PlannerError where the replica cannot run or has no price.
     """
-    asked = limits or Limits()
+    asked = limits or UserLimits()
     first = forecast(replace(question, concurrency=(1,)), catalog)
     price, words = (usd_per_gpu_hour, "as given") if usd_per_gpu_hour is not None else cheapest_price(first, catalog)
     q, found, gpus = first.question, first.found, first.question.tp * first.question.pp
@@ -300,7 +300,7 @@ def _doubt(closed: float, most: float) -> list[str]:
     return [words] if closed > DISAGREE * most else []
 
 
-def no_zone(loads: Loads, limits: Limits) -> str:
+def no_zone(loads: Loads, limits: UserLimits) -> str:
     """Why no load holds both limits, in words."""
     first, fastest = float(loads.ttft_s.min()), float(1 / loads.tpot_s.min())
     if first > limits.max_ttft_s:
@@ -329,7 +329,9 @@ def cheapest_price(f: Forecast, catalog: Catalog) -> tuple[float, str]:
     return offer.usd_per_hour / offer.gpus_per_instance, f"{offer.instance_type} at {where}, {offer.purchase.replace('_', '-')}, {offer.as_of}{share}"
 
 
-def _offered(found: Found, q: Question, catalog: Catalog, limits: Limits, usd_per_hour: float, slots: int) -> tuple[tuple[OfferedRate, ...], float]:
+def _offered(
+    found: Configuration, q: AskedConfiguration, catalog: Catalog, limits: UserLimits, usd_per_hour: float, slots: int
+) -> tuple[tuple[OfferedRate, ...], float]:
     """The replica under Poisson arrivals of equal requests: at powers of ten, at the most within the limits (0: none) and at the most of all."""
     one, mix = found.replicas(q, q.tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))
     coefficients = unbiased(load_coefficients(catalog.coefficients_file))

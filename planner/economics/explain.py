@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.candidates.eligibility import is_named
 from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
@@ -32,8 +32,8 @@ from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import sections
-from planner.search.known import Known
 from planner.search.prudent import careful
+from planner.search.survey_cache import SurveyCache
 
 STEP = 0.1  # of a limit: one step tighter or looser
 QUALITY_STEP = 0.01
@@ -96,34 +96,34 @@ def explain(
 
     Raises Infeasible when there is no plan, ScenarioError for a name nobody knows.
     """
-    known = Known(catalog)
-    plan = answer_one(scenario, known).plan
+    cache = SurveyCache(catalog)
+    plan = answer_one(scenario, cache).plan
     if plan is None:
         solve(scenario, catalog, compare=False)  # raises with the whole explanation
         raise AssertionError
     if scenario.policy.prudent:  # what is varied stands on the evidence that the plan reached
         scenario = careful(with_policy(scenario, evidence=plan.scenario["policy"]["evidence"]))
-    rejected = tuple(why_not_of(name, plan, scenario, known) for name in why_not)
-    return Explanation(plan, margins(plan, scenario, known, where, done), rejected, k_cheapest(plan, scenario, known, runners_up, within))
+    rejected = tuple(why_not_of(name, plan, scenario, cache) for name in why_not)
+    return Explanation(plan, margins(plan, scenario, cache, where, done), rejected, k_cheapest(plan, scenario, cache, runners_up, within))
 
 
 # ---- margins
 
 
-def margins(plan: Plan, scenario: Scenario, known: Known, where: Where = HERE, done: Done = quietly) -> tuple[Margin, ...]:
+def margins(plan: Plan, scenario: Scenario, cache: SurveyCache, where: Where = HERE, done: Done = quietly) -> tuple[Margin, ...]:
     """Every demand in force, one step to either side; the re-solves run together."""
     rows = [r for w in range(len(scenario.workload)) for r in _demand_rows(plan, scenario, w)] + _supply_rows(plan, scenario)
     questions = [s for r in rows for s in (r.tighter[1], r.looser[1]) if s is not None]
-    results = iter(answers(questions, known.catalog, where, done, known))
-    base, duals = long_run(scenario, known)
+    results = iter(answers(questions, cache.catalog, where, done, cache))
+    base, duals = long_run(scenario, cache)
     found = []
     for r in rows:
         costs = [_cost(next(results)) if s is not None else None for _, s in (r.tighter, r.looser)]
-        found.append(Margin(r.demand, r.now, r.tighter[0], costs[0], r.looser[0], costs[1], r.long_run(base, duals, known), r.per))
+        found.append(Margin(r.demand, r.now, r.tighter[0], costs[0], r.looser[0], costs[1], r.long_run(base, duals, cache), r.per))
     return tuple(found)
 
 
-LongRun = Callable[[float, dict[str, float], Known], float | None]
+LongRun = Callable[[float, dict[str, float], SurveyCache], float | None]
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def _amount(cap: AskedCap, amount: float) -> str:
 def _difference(changed: Scenario, size: float = 1.0) -> LongRun:
     """The one-sided difference of the LP relaxation, per unit where the change is of ``size`` units."""
 
-    def difference(base: float, _: dict[str, float], known: Known) -> float | None:
-        other, _duals = long_run(changed, known)
+    def difference(base: float, _: dict[str, float], cache: SurveyCache) -> float | None:
+        other, _duals = long_run(changed, cache)
         return (other - base) / size if max(base, other) < inf else None
 
     return difference
@@ -203,10 +203,10 @@ def _dual(name: str) -> LongRun:
     return lambda base, duals, _: duals.get(name, 0.0) if base < inf else None
 
 
-def long_run(scenario: Scenario, known: Known) -> tuple[float, dict[str, float]]:
+def long_run(scenario: Scenario, cache: SurveyCache) -> tuple[float, dict[str, float]]:
     """Cost of the scenario's LP relaxation, at the best location where only one is allowed, and its duals. Infinite if infeasible."""
-    priced = catalog_for(known.catalog, scenario)
-    problem = market(known.points(scenario, priced.offers), scenario).problem
+    priced = catalog_for(cache.catalog, scenario)
+    problem = formulation(cache.points(scenario, priced.offers), scenario).problem
     places = [s.problem for s in sections(problem)] if problem.rules.max_locations == 1 else [problem]
     return min((relaxed_cost(large_scale(p)) for p in places if p.columns), key=lambda x: x[0], default=(inf, {}))
 
@@ -223,17 +223,17 @@ def large_scale(problem: Problem) -> Problem:
 # ---- why not
 
 
-def why_not_of(name: str, plan: Plan, scenario: Scenario, known: Known) -> WhyNot:
+def why_not_of(name: str, plan: Plan, scenario: Scenario, cache: SurveyCache) -> WhyNot:
     """The cheapest plan that uses nothing but the named GPU, model or provider, and its break-evens, each verified by solving again."""
-    kind, exact, restricted = restricted_to(name, scenario, known.catalog)
-    found = answer_one(restricted, known).plan
+    kind, exact, restricted = restricted_to(name, scenario, cache.catalog)
+    found = answer_one(restricted, cache).plan
     best = plan.cost.usd_per_hour
     if found is None:
-        return WhyNot(exact, kind, None, None, None, None, _reason(restricted, known.catalog))
+        return WhyNot(exact, kind, None, None, None, None, _reason(restricted, cache.catalog))
     premium = found.cost.usd_per_hour / best - 1
     if premium <= 1e-9:
         return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
-    step = _step_break_even(restricted, found.cost.usd_per_hour, best, known)
+    step = _step_break_even(restricted, found.cost.usd_per_hour, best, cache)
     price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
     return WhyNot(exact, kind, found, premium, price, step, _differences_in_words(found, plan), noise(found, plan))
 
@@ -258,12 +258,12 @@ def _kinds(scenario: Scenario, catalog: Catalog, provider: str) -> tuple[str, ..
     return tuple(dict.fromkeys((*scenario.supply.kinds, *(o.kind for o in catalog.offers if o.provider == provider))))
 
 
-def _step_break_even(restricted: Scenario, found: float, best: float, known: Known) -> float | None:
+def _step_break_even(restricted: Scenario, found: float, best: float, cache: SurveyCache) -> float | None:
     """The largest factor on its step times with which it costs no more than the best plan; to about 0.1 %.
 
     found: its cost at today's step times. Cost goes roughly with the factor, so the search begins where that would meet the best.
     """
-    here = _narrowed_catalog(restricted, known.catalog)
+    here = _narrowed_catalog(restricted, cache.catalog)
 
     def wins(factor: float) -> bool:
         return least_cost(with_what_if(restricted, step_factor=restricted.what_if.step_factor * factor), here) <= best * (1 + 1e-9)
@@ -292,11 +292,11 @@ def _bracket(wins: Callable[[float], bool], guess: float) -> tuple[float, float]
     return 0.0, FASTEST
 
 
-def _narrowed_catalog(restricted: Scenario, catalog: Catalog) -> Known:
+def _narrowed_catalog(restricted: Scenario, catalog: Catalog) -> SurveyCache:
     """The catalogue without what a restricted question may not use: every step factor surveys its candidates anew."""
     names = [w.models for w in restricted.workload]
     cards = tuple(c for c in catalog.cards if any(is_named(s, n) for s in catalog.served if s.card is c for n in names))
-    return Known(replace(catalog, cards=cards, offers=allowed(catalog.offers, restricted.supply, catalog.newest_price)))
+    return SurveyCache(replace(catalog, cards=cards, offers=allowed(catalog.offers, restricted.supply, catalog.newest_price)))
 
 
 def _reason(restricted: Scenario, catalog: Catalog) -> str:
@@ -328,7 +328,7 @@ class _Branch:
     without: tuple[str, ...]
 
 
-def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: float) -> tuple[Plan, ...]:
+def k_cheapest(plan: Plan, scenario: Scenario, cache: SurveyCache, k: int, within: float) -> tuple[Plan, ...]:
     """The k cheapest plans whose models, GPU types, providers or ways of purchase differ from each other's and the plan's, cheapest first (of
     equals the one of fewest distinct things), none dearer than (1 + within) times the plan.
 
@@ -337,7 +337,7 @@ def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: flo
     """
     most = plan.cost.usd_per_hour * (1 + within)
     found: list[Plan] = []
-    queue = _branches(plan, scenario, known, _Branch((), ()), most)
+    queue = _branches(plan, scenario, cache, _Branch((), ()), most)
     seen = {_parts(plan)}
     while queue and len(found) < k:
         queue.sort(key=lambda x: (round(x[0].cost.usd_per_hour, 6), distinct(x[0])))
@@ -345,7 +345,7 @@ def k_cheapest(plan: Plan, scenario: Scenario, known: Known, k: int, within: flo
         if _parts(best) not in seen:
             seen.add(_parts(best))
             found.append(best)
-        queue += _branches(best, scenario, known, branch, most)
+        queue += _branches(best, scenario, cache, branch, most)
     return tuple(found)
 
 
@@ -361,15 +361,15 @@ def _parts(plan: Plan) -> tuple[str, str, str, str]:
     return "+".join(models), "+".join(gpus), "+".join(providers), "+".join(ways)
 
 
-def _branches(plan: Plan, scenario: Scenario, known: Known, branch: _Branch, most: float) -> list[tuple[Plan, _Branch]]:
+def _branches(plan: Plan, scenario: Scenario, cache: SurveyCache, branch: _Branch, most: float) -> list[tuple[Plan, _Branch]]:
     """The best plan of each part of a branch that lacks this plan."""
     parts, depth = _parts(plan), len(branch.fixed)
     found = []
     for place in range(depth, len(parts)):
         avoided = (*(branch.without if place == depth else ()), *parts[place].split("+"))
         new = _Branch(parts[:place], avoided)
-        question = _narrowed(scenario, known.catalog, new, most)
-        other = answer_one(question, known).plan if question.supply.purchase else None
+        question = _narrowed(scenario, cache.catalog, new, most)
+        other = answer_one(question, cache).plan if question.supply.purchase else None
         if other is not None:
             found.append((other, new))
     return found

@@ -22,7 +22,7 @@ from planner.economics.store import Result
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 JUST_ABOVE = 1e-6  # of quality: scores are published with four digits at most
 TIE = 1e-9  # of the cost
@@ -99,10 +99,10 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     """
     if also not in ("", *AXES):
         raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(AXES)}")
-    known, asked = Known(catalog), scenario.workload[workload]
+    cache, asked = SurveyCache(catalog), scenario.workload[workload]
     found: list[FrontierPoint] = []
     for place, question in _along(scenario, workload, also):
-        points = _by_mean(question, known, workload, where, done) if scenario.policy.mix else _by_floor(question, known, workload, done)
+        points = _by_mean(question, cache, workload, where, done) if scenario.policy.mix else _by_floor(question, cache, workload, done)
         found += [replace(p, **place) for p in points]
     kept = _unbeaten(found) if also else found
     what = "for fewer requests in flight than they carry" if also == "concurrency" else f"under a tighter {also.upper()} limit than they need"
@@ -127,11 +127,11 @@ def _along(scenario: Scenario, w: int, also: str) -> list[tuple[dict[str, Any], 
     return [({"latency_ms": slo[name] * f * 1e3}, with_workload(scenario, w, slo={**slo, name: slo[name] * f})) for f in LATENCIES[also]]
 
 
-def _by_floor(scenario: Scenario, known: Known, w: int, done: Done) -> list[FrontierPoint]:
+def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, done: Done) -> list[FrontierPoint]:
     """Floors from loose to tight, each just above the quality that the last plan serves."""
     points: list[FrontierPoint] = []
     question = scenario
-    while (plan := answer_one(question, known).plan) is not None:
+    while (plan := answer_one(question, cache).plan) is not None:
         served = plan.workloads[w].min_quality_served
         if served is None:  # no floor was asked and something without a score is cheapest: the frontier begins where scores do
             question = with_workload(scenario, w, min_quality=0.0)
@@ -144,14 +144,14 @@ def _by_floor(scenario: Scenario, known: Known, w: int, done: Done) -> list[Fron
     return _priced(_monotone_bounds(points))
 
 
-def _by_mean(scenario: Scenario, known: Known, w: int, where: Where, done: Done) -> list[FrontierPoint]:
+def _by_mean(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done: Done) -> list[FrontierPoint]:
     """With mixes the mean quality moves without steps: evenly spaced means between the cheapest plan's and the best there is."""
-    least, best = answer_one(scenario, known).plan, _best_mean(scenario, known, w)
+    least, best = answer_one(scenario, cache).plan, _best_mean(scenario, cache, w)
     if least is None or best is None:
         return []
     low = least.workloads[w].mean_quality_served or 0.0
     means = np.unique(np.round(np.linspace(low, best, MEAN_POINTS), 6))
-    results = answers([with_workload(scenario, w, mean_quality=float(m)) for m in means], known.catalog, where, done, known)
+    results = answers([with_workload(scenario, w, mean_quality=float(m)) for m in means], cache.catalog, where, done, cache)
     points = [
         FrontierPoint(r.plan.workloads[w].mean_quality_served or float(m), r.plan, r.plan.bound_usd_per_hour)
         for m, r in zip(means, results, strict=True)
@@ -160,9 +160,9 @@ def _by_mean(scenario: Scenario, known: Known, w: int, where: Where, done: Done)
     return _priced(_monotone_bounds(_unbeaten(points)))
 
 
-def _best_mean(scenario: Scenario, known: Known, w: int) -> float | None:
+def _best_mean(scenario: Scenario, cache: SurveyCache, w: int) -> float | None:
     """The highest floor that any plan meets is the highest mean there is."""
-    points = _by_floor(scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"mix": False})}), known, w, quietly)
+    points = _by_floor(scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"mix": False})}), cache, w, quietly)
     return points[-1].quality if points else None
 
 

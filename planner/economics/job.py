@@ -17,7 +17,7 @@ from planner.performance.memory import memory_fit
 from planner.performance.serving import EXPECTED
 from planner.performance.step import MAX_SEQUENCES
 from planner.scenario.records import Workload
-from planner.validation.single import Forecast, Question, find, forecast
+from planner.validation.single import AskedConfiguration, Forecast, find, forecast
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class JobTime:
         return cheapest_price(self.forecast, catalog)
 
 
-def job_time(question: Question, catalog: Catalog, workload: Workload, *, requests: int, concurrency: int, replicas: int) -> JobTime:
+def job_time(question: AskedConfiguration, catalog: Catalog, workload: Workload, *, requests: int, concurrency: int, replicas: int) -> JobTime:
     """How long ``requests`` with the workload's lengths take, ``concurrency`` of them in flight over all replicas. The question's loads are not used.
 
     Each replica serves as many sequences at once as its KV cache has room for, at most 1,024 (engines' default). Raises PlannerError for what cannot run.

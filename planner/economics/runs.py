@@ -24,8 +24,8 @@ from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
 from planner.scenario.records import Scenario
 from planner.search.apart import kept_apart
-from planner.search.known import Known
 from planner.search.posed import posed
+from planner.search.survey_cache import SurveyCache
 from planner.version import planner_version, source_hash
 
 Done = Callable[[int, int], None]  # called with (answers there are, answers wanted)
@@ -51,7 +51,7 @@ def quietly(there: int, wanted: int) -> None:
     """Tells nobody how far it is."""
 
 
-def answers(scenarios: Sequence[Scenario], catalog: Catalog, where: Where = HERE, done: Done = quietly, known: Known | None = None) -> list[Result]:
+def answers(scenarios: Sequence[Scenario], catalog: Catalog, where: Where = HERE, done: Done = quietly, cache: SurveyCache | None = None) -> list[Result]:
     """The answer to every scenario, in order. Answers already kept are not solved again; equal questions are solved once.
 
     Raises CatalogError and ScenarioError of the first unusable question, PlannerError where the cluster cannot be used.
@@ -62,7 +62,7 @@ def answers(scenarios: Sequence[Scenario], catalog: Catalog, where: Where = HERE
     found: dict[str, Result] = {k: r for k in dict.fromkeys(keys) if folder and (r := read(folder, k, where.tell)) is not None}
     todo = {k: s for k, s in zip(keys, scenarios, strict=True) if k not in found}
     done(sum(k in found for k in keys), len(keys))
-    solved = _on_cluster(todo, catalog, where) if where.scheduler else _in_threads(todo, known or Known(catalog), where.workers)
+    solved = _on_cluster(todo, catalog, where) if where.scheduler else _in_threads(todo, cache or SurveyCache(catalog), where.workers)
     for key, result in solved:
         folder = _kept(folder, key, result, where.tell)
         found[key] = result
@@ -70,20 +70,20 @@ def answers(scenarios: Sequence[Scenario], catalog: Catalog, where: Where = HERE
     return [found[k] for k in keys]
 
 
-def answer_one(scenario: Scenario, known: Known) -> Result:
+def answer_one(scenario: Scenario, cache: SurveyCache) -> Result:
     """The answer to one scenario, candidates kept for the next."""
     try:
-        return Result(solve(scenario, known.catalog, compare=False, known=known))
+        return Result(solve(scenario, cache.catalog, compare=False, cache=cache))
     except Infeasible as error:
         return Result(None, str(error))
 
 
-def least_cost(scenario: Scenario, known: Known) -> float:
+def least_cost(scenario: Scenario, cache: SurveyCache) -> float:
     """$/h of the cheapest plan, infinite without one: the program alone, where a plan described and checked is not needed."""
     if any(w.route_by or (w.demand and w.demand.is_open) for w in scenario.workload):
-        return answer_one(scenario, known).cost
-    asked, points = posed(scenario, known)
-    return kept_apart(points, asked, tidy=False)[0].cost
+        return answer_one(scenario, cache).cost
+    asked, points = posed(scenario, cache)
+    return kept_apart(points, asked, break_ties=False)[0].cost
 
 
 def key_of(scenario: Scenario, catalog: Catalog) -> str:
@@ -104,14 +104,14 @@ def _kept(folder: Path | None, key: str, result: Result, tell: Tell) -> Path | N
     return folder
 
 
-def _in_threads(todo: dict[str, Scenario], known: Known, workers: int) -> Iterator[tuple[str, Result]]:
+def _in_threads(todo: dict[str, Scenario], cache: SurveyCache, workers: int) -> Iterator[tuple[str, Result]]:
     """HiGHS and numpy leave the interpreter while they work, so threads do."""
     if len(todo) <= 1:
-        yield from ((k, answer_one(s, known)) for k, s in todo.items())
+        yield from ((k, answer_one(s, cache)) for k, s in todo.items())
         return
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     try:
-        futures: dict[Future[Result], str] = {pool.submit(answer_one, s, known): k for k, s in todo.items()}
+        futures: dict[Future[Result], str] = {pool.submit(answer_one, s, cache): k for k, s in todo.items()}
         waiting = set(futures)
         while waiting:
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -140,12 +140,12 @@ def _on_cluster(todo: dict[str, Scenario], catalog: Catalog, where: Where) -> It
 
 def _far(scenario: str, folders: tuple[str, ...], hashes: tuple[str, str]) -> str:
     """What a worker does: text in, text out, so that nothing depends on how objects are pickled."""
-    known = _known_there(folders)
-    if (known.catalog.hash, source_hash()) != hashes:
+    cache = _cache_there(folders)
+    if (cache.catalog.hash, source_hash()) != hashes:
         raise PlannerError("a worker has another planner or catalogue than this one", "--scheduler", "install the same version everywhere")
-    return to_text(answer_one(Scenario.model_validate_json(scenario), known))
+    return to_text(answer_one(Scenario.model_validate_json(scenario), cache))
 
 
 @lru_cache(maxsize=2)
-def _known_there(folders: tuple[str, ...]) -> Known:
-    return Known(load_catalog(folders))
+def _cache_there(folders: tuple[str, ...]) -> SurveyCache:
+    return SurveyCache(load_catalog(folders))

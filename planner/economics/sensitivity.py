@@ -15,7 +15,7 @@ from planner.errors import ScenarioError
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 SWING = 0.2
 DRAWS = 100
@@ -71,10 +71,10 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
 
     Raises ScenarioError where the scenario itself has no plan.
     """
-    known = Known(catalog)
+    cache = SurveyCache(catalog)
     names, questions = _moves(scenario, swing)
     wanted = [scenario, *questions, *(with_what_if(scenario, draw=i) for i in range(draws))]
-    results = answers(wanted, catalog, where, done, known)
+    results = answers(wanted, catalog, where, done, cache)
     plan = results[0].plan
     if plan is None:
         raise ScenarioError(results[0].why.removeprefix("infeasible: "), "scenario", "plan it first, for what would make it feasible")

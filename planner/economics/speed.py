@@ -17,7 +17,7 @@ from planner.candidates.survey import TP_SIZES
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import known_gpus, known_name
 from planner.catalog.records import Card, Checkpoint, Gpu
-from planner.economics.curve import Limits, cheapest_offer, shortened
+from planner.economics.curve import UserLimits, cheapest_offer, shortened
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
 from planner.performance.lengths import LengthMix
@@ -70,7 +70,7 @@ class SpeedFrontier:
 
 
 def speed_frontier(
-    model: str, catalog: Catalog, *, isl: int, osl: int, by: Axis = "throughput", gpu: str = "", engine: str = "", max_ttft_s: float = Limits().max_ttft_s
+    model: str, catalog: Catalog, *, isl: int, osl: int, by: Axis = "throughput", gpu: str = "", engine: str = "", max_ttft_s: float = UserLimits().max_ttft_s
 ) -> SpeedFrontier:
     """Pareto set of tokens/s per user and tokens/s per GPU (by = "cost": dollars per million output tokens, at the cheapest admitted offers).
 

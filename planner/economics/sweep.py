@@ -16,7 +16,7 @@ from planner.errors import ScenarioError, did_you_mean
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration, parse_duration_s, parse_share, parse_usd_per_hour
-from planner.search.known import Known
+from planner.search.survey_cache import SurveyCache
 
 SWITCH_WIDTH = 0.005  # a switch is found to half a percent of the value (or of the range, on even scales)
 NEAR = SWITCH_WIDTH / 4  # how far beside what a plan carries its successor is looked for
@@ -114,10 +114,10 @@ def sweep(scenario: Scenario, catalog: Catalog, axes: Sequence[Axis], where: Whe
 
     Raises ScenarioError where a value makes no valid scenario.
     """
-    known = Known(catalog)
+    cache = SurveyCache(catalog)
     questions = [_asked(scenario, axes, values) for values in product(*(a.values for a in axes))]
-    results = answers(questions, catalog, where, done, known)
-    steps, notes = _steps(scenario, axes[0], results, known, where) if len(axes) == 1 else ((), ())
+    results = answers(questions, catalog, where, done, cache)
+    steps, notes = _steps(scenario, axes[0], results, cache, where) if len(axes) == 1 else ((), ())
     return Sweep(tuple(axes), tuple(results), steps, notes)
 
 
@@ -158,7 +158,7 @@ class _Point:
         return cls(value, structure(plan), result.cost, replicas, carries, plan is None or plan.status == "optimal")
 
 
-def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known, where: Where) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], cache: SurveyCache, where: Where) -> tuple[tuple[Step, ...], tuple[str, ...]]:
     """(steps, notes): between neighbours of different structure values are asked until neighbours agree or lie within SWITCH_WIDTH."""
     points = [_Point.of(a, v, r) for v, r in zip(a.values, results, strict=True)]
     span = a.values[-1] - a.values[0]
@@ -166,7 +166,7 @@ def _steps(scenario: Scenario, a: Axis, results: Sequence[Result], known: Known,
     while wanted := [(p, q) for p, q in pairwise(points) if _may_hide(a, p, q, span)]:
         left = most + len(results) - len(points)
         values = [_probe(a, p, q) for p, q in wanted[:left]]
-        found = answers([_asked(scenario, [a], [v]) for v in values], known.catalog, where, known=known)
+        found = answers([_asked(scenario, [a], [v]) for v in values], cache.catalog, where, cache=cache)
         points = sorted([*points, *(_Point.of(a, v, r) for v, r in zip(values, found, strict=True))], key=lambda p: p.value)
         if left <= len(wanted):
             break

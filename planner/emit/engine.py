@@ -57,7 +57,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Memory:
+class GpuMemory:
     """GiB of one GPU: what the device has, what weights take, and the room for KV cache that the plan counts on."""
 
     device: float
@@ -74,7 +74,7 @@ class Thinking:
 
 
 def serve_command(
-    engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: Memory,
+    engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: GpuMemory,
     thinking: Thinking = Thinking(),
 ) -> str:  # fmt: skip
     """One replica's start command; of a disaggregated unit one line for each role, with how many engines it starts. What no flag says is a comment behind.

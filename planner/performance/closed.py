@@ -32,7 +32,7 @@ DIRECT, LITTLE = 0.05, 0.005  # relative errors, against simulations, of TTFT by
 
 
 @dataclass(frozen=True)
-class Loop:
+class ClosedLoop:
     """What does not depend on the number in flight. Columns are [P, 1]; mix has Q cells of prompts."""
 
     curves: StepCurves
@@ -95,7 +95,7 @@ class Closed:
     waits: Rows  # share of the requests that find no sequence free: all, or none
 
 
-def loop(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Loop:
+def loop(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> ClosedLoop:
     """The loop of every row [P]. Rows with max_num_seqs < 1 get one slot; callers drop them."""
     slots = np.clip(max_num_seqs, 1, curves.n[-1]).astype(float)[:, None]
     token, alone = curves.prefill_s_per_token[:, None], np.zeros_like(slots) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
@@ -103,10 +103,10 @@ def loop(curves: StepCurves, mix: LengthMix, max_num_seqs: Ints) -> Loop:
     tokens = tuple(mix.computed**k * inputs.moment(k) for k in (1, 2, 3, 4))
     moments = prompt_moments(token, alone, inputs)
     alike = 2 / (1 + min(mix.outputs.moment(2) / mix.mean_output**2 - 1, 1.0))
-    return Loop(curves, mix, slots, max(mix.mean_output - 1, FEWEST), alike, tokens, alone, token, slope, *moments, curves.overhead_s[:, None])
+    return ClosedLoop(curves, mix, slots, max(mix.mean_output - 1, FEWEST), alike, tokens, alone, token, slope, *moments, curves.overhead_s[:, None])
 
 
-def closed(loop: Loop, decoding: Rows) -> Closed:
+def closed(loop: ClosedLoop, decoding: Rows) -> Closed:
     """The loop while B sequences decode, 0 < B <= slots, [P, 1]. In the symbols of docs/performance.md, "Requests in flight":
 
         a = B/(o - 1)                        answers that end with a step, and requests that come with it
@@ -142,7 +142,7 @@ def closed(loop: Loop, decoding: Rows) -> Closed:
     return _settled(loop, found, slope)
 
 
-def _from_elsewhere(loop: Loop, a: Rows, room: Rows, empty: Rows, full: Rows) -> Backlog:
+def _from_elsewhere(loop: ClosedLoop, a: Rows, room: Rows, empty: Rows, full: Rows) -> Backlog:
     """What a request finds left over where part of the requests come as answers of other replicas end: by time, not by this one's steps, of which an
     empty and a full one last so many times the mean. Full steps bring more of them, and more of them come during full steps.
     """
@@ -157,7 +157,7 @@ def _from_elsewhere(loop: Loop, a: Rows, room: Rows, empty: Rows, full: Rows) ->
     return replace(found.oftener(((1 - part) * steps + part * time) / load), spread=taken)
 
 
-def _settled(loop: Loop, s: Closed, slope: Rows) -> Closed:
+def _settled(loop: ClosedLoop, s: Closed, slope: Rows) -> Closed:
     """TTFT by what a request meets, TPOT by Little's law from the rest of E2E; or the other way round, each as far as it is the surer one."""
     tpot = s.step + s.arrivals * loop.work * np.maximum(1 - 1 / np.maximum(s.in_flight, 1.0), 0.0)
     e2e, direct = s.in_flight / s.rate, ttft_s(loop, s)
@@ -169,13 +169,13 @@ def _settled(loop: Loop, s: Closed, slope: Rows) -> Closed:
     return replace(s, tpot=tpot, longer=(ttft - s.delay) / (direct - s.delay), tpot_load=sd)
 
 
-def ttft_s(loop: Loop, s: Closed) -> Rows:
+def ttft_s(loop: ClosedLoop, s: Closed) -> Rows:
     """Mean seconds to the first token."""
     found: Rows = s.longer * ((_bare(loop, s, loop.mix.inputs) @ loop.mix.inputs.weight)[:, None] + s.others.seconds) + s.delay
     return found
 
 
-def _bare(loop: Loop, s: Closed, inputs: Cells) -> Rows:
+def _bare(loop: ClosedLoop, s: Closed, inputs: Cells) -> Rows:
     """Seconds [P, Q] to the first token of prompts that meet no other."""
     prompts = loop.alone + loop.per_token * inputs.mean
     if loop.curves.whole_prompt_s is not None:
@@ -184,14 +184,14 @@ def _bare(loop: Loop, s: Closed, inputs: Cells) -> Rows:
     return found
 
 
-def _passes(loop: Loop, room: Rows, inputs: Cells) -> Rows:
+def _passes(loop: ClosedLoop, room: Rows, inputs: Cells) -> Rows:
     """Steps [P, Q] that prompts take part in: at least one, and half of the last in the mean of long ones."""
     full = loop.mix.computed * inputs.mean / room
     found: Rows = np.maximum(full + np.clip(full - 0.5, 0.0, 1.0) / 2, 1.0)
     return found
 
 
-def _met(loop: Loop, a: Rows, step: Rows, room: Rows, begins: Rows, left: Backlog) -> Others:
+def _met(loop: ClosedLoop, a: Rows, step: Rows, room: Rows, begins: Rows, left: Backlog) -> Others:
     """What a request meets with chunks: what steps left over, what came in those that it waits for, before it with the same step, and behind it in its last."""
     i1, i2, i3, _ = loop.tokens
     later, c = left.mean / room, loop.per_token / loop.mix.computed
@@ -217,7 +217,7 @@ def _given(share: Rows, of: Tokens) -> Tokens:
     return Tokens(first, np.maximum(second - first**2, 1e-3 * first**2), np.maximum(third - 3 * first * second + 2 * first**3, 0.0))
 
 
-def _alone(loop: Loop, a: Rows, step: Rows, whole: Rows, in_flight: Rows) -> Others:
+def _alone(loop: ClosedLoop, a: Rows, step: Rows, whole: Rows, in_flight: Rows) -> Others:
     """What a request meets where each prompt runs alone between two decode steps: the rest of E2E by Little's law."""
     tpot = step + a * loop.work * np.maximum(1 - 1 / np.maximum(in_flight, 1.0), 0.0)
     seconds = np.maximum(in_flight * whole / a - loop.steps * tpot - loop.work, 1e-6)
@@ -240,7 +240,7 @@ def _steps_until(overhead: Rows, step: Rows, whole: Rows, a: Rows, prompts: Rows
     return found
 
 
-def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
+def at_in_flight(loop: ClosedLoop, in_flight: Rows) -> Closed:
     """The loop with so many requests in flight on each replica [P, 1]; where they are more than find a sequence, the others wait for one.
 
     Below one request in flight a replica is idle for the rest of the time: its service is that of one.
@@ -271,7 +271,7 @@ def at_in_flight(loop: Loop, in_flight: Rows) -> Closed:
     return replace(found, delay=found.delay + others / found.rate, waits=np.where(others > 0, 1.0, 0.0))
 
 
-def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float = 1.0) -> Rows:
+def tail(metric: str, loop: ClosedLoop, s: Closed, limit: Rows | float, share: float = 1.0) -> Rows:
     """Probability that a request (ITL: a step) exceeds the limit, over the mix: [P, 1]. ``share``: part of the output E2E counts to.
 
     Limits of [S, P, 1] give probabilities of [S, P, 1].
@@ -300,7 +300,7 @@ def tail(metric: str, loop: Loop, s: Closed, limit: Rows | float, share: float =
     return late
 
 
-def _prompt_var(loop: Loop, s: Closed, steps: Rows) -> Rows:
+def _prompt_var(loop: ClosedLoop, s: Closed, steps: Rows) -> Rows:
     """Variance [P, Q] of the mean seconds of prompts in a step, over so many steps.
 
     One step is at most full; over many steps what came in is what was computed, so that prompts in one step go with those of about as many next ones.
@@ -312,7 +312,7 @@ def _prompt_var(loop: Loop, s: Closed, steps: Rows) -> Rows:
     return found
 
 
-def _tail_ttft(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
+def _tail_ttft(loop: ClosedLoop, s: Closed, limit: Rows | float) -> Rows:
     """By whether others' prompts are met, and what steps leave over. Requests before it that wait (``delay``) begin at exponential times."""
     inputs, o, computed = loop.mix.inputs, s.others, loop.mix.computed
     left = (limit / TTFT_MARGIN - s.delay) / s.longer
@@ -331,7 +331,7 @@ def _tail_ttft(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
     return (found @ inputs.weight)[..., None]
 
 
-def _within(loop: Loop, s: Closed, seconds: Rows) -> Rows:
+def _within(loop: ClosedLoop, s: Closed, seconds: Rows) -> Rows:
     """The most tokens [P, 1] with which a prompt that ends with them is done within so many seconds, whole steps and what comes behind it in the last."""
     c = loop.per_token / loop.mix.computed
     full = s.step + c * s.room
@@ -350,7 +350,7 @@ def _behind(many: Rows, tokens: float, room: Rows) -> Rows:
     return found
 
 
-def _tail_step(loop: Loop, s: Closed, limit: Rows | float) -> Rows:
+def _tail_step(loop: ClosedLoop, s: Closed, limit: Rows | float) -> Rows:
     """A step carries the prompts that came with the last one, Poisson of mean a: none with exp(-a), else gamma."""
     busy = -np.expm1(-s.arrivals)
     mean = s.arrivals * loop.work / busy
@@ -407,7 +407,7 @@ def rate(curves: StepCurves, mix: LengthMix, in_flight: Floats, max_num_seqs: In
     return found
 
 
-def service_at(made: Loop, s: Closed, in_flight: Floats, reasoning: float = 0.0) -> Service:
+def service_at(made: ClosedLoop, s: Closed, in_flight: Floats, reasoning: float = 0.0) -> Service:
     """Service of requests of a loop's mix at a state of the loop; ``in_flight`` [P] of theirs. reasoning as in ``service``."""
     mix, e2e = made.mix, mean_e2e_s(made, s)[:, None]
     means = {"ttft": ttft_s(made, s) + s.tpot * reasoning * mix.mean_output, "tpot": s.tpot, "itl": s.tpot, "e2e": e2e}
@@ -420,20 +420,20 @@ def service_at(made: Loop, s: Closed, in_flight: Floats, reasoning: float = 0.0)
     return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0])
 
 
-def seen_by(made: Loop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[Loop, Closed]:
+def seen_by(made: ClosedLoop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[ClosedLoop, Closed]:
     """A loop of several workloads as the requests of one see it: with their own lengths and cost of prompts."""
     alone = np.zeros((1, 1)) if curves.whole_prompt_s is None else curves.whole_prompt_s[:, None]
     mine = replace(made, mix=mix, per_token=curves.prefill_s_per_token[:, None], alone=alone)
     return mine, s
 
 
-def mean_e2e_s(made: Loop, s: Closed) -> Floats:
+def mean_e2e_s(made: ClosedLoop, s: Closed) -> Floats:
     """Mean E2E of a loop's requests [P]."""
     found: Floats = (ttft_s(made, s) + max(made.mix.mean_output - 1, 0.0) * s.tpot)[:, 0]
     return found
 
 
-def _quantiles(metric: str, made: Loop, s: Closed, shares: Sequence[float], upper: Rows, part: float) -> Rows:
+def _quantiles(metric: str, made: ClosedLoop, s: Closed, shares: Sequence[float], upper: Rows, part: float) -> Rows:
     """The values that shares of the requests stay within, by bisection below ``upper`` [P, 1]: [S, P, 1], of all shares at once."""
     allowed = (1 - np.array(shares))[:, None, None]
     low, high = (np.repeat(x[None], len(shares), axis=0) for x in (np.zeros_like(upper), upper))

@@ -37,7 +37,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Noise:
+class StepNoise:
     """What the time of L steps scatters by, all [P, 1]: see ``decoding``."""
 
     prompts: Rows  # variance of the prompts in a step
@@ -59,7 +59,7 @@ class Noise:
     longest: Rows  # of one with as many prompts as it takes
 
 
-def noise_of(chain: Chain, at: Numbers, wait: Wait) -> Noise:
+def noise_of(chain: Chain, at: Numbers, wait: Wait) -> StepNoise:
     """The noise of steps around their mean."""
     o, w, w2, w3 = chain.mix.mean_output, chain.work, chain.work_m2, chain.work_m3
     lam, prompts, others = at.rate, at.prompts, 1 - at.prompts
@@ -91,7 +91,7 @@ def noise_of(chain: Chain, at: Numbers, wait: Wait) -> Noise:
     wide = SPREAD + wait.cut * (CHUNK_SPREAD - SPREAD)
     wider = wide * np.sqrt(wide)
     wide = wide * safe
-    return Noise(
+    return StepNoise(
         prompts=one * wide,
         again=(ratio - 1) / (ratio + 1),
         prompts_third=arrivals * others * burst * wider,
@@ -145,7 +145,7 @@ class Decoding:
         return found
 
 
-def decoding(noise: Noise, steps: Rows | Floats) -> Decoding:
+def decoding(noise: StepNoise, steps: Rows | Floats) -> Decoding:
     """The time that so many steps take.
 
     var = steps prompts ((1 + r)/(1 - r) - 2 r (1 - r^steps)/((1 - r)^2 steps)) + load 2 (y - 1 + exp(-y))/forgets^2 + late,

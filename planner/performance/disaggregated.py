@@ -50,7 +50,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Errors:
+class UnitErrors:
     """How far predictions of disaggregated units lay from measured ones, none of which took part in any fit: catalogs/disaggregated.json.
 
     Quantiles are of measured over predicted, by confidence, every configuration counting the same.
@@ -78,9 +78,9 @@ def _quantile_of(quantiles: Mapping[str, float], confidence: float) -> float:
     return float(interpolated(quantiles, np.array(confidence)))
 
 
-def load_errors(path: Path) -> Errors:
+def load_errors(path: Path) -> UnitErrors:
     """Reads catalogs/disaggregated.json. Raises CatalogError."""
-    return read_json(path, Errors, "errors of disaggregated units")
+    return read_json(path, UnitErrors, "errors of disaggregated units")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.performance.closed import Closed, Loop, at_in_flight, loop, ttft_s
+from planner.performance.closed import Closed, ClosedLoop, at_in_flight, loop, ttft_s
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats
 from planner.performance.step import StepCurves
@@ -78,7 +78,7 @@ def completion(curves: StepCurves, mix: LengthMix, requests: int, concurrency: i
     )
 
 
-def _begin(made: Loop, s: Closed, busy: float, per_token: float) -> float:
+def _begin(made: ClosedLoop, s: Closed, busy: float, per_token: float) -> float:
     """What the first prompts add: as many steps as they need, with ever more sequences beside them, and the overhead of the first request."""
     beside = busy * (np.arange(64) + 0.5) / 64
     tokens, is_chunked = made.mix.computed * made.mix.mean_input, made.curves.whole_prompt_s is None
@@ -86,14 +86,14 @@ def _begin(made: Loop, s: Closed, busy: float, per_token: float) -> float:
     return steps * float((_step(made, beside) - beside * per_token).mean()) + float(made.overhead[0, 0])
 
 
-def _end(made: Loop, busy: float, everywhere: float, per_token: float, k: Floats, share: Floats) -> float:
+def _end(made: ClosedLoop, busy: float, everywhere: float, per_token: float, k: Floats, share: Floats) -> float:
     """What the last answers add: steps until the longest of ``everywhere`` ends, less what their tokens cost in full steps."""
     ended = np.log1p(-np.minimum(share, 1 - 1e-12))
     here, anywhere = -np.expm1(busy * ended), -np.expm1(everywhere * ended)  # P(any left)
     return float(np.trapezoid(anywhere * _step(made, busy * share / np.maximum(here, 1e-12)) - busy * share * per_token, k))
 
 
-def _step(made: Loop, sequences: Floats) -> Floats:
+def _step(made: ClosedLoop, sequences: Floats) -> Floats:
     """D(b); a step of less than one sequence is one of one."""
     found: Floats = np.interp(np.maximum(sequences, 1.0), made.curves.n, made.curves.step_s[0])
     return found

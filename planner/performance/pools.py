@@ -64,7 +64,7 @@ def sizes_in(notes: str) -> tuple[int, int, int, int] | None:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedRuns:
     """Of each run: decode step at the measured number decoding, closed-loop TPOT and tokens/s, requests/s that prompts allow; 0 slots = cannot be."""
 
     step_s: Floats
@@ -74,7 +74,7 @@ class Predicted:
     slots: Floats
 
 
-def predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients) -> Predicted:
+def predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients) -> PredictedRuns:
     """Predictions at confidence 0.5. The layout of decode engines is not recorded: of those with and without attention data parallel
     the faster counts, since a planner would choose it, and so would those who measured."""
     plain, spread = (_predicted(pools, catalog, coefficients, dp) for dp in (False, True))
@@ -84,7 +84,7 @@ def predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficien
     return replace(plain, step_s=step, tpot_s=tpot, tps=np.where(other, np.maximum(plain.tps, spread.tps), plain.tps))
 
 
-def _predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, attention_dp: bool) -> Predicted:
+def _predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficients, attention_dp: bool) -> PredictedRuns:
     found = np.zeros((5, len(pools)))
     for lengths in sorted({(p.isl, p.osl) for p in pools}):
         at = [i for i, p in enumerate(pools) if (p.isl, p.osl) == lengths]
@@ -100,7 +100,7 @@ def _predicted(pools: Sequence[Pools], catalog: Catalog, coefficients: Coefficie
         step = [float(np.interp(n, GRID, s)) for n, s in zip(decoding, then.step_s, strict=True)]
         token = first.prefill_s_per_token + first.step_s[:, 0] / first.batched_tokens
         found[:, at] = np.stack((np.array(step), tpot, tps, x / (token * mix.mean_input), room.astype(float)))
-    return Predicted(*found)
+    return PredictedRuns(*found)
 
 
 def engines(pools: Sequence[Pools], catalog: Catalog, tp: Sequence[int], attention_dp: bool) -> Replicas:

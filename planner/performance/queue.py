@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from planner.performance.chain import PROMPT_LOAD, Chain, Interpolation, Rows, own_time, room_of
-from planner.performance.decoding import Noise, Numbers, noise_of
+from planner.performance.decoding import Numbers, StepNoise, noise_of
 from planner.performance.replicas import Ints
 from planner.performance.waits import Wait, alone_wait, prompt_wait
 
-Part = TypeVar("Part", bound="Chain | State | Noise | Wait")
+Part = TypeVar("Part", bound="Chain | State | StepNoise | Wait")
 FULL = 0.99  # of its most requests/s: a replica this near them serves no faster, however many more it is given
 BUSY_TIMES, HARDLY_EVER = 1.5, 4.0  # standard deviations of the number decoding: while prompts queue, and as good as never
 NEAR, BUSY = 0.75, 0.35  # share of the most requests/s, and of the time with prompts, above which TTFT has a safety margin
@@ -38,7 +38,7 @@ class State:
     drain: Rows  # 1/s: rate at which a full replica drains
     margin: Rows  # share that prompts are taken to wait longer for safety
     wait: Wait
-    noise: Noise
+    noise: StepNoise
 
 
 def state(chain: Chain, load: Rows) -> State:
@@ -147,7 +147,7 @@ def taken(part: Part, rows: int, index: Ints) -> Part:
     more: dict[str, Any] = {}
     for field in fields(part):
         value = getattr(part, field.name)
-        if isinstance(value, (Noise, Wait)):
+        if isinstance(value, (StepNoise, Wait)):
             more[field.name] = taken(value, rows, index)
         elif isinstance(value, np.ndarray) and value.ndim == 2 and len(value) == rows and field.name not in ("n", "powers"):
             more[field.name] = value[index]

@@ -20,7 +20,7 @@ from planner.performance import closed
 from planner.performance.capacity import BLOCK, Capacity, Limit, Service, capacity, saturation_bound, service
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
-from planner.performance.disaggregated import Errors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
+from planner.performance.disaggregated import UnitErrors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
 from planner.performance.evidence import Evidence, step_shift
 from planner.performance.lengths import LengthMix
 from planner.performance.predict import Prediction
@@ -39,7 +39,7 @@ class Options:
     """What was measured of both ways of serving, with its sources."""
 
     speculation: Speculation
-    errors: Errors
+    errors: UnitErrors
     speculation_source: str
 
     def sources(self, replicas: Replicas, row: int) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def shared(curves: Sequence[StepCurves], mixes: Sequence[LengthMix], rates: Floa
 class SharedLoop:
     """A replica whose workloads are all requests in flight [W]: one closed loop."""
 
-    made: closed.Loop
+    made: closed.ClosedLoop
     now: closed.Closed
     curves: tuple[StepCurves, ...]
     mixes: tuple[LengthMix, ...]

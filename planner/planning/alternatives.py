@@ -15,8 +15,8 @@ from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
 from planner.result.deploy import purchases
-from planner.result.money import cost_at
 from planner.result.plan import Alternative, Brief, Plan
+from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
 from planner.search.apart import kept_apart
@@ -43,7 +43,7 @@ class Variant:
 def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alternative, ...], tuple[str, ...]]:
     """Up to six plans that differ in structure, and notes on what looser rules would save."""
     budget = Budget(points.deadline.share(TOGETHER), farthest(chosen_pools(found, points.survey), points))
-    options = [_alternative(v, points, plan, budget) for v in _variants(found.market.scenario, plan)[:MOST]]
+    options = [_alternative(v, points, plan, budget) for v in _variants(found.formulation.scenario, plan)[:MOST]]
     return _merged(options), _savings(found, points, plan, budget)
 
 
@@ -61,7 +61,7 @@ def _merged(options: list[Alternative]) -> tuple[Alternative, ...]:
 
 def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
     """A warning, with the cost one point below and above, for every floor that is cleared by less than a point."""
-    scenario, notes = found.market.scenario, []
+    scenario, notes = found.formulation.scenario, []
     deadline = points.deadline.share(TOGETHER)
     for w, workload in enumerate(scenario.workload):
         served = plan.workloads[w].min_quality_served
@@ -71,8 +71,8 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
             changed = workload.model_copy(update={"min_quality": floor})
             here = _with_workload(scenario, w, changed)
-            ceiling = plan.cost.usd_per_hour * (1 + 1e-6) if floor < workload.min_quality else inf  # a lower floor never costs more
-            other = asked_briefly(points, here, deadline.share(EACH), ceiling, tidy=False)
+            cutoff = plan.cost.usd_per_hour * (1 + 1e-6) if floor < workload.min_quality else inf  # a lower floor never costs more
+            other = asked_briefly(points, here, deadline.share(EACH), cutoff, break_ties=False)
             costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other and other.found else f"{no_answer(other)} at {floor:.3g}")
         margin = served - workload.min_quality
         notes.append(f"{workload.name}: the floor {workload.min_quality:g} is cleared by only {margin:.4f}, less than a point: {', '.join(costs)}")
@@ -102,11 +102,11 @@ def near_ties(options: Sequence[Alternative]) -> tuple[str, ...]:
     )
 
 
-def asked_briefly(points: Points, scenario: Scenario, deadline: Deadline, ceiling: float = inf, tidy: bool = True) -> Answer | None:
+def asked_briefly(points: Points, scenario: Scenario, deadline: Deadline, cutoff: float = inf, break_ties: bool = True) -> Answer | None:
     """The answer to another question, with a gap fit for a comparison; None where time was up before there was any."""
     solver = scenario.solver.model_copy(update={"gap": max(COMPARISON_GAP, scenario.solver.gap)})
     try:
-        return kept_apart(points.until(deadline), scenario.model_copy(update={"solver": solver}), ceiling, tidy)[0]
+        return kept_apart(points.until(deadline), scenario.model_copy(update={"solver": solver}), cutoff, break_ties)[0]
     except TimeUp:
         return None
 
@@ -211,8 +211,8 @@ def brief(c: Chosen, points: Points) -> Brief:
 
 def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
     """Where it is worse than the plan: price per GPU, throughput per GPU, GPUs that stand idle in whole instances."""
-    used = sum(found.market.problem.columns[c.pool.pool.column].gpus * c.pool.total for c in chosen)
-    held = sum(found.market.problem.offers[o].gpus * n for o, n in found.solution.held.items())
+    used = sum(found.formulation.problem.columns[c.pool.pool.column].gpus * c.pool.total for c in chosen)
+    held = sum(found.formulation.problem.offers[o].gpus * n for o, n in found.solution.held.items())
     price, ours = found.cost / held, plan.cost.usd_per_hour / plan.gpus_held
     rate, our_rate = sum(c.qps(w) for c in chosen for w in c.pool.traffic) / used, sum(w.qps for w in plan.workloads) / plan.gpus_used
     parts = [] if abs(price / ours - 1) < 0.01 else [f"${price:.2f} per GPU-hour against ${ours:.2f}"]
@@ -223,17 +223,17 @@ def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
 
 def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple[str, ...]:
     """What looser rules on pools would save. Free mixing can do all that two pools can, so it is asked first and may settle both."""
-    scenario, ours, notes = found.market.scenario, plan.cost.usd_per_hour, []
+    scenario, ours, notes = found.formulation.scenario, plan.cost.usd_per_hour, []
     looser = [("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))] if not scenario.policy.mix else []
     looser += [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
-    ceiling, settled = ours * (1 - WORTH_SAYING), False
+    cutoff, settled = ours * (1 - WORTH_SAYING), False
     for what, changed in looser:
         if settled:
             notes.append(f"{what} would save less than {WORTH_SAYING:.1%}")
         elif budget.deadline.passed():
             notes.append(f"what {what} would save was not searched: {LATE}")
         else:
-            other = asked_briefly(points, changed, budget.deadline.share(EACH), ceiling, tidy=False)
+            other = asked_briefly(points, changed, budget.deadline.share(EACH), cutoff, break_ties=False)
             if other is None:
                 notes.append(f"what {what} would save was not found in time (raise --time-limit)")
             elif other.found:

@@ -40,7 +40,7 @@ def _evidence(tier: Tier) -> Term:
 
 def _holds_at_worst(found: Answer, chosen: Sequence[Chosen], _: Points) -> bool:
     """Whether no derived score would miss its floor at the worst recovery; one that takes part in a mean is asked again."""
-    scenario = at_worst(found.market.scenario)
+    scenario = at_worst(found.formulation.scenario)
     for c in chosen:
         for w in c.pool.traffic:
             quality, workload = c.eligible.quality[w], scenario.workload[w]
@@ -58,7 +58,7 @@ def _farthest(chosen: Sequence[Chosen], points: Points) -> int:
 
 def _is_fresh(found: Answer, _: Sequence[Chosen], points: Points) -> bool:
     oldest = points.survey.catalog.newest_price - timedelta(days=STALE_DAYS)
-    return all(o.is_owned or o.as_of >= oldest for o in (found.market.offers[i] for i in found.solution.held))
+    return all(o.is_owned or o.as_of >= oldest for o in (found.formulation.offers[i] for i in found.solution.held))
 
 
 # In the order of the bridge. Evidence stands last, as of its tiers the nearest counts that has a plan with all the rest.
@@ -85,7 +85,7 @@ def bridge(found: Answer, points: Points) -> Prudent | None:
 
     A term that the plan so far meets needs no search. Where time is up, or nothing meets a term, the bridge ends there and says so.
     """
-    scenario = found.market.scenario
+    scenario = found.formulation.scenario
     if scenario.objective.maximize or scenario.policy.prudent:
         return None
     deadline, stated = points.deadline.share(TOGETHER), scenario.policy.evidence

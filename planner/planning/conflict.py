@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, floor, inf, sqrt
 
 from planner.errors import TimeUp
-from planner.planning.demands import Demand, demands
+from planner.planning.demands import Requirement, demands
 from planner.planning.feasible import Feasible, growth, largest
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
@@ -96,9 +96,9 @@ def smallest_together(scenario: Scenario, feasible: Feasible) -> Together | None
     return Together(tuple(d.words(amounts[d.name]) for d in moved), max(d.factor(amounts[d.name]) for d in moved), is_least)
 
 
-def _needed(scenario: Scenario, every: Sequence[Demand], found: Answer) -> float:
+def _needed(scenario: Scenario, every: Sequence[Requirement], found: Answer) -> float:
     """The factor by which demands must loosen for a plan to do: what it costs, holds, serves and carries over what is asked."""
-    problem, solution = found.market.problem, found.solution
+    problem, solution = found.formulation.problem, found.solution
     served = [
         min((problem.columns[c.pool.column].quality.get(w, inf) for c in solution.pools if w in c.traffic), default=inf) for w in range(len(scenario.workload))
     ]
@@ -114,14 +114,14 @@ def _needed(scenario: Scenario, every: Sequence[Demand], found: Answer) -> float
     return factor * (1 + 1e-9)
 
 
-def _changed(scenario: Scenario, every: Sequence[Demand], amounts: Amounts) -> Scenario:
+def _changed(scenario: Scenario, every: Sequence[Requirement], amounts: Amounts) -> Scenario:
     for d in every:
         if amounts[d.name] != d.asked:
             scenario = d.put(scenario, amounts[d.name])
     return scenario
 
 
-def _put_back(scenario: Scenario, every: Sequence[Demand], d: Demand, amounts: Amounts, feasible: Feasible) -> Amounts:
+def _put_back(scenario: Scenario, every: Sequence[Requirement], d: Requirement, amounts: Amounts, feasible: Feasible) -> Amounts:
     """The amounts with one demand as near to what is asked as the others allow."""
     now = amounts[d.name]
 
@@ -135,7 +135,7 @@ def _put_back(scenario: Scenario, every: Sequence[Demand], d: Demand, amounts: A
     return {**amounts, d.name: nearest(d, now, at, feasible)}
 
 
-def nearest(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
+def nearest(d: Requirement, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
     """The amount nearest to what is asked that has a plan, between what is asked (which has none) and ``now`` (which has one)."""
     if d.kind == "traffic":
 
@@ -151,7 +151,7 @@ def nearest(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Fe
     return last_that(_between(d, now, feasible), lambda amount: feasible(at(amount)))
 
 
-def _least_limit(d: Demand, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
+def _least_limit(d: Requirement, now: float, at: Callable[[float], Scenario], feasible: Feasible) -> float:
     """To LIMIT_FINE: in turn at what the last plan keeps within (or, where that is what was asked of it, a step below), and halfway."""
     tight, found, steps = d.asked, feasible.plan(at(now)), 0
     while now > tight * LIMIT_FINE:
@@ -164,7 +164,7 @@ def _least_limit(d: Demand, now: float, at: Callable[[float], Scenario], feasibl
     return now
 
 
-def _between(d: Demand, now: float, feasible: Feasible) -> list[float]:
+def _between(d: Requirement, now: float, feasible: Feasible) -> list[float]:
     """Amounts from ``now`` to just before what is asked: whole numbers, floors at which another checkpoint may serve, means of four digits."""
     if d.kind == "floor":
         return [now, *(s for s in feasible.scores(d.workload) if now < s < d.asked)]

@@ -18,7 +18,7 @@ Kind = Literal["cap", "spare", "evidence", "margin", "recovery", "age", "limit",
 
 
 @dataclass(frozen=True)
-class Demand:
+class Requirement:
     """One named demand. Money, GPUs, times, tiers and ages loosen upwards, traffic, quality and spare replicas downwards, by the same factor.
 
     ``loosened(f)``: the amount at f times (or the f-th part of) what is asked, in the digits it is shown with: whole numbers no further
@@ -42,7 +42,7 @@ class Demand:
         return 1.0 if low == high else high / low
 
 
-def demands(scenario: Scenario) -> list[Demand]:
+def demands(scenario: Scenario) -> list[Requirement]:
     """Every demand in force that can be loosened: supply first, as it is what buyers can most easily move, then service, quality and traffic.
 
     What is a choice of kind (providers, GPU types, models, pools) is no amount and stays; so does a quota of none.
@@ -59,12 +59,12 @@ def demands(scenario: Scenario) -> list[Demand]:
     return found
 
 
-def _capped(cap: AskedCap) -> Demand:
-    return Demand("cap", cap.said(cap.field.asked), cap.most, cap.put, lambda s: cap.put(s, None), cap.loosened, cap.as_change, cap=cap)
+def _capped(cap: AskedCap) -> Requirement:
+    return Requirement("cap", cap.said(cap.field.asked), cap.most, cap.put, lambda s: cap.put(s, None), cap.loosened, cap.as_change, cap=cap)
 
 
-def _spare(spare: int) -> Demand:
-    return Demand(
+def _spare(spare: int) -> Requirement:
+    return Requirement(
         "spare",
         f"{spare} spare replica{'s' if spare > 1 else ''}",
         spare,
@@ -75,9 +75,9 @@ def _spare(spare: int) -> Demand:
     )
 
 
-def _what_counts(scenario: Scenario) -> list[Demand]:
+def _what_counts(scenario: Scenario) -> list[Requirement]:
     """What must be known of a candidate and a price: evidence, as its place among the tiers; the margin and worst of scores; ages of prices."""
-    policy, age, found = scenario.policy, scenario.supply.max_price_age, list[Demand]()
+    policy, age, found = scenario.policy, scenario.supply.max_price_age, list[Requirement]()
     if policy.evidence != TIERS[-1]:
         found.append(_evidence(policy.evidence))
     if policy.quality_margin:
@@ -87,9 +87,9 @@ def _what_counts(scenario: Scenario) -> list[Demand]:
     return found + ([_age(age)] if age is not None else [])
 
 
-def _evidence(tier: str) -> Demand:
+def _evidence(tier: str) -> Requirement:
     asked = TIERS.index(tier) + 1
-    return Demand(
+    return Requirement(
         "evidence",
         f"evidence {tier}",
         asked,
@@ -100,8 +100,8 @@ def _evidence(tier: str) -> Demand:
     )
 
 
-def _margin(margin: float) -> Demand:
-    return Demand(
+def _margin(margin: float) -> Requirement:
+    return Requirement(
         "margin",
         f"quality margin {margin:g}",
         margin,
@@ -112,9 +112,9 @@ def _margin(margin: float) -> Demand:
     )
 
 
-def _recovery() -> Demand:
+def _recovery() -> Requirement:
     """No amount: it holds or it does not, so it moves alone and by no factor."""
-    return Demand(
+    return Requirement(
         "recovery",
         "derived scores at the worst recovery",
         1.0,
@@ -125,8 +125,8 @@ def _recovery() -> Demand:
     )
 
 
-def _age(days: int) -> Demand:
-    return Demand(
+def _age(days: int) -> Requirement:
+    return Requirement(
         "age",
         f"prices at most {days} days older than the newest",
         days,
@@ -137,14 +137,14 @@ def _age(days: int) -> Demand:
     )
 
 
-def _limit(w: int, name: str, seconds: float, of: str) -> Demand:
+def _limit(w: int, name: str, seconds: float, of: str) -> Requirement:
     metric, _, percentile = name.rpartition("_p")
     words = f"{metric.upper()} p{percentile}"
 
     def without(s: Scenario) -> Scenario:
         return _workload(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})
 
-    return Demand(
+    return Requirement(
         "limit",
         f"{words} {format_duration(seconds)}{of}",
         seconds,
@@ -163,9 +163,9 @@ def duration(seconds: float, like: float) -> str:
     return f"{rounded_up(seconds * scale, 4):.10g}{unit}"
 
 
-def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float, of: str) -> Demand:
+def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float, of: str) -> Requirement:
     name = "quality" if field == "min_quality" else "mean quality"
-    return Demand(
+    return Requirement(
         "floor" if field == "min_quality" else "mean",
         f"{name} {asked:g}{of}",
         asked,
@@ -177,9 +177,9 @@ def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float
     )
 
 
-def _traffic(w: int, workload: Workload, of: str) -> Demand:
+def _traffic(w: int, workload: Workload, of: str) -> Requirement:
     field, unit = ("qps", "req/s") if workload.qps is not None else ("concurrency", "in flight")
-    return Demand(
+    return Requirement(
         "traffic",
         f"{workload.rate:g} {unit}{of}",
         workload.rate,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from math import ceil, floor, inf, log10
 
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.candidates.eligibility import counted
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
@@ -17,7 +17,7 @@ from planner.result.deploy import predicted
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer, answer, any_plan
 from planner.search.chosen import chosen_pools
-from planner.search.known import Known, covers
+from planner.search.survey_cache import SurveyCache, covers
 
 DIGITS = 4  # of traffic in what is proposed
 COARSE = 1.02  # ratio to which traffic is bisected before plans on the way say what they carry
@@ -28,7 +28,7 @@ class Feasible:
 
     def __init__(self, points: Points, scenario: Scenario) -> None:
         self.points, self.deadline = points, points.deadline
-        self._asked, self._known = scenario, Known(points.survey.catalog)
+        self._asked, self._known = scenario, SurveyCache(points.survey.catalog)
         self._answers: dict[str, Answer] = {}
 
     def until(self, deadline: Deadline) -> Feasible:
@@ -46,17 +46,17 @@ class Feasible:
         key = scenario.model_dump_json()
         if key not in self._answers:
             self.deadline.check()
-            self._answers[key] = any_plan(market(self._points(scenario), scenario))
+            self._answers[key] = any_plan(formulation(self._points(scenario), scenario))
         return self._answers[key]
 
     def least_cost(self, scenario: Scenario) -> float:
         """$/h of the cheapest plan; infinite without one."""
         self.deadline.check()
-        return answer(market(self._points(scenario), scenario), tidy=False).cost
+        return answer(formulation(self._points(scenario), scenario), break_ties=False).cost
 
     def latency(self, found: Answer, w: int, limit: str) -> float | None:
         """Seconds within which a plan keeps what an SLO limit of a workload speaks of; None where its percentile is not predicted."""
-        survey, (metric, _, percentile) = self._points(found.market.scenario).survey, limit.rpartition("_p")
+        survey, (metric, _, percentile) = self._points(found.formulation.scenario).survey, limit.rpartition("_p")
         of = [getattr(predicted(c, survey, w), f"{metric}_ms") for c in chosen_pools(found, survey) if w in c.pool.traffic]
         ms = [float(getattr(x, f"p{percentile}", None) or inf) for x in of]
         return max(ms) / 1e3 if ms and max(ms) < inf else None
@@ -82,7 +82,7 @@ class Feasible:
 
 def growth(found: Answer, grows: Collection[int]) -> float:
     """By which factor the traffic of these workloads could grow on the replicas of a plan, the others' standing still; 1 without a plan."""
-    rules, most = found.market.problem.rules, inf
+    rules, most = found.formulation.problem.rules, inf
     for c in found.solution.pools:
         room = rules.max_slo_load * (c.total - rules.spare_replicas)
         mine, rest = (sum(x / c.pool.capacity[w] for w, x in c.traffic.items() if (w in grows) is moves) for moves in (True, False))

@@ -8,18 +8,18 @@ from dataclasses import replace
 from functools import partial
 from math import ceil
 
-from planner.candidates.columns import Market, market
+from planner.candidates.columns import Formulation, formulation
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.points import Points
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
 from planner.performance.evidence import TIERS, shown_tier
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
-from planner.planning.demands import LEAST_TRAFFIC, Demand, demands
+from planner.planning.demands import LEAST_TRAFFIC, Requirement, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
 from planner.program.optimum import least_relaxation
 from planner.program.problem import Problem, Solution
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
@@ -60,7 +60,7 @@ class Infeasible(PlannerError):
 
 def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     """The error that says which demands conflict and what to change."""
-    base = _at_any_cost(points, scenario, found.market)
+    base = _at_any_cost(points, scenario, found.formulation)
     excluded = points.survey.excluded + base.excluded
     solver = scenario.solver.model_copy(update={"time_limit": min(SOLVE_TIME_S, scenario.solver.time_limit), "gap": max(SOLVE_GAP, scenario.solver.gap)})
     scenario = scenario.model_copy(update={"solver": solver})
@@ -81,11 +81,11 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     return Infeasible(what, changes, excluded, conflict or (), words, " and ".join(unsearched) + " (raise --time-limit)" if unsearched else "")
 
 
-def _at_any_cost(points: Points, scenario: Scenario, found: Market) -> Market:
-    """The market of a scenario with what no plan within its budget uses, too."""
+def _at_any_cost(points: Points, scenario: Scenario, found: Formulation) -> Formulation:
+    """The formulation of a scenario with what no plan within its budget uses, too."""
     if scenario.policy.budget is None:
         return found
-    free = market(points, scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"budget": None})}))
+    free = formulation(points, scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"budget": None})}))
     return replace(free, scenario=scenario, problem=replace(free.problem, rules=found.problem.rules))
 
 
@@ -160,17 +160,17 @@ def demands_in_words(scenario: Scenario) -> str:
     return ", ".join(words)
 
 
-def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int], base: Market | None) -> list[str]:
+def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int], base: Formulation | None) -> list[str]:
     """One line for each demand that would do alone; the search is given up, and says so, when it takes too long.
 
-    hopeless: workloads that no candidate serves, where only what decides that is searched. base: the market, where there is none.
+    hopeless: workloads that no candidate serves, where only what decides that is searched. base: the formulation, where there is none.
     """
     feasible = feasible.until(feasible.deadline.share(SEARCH_SHARE))
     searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
         searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
     wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare") or d.kind in POLICIES]
-    alone: dict[str, Callable[[Feasible, Scenario, Demand], Iterable[str]]] = {"spare": _fewer_spares, **dict.fromkeys(POLICIES, _less_known)}
+    alone: dict[str, Callable[[Feasible, Scenario, Requirement], Iterable[str]]] = {"spare": _fewer_spares, **dict.fromkeys(POLICIES, _less_known)}
     alone |= {"floor": _lower_floor, "mean": _lower_mean}
     searches += [partial(alone[kind], feasible, scenario, d) for kind in alone for d in wanted if d.kind == kind]
     searches.append(partial(_wider_limits, feasible, scenario, [d for d in wanted if d.kind == "limit"]))
@@ -184,13 +184,13 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
     return found
 
 
-def _relaxed_rules(base: Market) -> Iterator[str]:
+def _relaxed_rules(base: Formulation) -> Iterator[str]:
     """Budget by the cheapest plan without one; other caps by the elastic program, with one location allowed at the best one."""
     problem, rules, asked = base.problem, base.problem.rules, caps(base.scenario)
     if budget := next((c for c in asked if c.is_money), None):
         solver = base.scenario.solver.model_copy(update={"gap": 0.0, "time_limit": COST_TIME_S})
         free = replace(problem, rules=rules.without(budget.field.name))
-        found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), tidy=False)
+        found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), break_ties=False)
         if found.found:
             yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == "optimal" else UNSURE)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
@@ -205,14 +205,14 @@ def _raised(of: Sequence[AskedCap], slack: Mapping[str, float], unsure: str) -> 
     return words + (unsure if cap.field.by else f" ({cap.more(amount)}{unsure})")
 
 
-def tables_infeasible(problem: Problem, scenario: Scenario, limits: Limits, deadline: Deadline = NEVER) -> Infeasible:
+def tables_infeasible(problem: Problem, scenario: Scenario, limits: SolverOptions, deadline: Deadline = NEVER) -> Infeasible:
     """The error for a problem from the user's own tables."""
     asked = caps(scenario)
     words = [f"{len(problem.demands)} classes", *(c.said(c.field.short) for c in asked)]
     return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], asked, limits, deadline)), {})
 
 
-def _relaxations(places: list[Problem], asked: Sequence[AskedCap], limits: Limits, deadline: Deadline) -> Iterator[str]:
+def _relaxations(places: list[Problem], asked: Sequence[AskedCap], limits: SolverOptions, deadline: Deadline) -> Iterator[str]:
     """Caps, those of one field together, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:
@@ -254,14 +254,14 @@ def _less_traffic(feasible: Feasible, scenario: Scenario) -> Iterator[str]:
         yield f"{', '.join(d.words(x) for d, x in zip(rates, amounts(most), strict=True))} ({rounded_down(most / rates[0].asked, 3):g} of the traffic)"
 
 
-def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:
     """As many spare replicas as there may be."""
     if feasible(d.put(scenario, 0)):
         most = last_that(range(int(d.asked)), lambda k: feasible(d.put(scenario, k)))
         yield f"{d.words(most)} instead of {d.asked:.0f}"
 
 
-def _less_known(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+def _less_known(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:
     """The nearest thinner evidence, smaller margin, mean recovery, or older prices that would do."""
     options: dict[str, list[float]] = {
         "evidence": [float(i) for i in range(len(TIERS), int(d.asked), -1)],
@@ -275,20 +275,20 @@ def _less_known(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[s
         yield f"{d.words(last_that(looser, lambda amount: feasible(d.put(scenario, amount))))} instead of {was}"
 
 
-def _lower_floor(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+def _lower_floor(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:
     """The highest lower floor with a plan."""
     scores = [s for s in feasible.scores(d.workload) if s < d.asked]
     if scores and feasible(d.put(scenario, scores[0])):
         yield f"{d.words(last_that(scores, lambda floor: feasible(d.put(scenario, floor))))} instead of {d.asked:g}"
 
 
-def _lower_mean(feasible: Feasible, scenario: Scenario, d: Demand) -> Iterator[str]:
+def _lower_mean(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:
     """The highest lower mean quality with a plan."""
     if feasible(d.put(scenario, 0.0)):
         yield f"{d.words(nearest(d, 0.0, partial(d.put, scenario), feasible))} instead of {d.asked:g}"
 
 
-def _wider_limits(feasible: Feasible, scenario: Scenario, limits: list[Demand]) -> Iterator[str]:
+def _wider_limits(feasible: Feasible, scenario: Scenario, limits: list[Requirement]) -> Iterator[str]:
     """The least of each latency limit that would do alone, to about a percent."""
     free = scenario
     for d in limits:

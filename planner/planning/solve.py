@@ -22,10 +22,10 @@ from planner.scenario.sources import Origins
 from planner.search.answer import Answer
 from planner.search.apart import in_words, kept_apart
 from planner.search.chosen import chosen_pools
-from planner.search.known import Known
 from planner.search.maximize import largest
 from planner.search.posed import posed
 from planner.search.prudent import posture
+from planner.search.survey_cache import SurveyCache
 
 SETTLING = 0.75  # of the time limit, for the rate of users who wait for answers; the rest is for the plan itself
 ANSWER = 0.75  # of the time limit, for the plan where it is also compared with others
@@ -37,14 +37,14 @@ def solve(
     *,
     compare: bool = True,
     origins: Origins | None = None,
-    known: Known | None = None,
+    cache: SurveyCache | None = None,
     deadline: Deadline | None = None,
 ) -> Plan:
     """The cheapest plan that meets all of the scenario, checked independently before it is returned.
 
     The scenario's time limit bounds the whole answer, comparisons and explanations included, from here or to the deadline given.
 
-    compare: also solve the alternatives. known: candidates kept from questions like this one (of the same catalogue); an infeasible
+    compare: also solve the alternatives. cache: candidates kept from questions like this one (of the same catalogue); an infeasible
     question is then not explained. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
     Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
     for unusable input, SolverError when no plan was found in time or a plan fails its check.
@@ -55,11 +55,11 @@ def solve(
 
         return solve_tables(scenario, origins or {}, deadline)
     catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
-    here = known or Known(catalog)
+    here = cache or SurveyCache(catalog)
     if any(w.route_by for w in scenario.workload):
         from planner.planning.routing import routed
 
-        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, known=known, deadline=deadline))
+        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline))
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 
@@ -67,7 +67,7 @@ def solve(
 
         def at(asked: Scenario) -> tuple[PlanWorkload, ...]:
             found = () if asked.objective.maximize else _served(asked, here, settling)
-            return found or solve(asked, catalog, compare=False, known=known, deadline=settling).workloads
+            return found or solve(asked, catalog, compare=False, cache=cache, deadline=settling).workloads
 
         scenario = settled(scenario, at)
         unsearched += [cautions.UNSETTLED] if settling.passed() else []
@@ -87,7 +87,7 @@ def solve(
     if not found.found:
         if found.solution.status == "unknown":
             raise TimeUp()
-        raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.market.excluded) if known else explain(points, scenario, found)
+        raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.formulation.excluded) if cache else explain(points, scenario, found)
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
     if compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
@@ -99,9 +99,9 @@ def solve(
     return verified(plan, catalog)
 
 
-def _served(scenario: Scenario, known: Known, deadline: Deadline) -> tuple[PlanWorkload, ...]:
+def _served(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple[PlanWorkload, ...]:
     """The workloads of the cheapest plan, undescribed else; none where there is no plan."""
-    asked, points = posed(scenario, known, deadline)
+    asked, points = posed(scenario, cache, deadline)
     found, points = kept_apart(points, asked)
     return workloads_of(asked, chosen_pools(found, points.survey), points.survey) if found.found else ()
 
@@ -109,6 +109,6 @@ def _served(scenario: Scenario, known: Known, deadline: Deadline) -> tuple[PlanW
 def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
     """Alternatives, and what they teach about the plan."""
     prudent, (options, notes) = bridge(found, points), alternatives(found, points, plan)
-    spread = spread_costs(points, found.market.scenario, plan.cost.usd_per_hour)
+    spread = spread_costs(points, found.formulation.scenario, plan.cost.usd_per_hour)
     warnings = (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)
     return {"prudent": prudent, "alternatives": options, "notes": notes, "warnings": warnings}

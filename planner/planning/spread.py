@@ -38,5 +38,5 @@ def _cost(points: Points, scenario: Scenario, i: int, cv: float, deadline: Deadl
     """$/h with another spread of the prompts of workload i, or that there is none."""
     changed = tuple(w.model_copy(update={"input_cv": cv}) if j == i else w for j, w in enumerate(scenario.workload))
     asked = scenario.model_copy(update={"workload": changed})
-    other = asked_briefly(Points(survey(asked, points.survey.catalog, points.survey.offers)), asked, deadline, tidy=False)
+    other = asked_briefly(Points(survey(asked, points.survey.catalog, points.survey.offers)), asked, deadline, break_ties=False)
     return other.cost if other and other.found else no_answer(other)

@@ -9,11 +9,11 @@ from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
 from planner.planning.infeasible import Infeasible, tables_infeasible
 from planner.program.problem import ChosenPool, Solution
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 from planner.program.solver import version as highs_version
 from planner.program.wide import cheapest_at_any_scale
-from planner.result.money import cost_at
 from planner.result.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
+from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.version import planner_version
@@ -28,7 +28,7 @@ def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Pl
     tables = read_tables(scenario)
     if tables.unserved:
         raise Infeasible(f"no candidate serves {', '.join(tables.unserved)} (no row in {scenario.tables.capacities})", (), {})
-    limits = Limits(scenario.solver.gap, deadline.left(), scenario.solver.seed)
+    limits = SolverOptions(scenario.solver.gap, deadline.left(), scenario.solver.seed)
     solution = cheapest_at_any_scale(tables.problem, limits)
     if solution.status == "unknown":
         where, hint = scenario.tables.capacities or "", "leave out candidates that are far too small or too dear"

@@ -15,7 +15,7 @@ from planner.planning.solve import solve
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
-from planner.simulation.results import Held, Simulation, Workload
+from planner.simulation.results import LimitResult, SimulatedWorkload, Simulation
 from planner.simulation.run import simulate
 
 ROUNDS = 3
@@ -59,7 +59,7 @@ def solve_verified(scenario: Scenario, catalog: Catalog | None = None, *, compar
     return _told(plan, notes, f"simulated, limits are missed: {_words(breaches(found))}")
 
 
-def breaches(found: Simulation) -> list[tuple[Workload, Held]]:
+def breaches(found: Simulation) -> list[tuple[SimulatedWorkload, LimitResult]]:
     """Limits missed by more than chance."""
     return [(w, s) for w in found.workloads for s in w.slo if s.within + (s.half_width or 0.0) < s.percentile / 100]
 
@@ -77,7 +77,7 @@ def _inside(found: Simulation) -> str:
     return ", ".join(f"{w.name}: {w.attainment:.2%} of requests inside all limits" for w in found.workloads)
 
 
-def _words(missed: list[tuple[Workload, Held]]) -> str:
+def _words(missed: list[tuple[SimulatedWorkload, LimitResult]]) -> str:
     return ", ".join(f"{w.name} {s.within:.2%} inside {s.metric.upper()} p{s.percentile:g} {s.limit_ms:,.0f} ms" for w, s in missed)
 
 

@@ -11,22 +11,22 @@ from planner.program.objective import polish
 from planner.program.packing import fewest_instances
 from planner.program.problem import ChosenPool, Problem, Solution
 from planner.program.single import one_pool
-from planner.program.solver import Limits, Outcome, optimise, relaxation
+from planner.program.solver import Outcome, SolverOptions, optimise, relaxation
 
 POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
 POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than the answer
 EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
 
-def cheapest(problem: Problem, limits: Limits, tidy: bool = True) -> Solution:
-    """The cheapest plan of a problem, ties broken (``tidy``) towards fewest pools, fewest GPUs, highest quality."""
+def cheapest(problem: Problem, limits: SolverOptions, break_ties: bool = True) -> Solution:
+    """The cheapest plan of a problem, ties broken (``break_ties``) towards fewest pools, fewest GPUs, highest quality."""
     deadline = Deadline.after(limits.time_limit_s)
     built = build(problem)
     solution = _no_dearer(_solution(built, optimise(built.program, replace(limits, time_limit_s=deadline.left()))), problem, limits)
-    return tidied(problem, solution, replace(limits, time_limit_s=deadline.left())) if tidy and built.program.counted else solution
+    return ties_broken(problem, solution, replace(limits, time_limit_s=deadline.left())) if break_ties and built.program.counted else solution
 
 
-def _no_dearer(solution: Solution, problem: Problem, limits: Limits) -> Solution:
+def _no_dearer(solution: Solution, problem: Problem, limits: SolverOptions) -> Solution:
     """The solution; or the cheapest single pool where the solver found nothing or something dearer. A bound above it is none."""
     counted = one_pool(problem)
     if counted is None or counted.cost >= solution.cost * (1 - 1e-6):
@@ -37,17 +37,17 @@ def _no_dearer(solution: Solution, problem: Problem, limits: Limits) -> Solution
     return replace(counted, status=status, bound=min(bound, counted.cost), gap=gap, variables=solution.variables, constraints=solution.constraints)
 
 
-def tidied(problem: Problem, solution: Solution, limits: Limits) -> Solution:
+def ties_broken(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
     """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
     if solution.status != "optimal" or not limits.time_limit_s:
         return solution
-    better = _tidiest(problem, solution, limits)
+    better = _tidiest_of(problem, solution, limits)
     if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:
         return solution
     return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, held=better.held)
 
 
-def _tidiest(problem: Problem, solution: Solution, limits: Limits) -> Solution:
+def _tidiest_of(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
     small = sum(len(c.tiers) + len(c.shared) for c in problem.columns) <= POLISH_WHOLE
     here = [(i, tuple(o for o in c.offers if small or o in solution.held)) for i, c in enumerate(problem.columns)]
     kept = [(i, offers) for i, offers in here if offers]
@@ -65,7 +65,7 @@ def relaxed_cost(problem: Problem) -> tuple[float, dict[str, float]]:
     return relaxation(build(problem).program)
 
 
-def least_relaxation(problem: Problem, relax: str, limits: Limits) -> Solution:
+def least_relaxation(problem: Problem, relax: str, limits: SolverOptions) -> Solution:
     """The plan that breaks one family of caps, or "demand", by least; ``slack`` says by how much."""
     built = build(problem, relax)
     return _solution(built, optimise(built.program, limits))

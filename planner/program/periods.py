@@ -17,7 +17,7 @@ from pyomo.core.util import quicksum
 
 from planner.program.packing import places, sizes_that_matter
 from planner.program.problem import Purchasable, Rules
-from planner.program.solver import Limits, optimise
+from planner.program.solver import SolverOptions, optimise
 
 LEAST_SHARE = 1e-6  # of the waiting work of a window
 
@@ -77,7 +77,7 @@ class PeriodSolution:
         return isfinite(self.cost)
 
 
-def cheapest_hours(problem: PeriodProblem, limits: Limits) -> PeriodSolution:
+def cheapest_hours(problem: PeriodProblem, limits: SolverOptions) -> PeriodSolution:
     """The cheapest counts. The hours are a circle: after the last comes the first."""
     m = _build(problem)
     outcome = optimise(m, limits)

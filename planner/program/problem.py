@@ -11,7 +11,7 @@ Measure = Literal["gpus", "usd", "kw"]
 
 
 @dataclass(frozen=True)
-class Demand:
+class Traffic:
     """One workload w: its rate λ[w] in its own unit (requests/s or requests in flight)."""
 
     name: str
@@ -128,7 +128,7 @@ class Rules:
 class Problem:
     """All the program needs."""
 
-    demands: tuple[Demand, ...]
+    demands: tuple[Traffic, ...]
     columns: tuple[Column, ...]
     offers: tuple[Purchasable, ...]
     rules: Rules = Rules()

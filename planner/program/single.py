@@ -1,6 +1,6 @@
 """Plans counted without a solver, exactly: each workload on one candidate. What a program answers must not be dearer.
 
-``Replicas`` is for problems in which a replica is bought as one thing: each column has one offer, of its own size, and one pool.
+``ReplicaProblem`` is for problems in which a replica is bought as one thing: each column has one offer, of its own size, and one pool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_MOVES = 20_000  # candidates tried for workloads, until no move makes the p
 
 
 @dataclass(frozen=True)
-class Replicas:
+class ReplicaProblem:
     """The problem in replicas: ``load[c][w]`` replicas' worth of all of workload w on candidate c, at the SLO load allowed."""
 
     problem: Problem
@@ -26,7 +26,7 @@ class Replicas:
     gpus: tuple[int, ...]
 
     @classmethod
-    def of(cls, problem: Problem) -> Replicas:
+    def of(cls, problem: Problem) -> ReplicaProblem:
         """Counted in replicas."""
         u, rates = problem.rules.max_slo_load, [d.rate for d in problem.demands]
         capacity = [dict(c.shared) or {w: t[0].capacity for w, t in c.tiers.items()} for c in problem.columns]
@@ -52,10 +52,10 @@ class Replicas:
         """What a replica of a candidate is bought as."""
         return self.problem.offers[self.problem.columns[c].offers[0]]
 
-    def most(self, c: int, ceiling: float) -> int:
-        """The most replicas of a candidate in any plan that costs no more than the ceiling and keeps the limits."""
+    def most(self, c: int, cutoff: float) -> int:
+        """The most replicas of a candidate in any plan that costs no more than the cutoff and keeps the limits."""
         rules, room = self.problem.rules, sum(ceil(x) for x in self.load[c].values()) + self.problem.rules.spare_replicas
-        for cap in rules.within(ceiling).caps:
+        for cap in rules.within(cutoff).caps:
             if each := cap.amount(self.offer(c)):
                 room = int(min(room, cap.most / each * (1 + EXACT)))
         return room
@@ -70,7 +70,7 @@ class Assignment:
     cost: float
 
 
-def best_assignment(r: Replicas) -> Assignment | None:
+def best_assignment(r: ReplicaProblem) -> Assignment | None:
     """The cheapest found of: all workloads on one candidate; each on its cheapest; and what single moves make of these. None: none keeps the limits."""
     workloads = range(len(r.problem.demands))
     options = [[c for c in range(len(r.load)) if w in r.load[c]] for w in workloads]
@@ -91,7 +91,7 @@ def best_assignment(r: Replicas) -> Assignment | None:
     return Assignment(tuple(best), counts := _counts(r, best), r.cost(counts)) if best else None
 
 
-def _descended(r: Replicas, where: list[int], options: list[list[int]], moves: list[int]) -> list[int]:
+def _descended(r: ReplicaProblem, where: list[int], options: list[list[int]], moves: list[int]) -> list[int]:
     """Workloads moved one at a time while that breaks limits by less, or costs less."""
     now, better = _rank(r, where), True
     while better:
@@ -108,12 +108,12 @@ def _descended(r: Replicas, where: list[int], options: list[list[int]], moves: l
     return where
 
 
-def _rank(r: Replicas, where: Sequence[int]) -> tuple[float, float]:
+def _rank(r: ReplicaProblem, where: Sequence[int]) -> tuple[float, float]:
     counts = _counts(r, where)
     return r.excess(counts), r.cost(counts)
 
 
-def _counts(r: Replicas, where: Sequence[int]) -> dict[int, int]:
+def _counts(r: ReplicaProblem, where: Sequence[int]) -> dict[int, int]:
     load: dict[int, float] = {}
     for w, c in enumerate(where):
         load[c] = load.get(c, 0.0) + r.load[c][w]

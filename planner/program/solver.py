@@ -33,7 +33,7 @@ class _Silent(highspy.Highs):  # type: ignore[misc]  # highspy is not read by th
 
 
 @dataclass(frozen=True)
-class Limits:
+class SolverOptions:
     """How exactly and how long to search (relative gap, seconds)."""
 
     gap: float = 0.001
@@ -56,7 +56,7 @@ class Outcome:
     constraints: int
 
 
-def optimise(m: Any, limits: Limits, scales: Mapping[int, float] | None = None) -> Outcome:
+def optimise(m: Any, limits: SolverOptions, scales: Mapping[int, float] | None = None) -> Outcome:
     """Solves the program; the incumbent, if any, is left on its variables. Raises SolverError on solver failure.
 
     scales: factors by which the solver counts variables (by id) instead of in their own unit.

@@ -17,8 +17,8 @@ from planner.program.objective import polish
 from planner.program.optimum import POLISH_NODES
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Tier
-from planner.program.single import EXACT, Assignment, Replicas, best_assignment
-from planner.program.solver import Limits, Outcome, optimise
+from planner.program.single import EXACT, Assignment, ReplicaProblem, best_assignment
+from planner.program.solver import Outcome, SolverOptions, optimise
 
 ROUNDS = 6
 LEAST_SHARE = 1e-7  # of a workload: a candidate that can take no more of it is none for it
@@ -30,12 +30,12 @@ SURE = 2e-6  # relative: a bound is trusted this far
 Part = tuple[tuple[int, int, tuple[int, ...]], ...]  # (candidate, most replicas, workloads) of what the program is about
 
 
-def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
+def cheapest_at_any_scale(problem: Problem, limits: SolverOptions) -> Solution:
     """The cheapest plan, with a status and bound that hold in exact numbers.
 
     The program is solved again, on what can be part of a plan as cheap as the last one, until that leaves nothing more out.
     """
-    deadline, whole = Deadline.after(limits.time_limit_s), Replicas.of(problem)
+    deadline, whole = Deadline.after(limits.time_limit_s), ReplicaProblem.of(problem)
     counted = best_assignment(whole)
     best = _assigned(whole, counted) if counted else None
     last: tuple[Part, bool] | None = None  # what was asked, and whether a cost was known: without one, any plan will do
@@ -56,7 +56,7 @@ def cheapest_at_any_scale(problem: Problem, limits: Limits) -> Solution:
     return _tidier(told, problem, whole, replace(limits, time_limit_s=deadline.left())) if told.status == "optimal" else told
 
 
-def _asked(part: Part, r: Replicas, best: Solution | None, limits: Limits, deadline: Deadline) -> tuple[Solution | None, Outcome]:
+def _asked(part: Part, r: ReplicaProblem, best: Solution | None, limits: SolverOptions, deadline: Deadline) -> tuple[Solution | None, Outcome]:
     """What the solver finds; asked a second time, carefully, where numbers are far apart or what it says cannot be true."""
     budget = r.problem.rules.budget
     cost = best.cost if best else budget if budget < inf else None
@@ -81,22 +81,22 @@ def _is_possible(outcome: Outcome, best: Solution) -> bool:
     return outcome.status != "infeasible" and outcome.bound <= best.cost * (1 + SURE)
 
 
-def _tidier(best: Solution, problem: Problem, r: Replicas, limits: Limits) -> Solution:
+def _tidier(best: Solution, problem: Problem, r: ReplicaProblem, limits: SolverOptions) -> Solution:
     """The plan of the same cost with the fewest candidates, then GPUs, where the program knows which are in use and one is found soon."""
     if not counts_pools(problem, pools(problem)) or not limits.time_limit_s:
         return best
-    found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(limits, gap=0.0, nodes=POLISH_NODES), tidy=True)
+    found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(limits, gap=0.0, nodes=POLISH_NODES), break_ties=True)
     if found is None or found.cost > best.cost * (1 + EXACT) or _size(found, r) >= _size(best, r):
         return best
     return replace(best, cost=found.cost, bound=min(best.bound, found.cost), pools=found.pools, held=found.held)
 
 
-def _size(solution: Solution, r: Replicas) -> tuple[int, int]:
+def _size(solution: Solution, r: ReplicaProblem) -> tuple[int, int]:
     """Candidates in use, and GPUs."""
     return len(solution.pools), sum(r.gpus[c.pool.column] * c.total for c in solution.pools)
 
 
-def _told(best: Solution | None, said: Outcome, limits: Limits) -> Solution:
+def _told(best: Solution | None, said: Outcome, limits: SolverOptions) -> Solution:
     """The best plan with what is proven of it."""
     nothing = Solution("infeasible" if said.status == "infeasible" else "unknown")
     found = replace(best or nothing, variables=said.variables, constraints=said.constraints)
@@ -108,11 +108,11 @@ def _told(best: Solution | None, said: Outcome, limits: Limits) -> Solution:
     return replace(found, status="optimal" if proven else "feasible", bound=bound, gap=gap)
 
 
-def _within(problem: Problem, r: Replicas, ceiling: float) -> Part:
-    """(candidate, most replicas, workloads) that can be part of a plan no dearer than the ceiling."""
+def _within(problem: Problem, r: ReplicaProblem, cutoff: float) -> Part:
+    """(candidate, most replicas, workloads) that can be part of a plan no dearer than the cutoff."""
     found, spare, one = [], problem.rules.spare_replicas, problem.rules.pools_per_workload == 1
     for c, load in enumerate(r.load):
-        most = r.most(c, ceiling)
+        most = r.most(c, cutoff)
         room = (most - spare) * (1 + EXACT)
         serves = tuple(w for w, x in load.items() if (x <= room if one else room > x * LEAST_SHARE))
         if most > spare and serves:
@@ -120,13 +120,13 @@ def _within(problem: Problem, r: Replicas, ceiling: float) -> Part:
     return tuple(found)
 
 
-def _is_wide(part: Part, r: Replicas) -> bool:
+def _is_wide(part: Part, r: ReplicaProblem) -> bool:
     """Whether loads, or prices, are so far apart that leaving out what is not needed may tell the solver more."""
     loads, prices = [r.load[c][w] for c, _, serves in part for w in serves], [r.price[c] for c, _, _ in part]
     return any(max(found) > ALIKE * min(found) for found in (loads, prices))
 
 
-def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: bool = False) -> tuple[Solution | None, Outcome]:
+def _solved(part: Part, r: ReplicaProblem, cost: float | None, limits: SolverOptions, break_ties: bool = False) -> tuple[Solution | None, Outcome]:
     """The program of a part, its plan counted exactly in the indices of the whole, and what the solver said in $/h.
 
     cost: what is known to be enough; without it any plan will do, as prices may be too far apart to tell at once.
@@ -139,7 +139,7 @@ def _solved(part: Part, r: Replicas, cost: float | None, limits: Limits, tidy: b
         offers.append(replace(offer, usd_per_hour=offer.usd_per_hour / unit if unit else 0.0, available=most))
     rules = replace(problem.rules, caps=tuple(replace(c, most=c.most / unit) if c.of == "usd" and unit else c for c in problem.rules.caps))
     built = build(replace(problem, columns=tuple(columns), offers=tuple(offers), rules=rules))
-    if tidy:
+    if break_ties:
         built.program.pool_columns = [pool.column for pool in built.pools]
         polish(built.program, built.problem, OBJECTIVE)
     load = cover(built)
@@ -170,7 +170,7 @@ def _scales(built: Built) -> dict[int, float]:
     return {id(m.x[w, p]): load for w, p in m.flow_keys if (load := built.problem.demands[w].rate / built.pools[p].capacity[w]) > 1}
 
 
-def _counted(built: Built, columns: list[int], r: Replicas) -> Solution | None:
+def _counted(built: Built, columns: list[int], r: ReplicaProblem) -> Solution | None:
     """The incumbent with shares that add up to one and whole replicas counted from them; None where it does not keep the limits so."""
     m, problem, spare = built.program, r.problem, r.problem.rules.spare_replicas
     most = problem.rules.pools_per_workload or len(columns)
@@ -191,14 +191,14 @@ def _counted(built: Built, columns: list[int], r: Replicas) -> Solution | None:
     return _solution(r, shares, counts) if r.excess(counts) <= 0 else None
 
 
-def _assigned(r: Replicas, found: Assignment) -> Solution:
+def _assigned(r: ReplicaProblem, found: Assignment) -> Solution:
     shares: dict[int, dict[int, float]] = {}
     for w, c in enumerate(found.where):
         shares.setdefault(c, {})[w] = 1.0
     return _solution(r, dict(sorted(shares.items())), found.counts)
 
 
-def _solution(r: Replicas, shares: dict[int, dict[int, float]], counts: dict[int, int]) -> Solution:
+def _solution(r: ReplicaProblem, shares: dict[int, dict[int, float]], counts: dict[int, int]) -> Solution:
     """A plan of counts and shares as a solution, not proven to be the best."""
     problem = r.problem
     pool_of: dict[int, Pool] = {p.column: p for p in pools(problem)}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from planner.catalog.catalog import Catalog
-from planner.catalog.doctor import Finding
+from planner.catalog.doctor import Shortfall
 from planner.catalog.records import Card, Gpu
 from planner.report.sections import Grid, Section
 
@@ -18,7 +18,7 @@ def catalog_grid(catalog: Catalog, what: str, text: str) -> Grid:
     return Grid(full.header, rows, full.right)
 
 
-def findings_grid(findings: Sequence[Finding]) -> Grid:
+def findings_grid(findings: Sequence[Shortfall]) -> Grid:
     """What the doctor found."""
     return Grid(("kind", "where", "what"), tuple((f.kind, f.where, f.what) for f in findings))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from planner.report.predict import ms
 from planner.report.sections import Grid, Section, unit_money
-from planner.simulation.results import Held, Simulation, Waited, Workload, rows
+from planner.simulation.results import LimitResult, SimulatedWorkload, Simulation, Waited, rows
 
 CHART = 72  # columns of a time series
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -87,7 +87,7 @@ def _waiting(found: Simulation) -> Section:
     return Section("Waiting work", lines, Grid(header, tuple(table), header[1:]))
 
 
-def _limit(s: Held) -> str:
+def _limit(s: LimitResult) -> str:
     value = f" is {ms(s.value_ms)}" if s.value_ms is not None else ""
     return f"{s.metric.upper()} p{s.percentile:g}{value}, limit {ms(s.limit_ms)}"
 
@@ -109,7 +109,7 @@ def _width(half: float | None) -> str:
     return "" if half is None else f" ± {half:.2%}"
 
 
-def _service_rows(w: Workload) -> list[tuple[str, ...]]:
+def _service_rows(w: SimulatedWorkload) -> list[tuple[str, ...]]:
     table: list[tuple[str, ...]] = []
     for metric in ("ttft", "tpot", "itl", "e2e"):
         values, limits = getattr(w, f"{metric}_ms"), [s for s in w.slo if s.metric == metric]
@@ -122,7 +122,7 @@ def _service_rows(w: Workload) -> list[tuple[str, ...]]:
     return table
 
 
-def _held(s: Held) -> tuple[str, str, str]:
+def _held(s: LimitResult) -> tuple[str, str, str]:
     return f"p{s.percentile:g} {ms(s.limit_ms)}", f"{s.within:.2%}{_width(s.half_width)}", "holds" if s.met else "MISSED"
 
 

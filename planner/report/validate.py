@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from planner.report.sections import Grid, Section
 from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, record, summary
-from planner.validation.points import Point
-from planner.validation.predictions import Answer
+from planner.validation.points import MeasuredPoint
+from planner.validation.predictions import RowPrediction
 
 COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered")
 TITLES = {"load": "By load", "source": "By source", "gpu": "By GPU", "model": "By model", "engine": "By engine", "tier": "By evidence tier"}
 CLOSED_METRICS = tuple(m for m in METRICS if m not in PERCENTILES)
 
 
-def formatted(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison, form: str) -> str:
+def formatted(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], comparison: Comparison, form: str) -> str:
     """The comparison as text. CSV holds the rows, JSON the summary and the rows."""
     if form in ("json", "csv"):
         rows = [record(p, a) for p, a in zip(points, answers, strict=True)]
@@ -31,7 +31,7 @@ def formatted(points: Sequence[Point], answers: Sequence[Answer], comparison: Co
     return render.markdown(sections) if form == "markdown" else render.terminal(sections)
 
 
-def validation_sections(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison) -> list[Section]:
+def validation_sections(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], comparison: Comparison) -> list[Section]:
     """All errors, then by group, then the rows without a prediction."""
     c = comparison
     lines = (
@@ -64,7 +64,7 @@ def _cells(e: Errors) -> tuple[str, ...]:
     return (f"{e.n:,}", f"{e.median:.1%}", f"{e.mape:.1%}", f"{e.within_20:.0%}", f"{e.bias:+.1%}", covered)
 
 
-def _refused(points: Sequence[Point], answers: Sequence[Answer], comparison: Comparison) -> list[Section]:
+def _refused(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], comparison: Comparison) -> list[Section]:
     """Counts by reason, and the lines of the file they stand on."""
     sections = []
     if comparison.refused:

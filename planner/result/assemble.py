@@ -9,8 +9,8 @@ from planner.candidates.survey import Survey
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
 from planner.result.deploy import deployment, predicted, purchases, slowest, work_on
-from planner.result.money import cost_of, hosted_apis, split_by_work
 from planner.result.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
+from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer
@@ -20,7 +20,7 @@ from planner.version import planner_version
 
 def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     """The plan of an answer, without alternatives."""
-    scenario, solution = found.market.scenario, found.solution
+    scenario, solution = found.formulation.scenario, found.solution
     chosen = chosen_pools(found, surveyed)
     bought, place = purchases(found)
     deployments = tuple(deployment(c, found, surveyed, place, bought) for c in chosen)
@@ -32,7 +32,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
-    excluded = surveyed.excluded + found.market.excluded
+    excluded = surveyed.excluded + found.formulation.excluded
     return Plan(
         planner_version=planner_version(),
         catalog_hash=surveyed.catalog.hash,
@@ -53,14 +53,14 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         defaults=remarks.defaults(scenario, origins),
         api=apis,
         binding=remarks.binding(
-            scenario, deployments, {c.name: c.held(found.market.problem.offers, solution.held) for c in found.market.problem.rules.caps}, bought
+            scenario, deployments, {c.name: c.held(found.formulation.problem.offers, solution.held) for c in found.formulation.problem.rules.caps}, bought
         ),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=dict(sorted(excluded.items())),
         solver=SolverReport(
             version=highs_version(),
             candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
-            candidates_after_pruning=len(found.market.problem.columns),
+            candidates_after_pruning=len(found.formulation.problem.columns),
             variables=solution.variables,
             constraints=solution.constraints,
             locations=found.locations,

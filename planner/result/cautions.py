@@ -33,8 +33,8 @@ def unlooked(candidates: int) -> str:
 
 def unproven(found: Answer) -> str:
     """What the time limit left unsearched, of a plan that is not proven."""
-    if found.market.unsettled:
-        return unlooked(found.market.unsettled)
+    if found.formulation.unsettled:
+        return unlooked(found.formulation.unsettled)
     return f"the search was stopped by the time limit: a plan up to {found.solution.gap:.1%} cheaper is not ruled out (raise --time-limit)"
 
 

@@ -15,7 +15,7 @@ from planner.candidates.pooling import replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
-from planner.emit.engine import Layout, Memory, Steps, Thinking, context_to_serve, serve_command
+from planner.emit.engine import GpuMemory, Layout, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance import serving
 from planner.performance.capacity import Service
@@ -40,9 +40,9 @@ def _served_in_flight(chosen: Chosen, survey: Survey, w: int) -> Service:
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
     """What to buy, and the place of each offer among the purchases."""
-    columns, held = answer.market.problem.columns, answer.solution.held
+    columns, held = answer.formulation.problem.columns, answer.solution.held
     used = {o: sum(columns[c.pool.column].gpus * c.replicas.get(o, 0) for c in answer.solution.pools) for o in held}
-    lines = [_purchase(answer.market.offers[o], held[o], used[o]) for o in sorted(held)]
+    lines = [_purchase(answer.formulation.offers[o], held[o], used[o]) for o in sorted(held)]
     return lines, {o: i for i, o in enumerate(sorted(held))}
 
 
@@ -70,7 +70,7 @@ def _purchase(offer: Offer, count: int, used: int) -> Purchase:
 
 def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, int], bought: Sequence[Purchase]) -> Deployment:
     """One deployment with everything a reviewer asks of it."""
-    scenario, r, row, point = answer.market.scenario, survey.replicas, chosen.row, chosen.candidate.point
+    scenario, r, row, point = answer.formulation.scenario, survey.replicas, chosen.row, chosen.candidate.point
     checkpoint, card = chosen.eligible.served.checkpoint, chosen.eligible.served.card
     tp, pp, dp, ep, kv_bytes, draft, prefill, decode = (int(c[row]) for c in (r.tp, r.pp, r.dp, r.ep, r.kv_bytes, r.draft, r.prefill, r.decode))
     linked, groups = survey.gpus_of(row)
@@ -124,7 +124,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
             Steps(point.max_num_seqs, point.max_num_batched_tokens, chunked, any(scenario.workload[v].prefix_cache_hit for v in served)),
             context,
             scenario.policy.gpu_memory_utilization,
-            Memory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
+            GpuMemory(r.gpus[int(r.gpu[row])].memory_gib, float(memory.weights[0]), float(memory.kv_budget_gib[0])),
             Thinking(chosen.eligible.served.mode == "thinking", checkpoint.variant == "hybrid"),
         ),
         refused_share=float(f"{max(refused_share(w, factor, context) for w in met):.4g}"),
@@ -303,4 +303,4 @@ def slowest(many: Sequence[Predicted]) -> Predicted:
 
 def mixture_of(chosen: Chosen, answer: Answer) -> float:
     """The mixture factor in force on a deployment."""
-    return mixture_factor(answer.market.scenario) if len(chosen.pool.traffic) > 1 else 1.0
+    return mixture_factor(answer.formulation.scenario) if len(chosen.pool.traffic) > 1 else 1.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from planner.result.plan import SCHEMA_VERSION, Deployment, HostedOn, Part, Plan
+from planner.result.plan import SCHEMA_VERSION, Deployment, HostedOn, Plan, PlanPart
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class HourlyOffer(Part):
+class HourlyOffer(PlanPart):
     """What is bought by the hour: $/h of one instance, and the most held at once."""
 
     provider: str
@@ -26,7 +26,7 @@ class HourlyOffer(Part):
     as_of: str
 
 
-class HourlyWorkload(Part):
+class HourlyWorkload(PlanPart):
     """One workload over the hours; ``is_waiting``: its requests may wait, and ``rates`` are what is done of them, in requests/s."""
 
     name: str
@@ -39,7 +39,7 @@ class HourlyWorkload(Part):
     rates: tuple[float, ...]  # mean demand in each hour
 
 
-class HourlyCount(Part):
+class HourlyCount(PlanPart):
     """One deployment in one hour. ``slo_load``: peak traffic of its workloads over capacity of the replicas in service."""
 
     replicas: int
@@ -48,7 +48,7 @@ class HourlyCount(Part):
     waiting_requests: tuple[float, ...]  # done in this hour, in the order of the waiting workloads
 
 
-class Hour(Part):
+class Hour(PlanPart):
     """One hour: replicas of each deployment, instances held of each offer, and how many of them were started for it."""
 
     hour: int
@@ -59,7 +59,7 @@ class Hour(Part):
     usd: float  # of the hour, start-ups for it included
 
 
-class HourlyPlan(Part):
+class HourlyPlan(PlanPart):
     """Replicas by the hour, the same candidates all day. ``plans[i]``: deployment i alone, in its busiest hour."""
 
     schema_version: int = SCHEMA_VERSION

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-class Part(BaseModel):
+class PlanPart(BaseModel):
     """A frozen part of a plan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -30,7 +30,7 @@ class Question(BaseModel):
     policy: dict[str, Any] = {}
 
 
-class Cost(Part):
+class Cost(PlanPart):
     """What is held costs this much; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
 
     usd_per_hour: float
@@ -42,7 +42,7 @@ class Cost(Part):
     idle_usd_per_hour: float = 0.0
 
 
-class UnitCosts(Part):
+class UnitCosts(PlanPart):
     """A share of what is held, idle GPUs included, split by the time engines work on it: new prompt tokens, cached ones, answers.
 
     The three dollar amounts add up to the whole; per million tokens of their own kind (answers: the user's, not reasoning).
@@ -58,7 +58,7 @@ class UnitCosts(Part):
     usd_per_thousand_requests: float
 
 
-class Purchase(Part):
+class Purchase(PlanPart):
     """One line of what to buy."""
 
     provider: str
@@ -79,7 +79,7 @@ class Purchase(Part):
     note: str = ""
 
 
-class PlanQuality(Part):
+class PlanQuality(PlanPart):
     """The score of a deployment's checkpoint on a workload's benchmark."""
 
     benchmark: str
@@ -93,7 +93,7 @@ class PlanQuality(Part):
     fp8_kv_unmeasured: bool = False  # served with an FP8 KV cache, which no source says that the score was taken with
 
 
-class MemoryGib(Part):
+class MemoryGib(PlanPart):
     """Memory per GPU, in GiB of the bytes the device offers; kv_cache is the room there is, sequences x per sequence at most."""
 
     weights: float
@@ -104,7 +104,7 @@ class MemoryGib(Part):
     limit: float
 
 
-class PlanEvidence(Part):
+class PlanEvidence(PlanPart):
     """How the performance of a deployment is known."""
 
     tier: str
@@ -119,14 +119,14 @@ class PlanEvidence(Part):
     note: str = ""
 
 
-class HostedOn(Part):
+class HostedOn(PlanPart):
     """Replicas of a deployment on one purchase line."""
 
     purchase: int
     replicas: int
 
 
-class Deployment(Part):
+class Deployment(PlanPart):
     """One candidate of the plan with its replicas."""
 
     model: str
@@ -182,14 +182,14 @@ class Deployment(Part):
         return row
 
 
-class PlanDemand(Part):
+class PlanDemand(PlanPart):
     """A workload's demand in its own unit."""
 
     kind: Literal["qps", "concurrency"]
     value: float
 
 
-class SloLimit(Part):
+class SloLimit(PlanPart):
     """One latency limit."""
 
     metric: str
@@ -197,7 +197,7 @@ class SloLimit(Part):
     percentile: float
 
 
-class Route(Part):
+class Route(PlanPart):
     """Share of a workload on one deployment."""
 
     deployment: int
@@ -206,7 +206,7 @@ class Route(Part):
     tokens_per_stated: float = 1.0  # the model's own tokens per token that lengths are stated in; 1 where that is not asked, or not known
 
 
-class Distribution(Part):
+class Distribution(PlanPart):
     """Predicted latency over all requests of the workload on its slowest deployment."""
 
     mean: float
@@ -216,7 +216,7 @@ class Distribution(Part):
     p99: float
 
 
-class Predicted(Part):
+class Predicted(PlanPart):
     """Predicted service."""
 
     ttft_ms: Distribution
@@ -226,7 +226,7 @@ class Predicted(Part):
     waiting_share: float | None = None  # of the requests: they find all sequences of their replica taken
 
 
-class PlanWorkload(Part):
+class PlanWorkload(PlanPart):
     """One workload: what was asked and what it gets."""
 
     name: str
@@ -245,7 +245,7 @@ class PlanWorkload(Part):
     unit_costs: UnitCosts | None = None  # None: lengths are unknown
 
 
-class HeadroomStep(Part):
+class HeadroomStep(PlanPart):
     """One step from mean demand to what is bought."""
 
     step: str
@@ -253,7 +253,7 @@ class HeadroomStep(Part):
     note: str = ""
 
 
-class Brief(Part):
+class Brief(PlanPart):
     """A deployment of an alternative, in brief."""
 
     model: str
@@ -278,7 +278,7 @@ class Brief(Part):
         return layout_words(self.tp, self.pp, self.dp, self.ep, bool(self.speculative), self.prefill_engines, self.decode_engines)
 
 
-class Alternative(Part):
+class Alternative(PlanPart):
     """A plan that differs in structure, what it costs more, and why it lost."""
 
     difference: str
@@ -291,7 +291,7 @@ class Alternative(Part):
     purchases: tuple[Purchase, ...] = ()
 
 
-class PrudentStep(Part):
+class PrudentStep(PlanPart):
     """One term of the posture fit to sign on top of those before, and the cheapest plan under all of them; without a plan, why there is none."""
 
     term: str
@@ -302,7 +302,7 @@ class PrudentStep(Part):
     purchases: tuple[Purchase, ...] = ()
 
 
-class Prudent(Part):
+class Prudent(PlanPart):
     """The bridge from this plan to the one fit to sign (--prudent); without a cost where it ends before."""
 
     evidence: str  # the tier that is reached
@@ -311,7 +311,7 @@ class Prudent(Part):
     premium_usd_per_hour: float | None = None  # of all terms together
 
 
-class HostedApi(Part):
+class HostedApi(PlanPart):
     """The same traffic at a hosted API."""
 
     workload: str
@@ -330,7 +330,7 @@ class HostedApi(Part):
     break_even_utilization: float | None = None  # that traffic over the most the deployments carry; above 1 the API is cheaper even when they are full
 
 
-class SolverReport(Part):
+class SolverReport(PlanPart):
     """Size and outcome of the search."""
 
     name: str = "HiGHS"
@@ -343,7 +343,7 @@ class SolverReport(Part):
     locations_solved: int
 
 
-class Plan(Part):
+class Plan(PlanPart):
     """The whole answer."""
 
     schema_version: int = SCHEMA_VERSION

@@ -84,7 +84,7 @@ def _is_default(scenario: Scenario, path: str) -> bool:
 
 def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Deployment], used: int, held: int) -> tuple[HeadroomStep, ...]:
     """From mean demand to what is bought, as factors. Over several deployments the factors are weighted by GPUs."""
-    policy = answer.market.scenario.policy
+    policy = answer.formulation.scenario.policy
 
     def mean(values: Sequence[float]) -> float:
         return sum(v * d.gpus for v, d in zip(values, deployments, strict=True)) / max(1, sum(d.gpus for d in deployments))

@@ -18,7 +18,7 @@ Reach = Literal["", "gpu", "location"]
 
 
 @dataclass(frozen=True)
-class Field:
+class CapField:
     """A field of the scenario that caps what is held: its part and name, what it counts, and what its keys are, if it has any.
 
     ``digits``: decimal places that amounts are written to. ``asked`` and ``short``: the demand in words; ``lead`` + ``change``: an
@@ -40,13 +40,13 @@ class Field:
     moves: float = 0.0
 
 
-BUDGET = Field("policy", "budget", "usd", "", 2, "budget ${0:,.2f}/h", "budget ${0:,.2f}/h", "a budget of ", "${0:,.2f}/h", "budget", "$/h more", 0.1)
+BUDGET = CapField("policy", "budget", "usd", "", 2, "budget ${0:,.2f}/h", "budget ${0:,.2f}/h", "a budget of ", "${0:,.2f}/h", "budget", "$/h more", 0.1)
 FIELDS = (
     BUDGET,
-    Field("supply", "max_gpus", "gpus", "", 0, "{0:.0f} GPUs in all", "at most {0:.0f} GPUs", "", "{0:.0f} GPUs in all", "GPUs in all", "GPU more"),
-    Field("supply", "quota", "gpus", "gpu", 0, "quota {1}={0:.0f}", "quota {1}={0:.0f}", "a quota of ", "{1}={0:.0f}", "quota of {1}", "GPU more"),
-    Field("supply", "max_kw", "kw", "", 2, "{0:.10g} kW in all", "at most {0:.10g} kW", "", "{0:.10g} kW in all", "kW in all", "kW more", 0.1),
-    Field(
+    CapField("supply", "max_gpus", "gpus", "", 0, "{0:.0f} GPUs in all", "at most {0:.0f} GPUs", "", "{0:.0f} GPUs in all", "GPUs in all", "GPU more"),
+    CapField("supply", "quota", "gpus", "gpu", 0, "quota {1}={0:.0f}", "quota {1}={0:.0f}", "a quota of ", "{1}={0:.0f}", "quota of {1}", "GPU more"),
+    CapField("supply", "max_kw", "kw", "", 2, "{0:.10g} kW in all", "at most {0:.10g} kW", "", "{0:.10g} kW in all", "kW in all", "kW more", 0.1),
+    CapField(
         "supply", "max_kw_at", "kw", "location", 2, "{0:.10g} kW at {1}", "at most {0:.10g} kW at {1}", "", "{0:.10g} kW at {1}", "kW at {1}", "kW more", 0.1
     ),
 )
@@ -57,7 +57,7 @@ UNITS: dict[Measure, str] = {"gpus": "{0:.0f}", "usd": "${0:,.2f}", "kw": "{0:.1
 class AskedCap:
     """One cap in force: what is held, counted as ``field.of`` within its reach, is at most ``most``."""
 
-    field: Field
+    field: CapField
     most: float
     key: str = ""
 

@@ -9,12 +9,12 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.columns import Market
+from planner.candidates.columns import Formulation
 from planner.deadline import Deadline
 from planner.errors import TimeUp
-from planner.program.optimum import cheapest, tidied
+from planner.program.optimum import cheapest, ties_broken
 from planner.program.problem import ChosenPool, Column, Problem, Solution
-from planner.program.solver import Limits
+from planner.program.solver import SolverOptions
 
 Floats = NDArray[np.float64]
 ANY_GAP = 0.99  # where any plan will do
@@ -22,9 +22,9 @@ ANY_GAP = 0.99  # where any plan will do
 
 @dataclass(frozen=True)
 class Answer:
-    """A solution in the indices of its market; ``bound`` holds over all locations."""
+    """A solution in the indices of its formulation; ``bound`` holds over all locations."""
 
-    market: Market
+    formulation: Formulation
     solution: Solution
     locations: int
     solved: int
@@ -40,64 +40,64 @@ class Answer:
         return self.solution.cost if self.found else inf
 
 
-def limits_of(market: Market) -> Limits:
-    """Gap and seed of the market's scenario, and the time that is left for it."""
-    s = market.scenario.solver
-    return Limits(s.gap, min(s.time_limit, market.deadline.left()), s.seed)
+def limits_of(formulation: Formulation) -> SolverOptions:
+    """Gap and seed of the formulation's scenario, and the time that is left for it."""
+    s = formulation.scenario.solver
+    return SolverOptions(s.gap, min(s.time_limit, formulation.deadline.left()), s.seed)
 
 
-def any_plan(market: Market) -> Answer:
+def any_plan(formulation: Formulation) -> Answer:
     """The first plan found that meets all demands, if there is one. Raises TimeUp where the time left did not suffice to know."""
-    quick = market.scenario.solver.model_copy(update={"gap": ANY_GAP})
-    found = answer(replace(market, scenario=market.scenario.model_copy(update={"solver": quick})), tidy=False, first=True)
-    if not found.found and found.solution.status == "unknown" and market.deadline.passed():
+    quick = formulation.scenario.solver.model_copy(update={"gap": ANY_GAP})
+    found = answer(replace(formulation, scenario=formulation.scenario.model_copy(update={"solver": quick})), break_ties=False, first=True)
+    if not found.found and found.solution.status == "unknown" and formulation.deadline.passed():
         raise TimeUp()
     return found
 
 
-def has_plan(market: Market) -> bool:
+def has_plan(formulation: Formulation) -> bool:
     """Whether any plan meets all demands. Raises TimeUp where the time left did not suffice to know."""
-    return any_plan(market).found
+    return any_plan(formulation).found
 
 
-def answer(market: Market, ceiling: float = inf, tidy: bool = True, first: bool = False) -> Answer:
-    """The cheapest solution of a market.
+def answer(formulation: Formulation, cutoff: float = inf, break_ties: bool = True, first: bool = False) -> Answer:
+    """The cheapest solution of a formulation.
 
     With one location allowed each is a program of its own: they are solved in the order of a cost bound, until the bound
-    of the rest exceeds the best found. ceiling: cost above which nothing is of interest. tidy: break ties. first: stop at the first plan.
+    of the rest exceeds the best found. cutoff: cost above which nothing is of interest. break_ties: break ties. first: stop at the first plan.
     """
-    problem = market.problem
+    problem = formulation.problem
     if problem.rules.max_locations == 1:
-        return _one_location(market, min(ceiling, problem.rules.budget), tidy, first)
-    solution = cheapest(problem, limits_of(market), tidy) if problem.columns else Solution("infeasible")
-    return Answer(market, _as_far_as_known(solution, market), len(_locations(problem)), 1)
+        return _one_location(formulation, min(cutoff, problem.rules.budget), break_ties, first)
+    solution = cheapest(problem, limits_of(formulation), break_ties) if problem.columns else Solution("infeasible")
+    return Answer(formulation, _as_far_as_known(solution, formulation), len(_locations(problem)), 1)
 
 
-def _as_far_as_known(solution: Solution, market: Market) -> Solution:
+def _as_far_as_known(solution: Solution, formulation: Formulation) -> Solution:
     """Where time did not suffice to look at every candidate no bound holds, and no plan found is not none there is."""
-    if not market.unsettled:
+    if not formulation.unsettled:
         return solution
     return replace(solution, status="feasible", bound=0.0, gap=1.0) if solution.found else replace(solution, status="unknown")
 
 
-def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> Answer:
+def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, first: bool) -> Answer:
     """Each location solved on its own, most promising bound first, under the cost of the best so far."""
-    problem, limits = market.problem, limits_of(market)
+    problem, limits = formulation.problem, limits_of(formulation)
     deadline = Deadline.after(limits.time_limit_s)
     places = list(_locations(problem).values())
     queue = sorted((bound, i) for i, bound in enumerate(_lower_bounds(problem, places)) if bound < inf)
     best, best_part, unproven, sizes = Solution("infeasible"), None, inf, []
     for bound, i in queue:
-        top = min(ceiling, best.cost)
+        top = min(cutoff, best.cost)
         if bound > top * (1 + 1e-9) or (first and best.found):
             break
         if deadline.passed():
             unproven = min(unproven, bound)  # of all that follow, too
             break
-        part = _capped(_without_hopeless(_part(problem, places[i]), top), top)
+        part = _capped(_within_bound(_part(problem, places[i]), top), top)
         if not part.problem.columns:
             continue
-        found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), tidy=False)
+        found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), break_ties=False)
         sizes.append((found.variables, found.constraints))
         if found.status != "infeasible":
             unproven = min(unproven, found.bound if found.status == "optimal" else max(found.bound, bound))
@@ -106,13 +106,13 @@ def _one_location(market: Market, ceiling: float, tidy: bool, first: bool) -> An
     variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
     if best_part is None:
         nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints)
-        return Answer(market, _as_far_as_known(nothing, market), len(places), len(sizes))
-    best = tidied(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if tidy else best
+        return Answer(formulation, _as_far_as_known(nothing, formulation), len(places), len(sizes))
+    best = ties_broken(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if break_ties else best
     proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)
-    return Answer(market, _as_far_as_known(proven, market), len(places), len(sizes))
+    return Answer(formulation, _as_far_as_known(proven, formulation), len(places), len(sizes))
 
 
-def _proven(best: Solution, bound: float, limits: Limits, variables: int, constraints: int) -> Solution:
+def _proven(best: Solution, bound: float, limits: SolverOptions, variables: int, constraints: int) -> Solution:
     """The solution with the bound and status that hold over all locations."""
     bound = min(bound, best.cost)
     gap = (best.cost - bound) / best.cost if best.cost else 0.0
@@ -121,7 +121,7 @@ def _proven(best: Solution, bound: float, limits: Limits, variables: int, constr
 
 
 @dataclass(frozen=True)
-class Section:
+class LocalProblem:
     """A problem on some of the offers and columns, with the indices these have in the whole."""
 
     problem: Problem
@@ -129,7 +129,7 @@ class Section:
     offers: tuple[int, ...]
 
 
-def sections(problem: Problem) -> list[Section]:
+def sections(problem: Problem) -> list[LocalProblem]:
     """The problem at each of its locations."""
     return [_part(problem, offers) for offers in _locations(problem).values()]
 
@@ -143,7 +143,7 @@ def _locations(problem: Problem) -> dict[str, list[int]]:
     return ({"": anywhere} if anywhere else {}) | {place: sorted((*anywhere, *offers)) for place, offers in found.items()}
 
 
-def _part(problem: Problem, offers: list[int]) -> Section:
+def _part(problem: Problem, offers: list[int]) -> LocalProblem:
     """The problem at one location."""
     place = {o: i for i, o in enumerate(offers)}
     columns = [(c, tuple(place[o] for o in column.offers if o in place)) for c, column in enumerate(problem.columns)]
@@ -154,7 +154,7 @@ def _part(problem: Problem, offers: list[int]) -> Section:
         offers=tuple(problem.offers[o] for o in offers),
         rules=replace(problem.rules, max_locations=None),
     )
-    return Section(part, tuple(c for c, _ in here), tuple(offers))
+    return LocalProblem(part, tuple(c for c, _ in here), tuple(offers))
 
 
 def _lower_bounds(problem: Problem, places: list[list[int]]) -> list[float]:
@@ -265,12 +265,12 @@ def _usd_per_gpu(problem: Problem, column: Column) -> float:
     return min(problem.offers[o].usd_per_hour / problem.offers[o].gpus for o in column.offers)
 
 
-def _without_hopeless(section: Section, ceiling: float) -> Section:
-    """For one workload: without the columns that no plan below the ceiling can use."""
+def _within_bound(section: LocalProblem, cutoff: float) -> LocalProblem:
+    """For one workload: without the columns that no plan below the cutoff can use."""
     problem = section.problem
-    if len(problem.demands) > 1 or ceiling == inf or problem.demands[0].mean_quality is not None:
+    if len(problem.demands) > 1 or cutoff == inf or problem.demands[0].mean_quality is not None:
         return section
-    top = ceiling * (1 + 1e-9)
+    top = cutoff * (1 + 1e-9)
     if problem.rules.pools_per_workload == 1:
         keep = [i for i, c in enumerate(problem.columns) if _least_cost(problem, c, 0) <= top]
     else:
@@ -279,12 +279,12 @@ def _without_hopeless(section: Section, ceiling: float) -> Section:
         spare = top - rate * min(per_unit)
         most = top / (1 + problem.rules.spare_replicas)  # that one replica of a pool may cost
         keep = [i for i, c in enumerate(problem.columns) if c.gpus * _usd_per_gpu(problem, c) <= most and _replica_waste(problem, c, min(per_unit)) <= spare]
-    return Section(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
+    return LocalProblem(replace(problem, columns=tuple(problem.columns[i] for i in keep)), tuple(section.columns[i] for i in keep), section.offers)
 
 
-def _capped(section: Section, ceiling: float) -> Section:
+def _capped(section: LocalProblem, cutoff: float) -> LocalProblem:
     """The section with the best cost so far as its budget: a location that cannot beat it is soon known to be infeasible."""
-    return replace(section, problem=replace(section.problem, rules=section.problem.rules.within(ceiling)))
+    return replace(section, problem=replace(section.problem, rules=section.problem.rules.within(cutoff)))
 
 
 def _replica_waste(problem: Problem, column: Column, usd_per_unit: float) -> float:
@@ -294,7 +294,7 @@ def _replica_waste(problem: Problem, column: Column, usd_per_unit: float) -> flo
     return column.gpus * per_gpu - most * usd_per_unit
 
 
-def _mapped(solution: Solution, section: Section) -> Solution:
+def _mapped(solution: Solution, section: LocalProblem) -> Solution:
     """The solution in the indices of the whole problem."""
 
     def whole(counts: Mapping[int, int]) -> dict[int, int]:

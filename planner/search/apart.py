@@ -10,7 +10,7 @@ from collections.abc import Collection
 from itertools import combinations
 from math import inf
 
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, limits
 from planner.scenario.records import Scenario
@@ -20,13 +20,13 @@ from planner.search.chosen import Chosen, chosen_pools, together
 Pairs = frozenset[frozenset[int]]
 
 
-def kept_apart(points: Points, scenario: Scenario, ceiling: float = inf, tidy: bool = True) -> tuple[Answer, Points]:
+def kept_apart(points: Points, scenario: Scenario, cutoff: float = inf, break_ties: bool = True) -> tuple[Answer, Points]:
     """The cheapest solution in which every workload's limits hold beside those it shares with, and the points with the pairs that do not go together.
 
-    Raises TimeUp as ``market`` does.
+    Raises TimeUp as ``formulation`` does.
     """
     while True:
-        found = answer(market(points, scenario, ceiling), ceiling, tidy)
+        found = answer(formulation(points, scenario, cutoff), cutoff, break_ties)
         more = crowded(found, points.survey) - points.apart if found.found and len(scenario.workload) > 1 else frozenset()
         if not more:
             return found, points

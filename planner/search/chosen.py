@@ -52,8 +52,8 @@ class Chosen:
 
 def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
     """The pools of a solution, largest traffic first."""
-    candidates = [answer.market.candidates[c.pool.column] for c in answer.solution.pools]
-    bursts = tuple(w.burst_factor for w in answer.market.scenario.workload)
+    candidates = [answer.formulation.candidates[c.pool.column] for c in answer.solution.pools]
+    bursts = tuple(w.burst_factor for w in answer.formulation.scenario.workload)
     found = [_rated(Chosen(p, c, survey.eligible[c.eligible], bursts), survey) for p, c in zip(answer.solution.pools, candidates, strict=True)]
     return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
 

@@ -5,7 +5,7 @@ Cost never falls with traffic or with a floor, so a bisection finds the largest 
 
 from __future__ import annotations
 
-from planner.candidates.columns import market
+from planner.candidates.columns import formulation
 from planner.candidates.eligibility import counted
 from planner.candidates.offers import location
 from planner.candidates.points import Points
@@ -34,7 +34,7 @@ def largest(points: Points, scenario: Scenario) -> tuple[Scenario, tuple[str, ..
 
 def is_feasible(points: Points, scenario: Scenario) -> bool:
     """Whether any plan meets it."""
-    return has_plan(market(points, scenario))
+    return has_plan(formulation(points, scenario))
 
 
 def scaled(scenario: Scenario, factor: float) -> Scenario:
@@ -63,12 +63,12 @@ def _most_traffic(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:
     low, high = LEAST, 1.0
     if not is_feasible(points, scaled(scenario, low)):
         return scenario, True
-    ceiling = MOST_QPS / max(w.rate for w in scenario.workload)
+    cutoff = MOST_QPS / max(w.rate for w in scenario.workload)
     try:
         while is_feasible(points, scaled(scenario, high)):
-            if high >= ceiling:
+            if high >= cutoff:
                 raise ScenarioError(f"more than {MOST_QPS:,.0f} can be served, and no larger rate can be asked", "--maximize", "lower the limits")
-            low, high = high, min(high * 2, ceiling)
+            low, high = high, min(high * 2, cutoff)
         while high > low * (1 + EXACT):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if is_feasible(points, scaled(scenario, middle)) else (low, middle)

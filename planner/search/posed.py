@@ -8,16 +8,16 @@ from planner.deadline import NEVER, Deadline
 from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import flat
 from planner.scenario.records import Scenario
-from planner.search.known import Known
 from planner.search.prudent import careful, reached
+from planner.search.survey_cache import SurveyCache
 
 
-def posed(scenario: Scenario, known: Known, deadline: Deadline = NEVER) -> tuple[Scenario, Points]:
+def posed(scenario: Scenario, cache: SurveyCache, deadline: Deadline = NEVER) -> tuple[Scenario, Points]:
     """Names in the catalogue's spelling, rates flat, --prudent as the policies that it comes to at the tier any plan reaches.
 
     Raises CatalogError for names that nobody knows, TimeUp.
     """
-    asked = careful(flat(with_known_names(scenario, known.catalog)))
-    points = known.points(asked, catalog_for(known.catalog, asked).offers).until(deadline)
+    asked = careful(flat(with_known_names(scenario, cache.catalog)))
+    points = cache.points(asked, catalog_for(cache.catalog, asked).offers).until(deadline)
     asked = reached(points, asked)
     return asked, points.asked(asked, points.survey.offers)

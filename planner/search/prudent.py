@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.candidates.columns import Market, market
+from planner.candidates.columns import Formulation, formulation
 from planner.candidates.points import Points
 from planner.performance.coefficients import TIERS
 from planner.scenario.records import Scenario, Tier
@@ -27,16 +27,16 @@ def careful(scenario: Scenario) -> Scenario:
     return fresh(at_worst(spared(scenario))) if scenario.policy.prudent else scenario
 
 
-def reached(points: Points, scenario: Scenario, is_served: Callable[[Market], bool] = has_plan) -> Scenario:
+def reached(points: Points, scenario: Scenario, is_served: Callable[[Formulation], bool] = has_plan) -> Scenario:
     """The careful question at the nearest tier that any plan reaches, or at the one it states. Raises TimeUp."""
     if not scenario.policy.prudent or scenario.policy.evidence != TIERS[-1]:
         return scenario
     probe = scaled(scenario, LEAST) if scenario.objective.maximize == "qps" else scenario
-    tier = next((t for t in SEEN if t == TIERS[-1] or is_served(market(points, near(probe, t)))), SEEN[-1])
+    tier = next((t for t in SEEN if t == TIERS[-1] or is_served(formulation(points, near(probe, t)))), SEEN[-1])
     return near(scenario, tier)
 
 
-def serves_all(found: Market) -> bool:
+def serves_all(found: Formulation) -> bool:
     """Whether every workload has a candidate: what can be known of plans by the hour before they are made."""
     return {w for c in found.problem.columns for w in (*c.tiers, *c.shared)} == set(range(len(found.problem.demands)))
 

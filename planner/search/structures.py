@@ -13,12 +13,12 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.columns import Market, mixture_factor
+from planner.candidates.columns import Formulation, mixture_factor
 from planner.candidates.pooling import POOL_SIZES
 from planner.performance.capacity import pooled_qps
 from planner.program.problem import Cap
 from planner.scenario.profiles import DAY
-from planner.search.answer import Section, sections
+from planner.search.answer import LocalProblem, sections
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,7 +38,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Block:
-    """A deployment of a structure: the workloads it serves and the candidate (index in the market)."""
+    """A deployment of a structure: the workloads it serves and the candidate (index in the formulation)."""
 
     workloads: tuple[int, ...]
     candidate: int
@@ -53,35 +53,37 @@ class Structure:
     bound: float
 
 
-class Field:
-    """All structures of a market under the rates of every hour, with what bounds their costs.
+class StructureSpace:
+    """All structures of a formulation under the rates of every hour, with what bounds their costs.
 
-    rates: [workload, hour] peak rate of each hour, the first workloads of the market; slots: [candidate, workload] most requests in service.
+    rates: [workload, hour] peak rate of each hour, the first workloads of the formulation; slots: [candidate, workload] most requests in service.
     """
 
-    def __init__(self, market: Market, rates: Floats, slots: Ints, idle: Sequence[Idle], apart: frozenset[frozenset[int]] = frozenset()) -> None:
-        self.market, self.rates, self.slots, self.idle, self.apart = market, rates, slots, tuple(idle), apart
-        self.floor = market.scenario.policy.floor_replicas
-        self.lead = min(market.scenario.policy.startup_lead / 3600, 1.0)  # holding through an hour costs as much as an hour's lead: no bound may count on more
-        policy = market.scenario.policy
+    def __init__(self, formulation: Formulation, rates: Floats, slots: Ints, idle: Sequence[Idle], apart: frozenset[frozenset[int]] = frozenset()) -> None:
+        self.formulation, self.rates, self.slots, self.idle, self.apart = formulation, rates, slots, tuple(idle), apart
+        self.floor = formulation.scenario.policy.floor_replicas
+        self.lead = min(
+            formulation.scenario.policy.startup_lead / 3600, 1.0
+        )  # holding through an hour costs as much as an hour's lead: no bound may count on more
+        policy = formulation.scenario.policy
         self.load, self.spare, self.pooled = policy.max_slo_load, policy.spare_replicas, policy.router != "random"
-        self.mixture = mixture_factor(market.scenario)
-        columns = market.problem.columns
-        width = max((len(c.point.single) for c in market.candidates), default=0)
+        self.mixture = mixture_factor(formulation.scenario)
+        columns = formulation.problem.columns
+        width = max((len(c.point.single) for c in formulation.candidates), default=0)
         serves = np.array([[w in c.quality for w in range(width)] for c in columns]).reshape(len(columns), width)
-        self.single: Floats = np.array([c.point.single for c in market.candidates]).reshape(len(columns), width) * serves
-        self.saturated: Floats = np.array([c.point.saturated for c in market.candidates]).reshape(len(columns), width) * serves
+        self.single: Floats = np.array([c.point.single for c in formulation.candidates]).reshape(len(columns), width) * serves
+        self.saturated: Floats = np.array([c.point.saturated for c in formulation.candidates]).reshape(len(columns), width) * serves
         self.gpus: Floats = np.array([c.gpus for c in columns], dtype=float)
         self.types = sorted({c.gpu for c in columns})
         self._needs: dict[tuple[int, ...], tuple[Ints, Ints]] = {}
         self._covers: dict[tuple[int, str], Floats] = {}
         self._options: dict[tuple[tuple[int, ...], int], tuple[Ints, Floats]] = {}
-        self.is_limited = bool(market.problem.rules.caps) or any(o.available for o in market.problem.offers)
+        self.is_limited = bool(formulation.problem.rules.caps) or any(o.available for o in formulation.problem.offers)
 
     @cached_property
-    def places(self) -> list[Section]:
+    def places(self) -> list[LocalProblem]:
         """The locations; one's own GPUs stand beside each."""
-        return sections(self.market.problem)
+        return sections(self.formulation.problem)
 
     @cached_property
     def prices(self) -> Floats:
@@ -144,7 +146,7 @@ class Field:
         price per GPU with their start-ups; and waiting work beyond the valleys at the least price per request. Infinite beyond the limits."""
         if not blocks:
             return sum(min((self.alone_cost(place, c, work) for c in range(len(self.gpus))), default=inf) for work in self.idle)
-        columns, needs = self.market.problem.columns, [self.need(b) for b in blocks]
+        columns, needs = self.formulation.problem.columns, [self.need(b) for b in blocks]
         hours = self.rates.shape[1]
         whole = least = begun = 0.0
         dollars, gpus_taken = np.zeros(hours), dict[str, Ints]()
@@ -157,7 +159,7 @@ class Field:
             whole += float(covered.sum())
             least, begun = least + price * float(taken.sum()), begun + price * self.lead * float(starts)
             dollars, gpus_taken[gpu] = dollars + covered, taken
-        if any(self._surely(cap, place, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.market.problem.rules.caps):
+        if any(self._surely(cap, place, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps):
             return inf
         rest = self._rest(place, blocks, needs)  # what is held for it may save starts: no more than the lead's share of its cost
         return max(whole, least + rest, least + begun + (1 - self.lead) * rest)
@@ -223,12 +225,12 @@ class Field:
         0 where it would take more requests in service than the traffic itself finds room for: max_num_seqs is the traffic's.
         """
         c = block.candidate
-        most = min(self.market.candidates[c].point.max_num_seqs, int(self.slots[c, work.beside]))
+        most = min(self.formulation.candidates[c].point.max_num_seqs, int(self.slots[c, work.beside]))
         return float(self.single[c, work.beside] * self.mixture * self.load * 3600) if most <= self.max_num_seqs(block) else 0.0
 
     def max_num_seqs(self, block: Block) -> int:
         """Of a deployment: the candidate's, no more than its own workloads find room for."""
-        return min(self.market.candidates[block.candidate].point.max_num_seqs, int(self.slots[block.candidate, list(block.workloads)].max()))
+        return min(self.formulation.candidates[block.candidate].point.max_num_seqs, int(self.slots[block.candidate, list(block.workloads)].max()))
 
     def valley(self, block: Block, need: Ints, work: Idle) -> Floats:
         """[hour] requests of waiting work that the replicas needed anyway have room for."""
@@ -266,7 +268,7 @@ class Field:
                 heapq.heappush(heap, (max(bound, better), 1, place, k, ranks))
 
     def _within_policy(self, blocks: Sequence[Block]) -> bool:
-        rules, columns = self.market.problem.rules, [self.market.problem.columns[b.candidate] for b in blocks]
+        rules, columns = self.formulation.problem.rules, [self.formulation.problem.columns[b.candidate] for b in blocks]
         models, types = len({c.model for c in columns}), len({c.gpu for c in columns})
         return models <= (rules.max_models or models) and types <= (rules.max_gpu_types or types)
 

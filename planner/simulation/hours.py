@@ -20,8 +20,8 @@ from planner.simulation import records as core
 from planner.simulation.rebuild import MOST_REPLICAS, Deployed, deployed, lengths_of, refuse_broken, scenario_of, sharing
 from planner.simulation.results import Simulation, Waited
 from planner.simulation.run import Fed, feed, outcome
-from planner.simulation.state import Change
-from planner.simulation.stream import BLOCK, Block, Floats, Ints, Lengths
+from planner.simulation.state import FleetChange
+from planner.simulation.stream import BLOCK, Floats, Ints, Lengths, RequestBlock
 
 HOUR_S = 3600.0
 MOST_WAITING = 100_000_000  # requests
@@ -58,7 +58,7 @@ class Hourly:
             found.append(rng.poisson(rates[:, None] * HOUR_S / slices, (len(rates), slices)))
         return found
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[RequestBlock]:
         """The requests."""
         rng = np.random.default_rng(self.seed)
         for hour, counts in enumerate(self._drawn):
@@ -72,15 +72,15 @@ class Hourly:
                 for w, lengths in enumerate(self.lengths):
                     prompt[workload == w], answer[workload == w] = lengths(rng, int(each[w]))
                 if len(workload):
-                    yield Block(arrival, prompt, answer, workload)
+                    yield RequestBlock(arrival, prompt, answer, workload)
 
-    def _lump(self, hour: int) -> Block:
+    def _lump(self, hour: int) -> RequestBlock:
         """What may wait and is handed out in an hour, in random order."""
         rng, many = np.random.default_rng((self.seed, 5, hour)), self.handed[:, hour]
         parts = [draw(rng, int(n)) for draw, n in zip(self.waiting, many, strict=True)]
         kind, order = np.repeat(np.arange(len(many)), many) + len(self.rates), rng.permutation(int(many.sum()))
         prompt, answer = (np.concatenate([p[i] for p in parts])[order] for i in (0, 1))
-        return Block(np.full(len(order), hour * HOUR_S), prompt, answer, kind[order])
+        return RequestBlock(np.full(len(order), hour * HOUR_S), prompt, answer, kind[order])
 
 
 def simulate_hours(
@@ -179,18 +179,18 @@ def _waited(name: str, handed: Ints, parts: Sequence[Fed], k: int, many: int) ->
     )  # fmt: skip
 
 
-def _away(changes: Sequence[Change], at_s: float) -> list[bool]:
+def _away(changes: Sequence[FleetChange], at_s: float) -> list[bool]:
     """Of replicas that ever come or go, whether each takes no requests at a time."""
     kinds = {c.replica: c.kind for c in sorted(changes, key=lambda c: c.at_s) if c.at_s <= at_s}
     first = {c.replica: c.kind for c in sorted(changes, key=lambda c: -c.at_s)}
     return [kinds.get(r, "up" if first[r] == "drain" else "drain") == "drain" for r in first]
 
 
-def _changes(counts: Sequence[int]) -> list[Change]:
+def _changes(counts: Sequence[int]) -> list[FleetChange]:
     """Replicas that come and go at full hours; the first are there from the start, the last come first to go."""
-    found = [Change(0.0, r, "drain") for r in range(counts[0], max(counts))]
+    found = [FleetChange(0.0, r, "drain") for r in range(counts[0], max(counts))]
     for hour, (before, now) in enumerate(pairwise(counts), 1):
-        found += [Change(hour * HOUR_S, r, "up") for r in range(before, now)] + [Change(hour * HOUR_S, r, "drain") for r in range(now, before)]
+        found += [FleetChange(hour * HOUR_S, r, "up") for r in range(before, now)] + [FleetChange(hour * HOUR_S, r, "drain") for r in range(now, before)]
     return found
 
 

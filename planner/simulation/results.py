@@ -22,7 +22,7 @@ SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True)
-class Held:
+class LimitResult:
     """One limit. ``within``: share of requests (ITL: of tokens) inside it, +- ``half_width`` at 95 % confidence; value: at its percentile."""
 
     metric: str
@@ -35,7 +35,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Workload:
+class SimulatedWorkload:
     """One workload. ``attainment``: share of requests inside all their limits on TTFT, TPOT and E2E. Latencies: mean, p50, p90, p95, p99 (ms)."""
 
     name: str
@@ -44,7 +44,7 @@ class Workload:
     goodput_qps: float  # of requests inside all limits
     attainment: float
     half_width: float | None
-    slo: tuple[Held, ...]
+    slo: tuple[LimitResult, ...]
     ttft_ms: Mapping[str, float]
     tpot_ms: Mapping[str, float]
     itl_ms: Mapping[str, float]
@@ -106,7 +106,7 @@ class Simulation:
     seed: int
     requests: int
     seconds: float
-    workloads: tuple[Workload, ...]
+    workloads: tuple[SimulatedWorkload, ...]
     deployments: tuple[Used, ...]
     usd_per_million_output_tokens: float | None
     usd_per_million_good_output_tokens: float | None
@@ -174,7 +174,7 @@ def half_width(inside: Ints, counted: Ints) -> float | None:
     return float(STUDENT_95[min(int(some.sum()) - 1, len(STUDENT_95)) - 1] * means.std(ddof=1) / sqrt(some.sum()))
 
 
-def workload(name: str, slo: Mapping[str, float], histogram: Ints, counts: Ints, sums: Floats, gaps: Ints, seconds: float) -> Workload:
+def workload(name: str, slo: Mapping[str, float], histogram: Ints, counts: Ints, sums: Floats, gaps: Ints, seconds: float) -> SimulatedWorkload:
     """One workload out of its tallies. slo: limits in seconds by name, such as ttft_p95; gaps: histogram of ITL; seconds: that requests were counted in."""
     total = int(counts[:, core.COUNTED].sum())
     answered = float(histogram[0].sum())  # those never answered have no latency
@@ -183,7 +183,7 @@ def workload(name: str, slo: Mapping[str, float], histogram: Ints, counts: Ints,
     itl = _latencies(gaps, float(gaps @ MIDDLES), float(gaps.sum()))
     held = tuple(_held(k, v, histogram, gaps, counts, slo) for k, v in slo.items())
     share = float(counts[:, core.ALL].sum() / total) if total else 0.0
-    return Workload(
+    return SimulatedWorkload(
         name, total, total / seconds, total * share / seconds, share, half_width(counts[:, core.ALL], counts[:, core.COUNTED]), held,
         latencies["ttft"], latencies["tpot"], itl, latencies["e2e"], float(sums[core.PROMPT_TOKENS] / seconds), float(sums[core.ANSWER_TOKENS] / seconds),
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _latencies(histogram: Ints, total_s: float, count: float) -> dict[str, float
     return {"mean": float(total_s / count * 1e3)} | {name: quantile(histogram, share) * 1e3 for name, share in SHARES.items()}
 
 
-def _held(name: str, limit_s: float, histogram: Ints, gaps: Ints, counts: Ints, slo: Mapping[str, float]) -> Held:
+def _held(name: str, limit_s: float, histogram: Ints, gaps: Ints, counts: Ints, slo: Mapping[str, float]) -> LimitResult:
     """One limit. Its share is exact where it is the tightest on its metric, else (and of ITL) to half a per cent of the limit."""
     metric, _, text = name.rpartition("_p")
     percentile = float(text)
@@ -210,7 +210,7 @@ def _held(name: str, limit_s: float, histogram: Ints, gaps: Ints, counts: Ints, 
         if tightest:
             share, width = float(counts[:, at].sum() / max(total, 1)), half_width(counts[:, at], counts[:, core.COUNTED])
     value = quantile(seen, percentile / 100) * 1e3
-    return Held(metric, percentile, limit_s * 1e3, share, width, None if np.isnan(value) else value, bool(share >= percentile / 100))
+    return LimitResult(metric, percentile, limit_s * 1e3, share, width, None if np.isnan(value) else value, bool(share >= percentile / 100))
 
 
 def series(parts: Sequence[Floats], width_s: float, end_s: float) -> dict[str, tuple[float | None, ...]]:

@@ -18,8 +18,8 @@ from planner.simulation import results
 from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
 from planner.simulation.records import ROUTERS
 from planner.simulation.results import Simulation
-from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, Change, Running, Sessions
-from planner.simulation.stream import Block, Lengths, Poisson, Quiet, Stream, Trace, in_own_tokens, merged
+from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, FleetChange, Running, Sessions
+from planner.simulation.stream import Lengths, Poisson, Quiet, RecordedTrace, RequestBlock, Stream, in_own_tokens, merged
 
 REQUESTS = 200_000
 WARM_UP = 0.1  # share of Poisson requests that is not counted: the fleet starts empty
@@ -38,8 +38,8 @@ class Fed:
 
 
 def simulate(
-    plan: Plan, catalog: Catalog | None = None, *, traces: Mapping[str, Block] | None = None, requests: int = REQUESTS, seed: int = 0, burst: float = 1.0,
-    failures: Sequence[str] = (), median: bool = False, router: str = "",
+    plan: Plan, catalog: Catalog | None = None, *, traces: Mapping[str, RequestBlock] | None = None, requests: int = REQUESTS, seed: int = 0,
+    burst: float = 1.0, failures: Sequence[str] = (), median: bool = False, router: str = "",
 ) -> Simulation:  # fmt: skip
     """Simulates a plan, step by step, with step times at the plan's confidence (median: as expected).
 
@@ -57,14 +57,14 @@ def simulate(
     stream, words = _stream(plan, scenario, traces or {}, requests, seed, burst, many)
     changes = _changes(failures, fleet, scenario.policy.startup_lead)
     router = router or scenario.policy.router
-    warm_up = 0.0 if isinstance(stream, Trace) else WARM_UP
+    warm_up = 0.0 if isinstance(stream, RecordedTrace) else WARM_UP
     sessions = _shared_out(many, fleet, [lengths_of(w) for w in scenario.workload], (max(warm_up, 1e-9) * stream.seconds, stream.seconds), seed)
     fed = feed(fleet, stream, router, seed, changes, warm_up, sessions)
     return outcome(plan, scenario, fed, words, router, confidence, seed, failures, plan.cost.usd_per_hour)
 
 
 def feed(
-    fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[Change]] = (), warm_up: float = 0.0,
+    fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[FleetChange]] = (), warm_up: float = 0.0,
     sessions: Sequence[Sessions] = (),
 ) -> Fed:  # fmt: skip
     """Sends a stream through deployments, each with sessions of its own; each gets its share of every workload, drawn at random."""
@@ -98,7 +98,7 @@ def feed(
     return Fed(running, max(last - first, 1e-9), max(last, end), end - begin)
 
 
-def _sessions(plan: Plan, traces: Mapping[str, Block], burst: float) -> list[int]:
+def _sessions(plan: Plan, traces: Mapping[str, RequestBlock], burst: float) -> list[int]:
     """Sessions of each workload: the requests in flight that are asked for, in whole ones; none of those that come as a stream."""
     return [max(round(w.demand.value * w.burst_factor * burst), 1) if w.demand.kind == "concurrency" and w.name not in traces else 0 for w in plan.workloads]
 
@@ -119,7 +119,9 @@ def _shared_out(many: Sequence[int], fleet: Sequence[Deployed], lengths: Sequenc
     return found
 
 
-def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], requests: int, seed: int, burst: float, many: Sequence[int]) -> tuple[Stream, str]:
+def _stream(
+    plan: Plan, scenario: Scenario, traces: Mapping[str, RequestBlock], requests: int, seed: int, burst: float, many: Sequence[int]
+) -> tuple[Stream, str]:
     """The requests that come by themselves, and all of them in words."""
     names = [w.name for w in plan.workloads]
     unknown = [n for n in traces if n not in names]
@@ -145,17 +147,17 @@ def _stream(plan: Plan, scenario: Scenario, traces: Mapping[str, Block], request
             count = max(round(rates[w] * until), 1)
             parts += [replace(b, workload=np.full(len(b), w)) for b in Poisson([rates[w]], [lengths[w]], count, seed + w).blocks()]
             words.append(f"Poisson at {rates[w]:,.4g} req/s ({name})")
-    return Trace(merged(parts)), ", ".join((*words, *([closed] if closed else []))) + faster
+    return RecordedTrace(merged(parts)), ", ".join((*words, *([closed] if closed else []))) + faster
 
 
-def _in_words(name: str, trace: Block) -> str:
+def _in_words(name: str, trace: RequestBlock) -> str:
     dropped = ", ".join(f"{n:,} rows dropped: {reason}" for reason, n in trace.dropped.items())
     return f"trace of {len(trace):,} requests ({name}{'; ' + dropped if dropped else ''})"
 
 
-def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) -> list[list[Change]]:
+def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) -> list[list[FleetChange]]:
     """What fails, by deployment: the first replica, all on its instance, or every third instance; it is back ``lead_s`` later."""
-    found: list[list[Change]] = [[] for _ in fleet]
+    found: list[list[FleetChange]] = [[] for _ in fleet]
     for text in failures:
         match = FAILURE.fullmatch(text.strip())
         if not match:
@@ -168,7 +170,7 @@ def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) 
         for i, d in enumerate(fleet):
             for r, place in enumerate(d.places):
                 if (i, r) == (0, 0) or (what == "instance" and place == hit) or (what == "zone" and place[1] % ZONES == hit[1] % ZONES):
-                    found[i] += [Change(at, r, "kill"), Change(at + lead_s, r, "up")]
+                    found[i] += [FleetChange(at, r, "kill"), FleetChange(at + lead_s, r, "up")]
     return found
 
 

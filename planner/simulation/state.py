@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.simulation import engine
 from planner.simulation import records as core
 from planner.simulation.records import Floats, Ints, Records, Sim
-from planner.simulation.stream import Block
+from planner.simulation.stream import RequestBlock
 
 BATCHES = 20  # of equally many requests, for confidence intervals
 FRAMES = 240  # bins of time
@@ -50,7 +50,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Change:
+class FleetChange:
     """At a time (s) a replica gets ready ("up"), fails ("kill") or takes no more requests ("drain")."""
 
     at_s: float
@@ -80,7 +80,7 @@ class Running:
     router: str
     seed: int
     width_s: float
-    changes: Sequence[Change] = ()
+    changes: Sequence[FleetChange] = ()
     absent: Sequence[int] = ()
     sessions: Sessions = NO_SESSIONS
     sim: Sim = field(init=False)
@@ -94,7 +94,7 @@ class Running:
         self.sim.state["events"] = len(events)
         _place(self.sim.state, core.EVENTS, self._events)
 
-    def feed(self, block: Block, batch: Ints) -> None:
+    def feed(self, block: RequestBlock, batch: Ints) -> None:
         """Takes the requests of a block; ``batch`` numbers those that count, below 0 are those that do not."""
         arrival = np.ascontiguousarray(block.arrival_s, np.float64)
         arrays = (arrival, *(np.ascontiguousarray(a, np.int64) for a in (block.prompt, block.answer, block.workload, batch)))

@@ -25,7 +25,7 @@ Lengths = Callable[[np.random.Generator, int], tuple[Ints, Ints]]  # draws promp
 
 
 @dataclass(frozen=True)
-class Block:
+class RequestBlock:
     """Requests in the order of arrival (s since the start); tokens, and the index of the workload. dropped: rows of their file left out, by reason."""
 
     arrival_s: Floats
@@ -37,11 +37,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
-    def take(self, rows: NDArray[np.bool_]) -> Block:
+    def take(self, rows: NDArray[np.bool_]) -> RequestBlock:
         """Some of the requests."""
-        return Block(self.arrival_s[rows], self.prompt[rows], self.answer[rows], self.workload[rows])
+        return RequestBlock(self.arrival_s[rows], self.prompt[rows], self.answer[rows], self.workload[rows])
 
-    def in_own_tokens(self, tokens: Sequence[float]) -> Block:
+    def in_own_tokens(self, tokens: Sequence[float]) -> RequestBlock:
         """With prompts in the tokens of a model that makes so many per token of each workload [W]; answers stay as stated, and are counted so."""
         if all(t == 1 for t in tokens):
             return self
@@ -62,7 +62,7 @@ class Stream(Protocol):
     @property
     def seconds(self) -> float: ...
 
-    def blocks(self) -> Iterator[Block]: ...
+    def blocks(self) -> Iterator[RequestBlock]: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Poisson:
         """Expected time of the last arrival."""
         return self.count / sum(self.rates)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[RequestBlock]:
         """The requests."""
         rng, now, total = np.random.default_rng(self.seed), 0.0, sum(self.rates)
         below = np.cumsum(np.asarray(self.rates) / total)[:-1]
@@ -88,14 +88,14 @@ class Poisson:
             arrival = now + np.cumsum(rng.standard_exponential(many)) / total
             now = float(arrival[-1])
             if len(self.lengths) == 1:
-                yield Block(arrival, *self.lengths[0](rng, many), np.zeros(many, np.int64))
+                yield RequestBlock(arrival, *self.lengths[0](rng, many), np.zeros(many, np.int64))
                 continue
             workload = np.searchsorted(below, rng.random(many), side="right").astype(np.int64)
             prompt, answer = np.empty(many, np.int64), np.empty(many, np.int64)
             for w, lengths in enumerate(self.lengths):
                 rows = workload == w
                 prompt[rows], answer[rows] = lengths(rng, int(rows.sum()))
-            yield Block(arrival, prompt, answer, workload)
+            yield RequestBlock(arrival, prompt, answer, workload)
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ class Quiet:
     seconds: float
     count: int = 0
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[RequestBlock]:
         """None."""
         return iter(())
 
 
 @dataclass(frozen=True)
-class Trace:
+class RecordedTrace:
     """Recorded requests, all in memory."""
 
-    requests: Block
+    requests: RequestBlock
 
     @property
     def count(self) -> int:
@@ -126,12 +126,12 @@ class Trace:
         """Time of the last arrival."""
         return float(self.requests.arrival_s[-1])
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[RequestBlock]:
         """The requests."""
         for start in range(0, self.count, BLOCK):
             at = slice(start, start + BLOCK)
             r = self.requests
-            yield Block(r.arrival_s[at], r.prompt[at], r.answer[at], r.workload[at])
+            yield RequestBlock(r.arrival_s[at], r.prompt[at], r.answer[at], r.workload[at])
 
 
 def lognormal_lengths(mean_input: float, mean_output: float, input_cv: float, output_cv: float) -> Lengths:
@@ -172,7 +172,7 @@ def cut_to(drawn: Lengths, cut: Cut) -> Lengths:
     return draw
 
 
-def read_trace(path: Path, workload: int = 0) -> Block:
+def read_trace(path: Path, workload: int = 0) -> RequestBlock:
     """A trace in any format that `plan import demand` reads, in the order of arrival from 0 s on. Raises PlannerError where no request has a time."""
     from planner.demand.formats import rows, trace_of
 
@@ -186,19 +186,19 @@ def read_trace(path: Path, workload: int = 0) -> Block:
         raise PlannerError(f"no request can be simulated ({why or 'there are no rows'})", str(path))
     order = np.argsort(arrival, kind="stable")
     prompt, answer = (np.concatenate([getattr(p, name) for p in parts])[order] for name in ("inputs", "outputs"))
-    return Block(arrival[order] - arrival[order[0]], prompt, answer, np.full(len(order), workload, dtype=np.int64), dict(dropped))
+    return RequestBlock(arrival[order] - arrival[order[0]], prompt, answer, np.full(len(order), workload, dtype=np.int64), dict(dropped))
 
 
-def superposed(requests: Block, times: int, seed: int = 0) -> Block:
+def superposed(requests: RequestBlock, times: int, seed: int = 0) -> RequestBlock:
     """So many copies of a trace on top of each other, each but the first turned by a random time: the shape of one hour, at a multiple of its rate."""
     length = float(requests.arrival_s[-1]) * (1 + 1 / max(len(requests) - 1, 1))
     turns = np.concatenate(([0.0], np.random.default_rng(seed).uniform(0, length, times - 1)))
     return replace(merged([replace(requests, arrival_s=(requests.arrival_s + turn) % length) for turn in turns]), dropped=requests.dropped)
 
 
-def merged(parts: Sequence[Block]) -> Block:
+def merged(parts: Sequence[RequestBlock]) -> RequestBlock:
     """Several streams as one, in the order of arrival."""
     arrival = np.concatenate([p.arrival_s for p in parts])
     order = np.argsort(arrival, kind="stable")
     prompt, answer, workload = (np.concatenate([getattr(p, name) for p in parts])[order] for name in ("prompt", "answer", "workload"))
-    return Block(arrival[order], prompt, answer, workload)
+    return RequestBlock(arrival[order], prompt, answer, workload)

@@ -14,8 +14,8 @@ import numpy as np
 
 from planner.performance.loop import LENGTH_RATIO
 from planner.validation.mapping import CLOSED, POISSON, SATURATION, SLA, flag, harness
-from planner.validation.points import Point
-from planner.validation.predictions import Answer
+from planner.validation.points import MeasuredPoint
+from planner.validation.predictions import RowPrediction
 
 NEAR = 0.2  # "within 20 %"
 PERCENTILES = {
@@ -23,7 +23,7 @@ PERCENTILES = {
     "e2e_ms_p50": "E2E p50", "e2e_ms_p90": "E2E p90", "e2e_ms_p99": "E2E p99",
 }  # fmt: skip
 METRICS = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tps": "tokens/s", **PERCENTILES}
-GROUPS: dict[str, Callable[[Point, Answer], str]] = {
+GROUPS: dict[str, Callable[[MeasuredPoint, RowPrediction], str]] = {
     "load": lambda _, a: a.kind,
     "source": lambda p, _: p.source or "not told",
     "gpu": lambda p, _: p.gpu,
@@ -68,7 +68,7 @@ class _Error:
     covered: bool | None
 
 
-def compare(points: Sequence[Point], answers: Sequence[Answer], confidence: float) -> Comparison:
+def compare(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], confidence: float) -> Comparison:
     """All errors of a file."""
     errors = [e for p, a in zip(points, answers, strict=True) for e in _errors(p, a)]
     by = {name: _grouped(errors, i) for i, name in enumerate(GROUPS)}
@@ -76,7 +76,7 @@ def compare(points: Sequence[Point], answers: Sequence[Answer], confidence: floa
     return Comparison(len(points), sum(bool(a.predicted) for a in answers), confidence, dict(refused.most_common()), _by_metric(errors), by)
 
 
-def record(point: Point, answer: Answer) -> dict[str, Any]:
+def record(point: MeasuredPoint, answer: RowPrediction) -> dict[str, Any]:
     """One row of the JSON: what was asked, what is predicted, and what was measured in the same terms."""
     found: dict[str, Any] = {
         "line": point.line, "source": point.source, "model": point.model, "precision": point.precision, "gpu": point.gpu, "engine": point.engine,
@@ -92,7 +92,7 @@ def record(point: Point, answer: Answer) -> dict[str, Any]:
     return found | {"tier": answer.tier or None, "nearest": answer.nearest or None, "reason": answer.reason or None, "note": answer.note or None}
 
 
-def measured(point: Point, answer: Answer, metric: str) -> float | None:
+def measured(point: MeasuredPoint, answer: RowPrediction, metric: str) -> float | None:
     """What a row measured of a metric of its kind of load, None where it does not say or the comparison would mean nothing."""
     given = point.measured.get
     if flag(point):
@@ -108,7 +108,7 @@ def measured(point: Point, answer: Answer, metric: str) -> float | None:
     return given(f"{metric}_mean") or (given("tpot_ms_p50") if metric == "tpot_ms" else None)
 
 
-def _output_tps(point: Point, answer: Answer) -> float | None:
+def _output_tps(point: MeasuredPoint, answer: RowPrediction) -> float | None:
     """Output tokens/s of all GPUs, as given or by the identity of a closed loop: N o / (TTFT + TPOT (o - 1))."""
     given = point.measured.get
     total, per_gpu = given("output_tps_total"), given("output_tps_per_gpu")
@@ -121,7 +121,7 @@ def _output_tps(point: Point, answer: Answer) -> float | None:
     return None
 
 
-def _errors(point: Point, answer: Answer) -> list[_Error]:
+def _errors(point: MeasuredPoint, answer: RowPrediction) -> list[_Error]:
     group = tuple(name(point, answer) for name in GROUPS.values())
     found = []
     for metric in METRICS:

@@ -14,7 +14,7 @@ from planner.performance.disaggregated import NODE_GPUS
 from planner.performance.pools import sizes_in
 from planner.performance.replicas import ENGINES, PRECISIONS
 from planner.validation.labels import Labels, engine_of
-from planner.validation.points import Point
+from planner.validation.points import MeasuredPoint
 
 KINDS = CLOSED, POISSON, SATURATION, SLA = "closed_loop", "poisson", "saturation", "sla"
 FLAGS = ("INCONSISTENT", "AMBIGUOUS")  # in notes: numbers that contradict each other; rows that mix runs with and without speculative decoding
@@ -50,7 +50,7 @@ class Mapped:
     pools: tuple[int, int, int, int] | None = None  # of a disaggregated unit: prefill engines and their TP, decode engines and theirs
 
 
-def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
+def map_point(point: MeasuredPoint, labels: Labels) -> tuple[Mapped, ...] | str:
     """What a row stands for: one replica type, or one for each TP the row leaves open; else the reason."""
     if point.unread:
         return f"cannot be read: {point.unread}"
@@ -83,7 +83,7 @@ def map_point(point: Point, labels: Labels) -> tuple[Mapped, ...] | str:
     )
 
 
-def harness(point: Point) -> str:
+def harness(point: MeasuredPoint) -> str:
     """Whose closed loop it is: InferenceX draws lengths below the nominal ones, NVIDIA's adds its own overhead to TTFT."""
     if point.source.lower() in NVIDIA_RUNS:
         return "nvidia"
@@ -91,23 +91,23 @@ def harness(point: Point) -> str:
     return "inferencex" if draws and "fixed length" not in point.workload.lower() else "exact"
 
 
-def has_fixed_lengths(point: Point) -> bool:
+def has_fixed_lengths(point: MeasuredPoint) -> bool:
     """Whether all requests of an open loop are about as long; those drawn from a dataset are not."""
     return any(word in point.workload.lower() for word in FIXED_LENGTHS) and "mlperf" not in point.workload.lower()
 
 
-def burst_size(point: Point) -> float:
+def burst_size(point: MeasuredPoint) -> float:
     """Requests of a burst as the notes tell, else infinite."""
     found = BURST_WORDS.search(point.notes)
     return float(found[1]) if found else math.inf
 
 
-def flag(point: Point) -> str:
+def flag(point: MeasuredPoint) -> str:
     """The flag in a row's notes that makes its measurement worthless, or ""."""
     return next((word for word in FLAGS if word in point.notes), "")
 
 
-def _refusal(point: Point, kind: str) -> str:
+def _refusal(point: MeasuredPoint, kind: str) -> str:
     """What the planner has no prediction for, whatever the names."""
     if point.mode not in ("", "agg"):
         why = _refused_unit(point, kind)
@@ -119,7 +119,7 @@ def _refusal(point: Point, kind: str) -> str:
     return ""
 
 
-def _refused_unit(point: Point, kind: str) -> str:
+def _refused_unit(point: MeasuredPoint, kind: str) -> str:
     pools = sizes_in(point.notes)
     if kind != CLOSED or point.mode != DISAGGREGATED:
         return "predicted in closed loops only"
@@ -132,11 +132,11 @@ def _refused_unit(point: Point, kind: str) -> str:
     return "" if point.spec_decode in ("", "none") else f"speculative decoding ({point.spec_decode}) in units is not predicted"
 
 
-def _is_quantised(point: Point, engine: str, generation: str) -> bool:
+def _is_quantised(point: MeasuredPoint, engine: str, generation: str) -> bool:
     return point.source.lower().startswith("mlperf") and engine == "trtllm" and generation in QUANTISED_BY_HARNESS
 
 
-def _kind(point: Point) -> str:
+def _kind(point: MeasuredPoint) -> str:
     """One of the kinds, or why there is none."""
     load = point.load.lower()
     if load.startswith("static"):
@@ -152,7 +152,7 @@ def _kind(point: Point) -> str:
     return CLOSED if point.concurrency and point.concurrency >= 1 else "no concurrency"
 
 
-def _limits(point: Point) -> tuple[Limit, ...]:
+def _limits(point: MeasuredPoint) -> tuple[Limit, ...]:
     """The SLA that a row's notes state, as MLPerf's server scenario has it."""
     found = SLA_WORDS.search(point.notes)
     if not found:
@@ -161,12 +161,12 @@ def _limits(point: Point) -> tuple[Limit, ...]:
     return Limit("ttft", ttft / 1000, percentile), Limit("tpot", tpot / 1000, percentile)
 
 
-def _groups(point: Point, tp: int) -> int:
+def _groups(point: MeasuredPoint, tp: int) -> int:
     """Groups of attention data parallel; where only its use is told, every GPU is one."""
     return point.dp or tp
 
 
-def _sizes(point: Point, kind: str) -> list[tuple[int, int, tuple[str, ...]]] | str:
+def _sizes(point: MeasuredPoint, kind: str) -> list[tuple[int, int, tuple[str, ...]]] | str:
     """(TP, replicas, notes) to try, or why TP cannot be told."""
     whole = point.gpus or point.tp
     if point.dp != 1 and whole:

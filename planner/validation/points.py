@@ -29,7 +29,7 @@ TRUE, FALSE = ("true", "yes"), ("", "false", "no")
 
 
 @dataclass(frozen=True)
-class Point:
+class MeasuredPoint:
     """One measured row. ``measured`` holds what the row gives of LATENCIES and RATES; 0 in ``dp`` = on, size not told."""
 
     line: int
@@ -57,14 +57,14 @@ class Point:
     unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
 
 
-def read_points(path: Path) -> list[Point]:
+def read_points(path: Path) -> list[MeasuredPoint]:
     """All rows of a file, those that cannot be read included. Raises CatalogError with file and line, that of the first row where no row can be read."""
     rows = csv_rows(path)
     _, header = next(rows, (1, []))
     if not header:
         raise CatalogError("the file is empty", str(path), f"needs a header line with at least {', '.join(NEEDED)} and concurrency or request_rate")
     columns = _columns(header, f"{path}:1")
-    points: list[Point] = []
+    points: list[MeasuredPoint] = []
     first: CatalogError | None = None
     for line, cells in rows:
         if not any(c.strip() for c in cells):
@@ -102,7 +102,7 @@ def _columns(header: Sequence[str], where: str) -> list[str]:
     return columns
 
 
-def _point(row: Mapping[str, str], line: int, where: str) -> Point:
+def _point(row: Mapping[str, str], line: int, where: str) -> MeasuredPoint:
     def number(name: str, least: float = 0.0) -> float | None:
         return _number(row.get(name, ""), name, where, least)
 
@@ -120,17 +120,17 @@ def _point(row: Mapping[str, str], line: int, where: str) -> Point:
     rate, concurrency = _number(row.get("request_rate", ""), "request_rate", where, 0.0, endless=True), number("concurrency")
     measured = {name: value for name in (*LATENCIES, *RATES) if (value := number(name)) is not None}
     text = row.get
-    return Point(
+    return MeasuredPoint(
         line, text("source", ""), text("date", ""), row["model"], text("precision", ""), row["gpu"], row["engine"], size("gpus_total"), size("tp"),
         size("pp") or 1, size("ep") or 1, _attention(text("dp_attn", ""), where), text("mode", ""), text("spec_decode", ""), isl, osl,
         text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""),
     )  # fmt: skip
 
 
-def _unread(row: Mapping[str, str], line: int, why: str) -> Point:
+def _unread(row: Mapping[str, str], line: int, why: str) -> MeasuredPoint:
     """A row that keeps its place; its names are shown where they are told."""
     text = row.get
-    return Point(
+    return MeasuredPoint(
         line, text("source", ""), text("date", ""), text("model", ""), text("precision", ""), text("gpu", ""), text("engine", ""), None, None, 1, 1, 1,
         text("mode", ""), text("spec_decode", ""), math.nan, math.nan, text("workload", ""), text("load_type", ""), None, None, {}, text("notes", ""), why,
     )  # fmt: skip

@@ -29,7 +29,7 @@ from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
-from planner.validation.points import Point
+from planner.validation.points import MeasuredPoint
 
 EXPECTED = 0.5  # open loops are predicted at the middle of the band
 SMALL_STEP = 2048  # max_num_batched_tokens of vLLM's server on small GPUs, see _is_small
@@ -37,7 +37,7 @@ DIGITS = 3  # of mean lengths: rows that agree in them share one computation
 
 
 @dataclass
-class Answer:
+class RowPrediction:
     """The prediction of one row: numbers by name (ms, tokens/s), or the reason why there is none. Both where only a part is missing."""
 
     kind: str = ""
@@ -53,7 +53,7 @@ class Answer:
 class Task:
     """The mapped rows as arrays; several may belong to one point, of which the best counts."""
 
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
     mapped: tuple[Mapped, ...]
     owner: Ints  # mapped row -> answer
     replicas: Replicas
@@ -62,15 +62,15 @@ class Task:
     coefficients: Coefficients
 
 
-def predict_points(points: Sequence[Point], catalog: Catalog, confidence: float) -> list[Answer]:
+def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float) -> list[RowPrediction]:
     """One answer per row, in the rows' order."""
     labels = labels_of(catalog)
-    answers: list[Answer] = []
+    answers: list[RowPrediction] = []
     owner: list[int] = []
     mapped: list[Mapped] = []
     for i, point in enumerate(points):
         found = map_point(point, labels)
-        answers.append(Answer(reason=found) if isinstance(found, str) else Answer(kind=found[0].kind))
+        answers.append(RowPrediction(reason=found) if isinstance(found, str) else RowPrediction(kind=found[0].kind))
         for m in () if isinstance(found, str) else found:
             owner.append(i)
             mapped.append(m)
@@ -85,7 +85,7 @@ def predict_points(points: Sequence[Point], catalog: Catalog, confidence: float)
     return answers
 
 
-def _task(points: Sequence[Point], mapped: Sequence[Mapped], owner: Sequence[int], catalog: Catalog) -> Task:
+def _task(points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], owner: Sequence[int], catalog: Catalog) -> Task:
     def column(name: str) -> Ints:
         return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
 
@@ -104,14 +104,14 @@ def nearest_words(row: MeasuredConfiguration, card: str, label: str) -> str:
 # ---- closed loops
 
 
-def _closed_loops(task: Task, answers: list[Answer], confidence: float, options: Options | None) -> None:
+def _closed_loops(task: Task, answers: list[RowPrediction], confidence: float, options: Options | None) -> None:
     closed = np.array([m.kind == CLOSED and not m.pools for m in task.mapped])
     harnesses = np.array([harness(p) for p in task.points])
     for name in np.unique(harnesses[closed]):
         _closed_loop(task, answers, np.flatnonzero(closed & (harnesses == name)), str(name), confidence, options)
 
 
-def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confidence: float, options: Options | None) -> None:
+def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str, confidence: float, options: Options | None) -> None:
     """All rows of one harness."""
     points, count = [task.points[i] for i in rows], np.array([task.mapped[i].replicas for i in rows], dtype=float)
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
@@ -139,7 +139,7 @@ def _closed_loop(task: Task, answers: list[Answer], rows: Ints, name: str, confi
         answer.nearest = _nearest(task, rows[j], int(found.nearest[j]))
 
 
-def _units(task: Task, answers: list[Answer], confidence: float, options: Options) -> None:
+def _units(task: Task, answers: list[RowPrediction], confidence: float, options: Options) -> None:
     """Disaggregated units: TPOT and tokens/s. TTFT of closed loops, which is start-up and admission of the benchmark, is not predicted."""
     rows = [i for i, m in enumerate(task.mapped) if m.pools]
     if not rows:
@@ -183,12 +183,12 @@ def too_large(one: Replicas) -> str:
 # ---- open loops
 
 
-def _open_loops(task: Task, answers: list[Answer]) -> None:
+def _open_loops(task: Task, answers: list[RowPrediction]) -> None:
     """Groups of rows with equal lengths, each as one computation."""
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
     known = evidence(part, task.names, task.catalog.measured)
-    shapes_of: dict[int, list[Answer]] = {}  # where a row leaves TP open, the shape that serves most stands for it
+    shapes_of: dict[int, list[RowPrediction]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     coefficients = unbiased(task.coefficients)
     groups: dict[tuple[float, float, bool, int], list[int]] = {}
     for j, (i, tokens) in enumerate(zip(rows.tolist(), np.where(_is_small(part), SMALL_STEP, CHUNK).tolist(), strict=True)):
@@ -233,7 +233,9 @@ def _is_small(replicas: Replicas) -> NDArray[np.bool_]:
     return found
 
 
-def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Replicas, mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> list[Answer]:
+def _open_loop(
+    points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], replicas: Replicas, mix: LengthMix, curves: StepCurves, max_num_seqs: Ints
+) -> list[RowPrediction]:
     """Saturated tokens/s of all rows; percentiles of Poisson rows; the largest rate within the limits of sla rows."""
     count, osl = np.array([m.replicas for m in mapped], dtype=np.int64), np.array([p.osl for p in points])
     most = capacity(curves, mix, (), max_num_seqs).qps_saturated
@@ -247,7 +249,7 @@ def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Repl
     place = np.cumsum(steady) - 1
     answers = []
     for j, m in enumerate(mapped):
-        answer = Answer(kind=m.kind, note=m.note)
+        answer = RowPrediction(kind=m.kind, note=m.note)
         answers.append(answer)
         if max_num_seqs[j] < 1 or served[j] <= 0:
             answer.reason = too_large(replicas.take(np.array([j]))) if max_num_seqs[j] < 1 else "the limits cannot be met at any rate"
@@ -260,7 +262,7 @@ def _open_loop(points: Sequence[Point], mapped: Sequence[Mapped], replicas: Repl
     return answers
 
 
-def _bursts(served: Floats, points: Sequence[Point], mapped: Sequence[Mapped], mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> None:
+def _bursts(served: Floats, points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], mix: LengthMix, curves: StepCurves, max_num_seqs: Ints) -> None:
     """Sets ``served`` of bursts to what all their replicas finish per second, which share the requests."""
     here = np.array([j for j, m in enumerate(mapped) if m.kind == SATURATION], dtype=np.int64)
     count: Floats = np.array([m.replicas for m in mapped], dtype=np.float64)[here]

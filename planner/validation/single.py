@@ -31,7 +31,7 @@ SHARES = ("weights", "kv_cache", "activations", "reserve", "limit")
 
 
 @dataclass(frozen=True)
-class Question:
+class AskedConfiguration:
     """What `plan predict` is asked, as typed."""
 
     checkpoint: str
@@ -50,7 +50,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
+class Configuration:
     """The question in the catalogue's terms."""
 
     card: Card
@@ -59,7 +59,7 @@ class Found:
     engine: str
     note: str  # which checkpoint stands for a card's name
 
-    def replicas(self, q: Question, tp: int, count: int = 1) -> Replicas:
+    def replicas(self, q: AskedConfiguration, tp: int, count: int = 1) -> Replicas:
         """The replica type asked for, at this TP, ``count`` times."""
         usual = 1 if self.checkpoint.precision in FP8_KV else 2
         dp, ep = (tp if n > 1 else 1 for n in (q.dp, q.ep))
@@ -101,8 +101,8 @@ class Load:
 class Forecast:
     """The whole answer."""
 
-    question: Question
-    found: Found
+    question: AskedConfiguration
+    found: Configuration
     points: tuple[Load, ...]
     memory_gib: dict[str, float]  # per GPU
     slots: int
@@ -130,7 +130,7 @@ class Forecast:
         }  # fmt: skip
 
 
-def forecast(question: Question, catalog: Catalog) -> Forecast:
+def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     """The prediction asked for. Raises PlannerError where it cannot run."""
     q, found = question, find(question, catalog)
     _check(q, found)
@@ -164,7 +164,7 @@ def forecast(question: Question, catalog: Catalog) -> Forecast:
     )
 
 
-def _drafted(q: Question, found: Found, rows: Replicas, prediction: Prediction, catalog: Catalog) -> Prediction:
+def _drafted(q: AskedConfiguration, found: Configuration, rows: Replicas, prediction: Prediction, catalog: Catalog) -> Prediction:
     """The prediction with drafted tokens. Raises PlannerError where they were not measured."""
     options, load = load_options(catalog), np.array(q.concurrency, dtype=float)
     most = int(measured_loads(options.speculation, rows, (found.card.name,))[0])
@@ -177,7 +177,7 @@ def _drafted(q: Question, found: Found, rows: Replicas, prediction: Prediction, 
     return drafted_loop(prediction, options, rows, (found.card.name,), load, np.full(len(load), float(q.osl)), q.confidence)
 
 
-def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
+def _load(q: AskedConfiguration, p: Prediction, parts: Breakdown, j: int) -> Load:
     """The j-th concurrency."""
     return Load(
         concurrency=q.concurrency[j],
@@ -196,7 +196,7 @@ def _load(q: Question, p: Prediction, parts: Breakdown, j: int) -> Load:
     )
 
 
-def find(q: Question, catalog: Catalog) -> Found:
+def find(q: AskedConfiguration, catalog: Catalog) -> Configuration:
     """Checkpoint and GPU by name, case ignored. A model's name means its first served checkpoint whose precision the GPU runs."""
     gpu = catalog.gpus[known_gpu(q.gpu, catalog.gpus, "--gpu")]
     engine = known_name(q.engine, ENGINES, "engine", "--engine", f"one of {', '.join(ENGINES)}")
@@ -205,7 +205,7 @@ def find(q: Question, catalog: Catalog) -> Found:
     by_lower = {name.lower(): name for name in (*cards, *of_id)}
     name = by_lower.get(q.checkpoint.lower(), q.checkpoint)
     if name in of_id:
-        return Found(*of_id[name], gpu, engine, "")
+        return Configuration(*of_id[name], gpu, engine, "")
     card, served = checkpoints_called(name, catalog.cards)
     if card is None:
         hint = did_you_mean(q.checkpoint, by_lower.values()) or "see plan catalog models"
@@ -214,7 +214,7 @@ def find(q: Question, catalog: Catalog) -> Found:
     if not runs:
         raise PlannerError(f"no checkpoint of {name} has a precision that {gpu.name} runs", "--checkpoint", f"it runs {', '.join(gpu.precisions)}")
     note = f"{name} is taken as its first checkpoint that {gpu.name} runs: {runs[0].id}" + (f" (it has {len(served)})." if len(served) > 1 else ".")
-    return Found(card, runs[0], gpu, engine, note)
+    return Configuration(card, runs[0], gpu, engine, note)
 
 
 def checkpoints_called(name: str, cards: Sequence[Card]) -> tuple[Card | None, list[Checkpoint]]:
@@ -229,7 +229,7 @@ def checkpoints_called(name: str, cards: Sequence[Card]) -> tuple[Card | None, l
     return next(c for c in cards if c.name == of), [c for c in several if c.variant != "base"] or several
 
 
-def _check(q: Question, found: Found) -> None:
+def _check(q: AskedConfiguration, found: Configuration) -> None:
     """Kernels, engine, context and split. Raises PlannerError."""
     checkpoint, gpu = found.checkpoint, found.gpu
     if checkpoint.precision not in gpu.precisions:
@@ -259,7 +259,7 @@ def _check(q: Question, found: Found) -> None:
         raise PlannerError(f"{found.card.architecture.layers} layers cannot be cut into {q.pp} stages", "--pp")
 
 
-def _check_memory(q: Question, found: Found, memory: Memory) -> None:
+def _check_memory(q: AskedConfiguration, found: Configuration, memory: Memory) -> None:
     """Room for weights and one request. Raises PlannerError that says what is missing."""
     budget, limit = float(memory.kv_budget_gib[0]), float(memory.limit[0])
     if int(memory.slots[0]) >= 1:
@@ -275,11 +275,11 @@ def _check_memory(q: Question, found: Found, memory: Memory) -> None:
     raise PlannerError(f"{name} leaves {budget:.1f} GiB per GPU for KV cache, {more:.1f} too few for one request of these lengths", "--isl", hint)
 
 
-def _has_room(q: Question, found: Found, tp: int) -> bool:
+def _has_room(q: AskedConfiguration, found: Configuration, tp: int) -> bool:
     return bool(memory_fit(found.replicas(q, tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
 
 
-def _notes(q: Question, found: Found, slots: int, unseen: bool) -> tuple[str, ...]:
+def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: bool) -> tuple[str, ...]:
     notes = [found.note] if found.note else []
     if found.checkpoint.variant in ("thinking", "hybrid"):
         notes.append("It can reason: output tokens are all tokens written, reasoning included, and TTFT is to the first of them.")

@@ -33,7 +33,7 @@ class _Surveyed:
     question: Scenario | None
 
 
-class Known:
+class SurveyCache:
     """Surveys of one catalogue by family of questions; safe to share between threads.
 
     The first question of a family is surveyed for itself, which is quicker; when another one comes that needs more, the whole family is.

@@ -1,0 +1,241 @@
+"""The question by the hour and its search: which structure serves all hours at the least cost, and how many replicas and instances each hour holds.
+
+Structures come in the order of a bound (structures.py); the program over hours (program/periods.py) prices them until the rest is known to be dearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from planner.candidates.columns import Formulation
+from planner.candidates.survey import Survey, slots_of
+from planner.errors import ScenarioError, TimeUp
+from planner.program.periods import PeriodPool, PeriodProblem, PeriodSolution, Waiting, cheapest_hours
+from planner.program.problem import ChosenPool, Pool, Solution
+from planner.program.solver import SolverOptions
+from planner.scenario.profiles import DAY, flat, hourly_rates
+from planner.scenario.records import Policy, Scenario, Workload
+from planner.search.answer import Answer
+from planner.search.apart import crowded
+from planner.search.structures import Block, Floats, Idle, Ints, Structure, StructureSpace
+
+GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
+MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
+
+
+@dataclass(frozen=True)
+class HourlyQuestion:
+    """An hourly question made ready: workloads with rates first (``steady`` of them), then the waiting ones alone, then beside others."""
+
+    scenario: Scenario  # as asked
+    expanded: Scenario  # flat: what candidates are surveyed for
+    rates: Floats  # [workload with a rate, hour] of peaks
+    order: tuple[int, ...]  # of the scenario's workloads: those with rates, then those that wait
+    steady: int
+    idle: tuple[Idle, ...]
+
+    @property
+    def hours(self) -> int:
+        """How many there are."""
+        return int(self.rates.shape[1])
+
+
+def question(scenario: Scenario) -> HourlyQuestion:
+    """The scenario by hours. Raises ScenarioError."""
+    rates = hourly_rates(scenario)
+    steady = [w for w, workload in enumerate(scenario.workload) if workload.requests_per_day is None]
+    waiting = [w for w in range(len(scenario.workload)) if w not in steady]
+    if len(steady) > MOST_WORKLOADS:
+        raise ScenarioError(f"{len(steady)} workloads with rates are too many to plan by the hour", "workload", f"at most {MOST_WORKLOADS}")
+    level = [_with_floor(w) for w in flat(scenario).workload]
+    beside = [level[w].model_copy(update={"name": f"{level[w].name} beside others"}) for w in waiting]
+    alone = [level[w].model_copy(update={"slo": scenario.workload[w].slo}) for w in waiting]
+    parts = (*(level[w] for w in steady), *alone, *beside)
+    bursts = np.array([scenario.workload[w].burst_factor for w in steady])
+    idle = tuple(
+        Idle(len(steady) + i, len(steady) + len(waiting) + i, windows(scenario.workload[w], rates.shape[1]), scenario.workload[w].requests_per_day or 0.0)
+        for i, w in enumerate(waiting)
+    )
+    expanded = scenario.model_copy(update={"workload": parts})
+    return HourlyQuestion(scenario, expanded, rates[steady] * bursts[:, None], (*steady, *waiting), len(steady), idle)
+
+
+def windows(workload: Workload, hours: int) -> tuple[tuple[int, ...], ...]:
+    """For each day the hours in which its waiting requests may be done; a window that passes midnight goes on in the next day."""
+    first = workload.hours[0]
+    return tuple(tuple((DAY * day + first + i) % hours for i in range(len(workload.hours))) for day in range(hours // DAY))
+
+
+def _with_floor(workload: Workload) -> Workload:
+    """One deployment serves all of a workload, so a floor on the mean is a floor."""
+    floors = [q for q in (workload.min_quality, workload.mean_quality) if q is not None]
+    return workload.model_copy(update={"min_quality": max(floors, default=None), "mean_quality": None}) if workload.mean_quality is not None else workload
+
+
+@dataclass(frozen=True)
+class PricedStructure:
+    """The best structure with its counts; ``bound`` holds for all structures."""
+
+    structure: Structure
+    pools: tuple[Block, ...]  # of the structure, then those of waiting work alone (workloads: its column in the formulation)
+    solution: PeriodSolution
+    offers: tuple[int, ...]  # of the formulation, by index of the solution
+    bound: float
+    solved: int
+
+
+def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_per_hour: float) -> PricedStructure | None:
+    """Structures by rising bound, until the bound of the rest reaches the best found, which must not be dearer than the flat plan.
+
+    Raises SolverError when time is up without a plan.
+    """
+    solver = asked.scenario.solver
+    gap, deadline = max(solver.gap, GAP), field.formulation.deadline
+    policy = asked.scenario.policy
+    best: PricedStructure | None = None
+    cutoff = inf if policy.budget is None else policy.budget * asked.hours * (1 + policy.startup_lead / 3600) * (1 + 1e-6)
+    unproven, solved, late = inf, 0, False
+    for bound, structure in field.cheapest_first():
+        top = best.solution.cost if best else cutoff
+        late, enough = deadline.passed(), gap if top <= flat_usd_per_hour * asked.hours * (1 + 1e-9) else 0.0
+        if bound >= top * (1 - enough) or late:
+            unproven = min(unproven, bound)
+            break
+        if structure is None:
+            continue
+        found = _priced(field, asked, structure, SolverOptions(gap / 4, deadline.left(), solver.seed))
+        solved += 1
+        if asked.idle:  # only some candidates for waiting work alone were tried
+            unproven = min(unproven, bound)
+        elif found.solution.status != "infeasible":
+            unproven = min(unproven, max(bound, found.solution.bound))
+        if found.solution.cost < top:
+            best = found
+    if best is None and late:
+        raise TimeUp()
+    bound = 0.0 if field.formulation.unsettled else unproven
+    return replace(best, bound=min(bound, best.solution.cost), solved=solved) if best else None
+
+
+def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, limits: SolverOptions) -> PricedStructure:
+    """The cheapest counts of one structure."""
+    place, columns = field.places[structure.place], field.formulation.problem.columns
+    own = tuple(Block((work.alone,), c) for work in asked.idle for c in _own_candidates(field, structure.place, work))
+    blocks = (*structure.blocks, *own)
+    used = sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)})
+    index = {o: i for i, o in enumerate(used)}
+    policy = asked.scenario.policy
+    pools = tuple(
+        PeriodPool(
+            columns[b.candidate].gpus,
+            tuple(index[o] for o in columns[b.candidate].offers if o in index),
+            tuple(int(n) for n in field.need(b)) if i < len(structure.blocks) else (0,) * asked.hours,
+            tuple(field.shared_load(b.candidate, b.workloads).tolist()) if i < len(structure.blocks) else (),
+            policy.spare_replicas,
+        )
+        for i, b in enumerate(blocks)
+    )
+    problem = PeriodProblem(
+        pools,
+        tuple(field.formulation.problem.offers[o] for o in used),
+        asked.hours,
+        policy.startup_lead / 3600,
+        policy.min_up_periods,
+        tuple(_waiting(field, work, blocks, len(structure.blocks)) for work in asked.idle),
+        field.formulation.problem.rules,
+    )
+    return PricedStructure(structure, blocks, cheapest_hours(problem, limits), tuple(used), 0.0, 0)
+
+
+def _waiting(field: StructureSpace, work: Idle, blocks: Sequence[Block], steady: int) -> Waiting:
+    """Where waiting work may run: beside every deployment fit for it, or on replicas of its own."""
+    beside = {p: field.beside_per_hour(b, work) for p, b in enumerate(blocks[:steady])}
+    own = {steady + i: field.alone_per_hour(b.candidate, work) for i, b in enumerate(blocks[steady:]) if b.workloads == (work.alone,)}
+    return Waiting(work.windows, (work.amount,) * len(work.windows), {p: c for p, c in (beside | own).items() if c > 0}, tuple(own))
+
+
+def _own_candidates(field: StructureSpace, place: int, work: Idle) -> list[int]:
+    """Candidates for waiting work alone: least cost per request, least cost of one replica, and least cost of all of it."""
+    able = [c for c in range(len(field.gpus)) if np.isfinite(field.alone_cost(place, c, work))]
+    replica = {c: float(field.gpus[c] * field.prices[c, place]) for c in able}
+    measures = (lambda c: replica[c] / field.alone_per_hour(c, work), lambda c: replica[c], lambda c: field.alone_cost(place, c, work))
+    return sorted({min(able, key=measure) for measure in measures}) if able else []
+
+
+def slots_by_candidate(surveyed: Survey, whole: Formulation) -> Ints:
+    """[candidate, workload] most requests in service on its GPUs."""
+    rows, tokens = (np.array([getattr(c.point, x) for c in whole.candidates], dtype=np.int64) for x in ("row", "max_num_batched_tokens"))
+    found = np.zeros((len(rows), len(surveyed.physics)), dtype=np.int64)
+    for size in np.unique(tokens).tolist():
+        here = np.flatnonzero(tokens == size)
+        found[here] = np.stack([slots_of(surveyed, w, rows[here], size) for w in range(len(surveyed.physics))], axis=1)
+    return found
+
+
+def spoiled(found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> frozenset[frozenset[int]]:
+    """Pairs of workloads, in the question's order, of which one misses a limit beside the other in a deployment's busiest hour."""
+    pairs = set()
+    for p, block in enumerate(found.pools):
+        if len(block.workloads) > 1:
+            answered, part = busiest(p, found, field, asked, surveyed)
+            pairs |= {frozenset(block.workloads[i] for i in pair) for pair in crowded(answered, part)}
+    return frozenset(pairs)
+
+
+def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> tuple[Answer, Survey]:
+    """One deployment in its busiest hour as an answer of its own, with the survey of its workloads."""
+    solution, column, block = found.solution, field.formulation.problem.columns[found.pools[p].candidate], found.pools[p]
+    part, steady = restricted(surveyed, block.workloads), p < len(found.structure.blocks)
+    done = np.sum([d for (_, pool), d in solution.done.items() if pool == p], axis=0) / 3600 if not steady else np.zeros(asked.hours)
+    t = int(np.argmax(field.need(block))) if steady else int(np.argmax(done))
+    at = {w: asked.rates[w, t] if w < asked.steady else done[t] for w in block.workloads}
+    workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(block.workloads, part.scenario.workload, strict=True))
+    part = replace(
+        part, scenario=part.scenario.model_copy(update={"name": asked.scenario.name, "workload": workloads, "policy": _one_pool(part.scenario, steady)})
+    )
+    pool = PeriodPool(column.gpus, tuple(found.offers.index(o) for o in column.offers if o in found.offers), (sum(solution.replicas[p][t].values()),))
+    offers = tuple(field.formulation.problem.offers[o] for o in found.offers)
+    counts = cheapest_hours(PeriodProblem((pool,), offers, 1), SolverOptions(needed=True))
+    here = tuple(range(len(block.workloads)))
+    replicas = {found.offers[o]: n for o, n in counts.replicas[0][0].items()}
+    chosen = ChosenPool(Pool(block.candidate, here, dict.fromkeys(here, 0.0), 1), replicas, {w: workloads[w].peak for w in here})
+    candidate = field.formulation.candidates[block.candidate]
+    point = candidate.point
+    single, saturated, per_unit = (tuple(v[w] for w in block.workloads) for v in (point.single, point.saturated, point.qps_per_unit))
+    mine = replace(candidate, point=replace(point, max_num_seqs=field.max_num_seqs(block), single=single, saturated=saturated, qps_per_unit=per_unit))
+    candidates = tuple(mine if c == block.candidate else other for c, other in enumerate(field.formulation.candidates))
+    held = {found.offers[o]: n for o, n in counts.held[0].items()}
+    solved = Solution("optimal", counts.cost, counts.cost, 0.0, (chosen,), held)
+    formulation_here: Formulation = replace(field.formulation, scenario=part.scenario, candidates=candidates)
+    return Answer(formulation_here, solved, len(field.places), min(found.solved, len(field.places))), part
+
+
+def _one_pool(scenario: Scenario, steady: bool) -> Policy:
+    """The policy as it concerns one deployment: waiting work has no spare replicas."""
+    return scenario.policy if steady else scenario.policy.model_copy(update={"spare_replicas": 0, "prudent": False})
+
+
+def _in_hour(flat_workload: Workload, asked: HourlyQuestion, peak: float, i: int) -> Workload:
+    """A workload at the peak rate of one hour, the bursts within the hour apart."""
+    burst = asked.scenario.workload[asked.order[i]].burst_factor if i < asked.steady else 1.0
+    unit = "concurrency" if flat_workload.concurrency is not None else "qps"
+    return flat_workload.model_copy(update={unit: peak / burst, "burst_factor": burst})
+
+
+def restricted(whole: Survey, kept: Sequence[int]) -> Survey:
+    """The survey of some of its workloads. Rows keep their places."""
+
+    def pick(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values[w] for w in kept)
+
+    scenario = whole.scenario.model_copy(update={"workload": pick(whole.scenario.workload)})
+    eligible = tuple(
+        replace(e, why=pick(e.why), quality=pick(e.quality), factor=pick(e.factor), tokens=pick(e.tokens), near=pick(e.near)) for e in whole.eligible
+    )
+    shapes = tuple(replace(s, factors=pick(s.factors), tokens=pick(s.tokens)) for s in whole.shapes)
+    return replace(whole, scenario=scenario, eligible=eligible, shapes=shapes, physics=pick(whole.physics))
