@@ -113,8 +113,8 @@ def test_json_is_the_contract(run: Run) -> None:
     assert ran.status == schema.status == 0
     jsonschema.validate(json.loads(ran.out), json.loads(schema.out))
     plan = Plan.model_validate_json(ran.out)
-    assert set(plan.scenario["origins"]) == {"workload.0.qps", "workload.0.min_quality", "workload.0.models", "supply.gpus", "catalog"}
-    assert set(plan.scenario["origins"].values()) == {"flag"}
+    assert set(plan.origins) == {"workload.0.qps", "workload.0.min_quality", "workload.0.models", "supply.gpus", "catalog"}
+    assert set(plan.origins.values()) == {"flag"}
 
 
 def test_csv_has_a_row_per_deployment(run: Run) -> None:
@@ -141,14 +141,14 @@ def test_a_scenario_file_with_a_flag_over_it(run: Run) -> None:
     assert (ran.status, ran.err) == (0, "")
     plan = json.loads(ran.out)
     assert plan["scenario"]["policy"]["spare_replicas"] == 2 and plan["scenario"]["policy"]["budget"] == "200/h"
-    assert plan["scenario"]["origins"]["policy.spare_replicas"] == "flag" and plan["scenario"]["origins"]["policy.budget"] == "file"
+    assert plan["origins"]["policy.spare_replicas"] == "flag" and plan["origins"]["policy.budget"] == "file"
     assert all(d["replicas"] >= 3 for d in plan["deployments"])
 
 
 def test_the_environment_is_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANNER_ISL", "77")
     plan = json.loads(run(*QUICK, "--format", "json").out)
-    assert plan["workloads"][0]["input_tokens"] == 77 and plan["scenario"]["origins"]["workload.0.input_tokens"] == "environment"
+    assert plan["workloads"][0]["input_tokens"] == 77 and plan["origins"]["workload.0.input_tokens"] == "environment"
 
 
 def test_the_scenario_asked_can_be_saved_and_asked_again(run: Run, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_scenario_asked_can_be_saved_and_asked_again(run: Run, tmp_path: Pat
     assert first.status == second.status == 0
     one, two = json.loads(first.out), json.loads(second.out)
     for plan in (one, two):
-        plan["scenario"].pop("origins")
+        plan.pop("origins")
         plan.pop("defaults")
     assert one == two and one["workloads"][0]["slo"] == [{"metric": "ttft", "limit_ms": 2000, "percentile": 95}]
 
@@ -374,7 +374,7 @@ def test_a_binary_file_is_not_a_plan(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_plan_of_a_newer_planner(run: Run, saved: Path) -> None:
-    saved.write_text(saved.read_text().replace('"schema_version": 1', '"schema_version": 99', 1))
+    saved.write_text(saved.read_text().replace('"schema_version": 2', '"schema_version": 99', 1))
     assert_refused(run("show", saved), f"error: {saved}: written by a newer planner (schema 99) (upgrade inference-planner)")
 
 

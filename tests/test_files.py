@@ -184,7 +184,7 @@ def test_a_question_of_wrong_types_makes_no_plan(run: Run, tmp_path: Path, share
     (tmp_path / "p.json").write_text(json.dumps(raw))
     for verb in ("show", "check", "simulate"):
         status, out, err = run(verb, tmp_path / "p.json")
-        assert (status, out, f"not a plan: {part}" in err) == (2, "", True), err
+        assert (status, out, f"not a plan: scenario.{part}" in err) == (2, "", True), err
 
 
 def test_loops_that_share_a_replica_hold_the_numbers_asked() -> None:

@@ -249,7 +249,7 @@ def test_the_check_finds_what_a_policy_does_not_admit() -> None:
     assert plan.workloads[0].min_quality_served == pytest.approx(RECOVERED[0])
 
     def breaches(part: str, **values: Any) -> set[str]:
-        scenario = {**plan.scenario, part: {**plan.scenario[part], **values}}
+        scenario = plan.scenario.model_copy(update={part: getattr(plan.scenario, part).model_copy(update=values)})
         return {b.name for b in check_plan(plan.model_copy(update={"scenario": scenario}), catalog).breaches}
 
     assert breaches("policy", evidence="transferred") == breaches("policy", quality_margin=0.013) == set()

@@ -69,7 +69,7 @@ def test_what_is_proposed_does_and_a_little_less_does_not() -> None:
 
 def test_the_check_counts_watts_by_itself() -> None:
     plan = planned(max_kw=50)
-    scenario = {**plan.scenario, "supply": {**plan.scenario["supply"], "max_kw": kw(plan) - 0.01}}
+    scenario = plan.scenario.model_copy(update={"supply": plan.scenario.supply.model_copy(update={"max_kw": kw(plan) - 0.01})})
     found = check_plan(plan.model_copy(update={"scenario": scenario}), tiny())
     assert any(b.name == "limits" and "kW, at most" in b.what for b in found.breaches)
 

@@ -83,7 +83,7 @@ def test_the_bridge_adds_up_and_prudent_is_the_sum_of_its_policies(name: str) ->
     summed = solve(changed(scenario, {**POSTURE, "evidence": fit.evidence}, FRESH), catalog, compare=False)
     assert cents(prudent.cost.usd_per_hour) == cents(summed.cost.usd_per_hour) == cents(fit.usd_per_hour)
     assert (prudent.deployments, prudent.purchases, prudent.workloads) == (summed.deployments, summed.purchases, summed.workloads)
-    resolved = prudent.scenario["policy"], prudent.scenario["supply"]
+    resolved = prudent.scenario.policy.model_dump(), prudent.scenario.supply.model_dump()
     assert POSTURE.items() <= resolved[0].items() and resolved[0]["evidence"] == fit.evidence and resolved[1]["max_price_age"] == 90
     assert any(n.startswith("prudent: one spare replica") for n in prudent.notes) and prudent.prudent is None
 
@@ -112,7 +112,7 @@ def test_each_step_is_the_cheapest_plan_with_its_terms() -> None:
 def test_the_nearest_evidence_that_any_plan_reaches(measured: tuple[str, ...], tier: str) -> None:
     scenario = asked({"prudent": True}, models=["Small-8B"])
     plan = solve(scenario, tiny(0, *measured), compare=False)
-    assert plan.scenario["policy"]["evidence"] == tier
+    assert plan.scenario.policy.evidence == tier
     assert any(f"({tier})" in n for n in plan.notes) == (tier != "anchored")
 
 
@@ -122,7 +122,7 @@ def test_a_stated_tier_is_kept_and_more_spares_too() -> None:
     fit = solve(asked({"evidence": "transferred"}), tiny(0, "Small-8B", "Large-60B")).prudent
     assert fit is not None and fit.evidence == "transferred" and fit.steps[-1].term == "evidence as asked: transferred"
     plan = solve(asked({"prudent": True, "spare_replicas": 3}, {"max_price_age": 30}), tiny(), compare=False)
-    assert plan.scenario["policy"]["spare_replicas"] == 3 and plan.scenario["supply"]["max_price_age"] == 30
+    assert plan.scenario.policy.spare_replicas == 3 and plan.scenario.supply.max_price_age == 30
 
 
 def test_a_bridge_ends_where_nothing_meets_a_term_or_time_is_up() -> None:
@@ -180,7 +180,7 @@ def test_the_check_derives_the_bridge_again() -> None:
 def test_a_prudent_plan_is_checked_for_what_it_stands_for() -> None:
     catalog = tiny()
     plan = solve(asked({"prudent": True}), catalog, compare=False)
-    looser = {**plan.scenario, "supply": {**plan.scenario["supply"], "max_price_age": 365}}
+    looser = plan.scenario.model_copy(update={"supply": plan.scenario.supply.model_copy(update={"max_price_age": 365})})
     assert breaches(plan, catalog) == set() and breaches(plan.model_copy(update={"scenario": looser}), catalog) == {"prudent"}
 
 
@@ -188,7 +188,7 @@ def test_other_ways_of_planning_are_prudent_too() -> None:
     catalog = tiny(120, "Small-8B", "Large-60B")
     most = Scenario.model_validate({"workload": [{"min_quality": 0.5}], "policy": {"prudent": True, "budget": "50/h"}, "objective": {"maximize": "qps"}})
     plan = solve(most, catalog)
-    assert plan.scenario["policy"]["evidence"] == "anchored" and all(p.provider == "cloud" for p in plan.purchases) and plan.prudent is None
+    assert plan.scenario.policy.evidence == "anchored" and all(p.provider == "cloud" for p in plan.purchases) and plan.prudent is None
     hours = autoscale(asked({"prudent": True}, profile=[0.5, 1.0]), catalog)
-    assert hours.scenario["policy"]["spare_replicas"] == 1 and {o.provider for o in hours.offers} == {"cloud"}
+    assert hours.scenario.policy.spare_replicas == 1 and {o.provider for o in hours.offers} == {"cloud"}
     assert any(n.startswith("prudent: ") for n in hours.notes)

@@ -178,7 +178,7 @@ def test_the_check_refuses_what_was_not_allowed_or_is_misstated() -> None:
         other = plan.model_copy(update={"deployments": (only(plan).model_copy(update=changed),)})
         assert not check_plan(other, catalog()).ok, changed
     for plan in (units, drafts):
-        rules = {**plan.scenario, "policy": {**plan.scenario["policy"], "allow": DEFAULT}}
+        rules = plan.scenario.model_copy(update={"policy": plan.scenario.policy.model_copy(update={"allow": DEFAULT})})
         assert any("not allowed" in str(b) for b in check_plan(plan.model_copy(update={"scenario": rules}), catalog()).breaches)
 
 

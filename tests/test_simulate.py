@@ -289,7 +289,7 @@ def test_a_plan_that_misses_is_loaded_less_until_it_holds() -> None:
 
 
 def test_a_zone_holds_every_third_instance_and_is_back_after_the_lead(plan: Plan) -> None:
-    asked = plan.scenario | {"policy": plan.scenario["policy"] | {"startup_lead": "60s"}}
+    asked = plan.scenario.model_copy(update={"policy": plan.scenario.policy.model_copy(update={"startup_lead": 60.0})})
     found = simulate(plan.model_copy(update={"scenario": asked}), requests=40_000, failures=("zone@100s",))
     assert found.deployments[0].restarted > 0
     last = found.series_frame().query("at_s > 400")

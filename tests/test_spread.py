@@ -130,7 +130,8 @@ def test_a_context_that_refuses_little_is_let_pass_and_said() -> None:
     assert {d.model for d in loose.deployments} == {"Llama-3.1-70B"} and loose.deployments[0].refused_share == pytest.approx(0.077, abs=0.002)
     assert any(re.search(r"7\.[67]\d% of requests are longer than its context", w) for w in loose.warnings)
     assert check_plan(loose, load_catalog()).ok
-    hidden = loose.model_copy(update={"scenario": {**loose.scenario, "workload": [{**loose.scenario["workload"][0], "max_refused": 0.01}]}})
+    stricter = loose.scenario.workload[0].model_copy(update={"max_refused": 0.01})
+    hidden = loose.model_copy(update={"scenario": loose.scenario.model_copy(update={"workload": (stricter,)})})
     assert not check_plan(hidden, load_catalog()).ok
     silent = loose.model_copy(update={"deployments": tuple(d.model_copy(update={"refused_share": 0.0}) for d in loose.deployments)})
     assert not check_plan(silent, load_catalog()).ok

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from planner import limits
 from planner.catalog.files import VISIBLE
@@ -26,7 +26,8 @@ Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)]
+_PLAIN = WithJsonSchema({"type": "string", "maxLength": limits.NAME_CHARACTERS})  # no two languages write the pattern alike
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE), _PLAIN]
 
 GIB = 2**30
 REFERENCE = "o200k"  # tokenizer to whose tokens tokenizers.csv relates all others

@@ -169,11 +169,6 @@ def loop_service(fit: Fit, each: Floats, is_level: bool) -> Service:
     return in_flight_service(fit.replica, fit.curves, fit.mix, fit.limits, each, seqs, fit.coefficients, is_level, (fit.factor - 1) / fit.factor)[0]
 
 
-def scenario_of(plan: Plan) -> Scenario:
-    """The scenario that a plan carries. Raises ValueError."""
-    return Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
-
-
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
     coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)

@@ -11,7 +11,7 @@ from planner.catalog.catalog import Catalog
 from planner.check.beside import beside
 from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
-from planner.check.case import Case, rebuild, scenario_of
+from planner.check.case import Case, rebuild
 from planner.check.command import command
 from planner.check.cost import cost
 from planner.check.demand import demand, structure
@@ -50,10 +50,7 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
 
 def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     """Everything that does not hold of a plan, and what was verified. A plan from the user's own tables needs no catalogue."""
-    try:
-        scenario = scenario_of(plan)
-    except ValueError as error:
-        return Report((Breach("scenario", "scenario", f"cannot be read back: {str(error).splitlines()[0]}"),), ())
+    scenario = plan.scenario
     if scenario.tables.capacities:
         return _report(check_tables(plan, scenario))
     if catalog is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
-from planner.check.case import Case, Fit, mixture_factor, rebuild, scenario_of
+from planner.check.case import Case, Fit, mixture_factor, rebuild
 from planner.check.check import check_plan
 from planner.check.findings import RELATIVE, Breach, Finding, Notes, Report, at_most, attempted, same, same_money
 from planner.check.packing import Guest, place
@@ -57,10 +57,7 @@ class HourlyCase:
 
 def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
     """Everything that does not hold of an hourly plan, and what was verified."""
-    try:
-        scenario = Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
-    except ValueError as error:
-        return Report((Breach("scenario", "scenario", f"cannot be read back: {str(error).splitlines()[0]}"),), ())
+    scenario = plan.scenario
     alone = [check_plan(p, catalog) for p in plan.plans]
     breaches = tuple(Breach(b.name, f"deployment {i} alone: {b.where}", b.what) for i, r in enumerate(alone) for b in r.breaches)
     rates = hourly_rates(scenario) * np.array([w.burst_factor for w in scenario.workload])[:, None]
@@ -70,7 +67,7 @@ def check_hours(plan: HourlyPlan, catalog: Catalog) -> Report:
     if breaches or shape.breaches:
         return Report((*breaches, *shape.breaches), ())
     supposed, everyone = catalog_for(catalog, scenario), _everyone(scenario)
-    cases = tuple(rebuild(p, everyone, catalog_for(catalog, scenario_of(p))) for p in plan.plans)
+    cases = tuple(rebuild(p, everyone, catalog_for(catalog, p.scenario)) for p in plan.plans)
     known: dict[tuple[str, ...], Offer] = {
         (o.provider, o.region, o.instance_type, o.gpu, o.purchase): o for o in reversed(supposed.offers)
     }  # of twins the first, as in offer_of
@@ -297,5 +294,5 @@ def _summary(c: HourlyCase) -> Finding:
         notes.agree(got.peak, float(np.max(got.rates)), got.name, "a peak rate of")
     for i, alone in enumerate(p.plans):
         for part in ("catalog", "supply", "objective", "solver", "what_if", "tables"):
-            notes.require(alone.scenario.get(part) == p.scenario.get(part), f"deployment {i}", f"was asked another {part} than the plan")
+            notes.require(getattr(alone.scenario, part) == getattr(p.scenario, part), f"deployment {i}", f"was asked another {part} than the plan")
     return notes.finding(f"summary: days, weeks, start-ups, means and peaks of {hours} hours")

@@ -16,7 +16,7 @@ def check(path: PlanFile, catalog: CatalogOption = None) -> None:
     from planner.result.hourly import HourlyPlan
 
     plan = read_saved(path)
-    folders = catalog if catalog is not None else plan.scenario.get("catalog", [])
+    folders = catalog if catalog is not None else list(plan.scenario.catalog)
     loaded = load_catalog(folders)
     report = check_hours(plan, loaded) if isinstance(plan, HourlyPlan) else check_plan(plan, loaded)
     for line in report.checks:

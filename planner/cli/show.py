@@ -34,14 +34,12 @@ def read_saved(path: Path) -> Plan | HourlyPlan:
     from pydantic import ValidationError
 
     from planner.result.hourly import HourlyPlan
-    from planner.result.plan import SCHEMA_VERSION, Plan, Question
+    from planner.result.plan import SCHEMA_VERSION, Plan
 
     text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.PLAN_BYTES, "plan")
     try:
         kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
         plan = kind.model_validate_json(text)
-        for asked in (plan, *(plan.plans if isinstance(plan, HourlyPlan) else ())):
-            Question.model_validate(asked.scenario)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
@@ -78,4 +76,4 @@ def schema(
     from planner.result.plan import Plan
 
     check_writable(output)
-    deliver(json.dumps((HourlyPlan if hourly else Plan).model_json_schema(), indent=1, sort_keys=True) + "\n", output)
+    deliver(json.dumps((HourlyPlan if hourly else Plan).model_json_schema(mode="serialization"), indent=1, sort_keys=True) + "\n", output)

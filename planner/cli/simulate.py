@@ -60,7 +60,7 @@ def simulate(
     from planner.simulation.run import simulate as run
     from planner.simulation.stream import RequestBlock, read_trace, superposed
 
-    loaded = load_catalog(catalog if catalog is not None else plan.scenario.get("catalog", []))
+    loaded = load_catalog(catalog if catalog is not None else list(plan.scenario.catalog))
     if isinstance(plan, HourlyPlan):
         if trace or fail or requests:
             raise PlannerError("a plan by the hour is simulated over all its hours", "--trace, --fail and --requests", "leave them out")

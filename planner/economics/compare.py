@@ -67,7 +67,7 @@ def _explained(scenario: Scenario, catalog: Catalog) -> str:
 
 def compare_plans(plans: Sequence[tuple[str, Plan]]) -> tuple[Compared, ...]:
     """Saved plans, each beside the first."""
-    return beside([(name, Result(p), {k: v for k, v in p.scenario.items() if k != "origins"}) for name, p in plans])
+    return beside([(name, Result(p), p.scenario.model_dump(mode="json")) for name, p in plans])
 
 
 def beside(rows: Sequence[tuple[str, Result, Mapping[str, Any]]]) -> tuple[Compared, ...]:

@@ -102,7 +102,7 @@ def explain(
         solve(scenario, catalog, compare=False)  # raises with the whole explanation
         raise AssertionError
     if scenario.policy.prudent:  # what is varied stands on the evidence that the plan reached
-        scenario = careful(with_policy(scenario, evidence=plan.scenario["policy"]["evidence"]))
+        scenario = careful(with_policy(scenario, evidence=plan.scenario.policy.evidence))
     rejected = tuple(why_not_of(name, plan, scenario, cache) for name in why_not)
     return Explanation(plan, margins(plan, scenario, cache, where, done), rejected, k_cheapest(plan, scenario, cache, runners_up, within))
 

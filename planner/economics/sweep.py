@@ -213,7 +213,7 @@ def headroom(plan: Plan, w: int = 0) -> float | None:
     if serving & others:
         return None
     fullest = max(plan.deployments[d].slo_load for d in serving)
-    return plan.workloads[w].demand.value * float(plan.scenario["policy"]["max_slo_load"]) / fullest
+    return plan.workloads[w].demand.value * plan.scenario.policy.max_slo_load / fullest
 
 
 # ---- what can be varied

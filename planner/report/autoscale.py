@@ -9,6 +9,7 @@ from planner.report.page import MOST_WARNINGS
 from planner.report.sections import Grid, Section, money, short
 from planner.report.studies import bar
 from planner.result.hourly import Hour, HourlyPlan
+from planner.scenario.records import format_lead
 
 DAY = 24
 MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hours
@@ -90,8 +91,7 @@ def _decision(plan: HourlyPlan) -> tuple[str, ...]:
     else:
         held = "A fleet held around the clock for them" if all(w.is_waiting for w in plan.workloads) else "Holding the peaks all day"
         lines.append(f"{held} costs {money(plan.flat_usd_per_hour * DAY)}/day ({plan.flat}): {round(plan.saving, 3) + 0.0:.1%} saved.")
-    policy = plan.scenario.get("policy")
-    lead = policy.get("startup_lead", "a while") if isinstance(policy, dict) else "a while"
+    lead = format_lead(plan.scenario.policy.startup_lead)
     starts = sum(sum(h.started) for h in plan.periods)
     many = "1 instance is" if starts == 1 else f"{starts} instances are"
     lines.append(f"{many} started, {lead} before serving (--startup-lead; measure yours): {money(plan.startup_usd)} of the cost.")

@@ -77,7 +77,7 @@ def plural(word: str, count: int) -> str:
 
 def _decision(plan: Plan) -> Section:
     proof = "proven optimal" if plan.status == "optimal" else f"not proven optimal: the best possible is {money(plan.bound_usd_per_hour)}/h or more"
-    is_own, has_quota = not any(w.predicted for w in plan.workloads), bool(plan.scenario.get("supply", {}).get("quota"))
+    is_own, has_quota = not any(w.predicted for w in plan.workloads), bool(plan.scenario.supply.quota)
     stock = "" if is_own or has_quota else "; no quota assumed"
     first = f"{plan.supply[0].upper()}{plan.supply[1:]}{stock}; {proof} (gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates)."
     binding = (f"Bound by {'; '.join(plan.binding)}.",) if plan.binding else ()

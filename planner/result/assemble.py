@@ -36,7 +36,8 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     return Plan(
         planner_version=planner_version(),
         catalog_hash=surveyed.catalog.hash,
-        scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
+        scenario=scenario,
+        origins=dict(sorted(origins.items())),
         status="optimal" if solution.status == "optimal" else "feasible",
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import model_validator
+
 from planner.result.plan import SCHEMA_VERSION, Deployment, HostedOn, Plan, PlanPart
+from planner.result.upgrade import upgraded
+from planner.scenario.records import Scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +69,8 @@ class HourlyPlan(PlanPart):
     schema_version: int = SCHEMA_VERSION
     planner_version: str
     catalog_hash: str
-    scenario: dict[str, Any]
+    scenario: Scenario
+    origins: dict[str, str]
     status: Literal["optimal", "feasible"]
     gap: float
     bound_usd: float  # no plan with one deployment per workload costs less over all hours
@@ -86,6 +91,11 @@ class HourlyPlan(PlanPart):
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, data: Any) -> Any:
+        return upgraded(data)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:

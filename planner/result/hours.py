@@ -52,7 +52,8 @@ def assemble_hours(
     return HourlyPlan(
         planner_version=planner_version(),
         catalog_hash=surveyed.catalog.hash,
-        scenario={**scenario.model_dump(mode="json"), "origins": dict(sorted(origins.items()))},
+        scenario=scenario,
+        origins=dict(sorted(origins.items())),
         status="optimal" if gap <= max(GAP, scenario.solver.gap) + 1e-9 else "feasible",
         gap=gap,
         bound_usd=bound,

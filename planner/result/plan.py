@@ -5,29 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from planner.catalog.names import layout_words
+from planner.result.upgrade import upgraded
 from planner.scenario.own import OwnTables
+from planner.scenario.records import Scenario
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # version 1 is read as well (upgrade.py)
 
 
 class PlanPart(BaseModel):
     """A frozen part of a plan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class Question(BaseModel):
-    """What is read of a plan's scenario without reading all of it back; the rest may be of another version."""
-
-    catalog: tuple[str, ...] = ()
-    supply: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
 
 
 class Cost(PlanPart):
@@ -349,7 +343,9 @@ class Plan(PlanPart):
     schema_version: int = SCHEMA_VERSION
     planner_version: str
     catalog_hash: str
-    scenario: dict[str, Any]
+    kind: Literal["flat", "own"] = "flat"  # own: from tables of one's own
+    scenario: Scenario
+    origins: dict[str, str] = {}  # of the scenario's values, by path: flag, environment or file
     status: Literal["optimal", "feasible"]
     gap: float
     bound_usd_per_hour: float
@@ -375,6 +371,11 @@ class Plan(PlanPart):
     own: OwnTables | None = None  # of a plan from tables of one's own
 
     _repr_html_: ClassVar[Callable[[Plan], str]]  # in notebooks; report/notebook.py gives it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, data: Any) -> Any:
+        return upgraded(data)
 
     def to_json(self) -> str:
         """The plan as JSON text; read back by ``Plan.model_validate_json``."""

@@ -27,7 +27,7 @@ class Flag:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s), PlainSerializer(format_duration, when_used="always")]
-UsdPerHour = Annotated[float, BeforeValidator(parse_usd_per_hour), PlainSerializer(lambda v: f"{exact(v)}/h", when_used="always")]
+UsdPerHour = Annotated[float, BeforeValidator(parse_usd_per_hour), PlainSerializer(lambda v: f"{exact(v)}/h", return_type=str, when_used="always")]
 Quality = Annotated[float, BeforeValidator(parse_share)]
 Rate = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
@@ -35,7 +35,9 @@ Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 Tier = Literal["measured", "anchored", "transferred", "modelled"]  # of evidence, nearest first (performance/evidence.py)
 Lead = Annotated[
-    float, BeforeValidator(lambda v: 0.0 if v in (0, "0", "0s") else parse_duration_s(v)), PlainSerializer(lambda v: format_lead(v), when_used="always")
+    float,
+    BeforeValidator(lambda v: 0.0 if v in (0, "0", "0s") else parse_duration_s(v)),
+    PlainSerializer(lambda v: format_lead(v), return_type=str, when_used="always"),
 ]
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 

@@ -50,11 +50,8 @@ class Deployed:
 
 
 def scenario_of(plan: Plan | HourlyPlan) -> Scenario:
-    """The scenario that a plan carries. Raises PlannerError."""
-    try:
-        scenario = Scenario.model_validate({k: v for k, v in plan.scenario.items() if k != "origins"})
-    except ValueError as error:
-        raise PlannerError(f"the plan's scenario cannot be read back: {str(error).splitlines()[0]}") from None
+    """The scenario that a plan carries. Raises PlannerError for one that cannot be simulated."""
+    scenario = plan.scenario
     if scenario.tables.capacities:
         raise PlannerError("a plan from one's own capacities cannot be simulated: nobody knows its step times", "--capacities")
     return scenario
