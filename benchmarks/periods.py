@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
+from planner import Catalog, Plan, Scenario, autoscale, load_catalog, solve
 from planner.scenario.profiles import hourly_rates, named_profiles
 from planner.search.survey_cache import SurveyCache
 
@@ -72,11 +72,13 @@ def hour_by_hour(scenario: Scenario, catalog: Catalog) -> float:
     return total
 
 
-def row(name: str, plan: HourlyPlan, seconds: float, free: float | None) -> dict[str, Any]:
+def row(name: str, plan: Plan, seconds: float, free: float | None) -> dict[str, Any]:
     return {
-        "case": name, "hours": plan.hours, "seconds": round(seconds, 2), "usd": round(plan.usd, 2), "gap": round(plan.gap, 5), "structures": plan.structures,
-        "flat_usd_per_hour": None if plan.flat_usd_per_hour is None else round(plan.flat_usd_per_hour, 2),
-        "saving": None if plan.saving is None else round(plan.saving, 4), "startup_share": round(plan.startup_usd / plan.usd, 4),
+        "case": name, "hours": len(plan.periods), "seconds": round(seconds, 2), "usd": round(plan.usd, 2), "gap": round(plan.gap, 5),
+        "structures": plan.solver.structures,
+        "flat_usd_per_hour": plan.flat.usd_per_hour and round(plan.flat.usd_per_hour, 2) if plan.flat else None,
+        "saving": plan.flat.saving and round(plan.flat.saving, 4) if plan.flat else None,
+        "startup_share": round(plan.startup_usd_per_hour / plan.cost.usd_per_hour, 4),
         "above_hour_by_hour": None if free is None else round(plan.usd / free - 1, 4),
     }  # fmt: skip
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from planner.planning.infeasible import Infeasible
     from planner.planning.periods import autoscale
     from planner.planning.solve import solve
-    from planner.result.hourly import HourlyPlan
     from planner.result.plan import Plan
     from planner.scenario.records import Scenario
     from planner.simulation.run import simulate
@@ -35,7 +34,6 @@ __all__ = [
     "Catalog",
     "Demand",
     "HourlyCost",
-    "HourlyPlan",
     "Infeasible",
     "OwnedGpu",
     "Plan",
@@ -61,7 +59,6 @@ _HOMES = {
     "Catalog": "planner.catalog.catalog",
     "Demand": "planner.demand.records",
     "HourlyCost": "planner.catalog.ownership",
-    "HourlyPlan": "planner.result.hourly",
     "Infeasible": "planner.planning.infeasible",
     "OwnedGpu": "planner.catalog.ownership",
     "Plan": "planner.result.plan",

@@ -18,9 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner import Catalog, HourlyPlan, Scenario, autoscale, load_catalog, solve
+from planner import Catalog, Scenario, autoscale, load_catalog, solve
 from planner.check.check import Report, check_plan
-from planner.check.periods import check_hours
 from planner.result.plan import Plan
 
 Place = tuple[str | int, ...]
@@ -84,14 +83,14 @@ WORDS = "a sentence: what it tells stands as checked numbers beside it"
 CANNOT_MATTER: dict[str, str] = {
     "solver": SEARCH,
     "excluded": SEARCH,
-    "structures": SEARCH,
+    "origins": "where the question's values came from; they stand in it",
     "planner_version": "names the program that wrote the plan; the numbers are derived anew whatever wrote them",
     "supply": "the question's supply in words; the question stands beside it, and every purchase is held against it",
     "defaults": "the question's values in words; the question stands beside them, with the origin of each",
     "assumptions": "fixed sentences on how hours are planned",
     "warnings": f"{WORDS} (tier, score, price, date, load with a replica lost)",
     "notes": f"{WORDS}, or says what looser rules would save: no part of this plan",
-    "flat": "names the fleet compared with; its cost is tied to the saving stated",
+    "flat.words": "names the fleet compared with; its cost is tied to the saving stated",
     "alternatives": "absent where a plan was made without comparison; those that stand there are checked",
     "prudent": "absent where a plan was made without comparison, or is prudent itself; a bridge that stands there is checked",
     "prudent.steps.*.why": "a sentence on why a step has no plan or no proof; that it stands where it must is checked",
@@ -101,7 +100,7 @@ CANNOT_MATTER: dict[str, str] = {
     "headroom.*.note": "a sentence; the numbers in it are checked, and so is the factor",
     "own": "where both files are at hand they say the same; without them a plan whose rows are gone is refused",
 }
-WHOLE = ("solver", "excluded", "defaults", "assumptions", "warnings", "notes")  # with all that is below them
+WHOLE = ("origins", "solver", "excluded", "defaults", "assumptions", "warnings", "notes")  # with all that is below them
 
 
 @dataclass
@@ -122,7 +121,7 @@ def catalog() -> Catalog:
 
 
 @cache
-def planned(kind: str) -> Plan | HourlyPlan:
+def planned(kind: str) -> Plan:
     """The plan of a kind, alternatives included."""
     if kind in HOURS:
         return autoscale(Scenario.model_validate(HOURS[kind]), load_catalog())
@@ -139,14 +138,14 @@ def planned(kind: str) -> Plan | HourlyPlan:
     return plan
 
 
-def checked(plan: Plan | HourlyPlan) -> Report:
+def checked(plan: Plan) -> Report:
     """What the check says."""
-    return check_hours(plan, catalog()) if isinstance(plan, HourlyPlan) else check_plan(plan, catalog())
+    return check_plan(plan, catalog())
 
 
 def leaves(value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Every single value of a plan, and every part as a whole, which may be removed. The question itself is what is answered, and stays."""
-    if at[-1:] == ("scenario",):
+    if at == ("scenario",):
         return
     if at and isinstance(value, (dict, list)) and value:
         yield at, value
@@ -224,9 +223,8 @@ def outcome(kind: str, at: Place, to: Any) -> str:
 
 
 def allowed(name: str) -> str:
-    """The entry of the list that a field falls under, or ""; a deployment of an hourly plan is a plan itself."""
-    own = name.removeprefix("plans.*.")
-    return next((known for known in CANNOT_MATTER if own == known or (known in WHOLE and own.startswith(f"{known}."))), "")
+    """The entry of the list that a field falls under, or ""."""
+    return next((known for known in CANNOT_MATTER if name == known or (known in WHOLE and name.startswith(f"{known}."))), "")
 
 
 def campaign(count: int | None, seed: int = 0, kinds: Sequence[str] = KINDS) -> Tally:

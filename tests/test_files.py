@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner import HourlyPlan, Plan, Scenario, autoscale, load_catalog, solve
+from planner import Plan, Scenario, autoscale, load_catalog, solve
 from planner.check.check import check_plan
-from planner.check.periods import check_hours
 from planner.errors import PlannerError
 from planner.performance.lengths import lognormal_mix
 from planner.performance.shared import settled
@@ -112,12 +111,12 @@ def shared() -> Plan:
 
 
 @pytest.fixture(scope="module")
-def by_the_hour() -> HourlyPlan:
+def by_the_hour() -> Plan:
     """One workload over a day."""
     return autoscale(Scenario.model_validate({**ASKED, "workload": [{**ONE, "profile": [0.5, 1.0] * 12}]}), load_catalog([TINY]))
 
 
-def edited(plan: Plan | HourlyPlan, *at: str | int, to: Any) -> Any:
+def edited(plan: Plan, *at: str | int, to: Any) -> Any:
     """The same with one value exchanged."""
     raw = plan.model_dump(mode="json")
     part: Any = raw
@@ -165,14 +164,15 @@ def test_what_cannot_be_simulated_says_why(shared: Plan, at: tuple[str | int, ..
         (("periods", 0, "hour"), 10**30),
         (("periods", 0, "hour"), 2**31),
         (("periods", 0, "deployments", 0, "waiting_requests"), [5.0]),
-        (("workloads", 0, "deployments"), [9]),
+        (("workloads", 0, "routing", 0, "deployment"), 9),
         (("workloads", 0, "rates", 3), float("inf")),
-        (("plans", 0, "deployments"), []),
+        (("deployments",), []),
+        (("deployments", 0, "busiest"), 99),
     ],
 )
-def test_hours_that_were_edited_are_breaches_and_cannot_be_simulated(by_the_hour: HourlyPlan, at: tuple[str | int, ...], to: Any) -> None:
+def test_hours_that_were_edited_are_breaches_and_cannot_be_simulated(by_the_hour: Plan, at: tuple[str | int, ...], to: Any) -> None:
     tiny, plan = load_catalog([TINY]), edited(by_the_hour, *at, to=to)
-    assert check_hours(plan, tiny).breaches
+    assert check_plan(plan, tiny).breaches
     with pytest.raises(PlannerError):
         simulate_hours(plan, tiny)
 

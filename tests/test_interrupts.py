@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from planner import Plan, Scenario, load_catalog, solve
-from planner.result.hourly import HourlyPlan
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "tiny"
@@ -145,7 +144,7 @@ def test_an_interrupted_explanation_is_still_infeasible() -> None:
 def test_a_plan_by_the_hour_is_printed_as_far_as_it_is() -> None:
     words = ("autoscale", "--qps", "20", "--min-quality", "0.5", "--catalog", str(TINY), "--profile", "m-small", "--format", "json")
     status, out, err = command(as_called("planner.planning.periods.assemble_hours"), *words)
-    plan = HourlyPlan.model_validate_json(out)
+    plan = Plan.model_validate_json(out)
     assert (status, err) == (3, "") and plan.warnings[0].startswith("interrupted")
 
 

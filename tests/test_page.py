@@ -22,7 +22,6 @@ from planner.report import autoscale as hours
 from planner.report import render
 from planner.report.page import page_sections
 from planner.report.sections import Section, plan_sections
-from planner.result.hourly import HourlyPlan
 from planner.scenario.sources import ask
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +37,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def plan_of(name: str) -> Plan | HourlyPlan:
+def plan_of(name: str) -> Plan:
     files = {"three-workloads": "three-products.toml", "hourly": "day-and-night.toml"}
     asked = ask({}, {}, ROOT / "examples" / files[name]).scenario if name in files else Scenario.model_validate({"workload": [QUESTIONS[name]]})
     patient = asked.model_copy(update={"solver": asked.solver.model_copy(update={"time_limit": 300.0})})
@@ -47,9 +46,9 @@ def plan_of(name: str) -> Plan | HourlyPlan:
     return solve(patient, load_catalog(), compare=name != "three-workloads")  # whose comparisons take a minute
 
 
-def page(plan: Plan | HourlyPlan, details: bool = False) -> list[Section]:
-    if isinstance(plan, HourlyPlan):
-        return hours.autoscale_sections(plan) if details else hours.page_sections(plan)
+def page(plan: Plan, details: bool = False) -> list[Section]:
+    if plan.periods:
+        return hours.hours_sections(plan) if details else hours.hours_page(plan)
     return plan_sections(plan) if details else page_sections(plan)
 
 

@@ -15,14 +15,14 @@ import pytest
 from brute_force import rules as ruled
 from conftest import Run
 
-from planner import Catalog, HourlyPlan, Infeasible, Scenario, autoscale, load_catalog, solve
+from planner import Catalog, Infeasible, Plan, Scenario, autoscale, load_catalog, solve
+from planner.check.check import check_plan
 from planner.check.packing import settle
-from planner.check.periods import check_hours
 from planner.errors import CatalogError, ScenarioError
 from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
 from planner.program.problem import Purchasable
 from planner.program.solver import SolverOptions
-from planner.report.autoscale import autoscale_sections
+from planner.report.autoscale import hours_sections
 from planner.scenario.profiles import flat, hourly_rates
 from planner.scenario.write import to_flags, to_toml
 from planner.search.apart import kept_apart
@@ -141,16 +141,16 @@ def test_cost_lies_between_the_hours_alone_and_the_flat_plan(catalog: Catalog, l
     alone = sum(solve(scenario({"qps": 60 * f, "min_quality": 0.6}, supply=MODEST), catalog, compare=False).cost.usd_per_hour for f in shape)
     peak = solve(flat(asked), catalog, compare=False).cost.usd_per_hour
     assert alone * (1 - 1e-6) <= plan.usd <= 3 * peak * (1 + 1e-6)
-    assert plan.flat_usd_per_hour == pytest.approx(peak)
-    assert plan.bound_usd <= plan.usd and plan.gap <= 0.01 and plan.status == "optimal"
+    assert plan.flat and plan.flat.usd_per_hour == pytest.approx(peak)
+    assert plan.bound_usd_per_hour <= plan.cost.usd_per_hour and plan.gap <= 0.01 and plan.status == "optimal"
 
 
 def test_a_flat_plan_cut_short_by_the_time_limit_is_told(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is saved is said against the cheapest flat plan: where time did not prove it, or found none, the page must not read as if it had."""
     asked = scenario({"qps": 60, "min_quality": 0.6, "profile": [0.4, 1.6]}, supply=MODEST)
 
-    def page(plan: HourlyPlan) -> str:
-        return " ".join(text for section in autoscale_sections(plan) if section.title in ("Autoscaled plan", "Warnings") for text in section.lines)
+    def page(plan: Plan) -> str:
+        return " ".join(text for section in hours_sections(plan) if section.title in ("Autoscaled plan", "Warnings") for text in section.lines)
 
     assert "time limit" not in page(autoscale(asked, catalog))
 
@@ -160,10 +160,10 @@ def test_a_flat_plan_cut_short_by_the_time_limit_is_told(catalog: Catalog, monke
 
     monkeypatch.setattr("planner.planning.periods.kept_apart", unproven)
     cut = autoscale(asked, catalog)
-    assert cut.flat_usd_per_hour and "flat plan was stopped by the time limit" in page(cut)
+    assert cut.flat and cut.flat.usd_per_hour and "flat plan was stopped by the time limit" in page(cut)
     monkeypatch.setattr("planner.planning.periods.BASELINE_SHARE", 0.0)
     none = autoscale(asked, catalog)
-    assert none.flat_usd_per_hour is None and none.saving is None
+    assert none.flat and (none.flat.usd_per_hour, none.flat.saving) == (None, None)
     assert "No flat plan was found within the time limit, so there is nothing to compare with." in page(none)
     assert none.usd == pytest.approx(cut.usd)
 
@@ -184,14 +184,14 @@ def test_the_structure_is_the_cheapest_of_all_structures(catalog: Catalog) -> No
 def test_a_flat_profile_costs_what_the_plan_costs(catalog: Catalog) -> None:
     asked = scenario({"qps": 100, "min_quality": 0.7, "profile": [1, 1, 1, 1]})
     plan = autoscale(asked, catalog)
-    assert plan.usd == pytest.approx(4 * solve(asked, catalog, compare=False).cost.usd_per_hour) and plan.startup_usd == 0
+    assert plan.usd == pytest.approx(4 * solve(asked, catalog, compare=False).cost.usd_per_hour) and plan.startup_usd_per_hour == 0
 
 
 def test_workloads_that_peak_at_different_hours_share_what_they_hold(catalog: Catalog) -> None:
     day, night = [1.8, 0.2], [0.2, 1.8]
     apart = autoscale(scenario({"name": "a", "qps": 100, "profile": day}, {"name": "b", "qps": 100, "profile": night}, supply=MODEST), catalog)
     at_once = autoscale(scenario({"name": "a", "qps": 100, "profile": day}, {"name": "b", "qps": 100, "profile": day}, supply=MODEST), catalog)
-    assert apart.usd < at_once.usd and apart.saving is not None and apart.saving > 0.4
+    assert apart.usd < at_once.usd and apart.flat and apart.flat.saving and apart.flat.saving > 0.4
     assert max(h.gpus_held for h in apart.periods) < max(h.gpus_held for h in at_once.periods)
 
 
@@ -202,7 +202,7 @@ def test_waiting_requests_are_done_between_release_and_deadline(catalog: Catalog
     waiting = plan.workloads[1]
     assert waiting.is_waiting and sum(waiting.rates) * 3600 == pytest.approx(400_000)
     assert all(r == 0 for t, r in enumerate(waiting.rates) if 6 <= t < 22)
-    assert plan.saving is not None and plan.saving > 0
+    assert plan.flat and plan.flat.saving and plan.flat.saving > 0
     assert plan.usd <= autoscale(scenario(steady, {**batch, "deadline": "22:00"}, supply=MODEST), catalog).usd * 1.5
 
 
@@ -210,7 +210,7 @@ def test_waiting_requests_alone_cost_whole_replica_hours_and_starts(catalog: Cat
     """The one model on the one GPU type: replica-hours of a window are the requests over what a replica does in an hour."""
     asked = scenario({"requests_per_day": 2e6, "release": "00:00", "deadline": "06:00", "models": ["Qwen3-4B-Instruct-2507"]}, supply={"gpus": ["L40S"]})
     plan = autoscale(asked, catalog)
-    speed, price = plan.deployments[0].capacity_qps_per_replica * 3600, plan.offers[0].usd_per_hour / plan.offers[0].gpus_per_instance
+    speed, price = plan.deployments[0].capacity_qps_per_replica * 3600, plan.purchases[0].usd_per_hour / plan.purchases[0].gpus_held
     replica_hours = sum(h.deployments[0].replicas for h in plan.periods)
     assert replica_hours >= 2e6 / speed and plan.usd >= price * replica_hours
     assert plan.gap < 0.01 and all(h.gpus_held == 0 for h in plan.periods[6:])
@@ -219,11 +219,11 @@ def test_waiting_requests_alone_cost_whole_replica_hours_and_starts(catalog: Cat
 def test_plan_and_autoscale_price_waiting_requests_alike(run: Run, catalog: Catalog) -> None:
     """By hand: one replica works as many whole hours as half a million requests take it, and is paid ten minutes more to start."""
     asked = ["--requests-per-day", "5e5", "--deadline", "08:00", "--model", "Qwen3-4B-Instruct-2507", "--gpu", "L40S", "--format", "json"]
-    plain, hourly = (HourlyPlan.model_validate_json(run(*verb, *asked)[1]) for verb in ((), ("autoscale",)))
-    assert plain == hourly and len(plain.plans) == len(plain.offers) == 1
+    plain, hourly = (Plan.model_validate_json(run(*verb, *asked)[1]) for verb in ((), ("autoscale",)))
+    assert plain == hourly and len(plain.deployments) == len(plain.purchases) == 1
     price = min(o.usd_per_hour / o.gpus_per_instance for o in catalog.offers if o.gpu == "L40S" and (o.kind, o.purchase) == ("neocloud", "on_demand"))
     hours = math.ceil(5e5 / 3600 / plain.deployments[0].capacity_qps_per_replica - 1e-9)
-    assert 1 < hours < 24 and plain.usd_per_day == pytest.approx(price * (hours + 10 / 60), abs=0.005)
+    assert 1 < hours < 24 and 24 * plain.cost.usd_per_hour == pytest.approx(price * (hours + 10 / 60), abs=0.005)
     assert not any("SLO" in w or "queues always" in w for w in plain.warnings)
 
 
@@ -239,7 +239,9 @@ def test_a_study_says_that_it_prices_a_fleet_held_around_the_clock(run: Run, cat
 
 def test_more_room_for_waiting_requests_never_costs_more(catalog: Catalog) -> None:
     def cost(deadline: str) -> float:
-        return autoscale(scenario({"requests_per_day": 2e6, "release": "00:00", "deadline": deadline, "min_quality": 0.6}, supply=MODEST), catalog).bound_usd
+        return autoscale(
+            scenario({"requests_per_day": 2e6, "release": "00:00", "deadline": deadline, "min_quality": 0.6}, supply=MODEST), catalog
+        ).bound_usd_per_hour
 
     assert cost("00:00") <= cost("04:00") * 1.01
 
@@ -260,32 +262,32 @@ def test_a_budget_below_the_peak_is_infeasible(catalog: Catalog) -> None:
 
 
 @pytest.fixture(scope="module")
-def plan(catalog: Catalog) -> HourlyPlan:
+def plan(catalog: Catalog) -> Plan:
     return autoscale(scenario({"qps": 60, "min_quality": 0.6, "profile": [0.4, 1.0, 1.6]}, supply=MODEST), catalog)
 
 
-def test_a_sound_plan_passes_and_survives_json(plan: HourlyPlan, catalog: Catalog) -> None:
-    again = HourlyPlan.model_validate_json(plan.to_json())
-    assert again == plan and check_hours(again, catalog).ok
+def test_a_sound_plan_passes_and_survives_json(plan: Plan, catalog: Catalog) -> None:
+    again = Plan.model_validate_json(plan.to_json())
+    assert again == plan and check_plan(again, catalog).ok
     assert len(plan.to_frame()) == 3
 
 
-def test_a_missing_replica_an_unpaid_hour_and_a_wrong_rate_are_found(plan: HourlyPlan, catalog: Catalog) -> None:
+def test_a_missing_replica_an_unpaid_hour_and_a_wrong_rate_are_found(plan: Plan, catalog: Catalog) -> None:
     busiest = max(range(3), key=lambda t: plan.periods[t].usd)
 
-    def changed(**update: object) -> HourlyPlan:
+    def changed(**update: object) -> Plan:
         hour = plan.periods[busiest].model_copy(update=update)
         return plan.model_copy(update={"periods": tuple(hour if t == busiest else h for t, h in enumerate(plan.periods))})
 
-    def found(broken: HourlyPlan) -> set[str]:
-        return {b.name for b in check_hours(broken, catalog).breaches}
+    def found(broken: Plan) -> set[str]:
+        return {b.name for b in check_plan(broken, catalog).breaches}
 
     count = plan.periods[busiest].deployments[0]
     fewer = count.model_copy(
         update={"replicas": count.replicas - 1, "hosts": (count.hosts[0].model_copy(update={"replicas": count.hosts[0].replicas - 1}), *count.hosts[1:])}
     )
     assert "capacity" in found(changed(deployments=(fewer,)))
-    assert "packing" in found(changed(instances=tuple(0 for _ in plan.offers)))
+    assert "packing" in found(changed(instances=tuple(0 for _ in plan.purchases)))
     assert "cost" in found(changed(usd=plan.periods[busiest].usd - 1))
     assert "held" in found(changed(started=tuple(n + 1 for n in plan.periods[busiest].started)))
     slower = plan.workloads[0].model_copy(update={"rates": (1.0, 1.0, 1.0)})
@@ -303,7 +305,7 @@ def test_the_command_prints_saves_shows_and_checks(run: Run, tmp_path: Path) -> 
     assert run(*asked, "--format", "json", "-o", file)[0] == 0
     assert len(json.loads(file.read_text())["periods"]) == 3
     assert run("check", file)[0] == 0
-    assert json.loads(run("schema", "--hourly")[1])["title"] == "HourlyPlan"
+    assert json.loads(run("schema")[1])["title"] == "Plan"
     assert run("show", file)[1] == out
     assert run("show", file, "--format", "csv")[1].count("\n") == 4
     week = run("autoscale", "--details", "--qps", "60", "--min-quality", "0.6", "--gpu", "L40S", "--profile", ",".join("1234567" * 24))[1]

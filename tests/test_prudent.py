@@ -190,5 +190,5 @@ def test_other_ways_of_planning_are_prudent_too() -> None:
     plan = solve(most, catalog)
     assert plan.scenario.policy.evidence == "anchored" and all(p.provider == "cloud" for p in plan.purchases) and plan.prudent is None
     hours = autoscale(asked({"prudent": True}, profile=[0.5, 1.0]), catalog)
-    assert hours.scenario.policy.spare_replicas == 1 and {o.provider for o in hours.offers} == {"cloud"}
+    assert hours.scenario.policy.spare_replicas == 1 and {o.provider for o in hours.purchases} == {"cloud"}
     assert any(n.startswith("prudent: ") for n in hours.notes)

@@ -23,8 +23,7 @@ from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.planning.periods import autoscale
 from planner.planning.verify import solve_verified
-from planner.result.hourly import HourlyCount
-from planner.result.plan import Plan
+from planner.result.plan import PeriodCount, Plan
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
 from planner.simulation.state import BATCHES, Engine, FleetChange, Flow, Running
@@ -423,7 +422,7 @@ def test_others_never_stand_behind_what_may_wait(kv: int) -> None:
     assert (beside.sim.happened["preempted"] > 0) == (kv < 10**9)
 
 
-def one_less(count: HourlyCount) -> HourlyCount:
+def one_less(count: PeriodCount) -> PeriodCount:
     """One replica fewer of a deployment in an hour."""
     first, *rest = count.hosts
     hosts = ([first.model_copy(update={"replicas": first.replicas - 1})] if first.replicas > 1 else []) + rest

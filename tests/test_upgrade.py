@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from planner import Plan, Scenario
+from planner import Plan, Scenario, autoscale, load_catalog
 from tests.conftest import Run
 
 DATA = Path(__file__).parent / "data" / "plans"
 
 
-@pytest.mark.parametrize(("name", "kind"), [("flat-1", "flat"), ("own-1", "own")])
+@pytest.mark.parametrize(("name", "kind"), [("flat-1", "flat"), ("own-1", "own"), ("hourly-1", "hourly")])
 def test_a_plan_of_version_1_is_one_of_version_2(name: str, kind: str) -> None:
     plan = Plan.model_validate_json((DATA / f"{name}.json").read_text())
     assert (plan.schema_version, plan.kind) == (2, kind) and isinstance(plan.scenario, Scenario)
@@ -20,10 +20,38 @@ def test_a_plan_of_version_1_is_one_of_version_2(name: str, kind: str) -> None:
     assert Plan.model_validate_json(plan.to_json()) == plan
 
 
-@pytest.mark.parametrize("name", ["flat-1", "own-1", "hourly-1"])
+@pytest.mark.parametrize("name", ["flat-1", "own-1", "hourly-1", "waiting-1"])
 def test_a_plan_of_version_1_is_shown_and_holds(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(Path(__file__).parent.parent)
     status, out, err = run("show", DATA / f"{name}.json")
     assert (status, err) == (0, "") and "$" in out
     status, out, err = run("check", DATA / f"{name}.json")
     assert (status, err) == (0, ""), out
+
+
+def test_hours_of_version_1_are_what_the_same_question_makes_now() -> None:
+    """Version 1 wrote a plan of each deployment beside the counts; what it said of money, GPUs and traffic is the same."""
+    old = Plan.model_validate_json((DATA / "hourly-1.json").read_text())
+    made = autoscale(old.scenario, load_catalog([DATA.parent / "tiny"]), origins=old.origins)
+    assert old.periods == made.periods and old.purchases == made.purchases and old.flat == made.flat
+    assert old.cost.model_dump() == pytest.approx(made.cost.model_dump()) and old.startup_usd_per_hour == pytest.approx(made.startup_usd_per_hour)
+    assert (old.gpus_held, old.gpus_used, old.status, old.warnings) == (made.gpus_held, made.gpus_used, made.status, made.warnings)
+    assert old.deployments[0].flat() == pytest.approx(made.deployments[0].flat()) and old.deployments[0].busiest == made.deployments[0].busiest == 2
+    assert old.workloads[0].rates == pytest.approx(made.workloads[0].rates) and old.workloads[0].routing == made.workloads[0].routing
+
+
+def test_a_broken_plan_of_version_1_is_no_plan(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text((DATA / "hourly-1.json").read_text().replace('"plans":[', '"plans":3,"more":[', 1))
+    for verb in ("show", "check", "simulate"):
+        status, out, err = run(verb, tmp_path / "p.json")
+        assert (status, out) == (2, "") and "not a plan" in err
+
+
+@pytest.mark.parametrize("name", ["flat-1", "own-1", "hourly-1"])
+def test_periods_of_every_kind_add_up(name: str) -> None:
+    """The same loop for all kinds: hours times price is the cost."""
+    plan = Plan.model_validate_json((DATA / f"{name}.json").read_text())
+    prices = [p.usd_per_hour / p.instances for p in plan.purchases]
+    held = sum(t.hours * n * c for t in plan.by_period for n, c in zip(t.instances, prices, strict=True))
+    assert plan.usd == pytest.approx(held + plan.startup_usd_per_hour * plan.hours) == pytest.approx(plan.cost.usd_per_hour * plan.hours)
+    assert max(sum(c.replicas for c in t.deployments) for t in plan.by_period) >= sum(d.replicas for d in plan.deployments)

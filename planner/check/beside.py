@@ -291,5 +291,5 @@ def _binding(notes: Notes, case: Case) -> None:
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
     right = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in plan.deployments if d.binding_limit]
     right += [f"owned {o.gpu} of {o.name}: {owned[o.name, o.gpu]} of {o.count}" for o in supply.owned if owned[o.name, o.gpu] >= o.count]
-    right += [said for cap in caps(case.scenario) if (said := spent(cap, counted(cap, held_by(case), case.scenario, case.catalog)))]
+    right += [said for cap in caps(case.scenario) if (said := spent(cap, counted(cap, held_by(case, plan.by_period[0]), case.scenario, case.catalog)))]
     notes.require(list(plan.binding) == right, "binding", f"says {list(plan.binding)}, should be {right}")

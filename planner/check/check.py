@@ -14,21 +14,25 @@ from planner.check.capacity import capacity, memory
 from planner.check.case import Case, rebuild
 from planner.check.command import command
 from planner.check.cost import cost
-from planner.check.demand import demand, structure
+from planner.check.demand import demand
 from planner.check.evidence import evidence
 from planner.check.findings import Breach, Finding, Report, attempted
 from planner.check.packing import packing
+from planner.check.periods import everyone, held, loads, over_hours
 from planner.check.prudent import prudent
 from planner.check.quality import quality
 from planner.check.service import slo
+from planner.check.structure import structure
 from planner.check.supply import held_caps, offers, policy, solver
 from planner.check.tables import check_tables
+from planner.result.busiest import at_busiest
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 
-__all__ = ["FAMILIES", "Breach", "Report", "check_plan"]
+__all__ = ["Breach", "Report", "check_plan"]
 
-FAMILIES: tuple[Callable[[Case], Finding], ...] = (
+Family = Callable[[Case], Finding]
+ALONE: tuple[Family, ...] = (  # of each deployment: by the hour in its busiest period
     demand,  # all traffic is routed
     candidate,  # what is deployed exists, may serve and runs
     memory,  # it fits
@@ -37,12 +41,21 @@ FAMILIES: tuple[Callable[[Case], Finding], ...] = (
     command,  # what is started is what is planned
     slo,  # every limit holds at the predicted service
     quality,  # floors and means
+)
+WHOLE: tuple[Family, ...] = (  # in every period
     offers,  # what is bought can be bought, at that price
     packing,  # replicas stand on the instances held
     held_caps,  # quotas, caps, budget
     policy,  # models, GPU types, locations, pools
     cost,  # to the cent
     solver,  # bound, gap, status
+)
+HOURLY: tuple[Family, ...] = (
+    over_hours,  # rates and waiting requests
+    loads,  # every hour's traffic
+    held,  # starts
+)
+COMPARED: tuple[Family, ...] = (
     beside,  # alternatives, hosted APIs, headroom, what binds
     prudent,  # the bridge to the plan fit to sign
 )
@@ -58,11 +71,24 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     shape = structure(plan, scenario)
     if shape.breaches:
         return _report([shape])
+    supposed = catalog_for(catalog, scenario)
     try:
-        case = rebuild(plan, scenario, catalog_for(catalog, scenario))
+        case = rebuild(plan, everyone(scenario) if plan.periods else scenario, supposed)
+        alone = _alone(plan, supposed) if plan.periods else [attempted(family, case) for family in ALONE]
     except ArithmeticError as error:
         return _report([shape, Finding((Breach("structure", "deployments", f"cannot be rebuilt from what the plan states: {error}"),), "not rebuilt")])
-    return _report([shape, _catalogue(plan, catalog), *(attempted(family, case) for family in FAMILIES)])
+    families = (*HOURLY, *WHOLE, prudent) if plan.periods else (*WHOLE, *COMPARED)
+    return _report([shape, _catalogue(plan, catalog), *alone, *(attempted(family, case) for family in families)])
+
+
+def _alone(plan: Plan, supposed: Catalog) -> list[Finding]:
+    """What does not hold of each deployment in its busiest period."""
+    found: list[Breach] = []
+    for i in range(len(plan.deployments)):
+        view = at_busiest(plan, i)
+        case = rebuild(view, view.scenario, supposed)
+        found += [Breach(b.name, f"deployment {i} alone: {b.where}", b.what) for family in ALONE for b in attempted(family, case).breaches]
+    return [Finding(tuple(found), f"{len(plan.deployments)} deployments: each holds as a plan of its own in its busiest hour")]
 
 
 def _catalogue(plan: Plan, catalog: Catalog) -> Finding:

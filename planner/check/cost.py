@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from planner.check.case import Case, Fit
-from planner.check.findings import Finding, Notes, same, same_money
+from planner.check.findings import RELATIVE, Finding, Notes, same, same_money
 from planner.check.supply import offer_of
 from planner.performance.step import step_curves
-from planner.result.plan import Cost, UnitCosts
+from planner.result.plan import Cost, Plan, UnitCosts
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 
@@ -20,14 +20,40 @@ Units = tuple[float, float, float]
 def cost(case: Case) -> Finding:
     """Cost per hour, month and year; shares and idle; unit costs."""
     notes, plan = Notes("cost"), case.plan
-    right = sum((o.usd_per_hour if (o := offer_of(case, p)) else p.usd_per_hour / p.instances) * p.instances for p in plan.purchases)
+    right = _held(notes, case)
     periods(notes, plan.cost, right)
     _shares(notes, case)
     requests, output, total = _traffic(case)
     unit_costs(notes, plan.cost, requests, output, total)
-    _split(notes, case)
+    if plan.periods:
+        _saving(notes, plan, right)
+    else:
+        _split(notes, case)
     per_million = f", ${plan.cost.usd_per_million_output_tokens:.4f} per million output tokens" if plan.cost.usd_per_million_output_tokens is not None else ""
     return notes.finding(f"cost: ${right:,.2f}/h for {plan.gpus_held} GPUs held, shares and idle add up to the cent{per_million}")
+
+
+def _held(notes: Notes, case: Case) -> float:
+    """Mean $/h of what is held in every period and started for it, at the catalogue's prices."""
+    plan, lead, total, starts = case.plan, case.scenario.policy.startup_lead / 3600, 0.0, 0.0
+    prices = [o.usd_per_hour if (o := offer_of(case, p)) else p.usd_per_hour / p.instances for p in plan.purchases]
+    for t in plan.by_period:
+        started = lead * sum(c * m for c, m in zip(prices, t.started, strict=True))
+        usd = t.hours * sum(c * n for c, n in zip(prices, t.instances, strict=True)) + started
+        notes.require(same_money(t.usd, usd), f"hour {t.hour}" if plan.periods else "plan", f"states ${t.usd:.4f}, should be ${usd:.4f}")
+        total, starts = total + usd, starts + started
+    stated, right = plan.startup_usd_per_hour, starts / plan.hours
+    notes.require(same_money(stated * plan.hours, starts), "plan", f"states ${stated:.4f}/h for starting, should be ${right:.4f}")
+    return total / plan.hours
+
+
+def _saving(notes: Notes, plan: Plan, usd_per_hour: float) -> None:
+    """What is saved of the flat plan that the hours are compared with."""
+    flat = plan.flat
+    notes.require(flat is not None and (flat.usd_per_hour is None) == (flat.saving is None), "saving", "is stated without the flat plan, or that without it")
+    if flat is not None and flat.usd_per_hour is not None and flat.saving is not None:
+        saved = 1 - usd_per_hour / flat.usd_per_hour
+        notes.require(abs(flat.saving - saved) < RELATIVE, "saving", f"states {flat.saving:.3g}, should be {saved:.3g}")
 
 
 def periods(notes: Notes, stated: Cost, usd_per_hour: float, where: str = "plan") -> None:
@@ -56,8 +82,9 @@ def _shares(notes: Notes, case: Case) -> None:
     for i, d in enumerate(plan.deployments):
         right = sum(_per_gpu(case, h.purchase) * d.gpus_per_replica * h.replicas for h in d.hosts)
         notes.require(same_money(d.usd_per_hour, right), case.where(i), f"states a share of ${d.usd_per_hour:.4f}/h, its GPUs cost ${right:.4f}")
-    idle = plan.cost.idle_usd_per_hour
-    whole = sum(d.usd_per_hour for d in plan.deployments) + idle
+    idle, each = plan.cost.idle_usd_per_hour, [d.gpus_per_replica for d in plan.deployments]
+    used = [t.hours * _per_gpu(case, h.purchase) * n * h.replicas for t in plan.by_period for n, c in zip(each, t.deployments, strict=True) for h in c.hosts]
+    whole = sum(used) / plan.hours + plan.startup_usd_per_hour + idle
     notes.require(idle >= -1e-6, "plan", f"states ${idle:.4f}/h idle")
     notes.require(same_money(whole, plan.cost.usd_per_hour), "plan", f"shares and idle add up to ${whole:.4f}/h, the cost is ${plan.cost.usd_per_hour:.4f}")
 
@@ -131,8 +158,11 @@ def _per_gpu(case: Case, purchase: int) -> float:
 def _traffic(case: Case) -> Units:
     """Requests, answer tokens and all tokens of the user per hour; what a model writes in reasoning is none of them."""
     requests = output = total = 0.0
-    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
-        hourly = sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) * 3600
+    if case.plan.periods and any(w.concurrency is not None for w in case.plan.scenario.workload):
+        return 0.0, 0.0, 0.0  # whose rates over the hours nobody worked out
+    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.plan.scenario.workload, strict=True)):
+        each = got.rates or [case.qps(w, i) for i in {r.deployment for r in got.routing}]
+        hourly = sum(each) * 3600 / max(len(got.rates), 1)
         requests += hourly
         output += hourly * asked.output_tokens
         total += hourly * (asked.input_tokens + asked.output_tokens)

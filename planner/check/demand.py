@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
-from planner.result.plan import Plan, PlanWorkload
-from planner.scenario.records import Scenario, Workload
+from planner.result.plan import PlanWorkload
+from planner.scenario.records import Workload
 
 LITTLE = 1e-3  # relative: of requests in flight
-
-
-def structure(plan: Plan, scenario: Scenario) -> Finding:
-    """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
-    notes = Notes("structure")
-    names, asked = [w.name for w in plan.workloads], [w.name for w in scenario.workload]
-    notes.require(names == asked, "workloads", f"are {names}, the scenario asks {asked}")
-    for w in plan.workloads:
-        for r in w.routing:
-            notes.require(0 <= r.deployment < len(plan.deployments), w.name, f"routes to deployment {r.deployment}, which is not there")
-            notes.require(r.share >= 0 and isfinite(r.share), w.name, f"routes a share of {r.share:g}")
-        routed = [r.deployment for r in w.routing]
-        notes.require(len(set(routed)) == len(routed), w.name, "routes to one deployment twice")
-    for i, d in enumerate(plan.deployments):
-        for h in d.hosts:
-            notes.require(0 <= h.purchase < len(plan.purchases), f"deployment {i}", f"stands on purchase {h.purchase}, which is not there")
-            notes.require(h.replicas >= 1, f"deployment {i}", f"has {h.replicas} replicas on purchase {h.purchase}")
-    for i, p in enumerate(plan.purchases):
-        notes.require(p.instances >= 1 and p.gpus_per_instance >= 1, f"purchase {i}", f"holds {p.instances} instances of {p.gpus_per_instance} GPUs")
-    counts = f"{len(plan.workloads)} workloads, {len(plan.deployments)} deployments and {len(plan.purchases)} purchases"
-    return notes.finding(f"structure: {counts} refer to each other")
 
 
 def demand(case: Case) -> Finding:
     """Shares of each workload add up to 1, and rates to its demand; of requests in flight, the rate times how long answers take is their number."""
     notes = Notes("demand")
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
-        _restated(notes, got, asked)
+        restated(notes, got, asked)
         notes.agree(sum(r.share for r in got.routing), 1.0, got.name, "shares that add up to")
         known = all(case.built[r.deployment] for r in got.routing)
         for r in got.routing if known else ():
@@ -71,20 +48,24 @@ def _in_flight(notes: Notes, case: Case) -> None:
     """Requests in flight by Little's law, from the stated rate and mean E2E; of a deployment, its share of them over its replicas."""
     plan = case.plan
     for got, asked in zip(plan.workloads, case.scenario.workload, strict=True):
+        if got.is_waiting:  # of whom nothing in flight is stated
+            continue
         right = got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and asked.concurrency is None else asked.concurrency
         agree = right is None or (got.concurrency is not None and same(got.concurrency, right))
         notes.require(agree, got.name, f"states {got.concurrency} in flight, should be {right}")
     for i, d in enumerate(plan.deployments):
         each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / max(d.replicas, 1)
-        stated = d.in_flight_per_replica
+        stated, waits = d.in_flight_per_replica, all(w.is_waiting for w in plan.workloads if i in (r.deployment for r in w.routing))
+        if waits and stated is None:
+            continue
         notes.require(stated is not None and same(stated, each), case.where(i), f"states {stated} in flight per replica, should be {each:.8g}")
 
 
-def _restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
+def restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     """What a plan repeats of the question must be what was asked."""
-    kind = "qps" if asked.qps is not None else "concurrency"
+    kind = next(name for name in ("qps", "concurrency", "requests_per_day") if getattr(asked, name) is not None)
     notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
-    notes.agree(got.demand.value, asked.rate, got.name, f"a demand ({kind}) of")
+    notes.agree(got.demand.value, getattr(asked, kind), got.name, f"a demand ({kind}) of")
     notes.agree(got.burst_factor, asked.burst_factor, got.name, "a burst factor of")
     lengths = ((got.input_tokens, asked.input_tokens, "input tokens"), (got.output_tokens, asked.output_tokens, "output tokens"))
     for stated, right, what in lengths:

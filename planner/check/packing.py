@@ -8,7 +8,7 @@ from planner.catalog.records import Offer
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes
 from planner.check.supply import offer_of
-from planner.result.plan import Deployment
+from planner.result.plan import Deployment, Period, Purchase
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,31 @@ def packing(case: Case) -> Finding:
     for i, d in enumerate(plan.deployments):
         _counts(notes, d, case.where(i))
     for i, p in enumerate(plan.purchases):
-        where, guests = f"purchase {i} ({p.provider} {p.instance_type})", _guests(case, i)
-        used = sum(g.gpus * g.replicas for g in guests)
-        notes.agree(p.gpus_held, p.instances * p.gpus_per_instance, where, "GPUs held")
-        notes.agree(p.gpus_idle, p.gpus_held - used, where, "GPUs idle")
-        notes.require(bool(guests), where, "hosts nobody")
-        offer = offer_of(case, p)
-        if offer is not None:
-            place(notes, offer, p.instances, guests, where)
-    notes.agree(plan.gpus_used, sum(d.gpus for d in plan.deployments), "plan", "GPUs used")
-    notes.agree(plan.gpus_held, sum(p.gpus_held for p in plan.purchases), "plan", "GPUs held")
-    replicas = sum(d.replicas for d in plan.deployments)
-    instances = sum(p.instances for p in plan.purchases)
-    return notes.finding(f"packing: {replicas} replicas placed one by one on {instances} instances; {plan.gpus_used} GPUs used of {plan.gpus_held} held")
+        _placed(notes, case, i, p)
+    used = [sum(c.replicas * d.gpus_per_replica for c, d in zip(t.deployments, plan.deployments, strict=True)) for t in plan.by_period]
+    held = [sum(n * p.gpus_per_instance for n, p in zip(t.instances, plan.purchases, strict=True)) for t in plan.by_period]
+    for t, right in zip(plan.periods, held, strict=False):
+        notes.agree(t.gpus_held, right, f"hour {t.hour}", "GPUs held")
+    notes.agree(plan.gpus_used, max(used), "plan", "GPUs used")
+    notes.agree(plan.gpus_held, max(held), "plan", "GPUs held")
+    replicas = max(sum(c.replicas for c in t.deployments) for t in plan.by_period)
+    instances, when = max(sum(t.instances) for t in plan.by_period), " in every hour" if plan.periods else ""
+    done = f"{replicas} replicas placed one by one on {instances} instances{when}; {plan.gpus_used} GPUs used of {plan.gpus_held} held"
+    return notes.finding(f"packing: {'up to ' if plan.periods else ''}{done}")
+
+
+def _placed(notes: Notes, case: Case, i: int, p: Purchase) -> None:
+    """What is held of a purchase, period by period: the most of it at once is what is bought, and idle is what is left then."""
+    where, offer, spans = f"purchase {i} ({p.provider} {p.instance_type})", offer_of(case, p), case.plan.by_period
+    guests = [_guests(case, t, i) for t in spans]
+    most = max(range(len(spans)), key=lambda t: spans[t].instances[i])  # the first of them
+    notes.agree(p.instances, spans[most].instances[i], where, "instances")
+    notes.agree(p.gpus_held, p.instances * p.gpus_per_instance, where, "GPUs held")
+    notes.agree(p.gpus_idle, p.gpus_held - sum(g.gpus * g.replicas for g in guests[most]), where, "GPUs idle")
+    notes.require(any(guests), where, "hosts nobody")
+    for t, there in zip(spans, guests, strict=True) if offer is not None else ():
+        assert offer is not None
+        place(notes, offer, t.instances[i], there, f"hour {t.hour}, {where}" if case.plan.periods else where)
 
 
 def _counts(notes: Notes, d: Deployment, where: str) -> None:
@@ -53,9 +65,10 @@ def _counts(notes: Notes, d: Deployment, where: str) -> None:
     notes.agree(d.gpus, d.replicas * d.gpus_per_replica, where, "GPUs")
 
 
-def _guests(case: Case, purchase: int) -> list[Guest]:
+def _guests(case: Case, span: Period, purchase: int) -> list[Guest]:
     """Who stands on a purchase, largest replica first. A disaggregated unit stands on linked GPUs, as if all were one TP group."""
-    here = [(case.where(i), d, h.replicas) for i, d in enumerate(case.plan.deployments) for h in d.hosts if h.purchase == purchase]
+    there = enumerate(zip(case.plan.deployments, span.deployments, strict=True))
+    here = [(case.where(i), d, h.replicas) for i, (d, c) in there for h in c.hosts if h.purchase == purchase]
     found = [Guest(where, d.gpu, *((d.gpus_per_replica, 1) if d.decode_engines else (d.tp, d.pp)), n) for where, d, n in here]
     return sorted(found, key=lambda g: -g.gpus)
 

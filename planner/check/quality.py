@@ -20,7 +20,7 @@ def quality(case: Case) -> Finding:
         margin = case.scenario.policy.quality_margin
         for i, score in scores.items():
             _floor(notes, asked, score, margin, case.where(i))
-        if all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
+        if not got.is_waiting and all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
             _means(notes, got, asked, margin, [(score, case.flow(w, i)) for i, score in scores.items()])
         if asked.min_quality is not None:
             known = [score for score in scores.values() if score is not None]

@@ -82,6 +82,8 @@ def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
 
 def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[tuple[int, Fit]]) -> None:
     """Stated latencies are the slowest deployment's, and meet the limits at the percentiles they are stated for."""
+    if got.is_waiting:
+        return
     if got.predicted is None:
         notes.add(got.name, "states no predicted service")
         return

@@ -12,7 +12,7 @@ from planner.errors import ScenarioError
 from planner.interrupts import answering
 
 if TYPE_CHECKING:
-    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
     from planner.scenario.sources import Question
 
 
@@ -42,12 +42,12 @@ def autoscale(
 def by_the_hour(question: Question, form: str, output: str | None, details: bool, chart: str | None = None) -> None:
     """Plans by the hour and delivers it; exit 3 where the search was stopped early."""
     from planner.planning.periods import autoscale as planned
-    from planner.report.autoscale import formatted_hours
     from planner.report.charts import hours_chart
+    from planner.report.formats import formatted
 
-    def shown(plan: HourlyPlan) -> str:
+    def shown(plan: Plan) -> str:
         draw(chart, lambda: hours_chart(plan))
-        return formatted_hours(plan, form, details)
+        return formatted(plan, form, details)
 
     with answering():
         deliver_plan(planned(question.scenario, origins=question.origins), shown, output)

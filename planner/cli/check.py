@@ -12,13 +12,11 @@ def check(path: PlanFile, catalog: CatalogOption = None) -> None:
     """Check a saved plan independently: exit 0 if it holds, 1 if anything is breached."""
     from planner.catalog.load import load_catalog
     from planner.check.check import check_plan
-    from planner.check.periods import check_hours
-    from planner.result.hourly import HourlyPlan
 
     plan = read_saved(path)
     folders = catalog if catalog is not None else list(plan.scenario.catalog)
     loaded = load_catalog(folders)
-    report = check_hours(plan, loaded) if isinstance(plan, HourlyPlan) else check_plan(plan, loaded)
+    report = check_plan(plan, loaded)
     for line in report.checks:
         say(f"ok      {line}")
     for breach in report.breaches:

@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,10 +18,7 @@ from planner.scenario.fields import askables
 from planner.scenario.records import Flag
 
 if TYPE_CHECKING:
-    from planner.result.hourly import HourlyPlan
     from planner.result.plan import Plan
-
-P = TypeVar("P", "Plan", "HourlyPlan")
 
 FORMATS = ("table", "json", "csv", "markdown")
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
@@ -95,7 +92,7 @@ def deliver(text: str, output: str | None) -> None:
         write_result(str(output), COLOURS.sub("", text))
 
 
-def deliver_plan(plan: P, text_of: Callable[[P], str], output: str | None) -> None:
+def deliver_plan(plan: Plan, text_of: Callable[[Plan], str], output: str | None) -> None:
     """A plan just made, to the terminal or a file; exit status 3 where the search for it was stopped early."""
     early = seen()
     if early:

@@ -13,7 +13,6 @@ from planner.cli.options import DetailsOption, FormatOption, OutputOption, check
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
-    from planner.result.hourly import HourlyPlan
     from planner.result.plan import Plan
 
 PlanFile = Annotated[Path, typer.Argument(help="a plan saved with --format json; - for standard input", metavar="PLAN.json")]
@@ -21,25 +20,21 @@ PlanFile = Annotated[Path, typer.Argument(help="a plan saved with --format json;
 
 def read_plan(path: Path) -> Plan:
     """A saved plan of one hour. Raises PlannerError for what is not one."""
-    from planner.result.hourly import HourlyPlan
-
     saved = read_saved(path)
-    if isinstance(saved, HourlyPlan):
-        raise PlannerError("is a plan by the hour", str(path), "plan show and plan check read it; its plans[i] are plans of one hour")
+    if saved.periods:
+        raise PlannerError("is a plan by the hour", str(path), "plan show, plan check and plan simulate read it")
     return saved
 
 
-def read_saved(path: Path) -> Plan | HourlyPlan:
-    """A saved plan, of one hour or by the hour. Raises PlannerError for what is neither."""
+def read_saved(path: Path) -> Plan:
+    """A saved plan of any kind. Raises PlannerError for what is none."""
     from pydantic import ValidationError
 
-    from planner.result.hourly import HourlyPlan
     from planner.result.plan import SCHEMA_VERSION, Plan
 
     text = read_text(Path("/dev/stdin") if str(path) == "-" else path, limits.PLAN_BYTES, "plan")
     try:
-        kind: type[Plan] | type[HourlyPlan] = HourlyPlan if '"periods":' in text else Plan
-        plan = kind.model_validate_json(text)
+        plan = Plan.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
@@ -53,27 +48,21 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
     """Print a saved plan again, in any format."""
     known_format(form)
     check_writable(output)
-    from planner.report.autoscale import formatted_hours
     from planner.report.formats import formatted
-    from planner.result.hourly import HourlyPlan
 
     saved = read_saved(path)
     try:
-        text = formatted_hours(saved, form, details) if isinstance(saved, HourlyPlan) else formatted(saved, form, details)
+        text = formatted(saved, form, details)
     except (LookupError, ValueError, ArithmeticError, TypeError):  # each part is one, but one refers to another that is not there
         raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
     deliver(text, output)
 
 
-def schema(
-    output: OutputOption = None,
-    hourly: Annotated[bool, typer.Option("--hourly", help="of a plan by the hour (plan autoscale)", show_default=False)] = False,
-) -> None:
+def schema(output: OutputOption = None) -> None:
     """Print the JSON Schema of a plan."""
     import json
 
-    from planner.result.hourly import HourlyPlan
     from planner.result.plan import Plan
 
     check_writable(output)
-    deliver(json.dumps((HourlyPlan if hourly else Plan).model_json_schema(mode="serialization"), indent=1, sort_keys=True) + "\n", output)
+    deliver(json.dumps(Plan.model_json_schema(mode="serialization"), indent=1, sort_keys=True) + "\n", output)

@@ -54,14 +54,13 @@ def simulate(
     times = times_of(burst)
     plan = read_saved(path)
     from planner.catalog.load import load_catalog
-    from planner.result.hourly import HourlyPlan
     from planner.simulation.hours import simulate_hours
     from planner.simulation.run import REQUESTS
     from planner.simulation.run import simulate as run
     from planner.simulation.stream import RequestBlock, read_trace, superposed
 
     loaded = load_catalog(catalog if catalog is not None else list(plan.scenario.catalog))
-    if isinstance(plan, HourlyPlan):
+    if plan.periods:
         if trace or fail or requests:
             raise PlannerError("a plan by the hour is simulated over all its hours", "--trace, --fail and --requests", "leave them out")
         _deliver(simulate_hours(plan, loaded, seed=seed, burst=times, median=median, router=router), form, output, chart)

@@ -1,6 +1,6 @@
 """Autoscaled plans: the cheapest plan by the hour, beside the flat one that holds the peaks all day.
 
-Nothing is returned unless the independent check (check/periods.py) agrees, hour by hour.
+Nothing is returned unless the independent check (check/check.py) agrees, hour by hour.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from planner.candidates.survey import survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
-from planner.errors import ScenarioError, SolverError, TimeUp
+from planner.errors import ScenarioError, TimeUp
 from planner.performance.coefficients import TIERS
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.solve import solve
+from planner.planning.verified import verified
 from planner.result import cautions
-from planner.result.hourly import HourlyPlan
 from planner.result.hours import assemble_hours
+from planner.result.plan import FlatComparison, Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
@@ -38,7 +39,7 @@ SETTLING = 0.5  # of the time limit, for the rate of users who wait for answers
 BASELINE_SHARE = 0.4  # of the time limit, for the flat plan it is compared with
 
 
-def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Origins | None = None) -> HourlyPlan:
+def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Origins | None = None) -> Plan:
     """The cheapest plan by the hour, checked independently before it is returned.
 
     Raises Infeasible when nothing meets all demands, CatalogError and ScenarioError for unusable input, SolverError when no plan was
@@ -76,8 +77,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
         "notes": (*posture(scenario, is_stated), *in_words(apart, asked.expanded), *plan.notes),
         "warnings": (*late, *unsearched, *plan.warnings),
     }
-    plan = plan.model_copy(update=told | ({} if baseline or not unsearched else {"flat": NO_TIME}))
-    return _checked(plan, catalog)
+    plan = plan.model_copy(update=told | ({} if baseline or not unsearched else {"flat": FlatComparison(words=NO_TIME)}))
+    return verified(plan, catalog)
 
 
 def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenario:
@@ -119,14 +120,3 @@ def _infeasible(points: Points, asked: HourlyQuestion) -> Infeasible:
     if found.solution.status == "infeasible":
         return explain(Points(part, points.deadline), part.scenario, found)
     return Infeasible(f"{demands_in_words(part.scenario)} cannot all be met by the hour", (), part.excluded + found.formulation.excluded)
-
-
-def _checked(plan: HourlyPlan, catalog: Catalog) -> HourlyPlan:
-    """The plan, if the independent check agrees. Raises SolverError otherwise."""
-    from planner.check.periods import check_hours
-
-    report = check_hours(plan, catalog)
-    if not report.ok:
-        worst = report.breaches[0]
-        raise SolverError(f"the plan fails its own check: {worst.name}, {worst.where}: {worst.what}", hint="please report this with the scenario")
-    return plan

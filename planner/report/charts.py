@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planner.economics.speed import SpeedFrontier
     from planner.economics.store import Result
     from planner.economics.sweep import Sweep
-    from planner.result.hourly import HourlyPlan
+    from planner.result.plan import Plan
     from planner.simulation.results import Simulation
 
 
@@ -119,28 +119,29 @@ def models_chart(found: Sequence[tuple[str, Result]]) -> Any:
     return points + base.transform_filter("datum.is_on_frontier").mark_text(align="right", dx=-7).encode(text="model:N")
 
 
-def hours_chart(plan: HourlyPlan) -> Any:
+def hours_chart(plan: Plan) -> Any:
     """Traffic, replicas and cost by the hour; what the flat plan would cost as a line."""
     import altair as alt
 
-    x = alt.X("hour:Q", title="hour", scale=alt.Scale(domain=[0, plan.hours], nice=False))
-    ends = [*plan.periods, plan.periods[-1].model_copy(update={"hour": plan.hours})]  # a step lasts to the end of its hour
+    hours, flat = len(plan.periods), plan.flat.usd_per_hour if plan.flat else None
+    x = alt.X("hour:Q", title="hour", scale=alt.Scale(domain=[0, hours], nice=False))
+    ends = [*plan.periods, plan.periods[-1].model_copy(update={"hour": hours})]  # a step lasts to the end of its hour
 
     def panel(rows: list[dict[str, Any]], title: str, series: str) -> Any:
         base = alt.Chart(alt.InlineData(rows), width=560, height=130)
         colour = alt.Color("name:N", title=series, legend=alt.Legend(labelLimit=260))
         return base.mark_line(interpolate="step-after").encode(x=x, y=alt.Y("value:Q", title=title), color=colour, tooltip=["hour:Q", "name:N", "value:Q"])
 
-    traffic = [{"hour": h.hour, "name": w.name, "value": w.rates[min(h.hour, plan.hours - 1)], "unit": w.unit} for h in ends for w in plan.workloads]
+    traffic = [{"hour": h.hour, "name": w.name, "value": w.rates[min(h.hour, hours - 1)]} for h in ends for w in plan.workloads]
     names = [f"#{i + 1} {d.checkpoint.split('/')[-1]}" for i, d in enumerate(plan.deployments)]
     replicas = [{"hour": h.hour, "name": n, "value": c.replicas} for h in ends for n, c in zip(names, h.deployments, strict=True)]
     cost = [{"hour": h.hour, "name": "by the hour", "value": h.usd} for h in ends]
-    cost += [{"hour": h.hour, "name": "peaks held all day", "value": plan.flat_usd_per_hour} for h in ends if plan.flat_usd_per_hour is not None]
-    units = {w.unit for w in plan.workloads}
+    cost += [{"hour": h.hour, "name": "peaks held all day", "value": flat} for h in ends if flat is not None]
+    units = {"concurrency" if w.demand.kind == "concurrency" else "qps" for w in plan.workloads}
     title = "requests in flight" if units == {"concurrency"} else "req/s" if units == {"qps"} else "req/s or in flight"
     panels = panel(traffic, title, "traffic"), panel(replicas, "replicas", "deployments"), panel(cost, "$ per hour", "cost")
     found = alt.vconcat(*panels).resolve_scale(color="independent")
-    return found.properties(title=f"${plan.usd_per_day:,.2f} per day")
+    return found.properties(title=f"${24 * plan.cost.usd_per_hour:,.2f} per day")
 
 
 def simulation_chart(found: Simulation) -> Any:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from planner.clean import json_text
+from planner.report.autoscale import hours_page, hours_sections
 from planner.report.page import page_sections
 from planner.report.sections import plan_sections
 from planner.result.plan import Plan
 
 
 def formatted(plan: Plan, form: str, details: bool = False) -> str:
-    """The plan as text: json, csv, markdown or table; the last two as the short page or with all details."""
+    """The plan as text: json, csv (a row for each deployment, or each hour), markdown or table; the last two as the short page or with all details."""
     if form == "json":
         return json_text(plan.to_json())
     from planner.report import render
 
     if form == "csv":
-        rows = [d.flat() for d in plan.deployments]
+        rows = plan.rows()
         return render.csv_text(list(rows[0]) if rows else [], [list(r.values()) for r in rows])
-    sections = plan_sections(plan) if details else page_sections(plan)
+    sections = (hours_sections(plan) if details else hours_page(plan)) if plan.periods else plan_sections(plan) if details else page_sections(plan)
     return render.markdown(sections) if form == "markdown" else render.terminal(sections)

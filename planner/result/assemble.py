@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+from planner.candidates.columns import Formulation
 from planner.candidates.eligibility import counted
 from planner.candidates.survey import Survey
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
-from planner.result.deploy import deployment, predicted, purchases, slowest, work_on
-from planner.result.plan import Plan, PlanDemand, PlanWorkload, Route, SloLimit, SolverReport
+from planner.result.deploy import deployment, limits_in_words, predicted, purchases, slowest, work_on
+from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
@@ -32,21 +34,16 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
-    excluded = surveyed.excluded + found.formulation.excluded
-    return Plan(
-        planner_version=planner_version(),
-        catalog_hash=surveyed.catalog.hash,
-        scenario=scenario,
-        origins=dict(sorted(origins.items())),
-        status="optimal" if solution.status == "optimal" else "feasible",
+    return whole_plan(
+        scenario,
+        origins,
+        surveyed.catalog.hash,
+        is_proven=solution.status == "optimal",
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,
-        objective=scenario.objective.maximize or "cost",
         supply=remarks.supply_line(scenario),
         cost=cost,
         unit_costs=unit_costs,
-        gpus_used=used,
-        gpus_held=held,
         purchases=tuple(bought),
         deployments=deployments,
         workloads=workloads,
@@ -57,16 +54,51 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
             scenario, deployments, {c.name: c.held(found.formulation.problem.offers, solution.held) for c in found.formulation.problem.rules.caps}, bought
         ),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
-        excluded=dict(sorted(excluded.items())),
-        solver=SolverReport(
-            version=highs_version(),
-            candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
-            candidates_after_pruning=len(found.formulation.problem.columns),
-            variables=solution.variables,
-            constraints=solution.constraints,
-            locations=found.locations,
-            locations_solved=found.solved,
-        ),
+        excluded=surveyed.excluded + found.formulation.excluded,
+        solver=search_report(surveyed, found.formulation, found.locations, found.solved, variables=solution.variables, constraints=solution.constraints),
+    )
+
+
+def whole_plan(
+    scenario: Scenario, origins: Origins, catalog_hash: str, *, is_proven: bool, purchases: Sequence[Purchase], deployments: Sequence[Deployment],
+    periods: Sequence[Period] = (), excluded: Mapping[str, int] | None = None, **told: Any,
+) -> Plan:  # fmt: skip
+    """A plan of any kind: what it answers and who says so, whether it is proven, and the most GPUs used and held at once."""
+    kind: Literal["flat", "hourly", "own"] = "own" if scenario.tables.capacities else "hourly" if periods else "flat"
+    each = [d.gpus_per_replica for d in deployments]
+    counts = [[c.replicas for c in p.deployments] for p in periods] or [[d.replicas for d in deployments]]
+    return Plan(
+        planner_version=planner_version(),
+        catalog_hash=catalog_hash,
+        kind=kind,
+        scenario=scenario,
+        origins=dict(sorted(origins.items())),
+        status="optimal" if is_proven else "feasible",
+        objective=scenario.objective.maximize or "cost",
+        gpus_used=max(sum(n * g for n, g in zip(many, each, strict=True)) for many in counts),
+        gpus_held=max((p.gpus_held for p in periods), default=sum(p.gpus_held for p in purchases)),
+        purchases=tuple(purchases),
+        deployments=tuple(deployments),
+        periods=tuple(periods),
+        excluded=dict(sorted((excluded or {}).items())),
+        **told,
+    )
+
+
+def search_report(
+    surveyed: Survey, formulation: Formulation, locations: int, solved: int, variables: int | None = None, constraints: int | None = None,
+    structures: int | None = None,
+) -> SolverReport:  # fmt: skip
+    """What was looked at, and what of it was solved."""
+    return SolverReport(
+        version=highs_version(),
+        candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
+        candidates_after_pruning=len(formulation.problem.columns),
+        variables=variables,
+        constraints=constraints,
+        locations=locations,
+        locations_solved=solved,
+        structures=structures,
     )
 
 
@@ -89,7 +121,7 @@ def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey)
                 burst_factor=asked.burst_factor,
                 input_tokens=asked.input_tokens,
                 output_tokens=asked.output_tokens,
-                slo=tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in asked.slo.items()),
+                slo=limits_in_words(asked),
                 min_quality=asked.min_quality,
                 min_quality_served=min(s for s, _ in known) if len(known) == len(scores) else None,
                 mean_quality_served=sum(s * r for s, r in known) / sum(r for _, r in known) if len(known) == len(scores) else None,

@@ -23,8 +23,8 @@ from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats
 from planner.performance.work import Work, work_of
-from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase
-from planner.scenario.records import Scenario
+from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit
+from planner.scenario.records import Scenario, Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen, capacity_of, in_flight, slo_load
 
@@ -42,11 +42,12 @@ def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
     """What to buy, and the place of each offer among the purchases."""
     columns, held = answer.formulation.problem.columns, answer.solution.held
     used = {o: sum(columns[c.pool.column].gpus * c.replicas.get(o, 0) for c in answer.solution.pools) for o in held}
-    lines = [_purchase(answer.formulation.offers[o], held[o], used[o]) for o in sorted(held)]
+    lines = [purchase(answer.formulation.offers[o], held[o], used[o]) for o in sorted(held)]
     return lines, {o: i for i, o in enumerate(sorted(held))}
 
 
-def _purchase(offer: Offer, count: int, used: int) -> Purchase:
+def purchase(offer: Offer, count: int, used: int) -> Purchase:
+    """So many instances of an offer, with so many of their GPUs in use."""
     gpus = offer.gpus_per_instance * count
     return Purchase(
         provider=offer.provider,
@@ -145,6 +146,11 @@ def _memory_gib(memory: fit.Memory) -> MemoryGib:
         total=memory.limit[0],
         limit=memory.limit[0],
     )
+
+
+def limits_in_words(w: Workload) -> tuple[SloLimit, ...]:
+    """The latency limits of a workload."""
+    return tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in w.slo.items())
 
 
 def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:

@@ -1,27 +1,26 @@
-"""An hourly plan written down: hours, deployments and what is bought, from the counts of a search."""
+"""A plan by the hour written down: its periods, from the counts of a search, around deployments as each is in its busiest one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from planner.candidates.pooling import pool_capacity
 from planner.candidates.survey import Survey
-from planner.catalog.records import Offer
 from planner.result import cautions, remarks
-from planner.result.assemble import assemble
-from planner.result.hourly import Hour, HourlyCount, HourlyOffer, HourlyPlan, HourlyWorkload
-from planner.result.plan import HostedOn, Plan
-from planner.scenario.profiles import DAY
-from planner.scenario.records import Scenario
+from planner.result.assemble import assemble, search_report, whole_plan
+from planner.result.deploy import limits_in_words, purchase
+from planner.result.plan import Deployment, FlatComparison, HostedOn, Period, PeriodCount, Plan, PlanDemand, PlanWorkload, Purchase, Route
+from planner.result.unit_costs import cost_at
+from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer
-from planner.search.hours import GAP, HourlyQuestion, PricedStructure, busiest
+from planner.search.hours import GAP, HourlyQuestion, PricedStructure, busiest, busiest_hour
 from planner.search.structures import Block, StructureSpace
-from planner.version import planner_version
 
-WEEK = 7 * DAY
 ASSUMPTIONS = (
     "Instances are paid by the hour held, on demand, and started and returned at full hours; what they take to start is paid in addition.",
     "The hours repeat: after the last comes the first. The same candidates serve in every hour, one deployment per workload or group of workloads.",
@@ -32,49 +31,89 @@ BESIDE = (
 )
 
 
+@dataclass(frozen=True)
+class _Priced:
+    """A search's counts with what they are of. ``order``: pools that serve, most GPU-hours first; ``held``: offers, by index of the solution."""
+
+    found: PricedStructure
+    field: StructureSpace
+    asked: HourlyQuestion
+    order: tuple[int, ...]
+    held: tuple[int, ...]
+
+    def replicas(self, p: int, t: int) -> dict[int, int]:
+        """Of a pool in an hour, by purchase."""
+        place = {o: i for i, o in enumerate(self.held)}
+        return {place[o]: n for o, n in sorted(self.found.solution.replicas[p][t].items())}
+
+    def done(self, k: int, p: int) -> Sequence[float]:
+        """Waiting requests of one work done by a pool, hour by hour."""
+        return self.found.solution.done.get((k, p), (0.0,) * self.asked.hours)
+
+    def is_steady(self, p: int) -> bool:
+        """Whether it serves workloads with rates, beside which others may wait."""
+        return p < len(self.found.structure.blocks)
+
+
 def assemble_hours(
     found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey, baseline: Sequence[Answer], origins: Origins
-) -> HourlyPlan:
+) -> Plan:
     """The plan of a search."""
     scenario, solution, whole = asked.scenario, found.solution, field.formulation
     used = [p for p in range(len(found.pools)) if any(solution.replicas[p])]
     order = sorted(used, key=lambda p: -sum(sum(h.values()) for h in solution.replicas[p]) * whole.problem.columns[found.pools[p].candidate].gpus)
-    held = sorted({o for h in solution.held for o in h})
-    place = {o: i for i, o in enumerate(held)}
-    price = [whole.offers[found.offers[o]].usd_per_hour for o in held]
-    lead = scenario.policy.startup_lead / 3600
-    periods = tuple(_hour(t, found, field, asked, order, place, price, lead) for t in range(asked.hours))
-    usd = sum(h.usd for h in periods)
-    flat_cost = sum(a.cost for a in baseline) if baseline else None
-    plans = tuple(_alone(p, found, field, asked, surveyed, origins) for p in order)
+    priced = _Priced(found, field, asked, tuple(order), tuple(sorted({o for h in solution.held for o in h})))
+    offers, lead = [whole.offers[found.offers[o]] for o in priced.held], scenario.policy.startup_lead / 3600
+    parts = [assemble(*busiest(p, found, field, asked, surveyed), origins) for p in order]
+    each = [part.deployments[0].gpus_per_replica for part in parts]
+    prices = [o.usd_per_hour for o in offers]
+    periods = tuple(_period(t, priced, prices, lead, [o.gpus_per_instance for o in offers]) for t in range(asked.hours))
+    peaks = [int(np.argmax([p.instances[o] for p in periods])) for o in range(len(offers))]
+    busy = [[_used(p, o, each) for p in periods] for o in range(len(offers))]
+    bought = [purchase(offer, periods[t].instances[o], busy[o][t]) for o, (offer, t) in enumerate(zip(offers, peaks, strict=True))]
+    deployments = tuple(
+        _deployment(parts[i].deployments[0], busiest_hour(p, found, field), i, periods, bought, priced.is_steady(p)) for i, p in enumerate(order)
+    )
+    workloads = tuple(_workload(int(i), priced, parts) for i in np.argsort(asked.order))
+    usd, startup = sum(p.usd for p in periods), lead * sum(c * n for p in periods for c, n in zip(prices, p.started, strict=True))
+    busy_usd = sum(sum(row) * offer.usd_per_hour / offer.gpus_per_instance for row, offer in zip(busy, offers, strict=True))
     bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.requests_per_day is not None]
     gap = (usd - bound) / usd if usd else 0.0
-    return HourlyPlan(
-        planner_version=planner_version(),
-        catalog_hash=surveyed.catalog.hash,
-        scenario=scenario,
-        origins=dict(sorted(origins.items())),
-        status="optimal" if gap <= max(GAP, scenario.solver.gap) + 1e-9 else "feasible",
+    return whole_plan(
+        scenario,
+        origins,
+        surveyed.catalog.hash,
+        is_proven=gap <= max(GAP, scenario.solver.gap) + 1e-9,
         gap=gap,
-        bound_usd=bound,
-        hours=asked.hours,
-        usd=usd,
-        startup_usd=lead * sum(c * n for h in periods for c, n in zip(price, h.started, strict=True)),
-        usd_per_day=usd * DAY / asked.hours,
-        usd_per_week=usd * WEEK / asked.hours,
-        flat_usd_per_hour=flat_cost,
-        flat=" + ".join(_in_words(a) for a in baseline) or "no flat plan within the limits",
-        saving=None if flat_cost is None else 1 - usd / asked.hours / flat_cost,
-        offers=tuple(_offer(whole.offers[found.offers[o]], max(h.get(o, 0) for h in solution.held)) for o in held),
-        workloads=tuple(_workload(asked, i, found, order) for i in np.argsort(asked.order)),
+        bound_usd_per_hour=bound / asked.hours,
+        supply=remarks.supply_line(scenario),
+        cost=cost_at(usd / asked.hours, _traffic(scenario.workload, workloads), (busy_usd + startup) / asked.hours),
+        startup_usd_per_hour=startup / asked.hours,
+        purchases=tuple(bought),
+        deployments=deployments,
+        workloads=workloads,
         periods=periods,
-        plans=plans,
-        structures=found.solved,
+        flat=_flat(baseline, usd / asked.hours),
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),
-        warnings=tuple(dict.fromkeys(w for p in plans for w in (*cautions.queueing(p, waiting), *p.warnings))),
+        warnings=tuple(dict.fromkeys(w for p in parts for w in (*cautions.queueing(p, waiting), *p.warnings))),
         notes=_notes(scenario),
+        excluded=surveyed.excluded + whole.excluded,
+        solver=search_report(surveyed, whole, len(field.places), min(found.solved, len(field.places)), structures=found.solved),
     )
+
+
+def _used(period: Period, purchase: int, gpus: Sequence[int]) -> int:
+    """GPUs of a purchase that replicas stand on, each of its deployment's size."""
+    return sum(h.replicas * n for c, n in zip(period.deployments, gpus, strict=True) for h in c.hosts if h.purchase == purchase)
+
+
+def _flat(baseline: Sequence[Answer], usd_per_hour: float) -> FlatComparison:
+    """What the hours are compared with."""
+    if not baseline:
+        return FlatComparison(words="no flat plan within the limits")
+    cost = sum(a.cost for a in baseline)
+    return FlatComparison(words=" + ".join(_in_words(a) for a in baseline), usd_per_hour=cost, saving=1 - usd_per_hour / cost)
 
 
 def _notes(scenario: Scenario) -> tuple[str, ...]:
@@ -86,34 +125,27 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _hour(
-    t: int,
-    found: PricedStructure,
-    field: StructureSpace,
-    asked: HourlyQuestion,
-    order: Sequence[int],
-    place: dict[int, int],
-    price: Sequence[float],
-    lead: float,
-) -> Hour:
-    s, policy = found.solution, asked.scenario.policy
+def _traffic(asked: Sequence[Workload], workloads: Sequence[PlanWorkload]) -> list[tuple[float, float, float]]:
+    """Mean traffic that unit costs are over; none where some is stated in flight, whose rates over the hours nobody worked out."""
+    if any(w.concurrency is not None for w in asked):
+        return []
+    return [(float(np.mean(got.rates)), w.input_tokens, w.output_tokens) for got, w in zip(workloads, asked, strict=True)]
+
+
+def _period(t: int, priced: _Priced, prices: Sequence[float], lead: float, gpus: Sequence[int]) -> Period:
+    s, policy = priced.found.solution, priced.asked.scenario.policy
     counts = []
-    for p in order:
-        replicas, block = sum(s.replicas[p][t].values()), found.pools[p]
-        done = tuple(s.done[k, p][t] if (k, p) in s.done else 0.0 for k in range(len(asked.idle)))
-        in_service = replicas - policy.spare_replicas if p < len(found.structure.blocks) else replicas
+    for p in priced.order:
+        hosts = priced.replicas(p, t)
+        replicas, done = sum(hosts.values()), tuple(priced.done(k, p)[t] for k in range(len(priced.asked.idle)))
+        in_service = replicas - policy.spare_replicas if priced.is_steady(p) else replicas
+        load = _load(priced.field, priced.asked, priced.found.pools[p], t, in_service, done) if replicas else 0.0
         counts.append(
-            HourlyCount(
-                replicas=replicas,
-                hosts=tuple(HostedOn(purchase=place[o], replicas=n) for o, n in sorted(s.replicas[p][t].items())),
-                slo_load=_load(field, asked, block, t, in_service, done) if replicas else 0.0,
-                waiting_requests=done,
-            )
+            PeriodCount(replicas=replicas, hosts=tuple(HostedOn(purchase=o, replicas=n) for o, n in hosts.items()), slo_load=load, waiting_requests=done)
         )
-    held, started = (tuple(many[t].get(o, 0) for o in place) for many in (s.held, s.started))
-    gpus = sum(field.formulation.offers[found.offers[o]].gpus_per_instance * n for o, n in zip(place, held, strict=True))
-    usd = sum(c * (n + lead * m) for c, n, m in zip(price, held, started, strict=True))
-    return Hour(hour=t, deployments=tuple(counts), instances=held, started=started, gpus_held=gpus, usd=usd)
+    held, started = (tuple(many[t].get(o, 0) for o in priced.held) for many in (s.held, s.started))
+    usd = sum(c * (n + lead * m) for c, n, m in zip(prices, held, started, strict=True))
+    return Period(hour=t, deployments=tuple(counts), instances=held, started=started, gpus_held=sum(g * n for g, n in zip(gpus, held, strict=True)), usd=usd)
 
 
 def _load(field: StructureSpace, asked: HourlyQuestion, block: Block, t: int, in_service: int, done: Sequence[float]) -> float:
@@ -129,41 +161,46 @@ def _load(field: StructureSpace, asked: HourlyQuestion, block: Block, t: int, in
     return float(asked.rates[w, t] / able / in_service)
 
 
-def _workload(asked: HourlyQuestion, i: int, found: PricedStructure, order: Sequence[int]) -> HourlyWorkload:
+def _deployment(alone: Deployment, t: int, i: int, periods: Sequence[Period], bought: Sequence[Purchase], is_steady: bool) -> Deployment:
+    """A deployment in its busiest period, on the instances that it really stands on."""
+    hosts = periods[t].deployments[i].hosts
+    usd = sum(bought[h.purchase].usd_per_hour / bought[h.purchase].gpus_held * alone.gpus_per_replica * h.replicas for h in hosts)
+    in_flight = alone.in_flight_per_replica if is_steady else None
+    return alone.model_copy(update={"hosts": hosts, "usd_per_hour": usd, "busiest": t, "in_flight_per_replica": in_flight})
+
+
+def _workload(i: int, priced: _Priced, parts: Sequence[Plan]) -> PlanWorkload:
     """One workload of the scenario, i-th in the question's order."""
+    asked = priced.asked
     w = asked.scenario.workload[asked.order[i]]
-    if i < asked.steady:
-        rates = asked.rates[i] / w.burst_factor
-        serving = [order.index(p) for p in order if p < len(found.structure.blocks) and i in found.pools[p].workloads]
-    else:
-        k = i - asked.steady
-        rates = np.sum([done for (j, _), done in found.solution.done.items() if j == k], axis=0) / 3600
-        serving = [order.index(p) for p in order if (k, p) in found.solution.done and sum(found.solution.done[k, p]) > 0]
-    return HourlyWorkload(
+    told: dict[str, Any] = {"min_quality": w.min_quality, "burst_factor": w.burst_factor}
+    if i >= asked.steady:
+        return _waiting(w, [np.array(priced.done(i - asked.steady, p)) / 3600 for p in priced.order], told)
+    d = next(d for d, p in enumerate(priced.order) if priced.is_steady(p) and i in priced.found.pools[p].workloads)
+    alone = next(x for x in parts[d].workloads if x.name == w.name)
+    told |= {"demand": PlanDemand(kind="qps" if w.qps is not None else "concurrency", value=w.rate), "unit_costs": None}
+    told |= {"routing": (alone.routing[0].model_copy(update={"deployment": d}),), "rates": tuple((asked.rates[i] / w.burst_factor).tolist())}
+    return alone.model_copy(update=told)
+
+
+def _waiting(w: Workload, done: Sequence[np.ndarray[Any, np.dtype[np.float64]]], told: dict[str, Any]) -> PlanWorkload:
+    """Requests that may wait: by deployment what is done of them each hour, per second."""
+    rates, total = np.sum(done, axis=0), float(np.sum(done))
+    return PlanWorkload(
         name=w.name,
-        unit="concurrency" if w.concurrency is not None else "qps",
-        is_waiting=i >= asked.steady,
-        mean=float(np.mean(rates)),
-        peak=float(np.max(rates)),
-        burst_factor=w.burst_factor,
-        deployments=tuple(sorted(serving)),
-        rates=tuple(float(r) for r in rates),
+        demand=PlanDemand(kind="requests_per_day", value=w.requests_per_day or 0.0),
+        qps=float(rates.max()),
+        concurrency=None,
+        input_tokens=w.input_tokens,
+        output_tokens=w.output_tokens,
+        slo=limits_in_words(w),
+        routing=tuple(Route(deployment=d, share=float(many.sum()) / total, qps=float(many.max())) for d, many in enumerate(done) if many.any()),
+        is_waiting=True,
+        rates=tuple(rates.tolist()),
+        **told,
     )
-
-
-def _offer(offer: Offer, most: int) -> HourlyOffer:
-    return HourlyOffer(
-        provider=offer.provider, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, purchase=offer.purchase, gpu=offer.gpu,
-        gpus_per_instance=offer.gpus_per_instance, usd_per_hour=offer.usd_per_hour, most_instances=most, source=offer.source, as_of=offer.stated_as_of,
-    )  # fmt: skip
 
 
 def _in_words(found: Answer) -> str:
     columns = found.formulation.problem.columns
     return " + ".join(f"{c.total} x {columns[c.pool.column].name}" for c in found.solution.pools)
-
-
-def _alone(p: int, found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey, origins: Origins) -> Plan:
-    """One deployment in its busiest hour, as a plan that all the usual checks apply to: command, memory, quality, predicted service."""
-    answered, part = busiest(p, found, field, asked, surveyed)
-    return assemble(answered, part, origins)

@@ -1,4 +1,4 @@
-"""The answer: one typed, immutable Plan. Its JSON is the contract (`plan schema`); fields are added, never renamed."""
+"""The answer: one typed, immutable Plan of any kind. Its JSON is the contract (`plan schema`); earlier versions are read as well (upgrade.py)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cost(PlanPart):
     usd_per_million_output_tokens: float | None = None
     usd_per_million_total_tokens: float | None = None
     usd_per_thousand_requests: float | None = None
-    idle_usd_per_hour: float = 0.0
+    idle_usd_per_hour: float = 0.0  # of GPUs that no replica uses; by the hour their mean, and starts are not idle
 
 
 class UnitCosts(PlanPart):
@@ -53,7 +53,7 @@ class UnitCosts(PlanPart):
 
 
 class Purchase(PlanPart):
-    """One line of what to buy."""
+    """One line of what to buy; by the hour what is held at most, and in the first such period used of it."""
 
     provider: str
     kind: str
@@ -121,7 +121,7 @@ class HostedOn(PlanPart):
 
 
 class Deployment(PlanPart):
-    """One candidate of the plan with its replicas."""
+    """One candidate of the plan with its replicas; by the hour as it is in its busiest period, waiting requests beside others left out."""
 
     model: str
     checkpoint: str
@@ -157,6 +157,7 @@ class Deployment(PlanPart):
     memory_gib: MemoryGib | None = None
     evidence: PlanEvidence | None = None
     binding_limit: str = ""
+    busiest: int | None = None  # the period that it is stated at; None: the plan is the same at every hour
 
     @property
     def layout(self) -> str:
@@ -170,16 +171,16 @@ class Deployment(PlanPart):
 
     def flat(self) -> dict[str, Any]:
         """One flat row; parts become columns such as quality_score."""
-        row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts"})
+        row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts", "busiest"})
         for name, part in (("quality", self.quality), ("memory_gib", self.memory_gib), ("evidence", self.evidence)):
             row |= {f"{name}_{k}": v for k, v in part.model_dump().items() if not isinstance(v, dict)} if part else {}
         return row
 
 
 class PlanDemand(PlanPart):
-    """A workload's demand in its own unit."""
+    """A workload's mean demand in its own unit."""
 
-    kind: Literal["qps", "concurrency"]
+    kind: Literal["qps", "concurrency", "requests_per_day"]
     value: float
 
 
@@ -221,7 +222,10 @@ class Predicted(PlanPart):
 
 
 class PlanWorkload(PlanPart):
-    """One workload: what was asked and what it gets."""
+    """One workload: what was asked and what it gets; by the hour in the busiest period of its deployment.
+
+    Requests that may wait (``is_waiting``) state what is done of them: ``qps`` and each route's at most, ``share`` of a route over all periods.
+    """
 
     name: str
     demand: PlanDemand
@@ -236,7 +240,9 @@ class PlanWorkload(PlanPart):
     mean_quality_served: float | None = None
     routing: tuple[Route, ...]
     predicted: Predicted | None = None
-    unit_costs: UnitCosts | None = None  # None: lengths are unknown
+    unit_costs: UnitCosts | None = None  # None: lengths are unknown, or the plan is by the hour
+    is_waiting: bool = False
+    rates: tuple[float, ...] = ()  # mean demand in each period, in its own unit; of waiting requests those done, in requests/s
 
 
 class HeadroomStep(PlanPart):
@@ -324,6 +330,35 @@ class HostedApi(PlanPart):
     break_even_utilization: float | None = None  # that traffic over the most the deployments carry; above 1 the API is cheaper even when they are full
 
 
+class PeriodCount(PlanPart):
+    """One deployment in one period. ``slo_load``: peak traffic of its workloads over capacity of the replicas in service."""
+
+    replicas: int
+    hosts: tuple[HostedOn, ...]
+    slo_load: float
+    waiting_requests: tuple[float, ...] = ()  # done in this period, in the order of the workloads that wait
+
+
+class Period(PlanPart):
+    """A span of time: each deployment in it, instances held of each purchase, and how many of them were started for it."""
+
+    hour: int  # from the plan's start on
+    hours: float = 1.0  # that it lasts
+    deployments: tuple[PeriodCount, ...]
+    instances: tuple[int, ...]
+    started: tuple[int, ...]
+    gpus_held: int
+    usd: float  # of the whole period, start-ups for it included
+
+
+class FlatComparison(PlanPart):
+    """The cheapest plan that holds the peaks all day, which one by the hour is compared with; None where nothing does."""
+
+    words: str
+    usd_per_hour: float | None = None
+    saving: float | None = None  # share of its cost
+
+
 class SolverReport(PlanPart):
     """Size and outcome of the search."""
 
@@ -331,19 +366,20 @@ class SolverReport(PlanPart):
     version: str
     candidates: int
     candidates_after_pruning: int
-    variables: int
-    constraints: int
+    variables: int | None  # of the largest program; None: many were solved, one for each structure
+    constraints: int | None
     locations: int
     locations_solved: int
+    structures: int | None = None  # solved over all hours; the rest was known to be dearer
 
 
 class Plan(PlanPart):
-    """The whole answer."""
+    """The whole answer. Money is per hour, of a plan by the hour in the mean; ``gpus_used`` and ``gpus_held`` are the most at once."""
 
     schema_version: int = SCHEMA_VERSION
     planner_version: str
     catalog_hash: str
-    kind: Literal["flat", "own"] = "flat"  # own: from tables of one's own
+    kind: Literal["flat", "hourly", "own"] = "flat"  # own: from tables of one's own
     scenario: Scenario
     origins: dict[str, str] = {}  # of the scenario's values, by path: flag, environment or file
     status: Literal["optimal", "feasible"]
@@ -352,12 +388,15 @@ class Plan(PlanPart):
     objective: str
     supply: str
     cost: Cost
+    startup_usd_per_hour: float = 0.0  # of the cost, what instances cost before they serve
     unit_costs: UnitCosts | None = None  # of all workloads together
     gpus_used: int
     gpus_held: int
     purchases: tuple[Purchase, ...]
     deployments: tuple[Deployment, ...]
     workloads: tuple[PlanWorkload, ...]
+    periods: tuple[Period, ...] = ()  # none: it is the same at every hour (``by_period`` has one then)
+    flat: FlatComparison | None = None  # of a plan by the hour
     headroom: tuple[HeadroomStep, ...] = ()
     defaults: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
@@ -366,6 +405,7 @@ class Plan(PlanPart):
     binding: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     excluded: dict[str, int] = {}
     solver: SolverReport
     own: OwnTables | None = None  # of a plan from tables of one's own
@@ -381,8 +421,40 @@ class Plan(PlanPart):
         """The plan as JSON text; read back by ``Plan.model_validate_json``."""
         return self.model_dump_json(indent=1) + "\n"
 
+    @property
+    def by_period(self) -> tuple[Period, ...]:
+        """Its periods; of a plan that is the same at every hour that hour."""
+        if self.periods:
+            return self.periods
+        counts = tuple(PeriodCount(replicas=d.replicas, hosts=d.hosts, slo_load=d.slo_load) for d in self.deployments)
+        held = tuple(p.instances for p in self.purchases)
+        return (Period(hour=0, deployments=counts, instances=held, started=(0,) * len(held), gpus_held=self.gpus_held, usd=self.cost.usd_per_hour),)
+
+    @property
+    def hours(self) -> float:
+        """That its periods last together."""
+        return sum(p.hours for p in self.by_period)
+
+    @property
+    def usd(self) -> float:
+        """What its periods cost together."""
+        return sum(p.usd for p in self.by_period)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per deployment; of a plan by the hour one per period."""
+        if not self.periods:
+            return [d.flat() for d in self.deployments]
+        names = [f"replicas_{i}_{d.checkpoint.split('/')[-1]}" for i, d in enumerate(self.deployments)]
+        return [
+            {"hour": p.hour}
+            | {f"rate_{w.name}": w.rates[t] for w in self.workloads}
+            | {name: c.replicas for name, c in zip(names, p.deployments, strict=True)}
+            | {"instances": sum(p.instances), "gpus_held": p.gpus_held, "usd": p.usd}
+            for t, p in enumerate(self.periods)
+        ]
+
     def to_frame(self) -> pd.DataFrame:
-        """One row per deployment (pandas)."""
+        """The rows as a table (pandas)."""
         import pandas as pd
 
-        return pd.DataFrame([d.flat() for d in self.deployments])
+        return pd.DataFrame(self.rows())

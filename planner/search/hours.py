@@ -187,12 +187,20 @@ def spoiled(found: PricedStructure, field: StructureSpace, asked: HourlyQuestion
     return frozenset(pairs)
 
 
+def busiest_hour(p: int, found: PricedStructure, field: StructureSpace) -> int:
+    """The hour in which one deployment has most work; of waiting work alone, in which most is done."""
+    block = found.pools[p]
+    if p < len(found.structure.blocks):
+        return int(np.argmax(field.shared_load(block.candidate, block.workloads)))
+    return int(np.argmax(np.sum([d for (_, pool), d in found.solution.done.items() if pool == p], axis=0)))
+
+
 def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> tuple[Answer, Survey]:
     """One deployment in its busiest hour as an answer of its own, with the survey of its workloads."""
     solution, column, block = found.solution, field.formulation.problem.columns[found.pools[p].candidate], found.pools[p]
     part, steady = restricted(surveyed, block.workloads), p < len(found.structure.blocks)
     done = np.sum([d for (_, pool), d in solution.done.items() if pool == p], axis=0) / 3600 if not steady else np.zeros(asked.hours)
-    t = int(np.argmax(field.need(block))) if steady else int(np.argmax(done))
+    t = busiest_hour(p, found, field)
     at = {w: asked.rates[w, t] if w < asked.steady else done[t] for w in block.workloads}
     workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(block.workloads, part.scenario.workload, strict=True))
     part = replace(

@@ -11,9 +11,9 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
-from planner.check.periods import structure
 from planner.errors import PlannerError
-from planner.result.hourly import HourlyPlan
+from planner.result.busiest import at_busiest
+from planner.result.plan import Plan
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
 from planner.simulation import records as core
@@ -83,9 +83,7 @@ class Hourly:
         return RequestBlock(np.full(len(order), hour * HOUR_S), prompt, answer, kind[order])
 
 
-def simulate_hours(
-    plan: HourlyPlan, catalog: Catalog | None = None, *, seed: int = 0, burst: float = 1.0, median: bool = False, router: str = ""
-) -> Simulation:
+def simulate_hours(plan: Plan, catalog: Catalog | None = None, *, seed: int = 0, burst: float = 1.0, median: bool = False, router: str = "") -> Simulation:
     """Simulates all hours of an autoscaled plan, each workload at its peak rate (mean x burst factor) of the hour.
 
     Replicas are there at the hour they are planned for (the plan starts them before) and finish what they hold when they go. Requests that may wait are
@@ -93,41 +91,42 @@ def simulate_hours(
     """
     asked = scenario_of(plan)
     means = hourly_rates(asked)
-    refuse_broken(structure(plan, asked, means.shape[1]))
+    refuse_broken(plan)
     catalog = catalog or load_catalog(asked.catalog)
     rates = {w.name: mean * w.burst_factor * burst for w, mean in zip(asked.workload, means, strict=True)}
     waiting = [w for w in asked.workload if w.requests_per_day is not None]
     done = _handed(plan, len(waiting), burst)
-    parts = [_deployment(plan, i, catalog, rates, (waiting, done[:, i]), seed, median, router) for i in range(len(plan.plans))]
+    parts = [_deployment(plan, i, catalog, rates, (waiting, done[:, i]), seed, median, router) for i in range(len(plan.deployments))]
     found = [p[0] for p in parts]
     series = {k: _together(k, [p.series[k] for p in found]) for k in found[0].series}
     tokens, good = (_tokens(found, name) for name in ("usd_per_million_output_tokens", "usd_per_million_good_output_tokens"))
-    usd = plan.usd / plan.hours
-    words = f"Poisson at the rates of {plan.hours} hours" + (f", {burst:g} times as fast" if burst != 1 else "")
+    usd = plan.cost.usd_per_hour
+    hours = means.shape[1]
+    words = f"Poisson at the rates of {hours} hours" + (f", {burst:g} times as fast" if burst != 1 else "")
     return replace(
-        found[0], arrivals=words, requests=sum(p.requests for p in found), seconds=plan.hours * HOUR_S, series=series,
+        found[0], arrivals=words, requests=sum(p.requests for p in found), seconds=hours * HOUR_S, series=series,
         workloads=tuple(w for p in found for w in p.workloads), deployments=tuple(d for p in found for d in p.deployments),
         usd_per_million_output_tokens=usd / tokens if tokens else None, usd_per_million_good_output_tokens=usd / good if good else None,
         waiting=tuple(_waited(w.name, done[k], [p[1] for p in parts], k, len(waiting)) for k, w in enumerate(waiting)),
     )  # fmt: skip
 
 
-def _handed(plan: HourlyPlan, many: int, burst: float) -> Ints:
+def _handed(plan: Plan, many: int, burst: float) -> Ints:
     """Requests of waiting work [waiting workload, deployment, hour] in whole ones, none lost by rounding; no hour's capacity is read."""
     done = np.array([[d.waiting_requests for d in hour.deployments] for hour in plan.periods], float)  # [H, D, K]
     if many and not (done.shape[2:] == (many,) and np.isfinite(done).all() and (done >= 0).all() and done.sum() * burst <= MOST_WAITING):
         raise PlannerError(f"states no whole schedule of up to {MOST_WAITING:,} requests that wait", "periods", "plan check tells all that does not hold")
     if not many:
-        return np.zeros((0, len(plan.plans), len(plan.periods)), np.int64)
+        return np.zeros((0, len(plan.deployments), len(plan.periods)), np.int64)
     flat = done.transpose(2, 1, 0).reshape(many, -1) * burst
-    return np.diff(np.rint(np.cumsum(flat, axis=1)), axis=1, prepend=0).astype(np.int64).reshape(many, len(plan.plans), -1)
+    return np.diff(np.rint(np.cumsum(flat, axis=1)), axis=1, prepend=0).astype(np.int64).reshape(many, len(plan.deployments), -1)
 
 
 def _deployment(
-    plan: HourlyPlan, index: int, catalog: Catalog, rates: dict[str, Floats], waiting: tuple[list[Workload], Ints], seed: int, median: bool, router: str
+    plan: Plan, index: int, catalog: Catalog, rates: dict[str, Floats], waiting: tuple[list[Workload], Ints], seed: int, median: bool, router: str
 ) -> tuple[Simulation, Fed]:
     """One deployment with the workloads it serves and the waiting work (of [waiting workload, hour] requests) it does. Its cost is taken as $1/h."""
-    one = plan.plans[index]
+    one = at_busiest(plan, index)
     scenario = scenario_of(one)
     confidence, router = 0.5 if median else scenario.policy.confidence, router or scenario.policy.router
     (built,) = deployed(one, scenario, catalog, confidence)

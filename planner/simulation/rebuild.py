@@ -11,8 +11,8 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
 from planner.check.case import ill_sized
-from planner.check.demand import structure
-from planner.check.findings import RELATIVE, Finding, same
+from planner.check.findings import RELATIVE, same
+from planner.check.structure import structure
 from planner.errors import PlannerError
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
@@ -21,7 +21,6 @@ from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
 from planner.performance.serving import curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
-from planner.result.hourly import HourlyPlan
 from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import Engine, Flow
@@ -49,7 +48,7 @@ class Deployed:
         return len(self.places)
 
 
-def scenario_of(plan: Plan | HourlyPlan) -> Scenario:
+def scenario_of(plan: Plan) -> Scenario:
     """The scenario that a plan carries. Raises PlannerError for one that cannot be simulated."""
     scenario = plan.scenario
     if scenario.tables.capacities:
@@ -57,15 +56,14 @@ def scenario_of(plan: Plan | HourlyPlan) -> Scenario:
     return scenario
 
 
-def refuse_broken(structure: Finding) -> None:
+def refuse_broken(plan: Plan) -> None:
     """Raises PlannerError for a plan whose parts refer to what is not there."""
-    for breach in structure.breaches[:1]:
+    for breach in structure(plan, plan.scenario).breaches[:1]:
         raise PlannerError(f"the plan's parts do not fit together: {breach}", "", "plan check tells all that does not hold")
 
 
 def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float) -> tuple[Deployed, ...]:
     """All deployments with step times that hold at a confidence (0.5: as expected). Raises PlannerError for what cannot be simulated."""
-    refuse_broken(structure(plan, scenario))
     for w, asked in zip(plan.workloads, scenario.workload, strict=True):
         if not (same(w.demand.value, asked.rate) and same(w.burst_factor, asked.burst_factor)):
             raise PlannerError("states a demand that is not its scenario's", f"workload {w.name}", "plan check tells all that does not hold")

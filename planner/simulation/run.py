@@ -15,7 +15,7 @@ from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import parse_duration_s
 from planner.simulation import results
-from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, scenario_of
+from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, refuse_broken, scenario_of
 from planner.simulation.records import ROUTERS
 from planner.simulation.results import Simulation
 from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, FleetChange, Running, Sessions
@@ -50,6 +50,9 @@ def simulate(
     policy's startup_lead. Raises PlannerError for a plan that cannot be simulated.
     """
     scenario = scenario_of(plan)
+    if plan.periods:
+        raise PlannerError("a plan by the hour is simulated hour by hour", "", "plan simulate, or planner.simulation.hours.simulate_hours")
+    refuse_broken(plan)
     catalog = catalog or load_catalog(scenario.catalog)
     confidence = 0.5 if median else scenario.policy.confidence
     fleet = deployed(plan, scenario, catalog, confidence)
