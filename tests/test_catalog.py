@@ -13,6 +13,7 @@ import pytest
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.doctor import examine
+from planner.catalog.hardware import gpus_meant, known_gpu
 from planner.catalog.load import load_catalog, shipped_folders
 from planner.catalog.records import Card
 from planner.errors import CatalogError
@@ -480,3 +481,69 @@ def test_the_doctor_finds_gaps_and_conflicts(tmp_path: Path) -> None:
         ("conflict", "GPU-24", "hyperscaler on-demand prices per GPU run from $0.80 (cloud) to $9.00 (other)"),
     ):
         assert expected in found
+
+
+# ---- GPUs as people write them
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        # nvidia-smi, rocm-smi and hl-smi
+        ("NVIDIA H100 80GB HBM3", "H100-SXM-80GB"),
+        ("NVIDIA H100 PCIe", "H100-PCIe-80GB"),
+        ("NVIDIA H100 NVL", "H100-NVL-94GB"),
+        ("NVIDIA H200 NVL", "H200-NVL-141GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100-SXM-80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100-PCIe-80GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX-6000-Ada"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000-Server"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX-PRO-6000"),
+        ("AMD Instinct MI300X", "MI300X"),
+        # AIConfigurator, clouds, people
+        ("h100_sxm", "H100-SXM-80GB"),
+        ("rtx_pro_6000_server", "RTX-PRO-6000-Server"),
+        ("GB300-NVL72", "GB300"),
+        ("H100-SXM5-80G", "H100-SXM-80GB"),
+        ("HGX H200 141 GB", "H200-SXM-141GB"),
+        ("H100SXM", "H100-SXM-80GB"),
+        ("B200", "B200-SXM"),
+        ("B200-192GB", "B200-SXM"),
+        ("L4 24GB", "L4"),
+        ("L40S-48GB", "L40S"),
+        ("MI300X 192GB", "MI300X"),
+        ("RTX4090", "RTX-4090"),
+        ("Intel Gaudi 3", "Gaudi3"),
+        ("H20", "H20-96GB"),
+        ("rtx-pro-6000", "RTX-PRO-6000"),  # the catalogue's own spelling is that GPU
+    ],
+)
+def test_a_gpu_is_known_by_the_names_that_drivers_vendors_and_people_give_it(catalog: Catalog, written: str, meant: str) -> None:
+    assert known_gpu(written, catalog.gpus, "--gpu") == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "candidates"),
+    [
+        ("H100", "H100-NVL-94GB, H100-PCIe-80GB or H100-SXM-80GB?"),
+        ("NVIDIA H100-80GB", "H100-PCIe-80GB or H100-SXM-80GB?"),
+        ("A100 80GB", "A100-PCIe-80GB or A100-SXM-80GB?"),
+        ("RTX PRO 6000", "RTX-PRO-6000 or RTX-PRO-6000-Server?"),
+    ],
+)
+def test_a_name_of_several_gpus_is_asked_about_in_one_line(catalog: Catalog, written: str, candidates: str) -> None:
+    with pytest.raises(CatalogError) as error:
+        known_gpu(written, catalog.gpus, "--quota")
+    assert str(error.value) == f"--quota: '{written}' is several GPU types (which: {candidates[:-1]}?)"
+
+
+@pytest.mark.parametrize(
+    "other", ["H100 64GB", "H20-3e", "H20 141GB", "MI300A", "A100X", "L40G", "AMD H100", "RTX PRO 6000 Max-Q", "NVIDIA", "80GB", "server", "blackwell", ""]
+)
+def test_another_product_is_never_taken_for_one_that_is_known(catalog: Catalog, other: str) -> None:
+    assert gpus_meant(other, catalog.gpus) == ()
+
+
+def test_every_gpu_is_known_by_its_own_name(catalog: Catalog) -> None:
+    assert all(gpus_meant(name.lower(), catalog.gpus) == (name,) for name in catalog.gpus)

@@ -319,6 +319,14 @@ ERRORS = {
     "unknown format": (["--qps", "1", "--format", "jsn"], "error: --format: unknown format 'jsn' (did you mean 'json'?)"),
     "unknown GPU": (["--qps", "1", "--gpu", "H100-SMX"], "error: --gpu: unknown GPU 'H100-SMX' (did you mean 'H100-"),
     "one GPU of several": (["--qps", "1", "--quota", "H100=1"], "error: --quota: 'H100' is several GPU types (which: H100-NVL-94GB, H100-PCIe-80GB or H100-"),
+    "price of one GPU of several": (
+        ["--qps", "1", "--price-factor", "H100=2"],
+        "error: --price-factor: 'H100' is several GPU types (which: H100-NVL-94GB, H100-",
+    ),
+    "one GPU twice": (
+        ["--qps", "1", "--quota", "NVIDIA H100 80GB HBM3=8", "--quota", "h100-sxm=4"],
+        "error: --quota: 'H100-SXM-80GB' stands twice, as 8 and 4 (name it once)",
+    ),
     "unknown model": (["--qps", "1", "--model", "Qwen3-8"], "error: --model: unknown model 'Qwen3-8' (did you mean 'Qwen3-8"),
     "no such scenario": (["-f", "/nonexistent.toml"], "error: /nonexistent.toml: cannot read the file: No such file or directory"),
     "no such catalogue": (["--qps", "1", "--catalog", "/nonexistent"], "error: /nonexistent: no such folder"),

@@ -17,7 +17,7 @@ from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS
 from planner.report.validate import spans
 from planner.validation.compare import compare, measured, record
-from planner.validation.labels import ENGINES, GPUS, MODELS, engine_of, labels_of
+from planner.validation.labels import ENGINES, MODELS, engine_of, labels_of
 from planner.validation.mapping import harness, map_point
 from planner.validation.points import LATENCIES, MeasuredPoint, read_points
 from planner.validation.predictions import RowPrediction, default_max_num_seqs, predict_points
@@ -56,7 +56,6 @@ def answer(line: int) -> RowPrediction:
 def test_every_alias_leads_to_something_in_the_catalogue() -> None:
     labels = labels_of(catalog())
     assert [k for k in MODELS if isinstance(labels.card(k), str)] == []
-    assert [k for k in GPUS if isinstance(labels.gpu(k), str)] == []
     assert set(map(engine_of, ENGINES)) == {"vllm", "sglang", "trtllm"}
 
 
@@ -77,6 +76,29 @@ def test_every_alias_leads_to_something_in_the_catalogue() -> None:
 def test_labels_of_public_data(label: str, card: str) -> None:
     found = labels_of(catalog()).card(label)
     assert isinstance(found, int) and catalog().cards[found].name == card
+
+
+@pytest.mark.parametrize(
+    ("label", "gpu", "said"),
+    [
+        ("gb200-nvl72", "GB200", ""),
+        ("NVIDIA H100 80GB HBM3", "H100-SXM-80GB", ""),
+        ("H100-80GB", "H100-SXM-80GB", "H100-80GB taken as H100-SXM-80GB"),
+        ("h200", "H200-SXM-141GB", "h200 taken as H200-SXM-141GB"),
+        ("H100 NVL", "H100-NVL-94GB", ""),
+    ],
+)
+def test_gpus_of_public_data_and_the_row_says_which_board_was_taken(label: str, gpu: str, said: str) -> None:
+    labels = labels_of(catalog())
+    found = labels.gpu(label)
+    assert isinstance(found, int) and labels.gpus[found].name == gpu and labels.taken_as(label) == said
+
+
+def test_a_gpu_of_two_memories_is_asked_about_and_an_unknown_one_not_guessed() -> None:
+    labels = labels_of(catalog())
+    assert labels.gpu("A100") == "'A100' is several GPU types (which: A100-PCIe-40GB, A100-PCIe-80GB, A100-SXM-40GB or A100-SXM-80GB?)"
+    assert labels.gpu("H100-SXM-80GB (power-capped)") == "no GPU 'H100-SXM-80GB (power-capped)' in the catalogue"
+    assert labels.gpu("") == "GPU not given"
 
 
 @pytest.mark.parametrize("label", ["Qwen/Qwen2-7B", "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B", ""])

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import cache
+from typing import TypeVar
 
 from planner.candidates.eligibility import begins
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_gpu, known_gpus, known_name
+from planner.catalog.hardware import gpus_meant, known_gpu, known_gpus
+from planner.catalog.load import known_name
 from planner.catalog.records import Offer
+from planner.errors import CatalogError
 from planner.program.problem import Purchasable
 from planner.scenario.apply import ALL
 from planner.scenario.records import Scenario, Supply, Workload
 
+T = TypeVar("T")
 Hosting = Callable[[str, int, int], tuple[int, ...]]  # GPU type, GPUs that must be linked, groups of so many -> indices of offers
 
 
@@ -94,7 +98,7 @@ def purchasable(offer: Offer, kw: float | None = None) -> Purchasable:
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
-    gpus, providers = tuple(catalog.gpus), {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
+    gpus, providers = catalog.gpus, {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
     places = {location(o) for o in catalog.offers if not o.is_owned}
     regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
@@ -115,7 +119,7 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             "exclude_providers": all_of(s.exclude_providers, providers, "provider", "--exclude-provider", "see plan catalog prices"),
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
-            "quota": {known_gpu(g, gpus, "--quota"): n for g, n in s.quota.items()},
+            "quota": _by_name(((known_gpu(g, gpus, "--quota"), n) for g, n in s.quota.items()), "--quota"),
             "max_kw_at": {
                 known_name(at, places, "location", "--max-kw-at", "a provider and its region, such as 'aws us-east-1'"): x for at, x in s.max_kw_at.items()
             },
@@ -123,12 +127,7 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         }
     )
     what_if = scenario.what_if.model_copy(
-        update={
-            "price_factor": {
-                known_name(g, {*gpus, *providers, ALL}, "GPU or provider", "--price-factor", "see plan catalog prices"): x
-                for g, x in scenario.what_if.price_factor.items()
-            }
-        }
+        update={"price_factor": _by_name(((_priced(g, providers, catalog), x) for g, x in scenario.what_if.price_factor.items()), "--price-factor")}
     )
     policy = p.model_copy(update={"exclude_models": all_of(p.exclude_models, models, "model", "--exclude-model", "see plan catalog models")})
     workloads = tuple(
@@ -142,6 +141,23 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         for w in scenario.workload
     )
     return scenario.model_copy(update={"supply": supply, "policy": policy, "workload": workloads, "what_if": what_if})
+
+
+def _by_name(pairs: Iterable[tuple[str, T]], flag: str) -> dict[str, T]:
+    """Values by known name. Raises CatalogError where two spellings mean one: neither may be lost."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise CatalogError(f"'{name}' stands twice, as {found[name]} and {value}", flag, "name it once")
+        found[name] = value
+    return found
+
+
+def _priced(name: str, providers: Iterable[str], catalog: Catalog) -> str:
+    """The GPU or provider, or all, whose prices a factor is of. Raises CatalogError with did-you-mean."""
+    if gpus_meant(name, catalog.gpus):
+        return known_gpu(name, catalog.gpus, "--price-factor")
+    return known_name(name, {*catalog.gpus, *providers, ALL}, "GPU or provider", "--price-factor", "see plan catalog prices")
 
 
 def counted_in(workload: Workload, catalog: Catalog) -> dict[str, str]:

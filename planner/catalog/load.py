@@ -139,23 +139,3 @@ def known_name(word: str, known: Iterable[str], what: str, where: str, hint: str
     if word.lower() not in names:
         raise CatalogError(f"unknown {what} '{word}'", where, did_you_mean(word, names.values()) or hint)
     return names[word.lower()]
-
-
-def gpu_family(word: str, gpus: Iterable[str]) -> tuple[str, ...]:
-    """The GPU of a name, or all whose names begin with it: H100 is H100-SXM-80GB, H100-PCIe-80GB and H100-NVL-94GB. Empty where there is none."""
-    names = tuple(gpus)
-    return tuple(g for g in names if g.lower() == word.lower()) or tuple(g for g in names if g.lower().startswith(f"{word.lower()}-"))
-
-
-def known_gpus(word: str, gpus: Iterable[str], where: str) -> tuple[str, ...]:
-    """The GPUs that a name, or its beginning, means. Raises CatalogError with did-you-mean."""
-    names = tuple(gpus)
-    return gpu_family(word, names) or (known_name(word, names, "GPU", where, "see plan catalog gpus"),)
-
-
-def known_gpu(word: str, gpus: Iterable[str], where: str) -> str:
-    """The one GPU that a name, or its beginning, means. Raises CatalogError where it is several."""
-    family = known_gpus(word, gpus, where)
-    if len(family) > 1:
-        raise CatalogError(f"'{word}' is several GPU types", where, f"which: {', '.join(sorted(family)[:-1])} or {max(family)}?")
-    return family[0]

@@ -223,7 +223,7 @@ def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Ca
 
 def _owned(name: str, asked: Asked, catalog: Catalog) -> tuple[str, OwnedGpu, tuple[str, ...]]:
     """The GPU's name in the catalogue, the owned GPU asked about, and what was not given. Raises PlannerError for what is missing or cannot be."""
-    from planner.catalog.load import known_gpu
+    from planner.catalog.hardware import known_gpu
     from planner.catalog.ownership import OwnedGpu
     from planner.scenario.apply import tdp_kw
 

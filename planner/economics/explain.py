@@ -15,7 +15,7 @@ from planner.candidates.columns import formulation
 from planner.candidates.eligibility import is_named
 from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import gpu_family
+from planner.catalog.hardware import gpus_meant
 from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
 from planner.economics.noise import Noise, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
@@ -241,7 +241,7 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, cache: SurveyCache) ->
 def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str, str, Scenario]:
     """(kind, name in the catalogue's spelling, scenario that may use nothing else). Raises ScenarioError."""
     providers = {o.provider for o in catalog.offers}
-    gpus = gpu_family(name, catalog.gpus)
+    gpus = gpus_meant(name, catalog.gpus)
     provider = next((p for p in providers if p.lower() == name.lower()), None)
     if gpus:
         return "GPU", gpus[0] if len(gpus) == 1 else name, with_supply(scenario, gpus=gpus, exclude_gpus=())

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from planner.candidates.sharding import unsplit
 from planner.candidates.survey import TP_SIZES
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_gpus, known_name
+from planner.catalog.hardware import known_gpus
+from planner.catalog.load import known_name
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.economics.curve import UserLimits, cheapest_offer, shortened
 from planner.errors import PlannerError, did_you_mean

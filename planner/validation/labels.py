@@ -1,6 +1,6 @@
 """The names that benchmark data use, in the catalogue's terms: which card, GPU, engine and precision a label means.
 
-Every alias stands in a table here, so that a row is never matched by guesswork alone.
+Every alias of a model stands in a table here, so that a row is never matched by guesswork alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
+from planner.catalog.hardware import gpus_meant, several, which
 from planner.catalog.records import Card, Gpu
 
 # Labels of public benchmark data that are no checkpoint's or card's name -> card. Base and re-named checkpoints share the architecture.
@@ -50,24 +51,6 @@ MODELS = {
     "kimik2.5": "Kimi-K2",
     "qwen3.5": "Qwen3.5-397B-A17B",
     "glm5": "GLM-5",
-}
-GPUS = {
-    "gb200-nvl72": "GB200",
-    "gb300-nvl72": "GB300",
-    "a100": "A100-SXM-80GB",
-    "a100-80gb": "A100-SXM-80GB",
-    "a100-sxm4-80gb": "A100-SXM-80GB",
-    "a100-pcie": "A100-PCIe-80GB",
-    "h100": "H100-SXM-80GB",
-    "h100-sxm": "H100-SXM-80GB",
-    "h100-pcie": "H100-PCIe-80GB",
-    "h100-nvl": "H100-NVL-94GB",
-    "h200": "H200-SXM-141GB",
-    "h200-sxm": "H200-SXM-141GB",
-    "h200-nvl": "H200-NVL-141GB",
-    "b200": "B200-SXM",
-    "b300": "B300-SXM",
-    "h20": "H20-96GB",
 }
 ENGINES = {
     "vllm": "vllm",
@@ -111,6 +94,7 @@ class Labels:
     card_of: Mapping[str, int]  # card name, checkpoint id, or its unambiguous name without publisher
     precision_of: Mapping[str, str]  # checkpoint id
     gpu_of: Mapping[str, int]
+    catalog: Catalog
 
     def card(self, label: str) -> int | str:
         """Index of the card a label means, or why there is none."""
@@ -121,9 +105,22 @@ class Labels:
         return f"no model '{label}' in the catalogue"
 
     def gpu(self, label: str) -> int | str:
-        """Index of the GPU a label means, or why there is none."""
-        name = GPUS.get(label.lower(), label).lower()
-        return self.gpu_of.get(name, f"no GPU '{label}' in the catalogue" if label else "GPU not given")
+        """Index of the GPU a label means, or why there is none. Where boards of one chip are meant it is the only module (SXM) among them."""
+        if not label:
+            return "GPU not given"
+        found = self.meant(label)
+        return self.gpu_of[found[0]] if len(found) == 1 else f"{several(label)} ({which(found)})" if found else f"no GPU '{label}' in the catalogue"
+
+    def meant(self, label: str) -> tuple[str, ...]:
+        """The catalogue's names of the GPUs that a label may mean."""
+        found = gpus_meant(label, self.catalog.gpus)
+        modules = tuple(g for g in found if self.catalog.gpus[g].form_factor.startswith("SXM"))
+        return modules if len(modules) == 1 else found
+
+    def taken_as(self, label: str) -> str:
+        """What a label that several boards are called by is taken as, in words; "" where it names one."""
+        found = gpus_meant(label, self.catalog.gpus)
+        return "" if len(found) == 1 else f"{label} taken as {self.meant(label)[0]}"
 
     def precision(self, given: str, label: str, card: int, gpu: int) -> str:
         """The precision in our terms, or "" where the word is unknown. Blank is the checkpoint's own; 'fp4' depends on checkpoint and GPU."""
@@ -152,7 +149,7 @@ def labels_of(catalog: Catalog) -> Labels:
             bare.setdefault(_bare(checkpoint.id.lower()), set()).add(i)
     unambiguous = {name: next(iter(cards)) for name, cards in bare.items() if len(cards) == 1}
     gpus = tuple(catalog.gpus.values())
-    return Labels(catalog.cards, gpus, {**unambiguous, **names}, precision_of, {g.name.lower(): i for i, g in enumerate(gpus)})
+    return Labels(catalog.cards, gpus, {**unambiguous, **names}, precision_of, {g.name: i for i, g in enumerate(gpus)}, catalog)
 
 
 def engine_of(label: str) -> str:

@@ -72,6 +72,7 @@ def map_point(point: MeasuredPoint, labels: Labels) -> tuple[Mapped, ...] | str:
     if isinstance(sizes, str):
         return sizes
     notes = [f"flagged {flag(point)}: not compared"] if flag(point) else []
+    notes += [labels.taken_as(point.gpu)] if labels.taken_as(point.gpu) else []
     notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 and not pools else []
     if precision == "bf16" and _is_quantised(point, engine, labels.gpus[gpu].generation):
         precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]

@@ -11,7 +11,8 @@ import numpy as np
 from planner.candidates.eligibility import begins
 from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
-from planner.catalog.load import known_gpu, known_name
+from planner.catalog.hardware import known_gpu
+from planner.catalog.load import known_name
 from planner.catalog.names import layout_words
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.errors import PlannerError, did_you_mean
