@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from planner.errors import PlannerError, ScenarioError
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario
+from planner.scenario.slo import Slo
 from planner.scenario.sources import Question, ask
 from planner.scenario.units import exact, format_duration, parse_duration_s, parse_usd_per_hour
 from planner.scenario.write import to_flags, to_toml
@@ -125,6 +126,16 @@ def test_percentile_moves_the_limits_given_or_the_defaults() -> None:
     assert slo_of(ttft="1s", percentile="99") == {"ttft_p99": 1.0, "tpot_p95": 0.05}
     assert slo_of(percentile="99") == {"ttft_p99": 2.0, "tpot_p99": 0.05}
     assert slo_of(ttft="1s", percentile="99.9") == {"ttft_p99.9": 1.0, "tpot_p95": 0.05}
+
+
+def test_a_limit_is_read_once_with_its_metric_percentile_and_seconds() -> None:
+    """However its percentile is written, a limit is one thing, and two of a kind are told apart by it alone."""
+    limits = ask({"qps": "10", "slo": ["ttft_p99.0=2s", "ttft_p50=0.5s", "tpot_p99.9=80ms"]}).scenario.workload[0].limits
+    assert limits == (Slo("ttft", 99, 2.0), Slo("ttft", 50, 0.5), Slo("tpot", 99.9, 0.08))
+    assert [s.name for s in limits] == ["ttft_p99", "ttft_p50", "tpot_p99.9"] and limits[0].words == "TTFT p99"
+    assert [s.bounds_wait for s in limits] == [True, True, False]
+    with pytest.raises(ScenarioError, match="stands twice"):
+        ask({"qps": "10", "slo": ["ttft_p95=2s", "ttft_p95.0=1s"]})
 
 
 def test_tokens_per_second_of_a_user_are_tpot_said_the_other_way(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from planner.program.problem import Cap, Column, Problem, Rules, Tier, Traffic
 from planner.scenario.apply import kw_of
 from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
+from planner.scenario.slo import strictest
 
 NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
 
@@ -122,8 +123,7 @@ def mixture_factor(scenario: Scenario) -> float:
     chat, summarisation and code mixes (lowest tenth of cases); no guarantee where one workload's limits are tight against
     another's prompts.
     """
-    strictest = max((float(name.split("_p")[1]) for w in scenario.workload for name in w.slo), default=50.0)
-    return float(np.interp(strictest, [95.0, 99.0], [0.85, 0.65]))
+    return float(np.interp(strictest((s for w in scenario.workload for s in w.limits), default=50.0), [95.0, 99.0], [0.85, 0.65]))
 
 
 def _scores(survey: Survey, scenario: Scenario) -> Floats:

@@ -232,7 +232,7 @@ def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
     physics, workload = survey.physics[w], survey.scenario.workload[w]
     if workload.concurrency is None:
         return physics.most_qps[rows]
-    waits = [s for name, s in workload.slo.items() if name.startswith(("ttft", "e2e"))]
+    waits = [s.seconds for s in workload.limits if s.bounds_wait]
     waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)
     in_service = np.minimum(physics.slots[rows], 2 * physics.allowed[rows]) * np.maximum(survey.replicas.decode[rows], 1)
     if survey.scenario.policy.keeps_level:  # in a plain closed loop none waits for a sequence

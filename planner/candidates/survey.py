@@ -148,7 +148,7 @@ def relimited(survey: Survey, scenario: Scenario) -> Survey:
 
 def limits_itl(scenario: Scenario) -> bool:
     """Whether any limit is on the time between tokens: steps of other sizes are then tried."""
-    return any(name.startswith("itl") for w in scenario.workload for name in w.slo)
+    return any(s.metric == "itl" for w in scenario.workload for s in w.limits)
 
 
 def step_tokens(scenario: Scenario) -> tuple[int, ...]:
@@ -384,12 +384,11 @@ def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:
     An SLO that does not say how long requests may wait is held to its share of requests that wait, as the last limit.
     """
     found = []
-    for name, seconds in workload.slo.items():
-        metric, percentile = name.split("_p")
-        if metric == "ttft" and factor > 1:
-            found.append(Limit("e2e", seconds, float(percentile), (factor - 1) / factor))
+    for asked in workload.limits:
+        if asked.metric == "ttft" and factor > 1:
+            found.append(Limit("e2e", asked.seconds, asked.percentile, (factor - 1) / factor))
         else:
-            found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # checked by the scenario
+            found.append(Limit(asked.metric, asked.seconds, asked.percentile))  # type: ignore[arg-type]  # checked by the scenario
     if workload.is_queue_bounded:
         found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)

@@ -35,6 +35,7 @@ from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.result.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.slo import strictest
 
 MOST = 10**9  # of any size or count that a deployment states: more than there is of anything, and no product of two overflows
 
@@ -186,8 +187,7 @@ def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
 
 def mixture_factor(scenario: Scenario) -> float:
     """What sharing a deployment leaves of the capacities: 0.85 with limits at p95 or below, 0.65 from p99, between in proportion."""
-    percentiles = [float(name.rsplit("_p", 1)[1]) for w in scenario.workload for name in w.slo]
-    above = min(max(max(percentiles, default=50.0) - 95.0, 0.0) / 4.0, 1.0)
+    above = min(max(strictest((s for w in scenario.workload for s in w.limits), default=50.0) - 95.0, 0.0) / 4.0, 1.0)
     return 0.85 - 0.20 * above
 
 
@@ -197,13 +197,12 @@ def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
     Last, where no TTFT or E2E limit at p90 or above says how long requests may wait: that most of them do not wait at all.
     """
     found = []
-    for name, seconds in workload.slo.items():
-        metric, _, percentile = name.rpartition("_p")
-        if metric == "ttft" and factor > 1:
-            found.append(Limit("e2e", seconds, float(percentile), (factor - 1) / factor))
+    for slo in workload.limits:
+        if slo.metric == "ttft" and factor > 1:
+            found.append(Limit("e2e", slo.seconds, slo.percentile, (factor - 1) / factor))
         else:
-            found.append(Limit(metric, seconds, float(percentile)))  # type: ignore[arg-type]  # the scenario knows no other metric
-    says_wait = any(name.startswith(("ttft_p", "e2e_p")) and float(name.rpartition("_p")[2]) >= 90 for name in workload.slo)
+            found.append(Limit(slo.metric, slo.seconds, slo.percentile))  # type: ignore[arg-type]  # the scenario knows no other metric
+    says_wait = any(slo.metric in ("ttft", "e2e") and slo.percentile >= 90 for slo in workload.limits)
     if not says_wait and workload.requests_per_day is None and workload.max_waiting_share < 1:
         found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)

@@ -119,14 +119,14 @@ def _carries(case: Case, i: int, fits: dict[int, Fit], replicas: int) -> bool:
 def _binding(notes: Notes, case: Case, i: int, built: Rebuilt, lifted: Sequence[Fit], where: str) -> None:
     """What is said to limit a deployment does: lifting that limit raises its capacity more than lifting any other."""
     d, w = case.plan.deployments[i], built.serves[0]
-    fit, names = built.fits[w], list(case.scenario.workload[w].slo)
+    fit, limits = built.fits[w], case.scenario.workload[w].limits
     if fit.single <= 0:
         return
     gains = [without.single / fit.single for without in lifted]
     best = int(np.argmax(gains)) if gains else 0
     if gains and gains[best] >= GAIN:
         share = f"at most {100 * case.scenario.workload[w].max_waiting_share:g}% of requests finding a replica full"
-        right = " p".join((names[best].rpartition("_p")[0].upper(), names[best].rpartition("_p")[2])) if best < len(names) else share
+        right = limits[best].words if best < len(limits) else share
     else:
         right = _sequences(d, fit)
     notes.require(d.binding_limit == right, where, f"is said to be limited by '{d.binding_limit}', should be '{right}'")

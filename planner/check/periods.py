@@ -22,7 +22,7 @@ def everyone(scenario: Scenario) -> Scenario:
     """All workloads as capacities are asked for: a waiting one alone, and, behind all, once more within the pace limits of those with rates."""
     steady = [w for w in scenario.workload if w.requests_per_day is None]
     waiting = [w for w in scenario.workload if w.requests_per_day is not None]
-    pace = {n for w in steady for n in w.slo if n.startswith(("tpot", "itl"))}
+    pace = {s.name for w in steady for s in w.limits if s.is_pace}
     limits = {n: min(w.slo[n] for w in steady if n in w.slo) for n in pace}
     plain = [w if w.requests_per_day is None else _as_rate(w) for w in scenario.workload]
     beside = [_as_rate(w).model_copy(update={"slo": {n: min(limits.get(n, s), w.slo.get(n, s)) for n, s in (limits | w.slo).items()}}) for w in waiting]

@@ -28,7 +28,7 @@ def slo(case: Case) -> Finding:
     for w, got in enumerate(case.plan.workloads):
         serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := _fit(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
         for i, fit in serving:
-            for limit, name in zip_longest(fit.limits, fit.workload.slo):
+            for limit, name in zip_longest(fit.limits, (s.name for s in fit.workload.limits)):
                 beyond, allowed = _beyond(case, i, w, fit, limit), 1 - limit.percentile / 100
                 what = f"misses {name} {limit.limit_s:g} s for" if name else "finds its replica full for"
                 text = f"{got.name} {what} {beyond:.3%} of requests, {allowed:.3%} may"

@@ -151,11 +151,10 @@ def _demand_rows(plan: Plan, scenario: Scenario, w: int) -> list[_Row]:
         higher, less = (with_workload(scenario, w, min_quality=q) for q in (served - scenario.policy.quality_margin + 1e-6, lower))
         steps = (f"above {served:.4f}", higher), (f"{lower:.4g}", less)
         rows.append(_Row(f"{label}quality floor", f"{workload.min_quality:g}", *steps, _difference(less), f"{QUALITY_STEP:g} less"))
-    for name, limit in workload.slo.items():
-        tight, loose = (with_workload(scenario, w, slo={**workload.slo, name: limit * f}) for f in (1 - STEP, 1 + STEP))
-        texts = [format_duration(float(f"{limit * f:.4g}")) for f in (1 - STEP, 1 + STEP)]
-        words = label + name.upper().replace("_P", " p")
-        rows.append(_Row(words, format_duration(limit), (texts[0], tight), (texts[1], loose), _difference(loose), f"{STEP:.0%} more"))
+    for slo in workload.limits:
+        tight, loose = (with_workload(scenario, w, slo={**workload.slo, slo.name: slo.seconds * f}) for f in (1 - STEP, 1 + STEP))
+        texts = [format_duration(float(f"{slo.seconds * f:.4g}")) for f in (1 - STEP, 1 + STEP)]
+        rows.append(_Row(label + slo.words, format_duration(slo.seconds), (texts[0], tight), (texts[1], loose), _difference(loose), f"{STEP:.0%} more"))
     return rows
 
 

@@ -107,7 +107,7 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     kept = _unbeaten(found) if also else found
     what = "for fewer requests in flight than they carry" if also == "concurrency" else f"under a tighter {also.upper()} limit than they need"
     notes = [f"{len(found) - len(kept)} plans {what} are left out"] if len(found) > len(kept) else []
-    limit = next((1e3 * v for n, v in asked.slo.items() if also and n.startswith(also)), None)
+    limit = next((1e3 * s.seconds for s in asked.limits if s.metric == also), None)
     return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit, asked.concurrency if also == "concurrency" else None)
 
 
@@ -121,10 +121,10 @@ def _along(scenario: Scenario, w: int, also: str) -> list[tuple[dict[str, Any], 
             raise ScenarioError("the workload's traffic is not in requests in flight", "--also", "give it as such, as --concurrency 500")
         return [({"concurrency": now * f}, with_workload(scenario, w, concurrency=now * f)) for f in CONCURRENCIES]
     slo = scenario.workload[w].slo
-    name = next((n for n in slo if n.startswith(also)), None)
-    if name is None:
+    limit = next((s for s in scenario.workload[w].limits if s.metric == also), None)
+    if limit is None:
         raise ScenarioError(f"the workload has no limit on {also.upper()}", "--also", f"give one, such as --{also} 1s")
-    return [({"latency_ms": slo[name] * f * 1e3}, with_workload(scenario, w, slo={**slo, name: slo[name] * f})) for f in LATENCIES[also]]
+    return [({"latency_ms": limit.seconds * f * 1e3}, with_workload(scenario, w, slo={**slo, limit.name: limit.seconds * f})) for f in LATENCIES[also]]
 
 
 def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, done: Done) -> list[FrontierPoint]:

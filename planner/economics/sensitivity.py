@@ -14,6 +14,7 @@ from planner.economics.sweep import structure
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
+from planner.scenario.slo import Slo
 from planner.scenario.units import format_duration
 from planner.search.survey_cache import SurveyCache
 
@@ -114,8 +115,8 @@ def _workload_moves(scenario: Scenario, w: int) -> list[Move]:
     traffic, _, amount = traffic_of(workload)
     fields = (traffic, traffic, amount), ("prompt tokens", "input_tokens", workload.input_tokens), ("answer tokens", "output_tokens", workload.output_tokens)
     found = [Move(label + what, _field(scenario, w, name, value), _times(value)) for what, name, value in fields]
-    for limit, seconds in workload.slo.items():
-        found.append(Move(label + limit.upper().replace("_P", " p"), _limit(scenario, w, limit, seconds), _duration(seconds)))
+    for slo in workload.limits:
+        found.append(Move(label + slo.words, _limit(scenario, w, slo), _duration(slo.seconds)))
     if workload.prefix_cache_hit:
         found.append(Move(f"{label}prefix cache hits", _hits(scenario, w), _times(workload.prefix_cache_hit)))
         none, rate = with_workload(scenario, w, prefix_cache_hit=0.0), f"{workload.prefix_cache_hit:.5g}"  # no swing reaches a cache that never hits
@@ -135,8 +136,8 @@ def _field(scenario: Scenario, w: int, name: str, value: float) -> Callable[[flo
     return lambda f: with_workload(scenario, w, **{name: value * f})
 
 
-def _limit(scenario: Scenario, w: int, limit: str, seconds: float) -> Callable[[float], Scenario]:
-    return lambda f: with_workload(scenario, w, slo={**scenario.workload[w].slo, limit: seconds * f})
+def _limit(scenario: Scenario, w: int, limit: Slo) -> Callable[[float], Scenario]:
+    return lambda f: with_workload(scenario, w, slo={**scenario.workload[w].slo, limit.name: limit.seconds * f})
 
 
 def _hits(scenario: Scenario, w: int) -> Callable[[float], Scenario]:

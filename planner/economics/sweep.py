@@ -226,7 +226,7 @@ def _rate(scenario: Scenario, value: float, _: str) -> Scenario:
 def _limit(metric: str) -> Callable[[Scenario, float, str], Scenario]:
     def apply(scenario: Scenario, value: float, _: str) -> Scenario:
         slo = scenario.workload[0].slo
-        mine = [n for n in slo if n.startswith(f"{metric}_")] or [f"{metric}_p95"]
+        mine = [s.name for s in scenario.workload[0].limits if s.metric == metric] or [f"{metric}_p95"]
         return with_workload(scenario, 0, slo={**slo, **dict.fromkeys(mine, value)})
 
     return apply

@@ -11,6 +11,7 @@ from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario, Workload
+from planner.scenario.slo import Slo
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
@@ -52,7 +53,7 @@ def demands(scenario: Scenario) -> list[Requirement]:
     found += _what_counts(scenario)
     for w, workload in enumerate(scenario.workload):
         of = f" for {workload.name}" if len(scenario.workload) > 1 else ""
-        found += [_limit(w, name, seconds, of) for name, seconds in workload.slo.items()]
+        found += [_limit(w, limit, of) for limit in workload.limits]
         found += [_quality(w, "min_quality", workload.min_quality, of)] if workload.min_quality is not None else []
         found += [_quality(w, "mean_quality", workload.mean_quality, of)] if workload.mean_quality is not None else []
         found += [_traffic(w, workload, of)]
@@ -137,9 +138,8 @@ def _age(days: int) -> Requirement:
     )
 
 
-def _limit(w: int, name: str, seconds: float, of: str) -> Requirement:
-    metric, _, percentile = name.rpartition("_p")
-    words = f"{metric.upper()} p{percentile}"
+def _limit(w: int, limit: Slo, of: str) -> Requirement:
+    name, words, seconds = limit.name, limit.words, limit.seconds
 
     def without(s: Scenario) -> Scenario:
         return _workload(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})

@@ -15,6 +15,7 @@ from planner.candidates.points import Points
 from planner.deadline import Deadline
 from planner.result.deploy import predicted
 from planner.scenario.records import Scenario
+from planner.scenario.slo import read_limits
 from planner.search.answer import Answer, answer, any_plan
 from planner.search.chosen import chosen_pools
 from planner.search.survey_cache import SurveyCache, covers
@@ -56,9 +57,9 @@ class Feasible:
 
     def latency(self, found: Answer, w: int, limit: str) -> float | None:
         """Seconds within which a plan keeps what an SLO limit of a workload speaks of; None where its percentile is not predicted."""
-        survey, (metric, _, percentile) = self._points(found.formulation.scenario).survey, limit.rpartition("_p")
-        of = [getattr(predicted(c, survey, w), f"{metric}_ms") for c in chosen_pools(found, survey) if w in c.pool.traffic]
-        ms = [float(getattr(x, f"p{percentile}", None) or inf) for x in of]
+        survey, (slo,) = self._points(found.formulation.scenario).survey, read_limits({limit: inf})
+        of = [getattr(predicted(c, survey, w), f"{slo.metric}_ms") for c in chosen_pools(found, survey) if w in c.pool.traffic]
+        ms = [float(getattr(x, f"p{slo.percentile:g}", None) or inf) for x in of]
         return max(ms) / 1e3 if ms and max(ms) < inf else None
 
     def scores(self, w: int) -> list[float]:

@@ -103,7 +103,7 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
         return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
     if not _at_tier(points, scenario, w):
         return f"{good} is known on any GPU asked for by evidence as near as {scenario.policy.evidence}"
-    slo = ", ".join(f"{k.replace('_', ' ')} {format_duration(v)}" for k, v in workload.slo.items())
+    slo = ", ".join(f"{s.metric} p{s.percentile:g} {format_duration(s.seconds)}" for s in workload.limits)
     thinks = all(e.served.mode == "thinking" for e in able)
     note = "; they all reason first, and TTFT counts to the first token of the answer" if thinks else ""
     tier = "" if scenario.policy.evidence == TIERS[-1] else f", by evidence no thinner than {scenario.policy.evidence},"

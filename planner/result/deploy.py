@@ -150,7 +150,7 @@ def _memory_gib(memory: fit.Memory) -> MemoryGib:
 
 def limits_in_words(w: Workload) -> tuple[SloLimit, ...]:
     """The latency limits of a workload."""
-    return tuple(SloLimit(metric=k.split("_p")[0], limit_ms=v * 1e3, percentile=float(k.split("_p")[1])) for k, v in w.slo.items())
+    return tuple(SloLimit(metric=s.metric, limit_ms=s.seconds * 1e3, percentile=s.percentile) for s in w.limits)
 
 
 def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:
@@ -248,8 +248,7 @@ def _binding_limit(chosen: Chosen, survey: Survey, w: int, lifted: Sequence[floa
     limit = held[int(np.argmax(gains))]
     if limit.metric == "full":
         return f"at most {100 * workload.max_waiting_share:g}% of requests finding a replica full"
-    metric, percentile = list(workload.slo)[int(np.argmax(gains))].split("_p")
-    return f"{metric.upper()} p{percentile}"
+    return workload.limits[int(np.argmax(gains))].words
 
 
 def _most_sequences(chosen: Chosen, survey: Survey, w: int) -> str:

@@ -11,7 +11,8 @@ from planner.result.plan import Deployment, HeadroomStep, Purchase
 from planner.result.spread import spread_in_words
 from planner.scenario.caps import caps, spent
 from planner.scenario.fields import by_path
-from planner.scenario.records import DEFAULT_SLO, Scenario
+from planner.scenario.records import Scenario
+from planner.scenario.slo import DEFAULT_SLO
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
 from planner.search.answer import Answer
@@ -46,7 +47,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
         found += [f"{prefix}{line}" for line in spread_in_words(w)]
         found += [f"{prefix}lengths in tokens of {REFERENCE}"] if w.language and not w.tokenizer else []
-        shown = [f"{k.split('_p')[0].upper()} p{k.split('_p')[1]} {format_duration(v)}" for k, v in w.slo.items() if DEFAULT_SLO.get(k) == v]
+        shown = [f"{s.words} {format_duration(s.seconds)}" for s in w.limits if DEFAULT_SLO.get(s.name) == s.seconds]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):
             found.append(f"{prefix}SLO {', '.join(shown)}")
         if w.is_queue_bounded and unset(f"workload.{i}.max_waiting_share"):

@@ -15,6 +15,7 @@ from planner.demand.lengths import lengths_of
 from planner.demand.records import Demand
 from planner.errors import PlannerError
 from planner.scenario.problem import problem
+from planner.scenario.slo import read_limits, strictest
 from planner.scenario.units import parse_duration_s
 
 RULES = ("percentile", "mean", "peak-minute")
@@ -136,7 +137,7 @@ def advice(demand: Demand) -> str:
 
 def _percentile(found: dict[str, Any]) -> float:
     """The strictest percentile of the limits: of so many requests the rate must be held."""
-    return max((float(str(name).rsplit("_p", 1)[1]) for name in found.get("slo") or {}), default=95.0)
+    return strictest(read_limits(dict.fromkeys(found.get("slo") or {}, inf)), default=95.0)
 
 
 def _from_users(found: dict[str, Any]) -> tuple[dict[str, Any], Demanded]:

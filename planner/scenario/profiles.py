@@ -108,9 +108,9 @@ def strictest_pace(scenario: Scenario) -> dict[str, float]:
     """The limits on the pace of answers (TPOT, ITL) under which nothing disturbs any workload with a rate."""
     found: dict[str, float] = {}
     for w in scenario.workload:
-        for name, seconds in w.slo.items() if w.requests_per_day is None else ():
-            if name.startswith(("tpot", "itl")):
-                found[name] = min(seconds, found.get(name, seconds))
+        for limit in w.limits if w.requests_per_day is None else ():
+            if limit.is_pace:
+                found[limit.name] = min(limit.seconds, found.get(limit.name, limit.seconds))
     return found
 
 

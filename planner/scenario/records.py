@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Any, Literal
@@ -14,7 +13,8 @@ from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Pu
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.problem import problem
-from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_rate, parse_share, parse_usd_per_hour
+from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
+from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,6 @@ Lead = Annotated[
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
-METRICS = ("ttft", "tpot", "itl", "e2e")
-MOST_REQUESTS = 90  # a limit at this percentile or above says how long requests may wait, and so keeps queues short by itself
-SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
-DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
-
-
-def metric_of(limit: str) -> str:
-    """The metric that a limit's name (ttft_p95) is about; tokens/s per user are TPOT."""
-    metric = limit.rpartition("_p")[0]
-    return "tpot" if metric == SPEED else metric
-
-
-def canonical_limits(limits: Any) -> Any:
-    """NAME=VALUE limits with tokens/s per user written as TPOT: tps_user_p95 = 20 (or "20/s") is tpot_p95 = "50ms". Raises ValueError."""
-    limits = parse_pairs(limits)
-    if not isinstance(limits, dict):
-        return limits
-    found: dict[Any, Any] = {}
-    for name, value in limits.items():
-        is_speed = str(name).startswith(f"{SPEED}_p")
-        key = f"tpot{str(name).removeprefix(SPEED)}" if is_speed else name
-        if key in found:
-            raise ValueError(f"'{name}' stands twice: tokens/s per user and TPOT are one limit")
-        found[key] = format_duration(1 / parse_rate(value)) if is_speed and value != "none" else value
-    return found
 
 
 def format_lead(seconds: float) -> str:
@@ -158,21 +133,10 @@ class Workload(Part):
         """Checks the names of limits and adds the default ones."""
         if not isinstance(data, dict):
             return data
-        try:
-            slo = canonical_limits(data.get("slo", {}))
-        except ValueError as error:
-            raise problem(str(error), "slo") from None
+        slo = with_defaults(data.get("slo", {}), streams=data.get("requests_per_day") is None)
         if not isinstance(slo, dict):
             return data
-        for name in slo:
-            match = re.fullmatch(r"([a-z0-9]+)_p(\d{2}(?:\.\d+)?)", str(name))
-            if not match or match.group(1) not in METRICS or not 50 <= float(match.group(2)) <= 99.9:
-                known = ", ".join((*METRICS, SPEED))
-                raise problem(f"'{name}' is no limit; write one of {known} and a percentile from 50 to 99.9, such as ttft_p95", "slo")
-        given = {metric_of(name) for name in slo}
-        if given != {"e2e"} and data.get("requests_per_day") is None:  # who limits E2E alone does not stream; every other SLO gets both streaming limits
-            slo = {**{k: format_duration(v) for k, v in DEFAULT_SLO.items() if k.split("_")[0] not in given}, **slo}
-        read = {**data, "slo": {k: v for k, v in slo.items() if v != "none"}}
+        read = {**data, "slo": slo}
         if read.keys().isdisjoint(DEMAND_FIELDS):
             return read
         from planner.scenario.asked import with_demand
@@ -201,10 +165,8 @@ class Workload(Part):
     @field_serializer("slo")
     def _whole_slo(self, slo: dict[str, float]) -> dict[str, str]:
         """Limits as text; what is left without a limit says so, for the defaults would come back on reading."""
-        texts = {k: format_duration(v) for k, v in slo.items()}
-        limited = {k.split("_")[0] for k in slo}
-        absent = {} if limited == {"e2e"} or self.requests_per_day is not None else {k: "none" for k in DEFAULT_SLO if k.split("_")[0] not in limited}
-        return texts | absent
+        absent = unlimited(slo) if self.requests_per_day is None else {}
+        return {k: format_duration(v) for k, v in slo.items()} | absent
 
     @property
     def rate(self) -> float:
@@ -212,6 +174,11 @@ class Workload(Part):
         if self.requests_per_day is not None:
             return self.requests_per_day / (3600 * len(self.hours))
         return self.qps if self.qps is not None else float(self.concurrency or 0)
+
+    @property
+    def limits(self) -> tuple[Slo, ...]:
+        """The latency limits, in the order given."""
+        return read_limits(self.slo)
 
     @property
     def spreads(self) -> tuple[float, float]:
@@ -231,7 +198,7 @@ class Workload(Part):
     @property
     def is_queue_bounded(self) -> bool:
         """Whether ``max_waiting_share`` counts: nothing in the SLO says how long nine in ten requests may wait, and they are not there to wait."""
-        says = any(metric_of(name) in ("ttft", "e2e") and float(name.rpartition("_p")[2]) >= MOST_REQUESTS for name in self.slo)
+        says = any(limit.bounds_wait and limit.percentile >= MOST_REQUESTS for limit in self.limits)
         return self.max_waiting_share < 1 and not says and self.requests_per_day is None
 
     @property

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from planner.catalog.files import is_file, message_of, parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.scenario.fields import PREFIX, askables, by_path
-from planner.scenario.records import DEFAULT_SLO, METRICS, Owned, OwnedFile, Scenario, canonical_limits, metric_of
+from planner.scenario.records import Owned, OwnedFile, Scenario
+from planner.scenario.slo import DEFAULT_SLO, METRICS, canonical_limits, metric_of
 from planner.scenario.units import format_duration, parse_duration_s
 
 Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default

@@ -94,7 +94,7 @@ def sharing(built: Deployed, plan: Plan, scenario: Scenario, catalog: Catalog, c
     tokens = [known.get(w.name, t) for w, t in zip(scenario.workload, tokens, strict=True)]
     engine = _engine(d, served, scenario, catalog, confidence, tuple(tokens), qps)
     flows = tuple(replace(f, deadline=s) for f, s in zip(engine.flows, deadlines_s, strict=True))
-    limits = [s for w in scenario.workload for name, s in w.slo.items() if name.startswith(("tpot", "itl"))]
+    limits = [s.seconds for w in scenario.workload for s in w.limits if s.is_pace]
     spare = None
     if limits:
         mixes = [workload_mix(met_by(w, t), max(f.written, 1.0)) for f, w, t in zip(flows, scenario.workload, tokens, strict=True)]
@@ -154,7 +154,7 @@ def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog,
 
 def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float, own: float) -> Flow:
     """What the engine must know of a workload. Of several limits on one metric the tightest decides whether a request is inside."""
-    limits = {m: min((s for k, s in workload.slo.items() if k.rpartition("_p")[0] == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
+    limits = {m: min((s.seconds for s in workload.limits if s.metric == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
     return Flow(float(curves.prefill_s_per_token[0]) / mix.computed, mix.computed, written * own, (written - 1) / written, **limits)
 
 

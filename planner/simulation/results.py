@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planner.scenario.slo import Slo
 from planner.simulation import records as core
 from planner.simulation.records import Floats, Ints
 
@@ -174,14 +175,14 @@ def half_width(inside: Ints, counted: Ints) -> float | None:
     return float(STUDENT_95[min(int(some.sum()) - 1, len(STUDENT_95)) - 1] * means.std(ddof=1) / sqrt(some.sum()))
 
 
-def workload(name: str, slo: Mapping[str, float], histogram: Ints, counts: Ints, sums: Floats, gaps: Ints, seconds: float) -> SimulatedWorkload:
-    """One workload out of its tallies. slo: limits in seconds by name, such as ttft_p95; gaps: histogram of ITL; seconds: that requests were counted in."""
+def workload(name: str, limits: tuple[Slo, ...], histogram: Ints, counts: Ints, sums: Floats, gaps: Ints, seconds: float) -> SimulatedWorkload:
+    """One workload out of its tallies. gaps: histogram of ITL; seconds: that requests were counted in."""
     total = int(counts[:, core.COUNTED].sum())
     answered = float(histogram[0].sum())  # those never answered have no latency
     seen = (answered, float(sums[core.SEVERAL]), answered)
     latencies = {m: _latencies(histogram[i], sums[core.TTFT_S + i], seen[i]) for i, m in enumerate(core.METRICS[:3])}
     itl = _latencies(gaps, float(gaps @ MIDDLES), float(gaps.sum()))
-    held = tuple(_held(k, v, histogram, gaps, counts, slo) for k, v in slo.items())
+    held = tuple(_held(limit, histogram, gaps, counts, limits) for limit in limits)
     share = float(counts[:, core.ALL].sum() / total) if total else 0.0
     return SimulatedWorkload(
         name, total, total / seconds, total * share / seconds, share, half_width(counts[:, core.ALL], counts[:, core.COUNTED]), held,
@@ -195,11 +196,10 @@ def _latencies(histogram: Ints, total_s: float, count: float) -> dict[str, float
     return {"mean": float(total_s / count * 1e3)} | {name: quantile(histogram, share) * 1e3 for name, share in SHARES.items()}
 
 
-def _held(name: str, limit_s: float, histogram: Ints, gaps: Ints, counts: Ints, slo: Mapping[str, float]) -> LimitResult:
+def _held(limit: Slo, histogram: Ints, gaps: Ints, counts: Ints, limits: tuple[Slo, ...]) -> LimitResult:
     """One limit. Its share is exact where it is the tightest on its metric, else (and of ITL) to half a per cent of the limit."""
-    metric, _, text = name.rpartition("_p")
-    percentile = float(text)
-    tightest = limit_s <= min(v for k, v in slo.items() if k.rpartition("_p")[0] == metric)
+    metric, percentile, limit_s = limit.metric, limit.percentile, limit.seconds
+    tightest = limit_s <= min(s.seconds for s in limits if s.metric == metric)
     total = int(counts[:, core.COUNTED].sum())
     width = None
     if metric == "itl":
