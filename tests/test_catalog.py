@@ -516,6 +516,12 @@ def test_the_doctor_finds_gaps_and_conflicts(tmp_path: Path) -> None:
         ("RTX4090", "RTX-4090"),
         ("Intel Gaudi 3", "Gaudi3"),
         ("H20", "H20-96GB"),
+        ("NVIDIA GH200 480GB", "GH200-96GB"),  # the driver names the CPU's memory
+        ("NVIDIA GH200 144G HBM3e", "GH200-144GB"),
+        ("NVIDIA RTX PRO 5000 72GB Blackwell", "RTX-PRO-5000-72GB"),
+        ("RTX PRO 4500 Blackwell", "RTX-PRO-4500"),
+        ("NVIDIA A40", "A40"),
+        ("MI350X", "MI350X"),
         ("rtx-pro-6000", "RTX-PRO-6000"),  # the catalogue's own spelling is that GPU
     ],
 )
@@ -529,6 +535,7 @@ def test_a_gpu_is_known_by_the_names_that_drivers_vendors_and_people_give_it(cat
         ("H100", "H100-NVL-94GB, H100-PCIe-80GB or H100-SXM-80GB?"),
         ("NVIDIA H100-80GB", "H100-PCIe-80GB or H100-SXM-80GB?"),
         ("A100 80GB", "A100-PCIe-80GB or A100-SXM-80GB?"),
+        ("GH200", "GH200-144GB or GH200-96GB?"),
         ("RTX PRO 6000", "RTX-PRO-6000 or RTX-PRO-6000-Server?"),
     ],
 )

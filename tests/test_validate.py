@@ -86,6 +86,7 @@ def test_labels_of_public_data(label: str, card: str) -> None:
         ("H100-80GB", "H100-SXM-80GB", "H100-80GB taken as H100-SXM-80GB"),
         ("h200", "H200-SXM-141GB", "h200 taken as H200-SXM-141GB"),
         ("H100 NVL", "H100-NVL-94GB", ""),
+        ("RTX-PRO-6000-Blackwell", "RTX-PRO-6000-Server", "RTX-PRO-6000-Blackwell taken as RTX-PRO-6000-Server"),
     ],
 )
 def test_gpus_of_public_data_and_the_row_says_which_board_was_taken(label: str, gpu: str, said: str) -> None:

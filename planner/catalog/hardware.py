@@ -20,13 +20,15 @@ BRANDS = {
     "Google": {"google"},
 }
 FORMS = {"sxm": {"sxm", "hgx", "dgx"}, "nvl72": {"nvl", "nvl72"}}
-# Words of drivers and vendors that neither name nor form says: the memory that tells an H100's boards apart, and editions.
+# Words of drivers and vendors that neither name nor form says: the kind of memory, that of a GH200's CPU, and editions.
 ALSO = {
     "H100-SXM-80GB": {"hbm3"},
     "H100-NVL-94GB": {"hbm3"},
     "H100-PCIe-80GB": {"hbm2e"},
     "H200-SXM-141GB": {"hbm3e"},
     "H200-NVL-141GB": {"hbm3e"},
+    "GH200-96GB": {"hbm3", "480gb", "120gb"},
+    "GH200-144GB": {"hbm3e"},
     "RTX-6000-Ada": {"generation"},
     "RTX-PRO-6000": {"workstation"},
 }

@@ -52,6 +52,8 @@ MODELS = {
     "qwen3.5": "Qwen3.5-397B-A17B",
     "glm5": "GLM-5",
 }
+# Where a source's label is called by several GPUs, and the source says which it means.
+GPUS = {"rtx-pro-6000-blackwell": "RTX-PRO-6000-Server"}  # the server edition, by TensorRT-LLM's performance overview
 ENGINES = {
     "vllm": "vllm",
     "vllm-gaudi": "vllm",
@@ -114,6 +116,8 @@ class Labels:
     def meant(self, label: str) -> tuple[str, ...]:
         """The catalogue's names of the GPUs that a label may mean."""
         found = gpus_meant(label, self.catalog.gpus)
+        if label.lower() in GPUS:
+            return tuple(g for g in found if g == GPUS[label.lower()])
         modules = tuple(g for g in found if self.catalog.gpus[g].form_factor.startswith("SXM"))
         return modules if len(modules) == 1 else found
 
