@@ -100,7 +100,7 @@ def synthetic(candidates: int, classes: int, seed: int = 0) -> object:
         hosts = tuple(o for o, offer in enumerate(offers) if offer.gpu == f"gpu{g}" and offer.gpus >= tp)
         alone = {w: (Tier(1, mu),) for w, mu in speed.items()} if len(speed) == 1 else {}
         columns.append(Column(f"c{i}", f"m{i % 40}", f"k{i % 90}", f"gpu{g}", tp, alone, speed, hosts))
-    demands = tuple(Traffic(f"w{w}", rng.uniform(5, 200)) for w in range(classes))
+    demands = tuple(Traffic(f"w{w}", (rng.uniform(5, 200),)) for w in range(classes))
     return Problem(demands, tuple(columns), offers, Rules(pools_per_workload=None, mix=True))
 
 
@@ -117,7 +117,7 @@ def program(candidates: int, classes: int) -> dict[str, object]:
     built_at = time.perf_counter()
     outcome = optimise(built.program, SolverOptions(gap=0.01, time_limit_s=60))
     done_at = time.perf_counter()
-    matrix = _transfer(built.program)[0].getLp()
+    matrix = _transfer(built.program, {})[0].getLp()
     direct = highspy.Highs()
     for option, value in (("output_flag", False), ("mip_rel_gap", 0.01), ("threads", 1), ("time_limit", 60.0)):
         direct.setOptionValue(option, value)

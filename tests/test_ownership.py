@@ -338,9 +338,9 @@ def test_a_limited_offer_is_taken_first_and_only_as_far_as_it_goes() -> None:
     """Five replicas of 2 GPUs at $0.1 (6 of them) and $1: three replicas owned, two rented."""
     column = Column("c", "m", "k", "A", 2, {0: (Tier(1, 10.0),)}, {}, (0, 1))
     offers = (Purchasable("", "A", 1, 0.1, False, 6), Purchasable("here", "A", 1, 1.0, False))
-    found = cheapest(Problem((Traffic("w", 50.0),), (column,), offers, Rules()), SolverOptions(gap=0))
+    found = cheapest(Problem((Traffic("w", (50.0,)),), (column,), offers, Rules()), SolverOptions(gap=0))
     assert found.cost == pytest.approx(0.6 + 4.0) and found.held == {0: 6, 1: 4}
-    alone = Problem((Traffic("w", 50.0),), (replace(column, offers=(0,)),), (replace(offers[0], available=10),), Rules(max_locations=1))
+    alone = Problem((Traffic("w", (50.0,)),), (replace(column, offers=(0,)),), (replace(offers[0], available=10),), Rules(max_locations=1))
     assert answer(Formulation(asked(SUNK), alone, (), (), Counter())).cost == pytest.approx(1.0)
     short = replace(alone, offers=(replace(offers[0], available=9),))
     assert answer(Formulation(asked(SUNK), short, (), (), Counter())).cost == inf
@@ -370,7 +370,7 @@ def problems(draw: st.DrawFn) -> Problem:
         mix=draw(st.booleans()),
         spare_replicas=draw(st.sampled_from([0, 0, 1])),
     )
-    demands = tuple(Traffic(f"w{w}", draw(st.sampled_from([3.0, 7.0, 10.0]))) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", (draw(st.sampled_from([3.0, 7.0, 10.0])),)) for w in range(workloads))
     return Problem(demands, tuple(made), tuple(offers), rules)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,22 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brute_force import rules as ruled
 from conftest import Run
 
 from planner import Catalog, Infeasible, Plan, Scenario, autoscale, load_catalog, solve
 from planner.check.check import check_plan
-from planner.check.packing import settle
 from planner.errors import CatalogError, ScenarioError
-from planner.program.periods import PeriodPool, PeriodProblem, Waiting, cheapest_hours
-from planner.program.problem import Purchasable
-from planner.program.solver import SolverOptions
 from planner.report.autoscale import hours_sections
 from planner.scenario.profiles import flat, hourly_rates
 from planner.scenario.write import to_flags, to_toml
 from planner.search.apart import kept_apart
 
-EXACT = SolverOptions(gap=0.0)
 MODEST = {"kinds": ["neocloud"], "gpus": ["H100-SXM-80GB", "L40S"]}
 
 
@@ -38,96 +31,6 @@ def catalog() -> Catalog:
 
 def scenario(*workloads: dict[str, object], policy: dict[str, object] | None = None, supply: dict[str, object] | None = None) -> Scenario:
     return Scenario.model_validate({"workload": list(workloads), "policy": policy or {}, "supply": supply or {}})
-
-
-# ---- the program over hours, against brute force
-
-
-def packs(pools: list[PeriodPool], offers: list[Purchasable], held: tuple[int, ...], counts: tuple[int, ...]) -> bool:
-    """Whether some placement of all replicas fits, by trying every split of each pool over the offers."""
-
-    def splits(n: int, kinds: int) -> list[tuple[int, ...]]:
-        return [s for s in product(range(n + 1), repeat=kinds) if sum(s) == n]
-
-    for split in product(*(splits(n, len(p.offers)) for p, n in zip(pools, counts, strict=True))):
-        for o, offer in enumerate(offers):
-            taken = [0] * held[o]
-            guests = sorted(
-                (p.gpus for p, s in zip(pools, split, strict=True) for i, n in zip(p.offers, s, strict=True) if i == o for _ in range(n)), reverse=True
-            )
-            if not all(settle(taken, g, offer.gpus) for g in guests):
-                break
-        else:
-            return True
-    return False
-
-
-def by_hand(problem: PeriodProblem, most: tuple[int, ...]) -> float:
-    """Least cost over all holdings of every hour. Without waiting work."""
-    pools, offers, hours = list(problem.pools), list(problem.offers), problem.hours
-    ways = [[h for h in product(*(range(n + 1) for n in most)) if packs(pools, offers, h, tuple(p.need[t] for p in pools))] for t in range(hours)]
-    best = float("inf")
-    for held in product(*ways):
-        rises = [[max(0, held[t][o] - held[t - 1][o]) for t in range(hours)] for o in range(len(offers))]
-        up = min(problem.min_up, hours)
-        if any(sum(r[t - k] for k in range(up)) > held[t][o] for o, r in enumerate(rises) for t in range(hours) if up > 1):
-            continue
-        best = min(best, sum(x.usd_per_hour * (held[t][o] + problem.lead_hours * rises[o][t]) for o, x in enumerate(offers) for t in range(hours)))
-    return best
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_counts_are_the_cheapest_of_all_counts(seed: int) -> None:
-    draw = random.Random(seed)
-    hours = draw.choice([2, 3])
-    offers = (Purchasable("here", "A", 1, draw.uniform(1, 2)), Purchasable("here", "A", 4, draw.uniform(3, 6)))
-    pools = tuple(PeriodPool(g, (0, 1) if g == 1 else (1,), tuple(draw.randint(0, 3) for _ in range(hours))) for g in draw.choice([(1, 2), (1, 4), (2, 2)]))
-    problem = PeriodProblem(pools, offers, hours, draw.choice([0.0, 0.25, 1.5]), draw.choice([1, 2]))
-    assert cheapest_hours(problem, EXACT).cost == pytest.approx(by_hand(problem, (3, 4)))
-
-
-def test_a_dear_start_is_avoided_by_holding_through_a_short_valley() -> None:
-    pool = PeriodPool(1, (0,), (2, 1, 2, 2))
-    offers = (Purchasable("here", "A", 1, 1.0),)
-    assert cheapest_hours(PeriodProblem((pool,), offers, 4, lead_hours=0.5), EXACT).cost == pytest.approx(7.5)
-    held = cheapest_hours(PeriodProblem((pool,), offers, 4, lead_hours=2.0), EXACT)
-    assert held.cost == pytest.approx(8.0) and not any(held.started)
-
-
-def test_a_lone_instance_stays_up_for_its_least_time() -> None:
-    pool = PeriodPool(1, (0,), (0, 1, 0, 0, 0, 0))
-    problem = PeriodProblem((pool,), (Purchasable("here", "A", 1, 1.0),), 6, min_up=3)
-    assert cheapest_hours(problem, EXACT).cost == pytest.approx(3.0)
-
-
-def test_the_quota_holds_in_every_hour() -> None:
-    pools = (PeriodPool(1, (0,), (3, 1)), PeriodPool(1, (0,), (1, 3)))
-    offers = (Purchasable("here", "A", 1, 1.0),)
-    assert cheapest_hours(PeriodProblem(pools, offers, 2, rules=ruled(quota={"A": 4})), EXACT).cost == pytest.approx(8.0)
-    assert not cheapest_hours(PeriodProblem(pools, offers, 2, rules=ruled(quota={"A": 3})), EXACT).found
-
-
-def test_waiting_work_takes_valleys_before_anything_is_bought() -> None:
-    host = PeriodPool(1, (0,), (4, 4, 4, 4), load=(4.0, 1.0, 1.0, 4.0))  # six replica-hours are free, all in hours 1 and 2
-    own = PeriodPool(1, (0,), (0,) * 4)
-    offers = (Purchasable("here", "A", 1, 1.0),)
-
-    def cost(amount: float) -> float:
-        work = Waiting(((0, 1, 2, 3),), (amount,), {0: 1.0, 1: 1.0}, own=(1,))
-        found = cheapest_hours(PeriodProblem((host, own), offers, 4, waiting=(work,)), EXACT)
-        assert sum(sum(d) for d in found.done.values()) == pytest.approx(amount)
-        return found.cost
-
-    assert cost(6.0) == pytest.approx(16.0)
-    assert cost(6.5) == pytest.approx(17.0)
-    assert cost(9.0) == pytest.approx(19.0)
-
-
-def test_waiting_work_stays_in_its_window() -> None:
-    host = PeriodPool(1, (0,), (2, 2, 2, 2), load=(0.0, 2.0, 2.0, 0.0))
-    work = Waiting(((1, 2),), (2.0,), {0: 1.0})
-    found = cheapest_hours(PeriodProblem((host,), (Purchasable("here", "A", 1, 1.0),), 4, waiting=(work,)), EXACT)
-    assert found.done[0, 0][0] == found.done[0, 0][3] == 0.0 and found.cost == pytest.approx(10.0)
 
 
 # ---- whole plans

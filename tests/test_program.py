@@ -21,11 +21,11 @@ from pyomo.core.base import Objective
 from pyomo.core.base.PyomoModel import ConcreteModel
 from pyomo.core.util import quicksum
 
-from planner.program import capacity, demand, objective, packing, policy, quality, use, variables
+from planner.program import capacity, demand, objective, packing, policy, quality, starts, use, variables, waiting
 from planner.program.model import build
 from planner.program.optimum import cheapest, least_relaxation
 from planner.program.pools import counts_pools, pools
-from planner.program.problem import Column, Problem, Purchasable, Solution, Tier, Traffic
+from planner.program.problem import Column, Problem, Purchasable, Solution, Tier, Traffic, Waiting, circle
 from planner.program.single import one_pool
 from planner.program.solver import Outcome, SolverOptions
 
@@ -46,7 +46,7 @@ def offer(gpus: int, usd: float, gpu: str = "A", location: str = "here", whole: 
 
 
 def problem(rates: list[float], columns: list[Column], offers: list[Purchasable], **rules: Any) -> Problem:
-    return Problem(tuple(Traffic(f"w{w}", r) for w, r in enumerate(rates)), tuple(columns), tuple(offers), ruled(**rules))
+    return Problem(tuple(Traffic(f"w{w}", (r,)) for w, r in enumerate(rates)), tuple(columns), tuple(offers), ruled(**rules))
 
 
 def solve(question: Problem) -> Solution:
@@ -105,7 +105,7 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
     # 10 req/s, mean 0.75 of 0.9 and 0.6: half and half, 5 on each: 1 × $10 + 1 × $1; only good ones: 2 × $10.
     columns = [column("good", {0: 5}, (0,), quality={0: 0.9}), column("bad", {0: 5}, (1,), gpu="B", quality={0: 0.6})]
     question = problem([10], columns, [offer(1, 10), offer(1, 1, "B")], pools_per_workload=None, mix=True)
-    floor = lambda q, **rules: replace(question, demands=(Traffic("w0", 10.0, q),), rules=replace(question.rules, **rules))  # noqa: E731
+    floor = lambda q, **rules: replace(question, demands=(Traffic("w0", (10.0,), q),), rules=replace(question.rules, **rules))  # noqa: E731
     assert cost(floor(None)) == pytest.approx(2)
     assert cost(floor(0.75)) == pytest.approx(11)
     assert cost(floor(0.76)) == pytest.approx(20)  # a little over half needs a second good one, which then carries all
@@ -229,7 +229,7 @@ def drawn(rng: random.Random) -> Problem:
         for size in rng.sample([1, 2, 4, 8], rng.choice([1, 2])):
             offers.append(offer(size, price * size * rng.uniform(0.8, 1.1), gpu, rng.choice("xy"), size > 1 or rng.random() < 0.5))
     most, mean = rng.choice([1, 1, 2, None]), rng.random() < 0.4
-    demands = tuple(Traffic(f"w{w}", rng.uniform(2, 20), rng.uniform(0.4, 0.7) if mean and rng.random() < 0.7 else None) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", (rng.uniform(2, 20),), rng.uniform(0.4, 0.7) if mean and rng.random() < 0.7 else None) for w in range(workloads))
     columns = tuple(_drawn_column(rng, c, offers, workloads, only=most == 1) for c in range(rng.randint(3, 6 if workloads < 3 else 4)))
     rules = ruled(
         max_slo_load=rng.choice([1.0, 1.0, 0.8]),
@@ -295,14 +295,27 @@ def tiny() -> Problem:
             max_slo_load=0.9, spare_replicas=1, pools_per_workload=2, max_models=1, max_gpu_types=1, max_locations=1, max_gpus=16, budget=100.0,
             quota={"A": 8}, max_kw=12.0, max_kw_at={"y": 9.0},
         )  # fmt: skip
-    return Problem((Traffic("w0", 10.0, 0.6), Traffic("w1", 6.0)), columns, offers, rules)
+    return Problem((Traffic("w0", (10.0,), 0.6), Traffic("w1", (6.0,))), columns, offers, rules)
 
 
-def written(define: Callable[[Any, Problem, Any], None], path: Path, relax: str | None = None, dummy: bool = True) -> str:
+def tiny_day() -> Problem:
+    """Two hours: one workload with two candidates, one of known need, and work that waits beside either or alone; starts count."""
+    columns = (
+        Column("a", "m", "k", "A", 1, {0: (Tier(1, 4.0), Tier(2, 5.0))}, {0: 3.0}, (0,)),
+        Column("b", "n", "l", "A", 2, {0: (Tier(1, 9.0),)}, {0: 8.0}, (0, 1)),
+        Column("c", "n", "l", "A", 1, {1: (Tier(1, 4.0), Tier(2, 5.0))}, {1: 3.0}, (0,)),
+        Column("d", "m", "k", "A", 1, {}, {}, (1,)),
+    )
+    later = (Waiting(((1,),), (7200.0,), {0: 3600.0, 2: 1800.0}, {3: 7200.0}),)
+    rules = ruled(spare_replicas=1, max_models=1, max_gpus=16, floor_replicas=2, lead_hours=0.5, min_up=2)
+    return Problem((Traffic("w0", (10.0, 0.0)), Traffic("w1", (6.0, 13.0))), columns, (offer(1, 2.0), offer(4, 7.0)), rules, circle(2), later)
+
+
+def written(question: Problem, define: Callable[[Any, Problem, Any], None], path: Path, dummy: bool = True) -> str:
     """The LP text of one family of rows over all variables."""
-    m, question = ConcreteModel(), tiny()
+    m = ConcreteModel()
     found = pools(question)
-    variables.declare(m, question, found, counted=counts_pools(question, found), relax=relax)
+    variables.declare(m, question, found, counted=counts_pools(question, found), relax=None)
     define(m, question, found)
     if dummy:
         m.objective = Objective(expr=quicksum(m.x.values()))
@@ -317,14 +330,20 @@ FAMILIES: dict[str, Callable[[Any, Problem, Any], None]] = {
     "quality": quality.define,
     "use": use.define,
     "policy": policy.define,
+    "starts": starts.define,
+    "waiting": waiting.define,
     "objective": lambda m, question, found: objective.define(m, question, None),
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_rows_are_as_stored(family: str, tmp_path: Path) -> None:
+OVER_STATES = ("capacity", "use", "policy", "objective", "starts", "waiting")
+
+
+@pytest.mark.parametrize(("family", "over"), [*((f, "") for f in FAMILIES if f not in ("starts", "waiting")), *((f, "_day") for f in OVER_STATES)])
+def test_rows_are_as_stored(family: str, over: str, tmp_path: Path) -> None:
     """UPDATE_LP=1 stores them anew."""
-    text, stored = written(FAMILIES[family], tmp_path / "rows.lp", dummy=family != "objective"), LP_FILES / f"{family}.lp"
+    question, stored = tiny_day() if over else tiny(), LP_FILES / f"{family}{over}.lp"
+    text = written(question, FAMILIES[family], tmp_path / "rows.lp", dummy=family != "objective")
     if os.environ.get("UPDATE_LP"):
         LP_FILES.mkdir(exist_ok=True)
         stored.write_text(text)
@@ -335,7 +354,7 @@ def test_size_of_the_program() -> None:
     """A changed number of rows or columns is a changed formulation."""
     m = build(tiny()).program
     assert {v.name: len(v) for v in m.component_objects(pyomo.environ.Var)} == {
-        **{"x": 6, "n": 8, "I": 3, "y": 5, "z": 2, "v": 3, "slack": 0},
+        **{"x": 6, "n": 8, "I": 3, "s": 0, "y": 5, "u": 0, "z": 2, "v": 3, "slack": 0},
         **{"used_model": 2, "used_gpu_type": 2, "used_location": 2},
     }
 
@@ -373,7 +392,7 @@ def small(draw: st.DrawFn) -> Problem:
         max_kw=draw(st.sampled_from([None, 12.0])),
     )
     mean = draw(st.sampled_from([None, None, 0.5]))
-    demands = tuple(Traffic(f"w{w}", draw(whole_numbers), mean) for w in range(workloads))
+    demands = tuple(Traffic(f"w{w}", (draw(whole_numbers),), mean) for w in range(workloads))
     return Problem(demands, tuple(columns), tuple(offers), rules)
 
 
@@ -387,7 +406,7 @@ def not_above(low: float, high: float) -> bool:
 @often
 @given(small(), st.integers(0, 1), whole_numbers)
 def test_more_demand_never_costs_less(question: Problem, w: int, more: float) -> None:
-    grown = tuple(replace(d, rate=d.rate + more) if i == w else d for i, d in enumerate(question.demands))
+    grown = tuple(replace(d, rates=(d.rate + more,)) if i == w else d for i, d in enumerate(question.demands))
     assert not_above(cost(question), cost(replace(question, demands=grown)))
 
 

@@ -72,7 +72,7 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
-    demands = tuple(Traffic(w.name, w.peak, needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
+    demands = tuple(Traffic(w.name, (w.peak,), needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
     return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)

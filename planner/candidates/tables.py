@@ -78,7 +78,7 @@ def read_tables(scenario: Scenario) -> TableProblem:
     served = {c.name: {index[k]: qps for k, qps in capacities[c.name].items() if k in index} for c in candidates}
     useful = tuple(c for c in candidates if served[c.name])
     problem = Problem(
-        demands=tuple(Traffic(name, qps) for name, qps in demand.items()),
+        demands=tuple(Traffic(name, (qps,)) for name, qps in demand.items()),
         columns=tuple(_column(i, c, served[c.name]) for i, c in enumerate(useful)),
         offers=tuple(Purchasable("own", c.gpu, c.gpus, c.usd_per_hour) for c in useful),
         rules=_rules(scenario),

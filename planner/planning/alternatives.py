@@ -14,6 +14,7 @@ from planner.catalog.names import called
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
+from planner.program.problem import Status
 from planner.result.deploy import purchases
 from planner.result.plan import Alternative, Brief, Plan
 from planner.result.unit_costs import cost_at
@@ -113,7 +114,7 @@ def asked_briefly(points: Points, scenario: Scenario, deadline: Deadline, cutoff
 
 def no_answer(other: Answer | None) -> str:
     """That there is no plan, or that none was found in time: these are different answers."""
-    return "no plan" if other and other.solution.status == "infeasible" else "no plan found in time"
+    return "no plan" if other and other.solution.status == Status.INFEASIBLE else "no plan found in time"
 
 
 def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
@@ -166,7 +167,7 @@ def _alternative(variant: Variant, points: Points, plan: Plan, budget: Budget) -
         return Alternative(difference=variant.difference, feasible=False, why=f"not compared: {LATE}")
     found = asked_briefly(points, variant.scenario, budget.deadline.share(EACH))
     if not found or not found.found:
-        why = "no plan meets all demands this way" if found and found.solution.status == "infeasible" else f"{no_answer(found)} (raise --time-limit)"
+        why = "no plan meets all demands this way" if found and found.solution.status == Status.INFEASIBLE else f"{no_answer(found)} (raise --time-limit)"
         return Alternative(difference=variant.difference, feasible=False, why=why)
     bought, _ = purchases(found)
     chosen = chosen_pools(found, points.survey)
@@ -239,7 +240,7 @@ def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple
             elif other.found:
                 notes.append(f"{what} would cost ${other.cost:,.2f}/h, {1 - other.cost / ours:.1%} less")
             else:
-                none = other.solution.status == "infeasible"
+                none = other.solution.status == Status.INFEASIBLE
                 settled = none and changed.policy.mix
                 unsure = "" if none else ", as far as the search came in time (raise --time-limit)"
                 notes.append(f"{what} would save less than {WORTH_SAYING:.1%}{unsure}")

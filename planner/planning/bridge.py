@@ -14,6 +14,7 @@ from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.evidence import TIERS, shown_tier
 from planner.planning.alternatives import EACH, LATE, TOGETHER, brief
+from planner.program.problem import Status
 from planner.result.deploy import purchases
 from planner.result.plan import Prudent, PrudentStep
 from planner.scenario.records import Scenario, Tier
@@ -112,7 +113,7 @@ def _farther(here: _Place, term: Sequence[Term], points: Points, deadline: Deadl
             same = here.step.model_copy(update={"term": degree.words, "premium_usd_per_hour": 0.0})
             return _Place(asked, here.found, same, tier)
         other = _cheapest(points, asked, deadline)
-        if other is None or (not other.found and other.solution.status != "infeasible"):
+        if other is None or (not other.found and other.solution.status != Status.INFEASIBLE):
             return PrudentStep(term=degree.words, why=f"not searched: {LATE}")
         if other.found:
             return _Place(asked, other, _step(degree.words, other, points, here.found), tier)
@@ -132,7 +133,7 @@ def _cheapest(points: Points, scenario: Scenario, deadline: Deadline) -> Answer 
 
 
 def _step(term: str, found: Answer, points: Points, before: Answer | None = None) -> PrudentStep:
-    unproven = "" if found.solution.status == "optimal" else "perhaps less: the time for it was used up (raise --time-limit)"
+    unproven = "" if found.solution.status == Status.OPTIMAL else "perhaps less: the time for it was used up (raise --time-limit)"
     return PrudentStep(
         term=term,
         usd_per_hour=found.cost,

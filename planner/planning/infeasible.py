@@ -18,7 +18,7 @@ from planner.planning.conflict import conflict_of, last_that, nearest, smallest_
 from planner.planning.demands import LEAST_TRAFFIC, Requirement, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
 from planner.program.optimum import least_relaxation
-from planner.program.problem import Problem, Solution
+from planner.program.problem import Problem, Solution, Status
 from planner.program.solver import SolverOptions
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Policy, Scenario
@@ -192,7 +192,7 @@ def _relaxed_rules(base: Formulation) -> Iterator[str]:
         free = replace(problem, rules=rules.without(budget.field.name))
         found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), break_ties=False)
         if found.found:
-            yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == "optimal" else UNSURE)
+            yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == Status.OPTIMAL else UNSURE)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
     yield from _relaxations(places, [c for c in asked if not c.is_money], replace(limits_of(base), gap=0.0), base.deadline)
 
@@ -217,14 +217,14 @@ def _relaxations(places: list[Problem], asked: Sequence[AskedCap], limits: Solve
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:
         left = min(limits.time_limit_s, deadline.left())
-        return least_relaxation(problem, relax, replace(limits, time_limit_s=left)) if left else Solution("unknown")
+        return least_relaxation(problem, relax, replace(limits, time_limit_s=left)) if left else Solution(Status.UNKNOWN)
 
     def least(relax: str) -> tuple[Mapping[str, float], str] | None:
-        solutions = [s for problem in places if (s := relaxed_at(problem, relax)).status != "infeasible"]
+        solutions = [s for problem in places if (s := relaxed_at(problem, relax)).status != Status.INFEASIBLE]
         if deadline.passed() and not any(s.found for s in solutions):
             raise TimeUp()
         best = min((s for s in solutions if s.found), key=lambda s: sum(s.slack.values()), default=None)
-        unproven = any(s.status != "optimal" for s in solutions)
+        unproven = any(s.status != Status.OPTIMAL for s in solutions)
         return (best.slack, UNSURE if unproven else "") if best and best.slack else None
 
     for field in dict.fromkeys(c.field for c in asked):

@@ -13,6 +13,7 @@ from planner.planning.bridge import bridge
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.spread import spread_costs
 from planner.planning.verified import cut_short, verified
+from planner.program.problem import Status
 from planner.result import cautions
 from planner.result.assemble import assemble, workloads_of
 from planner.result.plan import Plan, PlanWorkload
@@ -85,7 +86,7 @@ def solve(
         if found.found or not asked.objective.maximize or points.apart == known_apart:  # what is kept apart may carry less
             break
     if not found.found:
-        if found.solution.status == "unknown":
+        if found.solution.status == Status.UNKNOWN:
             raise TimeUp()
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.formulation.excluded) if cache else explain(points, scenario, found)
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)

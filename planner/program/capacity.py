@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo.core.base import Constraint
+from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
 from planner.program.problem import Pool, Problem
+from planner.program.variables import running
 
 LITTLE_LOAD = 1e-4  # replicas: the solver's tolerance (1e-7) would let so little be served by none
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """(3) Σ_w λ[w]/μ[p,w]·x[w,p] ≤ u·(Σ_o n[p,o] − k·y[p]) for every pool p, with u the SLO load allowed and k the spare replicas;
-    (4) Σ_o n[p,o] ≥ (r[p] + k)·y[p] where capacity μ[p,w] needs at least r[p] replicas in service;
-    (5) x[w,p] ≤ Σ_o n[p,o] where all of w is little for one replica.
+    """(3) Σ_w λ[w,i]/μ[p,w]·x[w,p,i] ≤ u·(Σ_o n[p,o,i] − k·y[p,i]) for every pool p and state i, with u the SLO load allowed and k the spare
+    replicas; where all the traffic is known to be p's this is a number of replicas: Σ_o n[p,o,i] ≥ need[p,i];
+    (4) Σ_o n[p,o,i] ≥ (r[p] + k)·y[p,i] where capacity μ[p,w] needs at least r[p] replicas in service;
+    (5) x[w,p,i] ≤ Σ_o n[p,o,i] where all of w is little for one replica.
     """
     u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
+    rates = [d.rates for d in problem.demands]
+    free = [p for p, pool in enumerate(pools) if pool.need is None]
 
-    def load(w: int, p: int) -> float:
-        return problem.demands[w].rate / pools[p].capacity[w]
+    load = {(w, p, i): rates[w][i] / pools[p].capacity[w] for w, p, i in m.flow_keys}
 
-    def carried(m: Any, p: int) -> Any:
-        taken = quicksum(m.x[w, p] * load(w, p) for w in pools[p].workloads)
-        spare = k * m.y[p] if k else 0
-        return taken <= u * (quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])) - spare)
+    def carried(m: Any, p: int, i: int) -> Any:
+        taken = quicksum(m.x[key] * load[key] for key in m.flow_by_pool.get((p, i), []))
+        spare = k * m.y[p, i] if k else 0
+        return taken <= u * (running(m, p, i) - spare)
 
-    def size(m: Any, p: int) -> Any:
-        least = pools[p].replicas + k
-        return quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])) >= least * m.y[p]
+    def size(m: Any, p: int, i: int) -> Any:
+        return running(m, p, i) >= (pools[p].replicas + k) * m.y[p, i]
 
-    m.capacity = Constraint(range(len(pools)), rule=carried)
-    little = [(w, p) for w, p in m.flow_keys if load(w, p) < LITTLE_LOAD]
-    m.little = Constraint(little, rule=lambda m, w, p: m.x[w, p] <= quicksum(m.n[key] for key in m.replicas_by_pool.get(p, [])))
-    m.pool_size = Constraint([p for p in m.pool_keys if pools[p].replicas + k > 1], rule=size)
+    m.capacity = Constraint(SetOf([(p, i) for p in free for i in range(len(problem.states))]), rule=carried)
+    needs = {(p, i): n for p, pool in enumerate(pools) for i, n in enumerate(pool.need or ()) if n}
+    m.need = Constraint(list(needs), rule=lambda m, p, i: running(m, p, i) >= needs[p, i])
+    little = [key for key, few in load.items() if few < LITTLE_LOAD]
+    m.little = Constraint(little, rule=lambda m, w, p, i: m.x[w, p, i] <= running(m, p, i))
+    m.pool_size = Constraint(SetOf([(p, i) for p, i in m.pool_keys if pools[p].replicas + k > 1]), rule=size)

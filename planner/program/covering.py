@@ -15,17 +15,17 @@ from planner.program.model import Built
 ALIKE = 1e5  # loads of a workload further apart stay as they are: a row would hold coefficients that the solver cannot tell apart
 
 
-def cover(built: Built) -> dict[tuple[int, int], float] | None:
+def cover(built: Built) -> dict[tuple[int, int, int], float] | None:
     """Replaces demand, capacity and packing by Σ_p L/ℓ[w,p]·I[p] ≥ L, where a replica is bought as one thing (offer p is pool p's).
 
     ℓ[w,p] = λ[w]/(u·μ[p,w]), and L is the largest of them. Returns ℓ by x's keys.
-    None, and nothing done, where pools are shared, counted or have spares, or loads lie far apart.
+    For one state. None, and nothing done, where pools are shared, counted or have spares, or loads lie far apart.
     """
     m, problem = built.program, built.problem
     if m.counted or any(len(p.workloads) > 1 for p in built.pools):
         return None
-    load = {(w, p): problem.demands[w].rate / built.pools[p].capacity[w] / problem.rules.max_slo_load for w, p in m.flow_keys}
-    by_workload = {w: [load[key] for key in keys] for w, keys in m.flow_by_workload.items()}
+    load = {(w, p, 0): problem.demands[w].rate / built.pools[p].capacity[w] / problem.rules.max_slo_load for w, p, _ in m.flow_keys}
+    by_workload = {w: [load[key] for key in keys] for (w, _), keys in m.flow_by_workload.items()}
     if len(by_workload) < len(problem.demands) or any(max(row) > ALIKE * min(row) for row in by_workload.values()):
         return None
     for rows in (m.demand, m.capacity, m.little, m.packing):
@@ -33,16 +33,16 @@ def cover(built: Built) -> dict[tuple[int, int], float] | None:
 
     def rule(m: Any, w: int) -> Any:
         most = max(by_workload[w])
-        return quicksum(most / load[key] * m.I[key[1]] for key in m.flow_by_workload[w]) >= most
+        return quicksum(most / load[key] * m.I[key[1], 0] for key in m.flow_by_workload[w, 0]) >= most
 
     m.covered = Constraint(sorted(by_workload), rule=rule)
     return load
 
 
-def share_out(built: Built, load: dict[tuple[int, int], float]) -> None:
+def share_out(built: Built, load: dict[tuple[int, int, int], float]) -> None:
     """Traffic in proportion to what the replicas found can carry."""
     m = built.program
-    able = {key: round(m.I[key[1]].value or 0) / ell for key, ell in load.items()}
+    able = {key: round(m.I[key[1], 0].value or 0) / ell for key, ell in load.items()}
     for keys in m.flow_by_workload.values():
         total = sum(able[key] for key in keys)
         for key in keys:

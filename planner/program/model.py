@@ -1,6 +1,6 @@
 """The program's table of contents: variables, one family of constraints after another, objective.
 
-minimise  Σ_o p[o]·I[o]   subject to the families named below; sets and symbols as in docs/program.md.
+minimise the cost of what is held and started, (1), subject to the families named below; sets and symbols as in docs/program.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from pyomo.core.base.PyomoModel import ConcreteModel
 
-from planner.program import capacity, demand, objective, packing, policy, quality, use, variables
+from planner.program import capacity, demand, objective, packing, policy, quality, starts, use, variables, waiting
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import Pool, Problem
 
@@ -29,7 +29,7 @@ def build(problem: Problem, relax: str | None = None) -> Built:
 
     relax: family of caps, or "demand", that may be broken; then the objective is by how little.
     """
-    all_pools = pools(problem)
+    all_pools = pools(problem, sized=relax != "demand")
     m = ConcreteModel()
     variables.declare(m, problem, all_pools, counted=counts_pools(problem, all_pools), relax=relax)
     demand.define(m, problem, all_pools)
@@ -38,5 +38,8 @@ def build(problem: Problem, relax: str | None = None) -> Built:
     quality.define(m, problem, all_pools)
     use.define(m, problem, all_pools)
     policy.define(m, problem, all_pools)
+    if not problem.is_flat:
+        starts.define(m, problem, all_pools)
+        waiting.define(m, problem, all_pools)
     objective.define(m, problem, relax)
     return Built(m, problem, all_pools)

@@ -9,9 +9,10 @@ from planner.deadline import Deadline
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.packing import fewest_instances
-from planner.program.problem import ChosenPool, Problem, Solution
+from planner.program.problem import ChosenPool, Problem, Solution, Status
 from planner.program.single import one_pool
 from planner.program.solver import Outcome, SolverOptions, optimise, relaxation
+from planner.program.waiting import done
 
 POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
 POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than the answer
@@ -33,28 +34,27 @@ def _no_dearer(solution: Solution, problem: Problem, limits: SolverOptions) -> S
         return solution
     bound = solution.bound if solution.bound <= counted.cost * (1 + 1e-6) else 0.0
     gap = max(0.0, (counted.cost - bound) / counted.cost)
-    status = "optimal" if solution.status == "optimal" and gap <= limits.gap + 1e-9 else "feasible"
+    status = Status.OPTIMAL if solution.status == Status.OPTIMAL and gap <= limits.gap + 1e-9 else Status.FEASIBLE
     return replace(counted, status=status, bound=min(bound, counted.cost), gap=gap, variables=solution.variables, constraints=solution.constraints)
 
 
 def ties_broken(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
     """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
-    if solution.status != "optimal" or not limits.time_limit_s:
+    if solution.status != Status.OPTIMAL or not limits.time_limit_s:
         return solution
     better = _tidiest_of(problem, solution, limits)
     if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:
         return solution
-    return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, held=better.held)
+    return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, holdings=better.holdings, started=better.started)
 
 
 def _tidiest_of(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
     small = sum(len(c.tiers) + len(c.shared) for c in problem.columns) <= POLISH_WHOLE
-    here = [(i, tuple(o for o in c.offers if small or o in solution.held)) for i, c in enumerate(problem.columns)]
+    here = [(i, tuple(o for o in c.offers if small or any(o in held for held in solution.holdings))) for i, c in enumerate(problem.columns)]
     kept = [(i, offers) for i, offers in here if offers]
     smaller = replace(problem, columns=tuple(replace(problem.columns[i], offers=offers) for i, offers in kept))
     built = build(smaller)
-    built.program.pool_columns = [pool.column for pool in built.pools]
-    polish(built.program, smaller, solution.cost)
+    polish(built.program, smaller, built.pools, solution.cost)
     found = _solution(built, optimise(built.program, replace(limits, gap=0.0, nodes=POLISH_NODES)))
     whole = tuple(replace(c, pool=replace(c.pool, column=kept[c.pool.column][0])) for c in found.pools)
     return replace(found, pools=whole)
@@ -73,26 +73,51 @@ def least_relaxation(problem: Problem, relax: str, limits: SolverOptions) -> Sol
 
 def _solution(built: Built, outcome: Outcome) -> Solution:
     """Plain records of the incumbent, integers rounded, unused pools and instances dropped (a search cut short may hold some), cost counted anew."""
-    if outcome.status not in ("optimal", "feasible"):
+    if outcome.status not in (Status.OPTIMAL, Status.FEASIBLE):
         return Solution(outcome.status, bound=outcome.bound, gap=outcome.gap, variables=outcome.variables, constraints=outcome.constraints)
     m, problem = built.program, built.problem
-    chosen = tuple(c for p in range(len(built.pools)) if (c := _chosen(built, p)).traffic)
+    chosen = _chosen(built)
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
-    count = {o: round(_value(m.I[o])) for o in m.offer_keys}
-    needed = count if slack else fewest_instances(problem, chosen)
-    held = {o: fewest for o in m.offer_keys if (fewest := min(count[o], needed[o]))}
-    cost = sum(problem.offers[o].usd_per_hour * count for o, count in held.items())
+    holdings = tuple(_held(built, chosen, i, as_it_is=bool(slack) or len(m.s) > 0) for i in range(len(problem.states)))
+    cost = problem.cost(holdings)
     bound = min(outcome.bound, cost) if not slack else outcome.bound
     gap = max(0.0, (cost - bound) / cost) if cost else 0.0
-    return Solution(outcome.status, cost, bound, gap, chosen, held, slack, outcome.variables, outcome.constraints)
+    started = problem.started(holdings)
+    return Solution(outcome.status, cost, bound, gap, chosen, holdings, started, slack, outcome.variables, outcome.constraints)
 
 
-def _chosen(built: Built, p: int) -> ChosenPool:
-    m, pool = built.program, built.pools[p]
-    shares = {w: x for w in pool.workloads if (x := _value(m.x[w, p])) > EPSILON}
-    traffic = {w: x * built.problem.demands[w].rate for w, x in shares.items()}
-    replicas = {o: count for o in built.problem.columns[pool.column].offers if (count := round(_value(m.n[p, o])))}
-    return ChosenPool(pool, replicas, traffic)
+def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) -> dict[int, int]:
+    """Instances by offer in a state; no more than the replicas need, where it does not matter when they are started."""
+    count = {o: round(_value(built.program.I[o, i])) for o in built.program.offer_keys}
+    needed = count if as_it_is else fewest_instances(built.problem, chosen, i)
+    return {o: fewest for o in count if (fewest := min(count[o], needed[o]))}
+
+
+def _chosen(built: Built) -> tuple[ChosenPool, ...]:
+    """The deployments that serve, pools of different sizes as one."""
+    m, problem, states = built.program, built.problem, range(len(built.problem.states))
+    sizes: dict[int, list[int]] = {}
+    for p, d in enumerate(m.heads):
+        sizes.setdefault(d, []).append(p)
+    running = {d: tuple(_running(built, every, i) for i in states) for d, every in sizes.items()}
+    waiting = done(m, problem, built.pools, {d: [sum(now.values()) for now in row] for d, row in running.items()}) if problem.waiting else {}
+    flows = {d: tuple(_traffic(built, every, i) for i in states) for d, every in sizes.items()}
+    found = (ChosenPool(built.pools[d], running[d], flows[d], waiting.get(d, {})) for d in sizes)
+    return tuple(c for c in found if any(c.flows) or any(sum(row) for row in c.waiting.values()))
+
+
+def _running(built: Built, sizes: list[int], i: int) -> dict[int, int]:
+    m, offers = built.program, built.problem.columns[built.pools[sizes[0]].column].offers
+    return {o: count for o in offers if (count := sum(round(_value(m.n[p, o, i])) for p in sizes))}
+
+
+def _traffic(built: Built, sizes: list[int], i: int) -> dict[int, float]:
+    m, pool = built.program, built.pools[sizes[0]]
+    rate = {w: built.problem.demands[w].rates[i] for w in pool.workloads}
+    if pool.need is not None:
+        return {w: r for w, r in rate.items() if r > 0}
+    shares = {w: sum(_value(m.x[w, p, i]) for p in sizes if (w, p, i) in m.x) for w in pool.workloads}
+    return {w: x * rate[w] for w, x in shares.items() if x > EPSILON}
 
 
 def _value(variable: Any) -> float:

@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyomo.core.base import Constraint
+from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
 from planner.program.problem import ChosenPool, Pool, Problem, Purchasable
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """For each offer o and each power of two s ≤ G[o] that some replica on it needs:
-    (6) Σ_{p: g≥s} (g[p]/s)·n[p,o] ≤ ⌊G[o]/s⌋·I[o].
+    """For each offer o, each state i and each power of two s ≤ G[o] that some replica on it needs:
+    (6) Σ_{p: g≥s} (g[p]/s)·n[p,o,i] ≤ ⌊G[o]/s⌋·I[o,i].
 
     Replicas have 2^k GPUs, so they tile an instance and the rows are exact: those of size ≥ s take ⌊G/s⌋ places at most.
     A replica larger than an instance takes ⌈g/G⌉ whole ones. Where GPUs are sold one by one, one row counts GPUs.
     """
 
-    def rule(m: Any, o: int, s: int) -> Any:
+    def rule(m: Any, o: int, s: int, i: int) -> Any:
         offer = problem.offers[o]
         there = offer.gpus // s if offer.whole else 1
-        needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o])
+        needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o, i])
         taken = quicksum(places(g, s, offer) * m.n[key] for key, g in needs if g >= s)
-        return taken <= there * m.I[o]
+        return taken <= there * m.I[o, i]
 
-    rows = [(o, s) for o in m.offer_keys for s in sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _ in m.replicas_by_offer[o]})]
-    m.packing = Constraint(rows, rule=rule)
+    sizes = {o: sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _, _ in m.replicas_by_offer[o, 0]}) for o in m.offer_keys}
+    m.packing = Constraint(SetOf([(o, s, i) for o, each in sizes.items() for s in each for i in range(len(problem.states))]), rule=rule)
 
 
-def fewest_instances(problem: Problem, chosen: Sequence[ChosenPool]) -> dict[int, int]:
-    """Instances of each offer that the rows above leave, at least, for the replicas of some pools."""
+def fewest_instances(problem: Problem, chosen: Sequence[ChosenPool], i: int = 0) -> dict[int, int]:
+    """Instances of each offer that the rows above leave, at least, for the replicas of some pools in a state."""
     found = {}
     for o, offer in enumerate(problem.offers):
-        here = [(_size(problem, c.pool), n) for c in chosen if (n := c.replicas.get(o, 0))]
+        here = [(_size(problem, c.pool), n) for c in chosen if (n := c.running[i].get(o, 0))]
         needs = {s: sum(places(g, s, offer) * n for g, n in here if g >= s) for s in sizes_that_matter(offer, {g for g, _ in here})} if here else {}
         found[o] = max((-(-taken // (offer.gpus // s if offer.whole else 1)) for s, taken in needs.items()), default=0)
     return found

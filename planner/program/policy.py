@@ -10,22 +10,23 @@ from pyomo.core.base import Binary, Constraint, Var
 from pyomo.core.util import quicksum
 
 from planner.program.problem import Pool, Problem
-from planner.program.variables import slack
+from planner.program.variables import in_use, slack
+from planner.program.waiting import most_replicas
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """(11) Σ_o a[k,o]·I[o] ≤ most[k] for each cap k on GPUs, $/h or kW;
-    (12) y[p] ≤ used[k(p)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
+    """(11) Σ_o a[k,o]·I[o,i] ≤ most[k] for each cap k on GPUs, $/h or kW, in every state i;
+    (12) u[d] ≤ used[k(d)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o,i] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
     """
     rules, offers = problem.rules, problem.offers
 
     counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))])}
 
-    def capped(m: Any, name: str) -> Any:
+    def capped(m: Any, name: str, i: int) -> Any:
         cap, terms = counted[name]
-        return quicksum(a * m.I[o] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
+        return quicksum(a * m.I[o, i] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
 
-    m.cap = Constraint(list(counted), rule=capped)
+    m.cap = Constraint([(name, i) for name in counted for i in range(len(problem.states))], rule=capped)
     _distinct(m, "model", rules.max_models, pools, lambda p: problem.columns[p.column].model)
     _distinct(m, "gpu_type", rules.max_gpu_types, pools, lambda p: problem.columns[p.column].gpu)
     _locations(m, problem, pools)
@@ -38,30 +39,30 @@ def _distinct(m: Any, name: str, limit: int | None, pools: tuple[Pool, ...], key
         return
     used = Var(keys, domain=Binary)
     m.add_component(f"used_{name}", used)
-    m.add_component(f"{name}_in_use", Constraint(m.pool_keys, rule=lambda m, p: m.y[p] <= used[key(pools[p])]))
+    m.add_component(f"{name}_in_use", Constraint(sorted(set(m.heads)), rule=lambda m, d: in_use(m, d) <= used[key(pools[d])]))
     m.add_component(f"max_{name}s", Constraint(expr=quicksum(used.values()) <= limit))
 
 
 def _locations(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """At most so many locations hold instances. Ī[o] is what would serve everything on offer o alone."""
-    located = [o for o in m.offer_keys if problem.offers[o].location]
-    places = sorted({problem.offers[o].location for o in located})
+    located = [(o, i) for o, i in m.held_keys if problem.offers[o].location]
+    places = sorted({problem.offers[o].location for o, _ in located})
     limit = problem.rules.max_locations
     if limit is None or len(places) <= limit:
         return
     enough = _most_instances(m, problem, pools)
     m.used_location = Var(places, domain=Binary)
-    m.location_in_use = Constraint(located, rule=lambda m, o: m.I[o] <= enough[o] * m.used_location[problem.offers[o].location])
+    m.location_in_use = Constraint(located, rule=lambda m, o, i: m.I[o, i] <= enough[o] * m.used_location[problem.offers[o].location])
     m.max_locations = Constraint(expr=quicksum(m.used_location.values()) <= limit)
 
 
 def _most_instances(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> dict[int, int]:
     """A bound on I[o]: every pool that fits serves all its workloads there, each replica on instances of its own."""
     rules, most = problem.rules, dict.fromkeys(m.offer_keys, 0)
-    for p, o in m.replica_keys:
+    for p, o in dict.fromkeys((p, o) for p, o, _ in m.replica_keys):
         pool, offer = pools[p], problem.offers[o]
         load = sum(problem.demands[w].rate / pool.capacity[w] for w in pool.workloads)
-        replicas = max(ceil(load / rules.max_slo_load), pool.replicas) + rules.spare_replicas
+        replicas = max(ceil(load / rules.max_slo_load), pool.replicas, rules.floor_replicas) + rules.spare_replicas + ceil(most_replicas(problem, pool))
         each = ceil(problem.columns[pool.column].gpus / offer.gpus)
         most[o] = max(most[o], replicas * each)
     return {o: n * max(1, len(problem.demands)) * (rules.pools_per_workload or 8) for o, n in most.items()}

@@ -8,11 +8,19 @@ keeps the capacity constraint linear without a big-M.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import ceil
+
 from planner.program.problem import Pool, Problem
 
+EXACT = 1e-9  # relative: loads this near a whole number of replicas are that many
 
-def pools(problem: Problem) -> tuple[Pool, ...]:
-    """All pools of the problem, alone ones first within a candidate."""
+
+def pools(problem: Problem, sized: bool = True) -> tuple[Pool, ...]:
+    """All pools of the problem, alone ones first within a candidate; those for waiting work alone last.
+
+    sized: over several states, what is the only deployment that its workloads can have is one pool of known size.
+    """
     found: list[Pool] = []
     for c, column in enumerate(problem.columns):
         for w, tiers in column.tiers.items():
@@ -20,7 +28,44 @@ def pools(problem: Problem) -> tuple[Pool, ...]:
         for group in groups(frozenset(column.shared), problem.rules.apart):
             if len(group) > 1:
                 found.append(Pool(c, tuple(w for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
+    if problem.is_flat:
+        return tuple(found)
+    alone = sorted({c for work in problem.waiting for c in work.alone})
+    return (*(_sized(problem, found) if sized else found), *(Pool(c, (), {}, 0, (0,) * len(problem.states)) for c in alone))
+
+
+def _sized(problem: Problem, found: list[Pool]) -> list[Pool]:
+    """The pools, those of an only choice as one of known need."""
+    heads = deployments(found, is_flat=False)
+    able: dict[int, set[int]] = {}
+    for head, pool in zip(heads, found, strict=True):
+        for w in pool.workloads:
+            able.setdefault(w, set()).add(head)
+    kept = []
+    for p, (head, pool) in enumerate(zip(heads, found, strict=True)):
+        if any(len(able[w]) > 1 for w in pool.workloads):
+            kept.append(pool)
+        elif p == head:
+            kept.append(replace(pool, need=_need(problem, [q for q, h in zip(found, heads, strict=True) if h == head])))
+    return kept
+
+
+def _need(problem: Problem, sizes: list[Pool]) -> tuple[int, ...]:
+    """Replicas by state that all traffic of a deployment's workloads takes at the best of its sizes, spares and floor included."""
+    rules, found = problem.rules, []
+    for i in range(len(problem.states)):
+        loads = [sum(problem.demands[w].rates[i] / mu for w, mu in pool.capacity.items()) / rules.max_slo_load for pool in sizes]
+        fewest = min(max(ceil(load * (1 - EXACT)), pool.replicas) for load, pool in zip(loads, sizes, strict=True))
+        found.append(max(fewest + rules.spare_replicas if any(loads) else 0, rules.floor_replicas))
     return tuple(found)
+
+
+def deployments(all_pools: list[Pool] | tuple[Pool, ...], is_flat: bool) -> list[int]:
+    """For each pool d(p), the first pool of its deployment: over several states, a candidate for given workloads at any size."""
+    if is_flat:
+        return list(range(len(all_pools)))
+    first: dict[tuple[int, tuple[int, ...]], int] = {}
+    return [first.setdefault((pool.column, pool.workloads), p) for p, pool in enumerate(all_pools)]
 
 
 def groups(workloads: frozenset[int], apart: frozenset[frozenset[int]]) -> list[frozenset[int]]:
@@ -36,4 +81,5 @@ def counts_pools(problem: Problem, all_pools: tuple[Pool, ...]) -> bool:
     """Whether the program needs to know which pools are in use (binaries), or traffic may flow freely."""
     r = problem.rules
     limits = (r.pools_per_workload, r.max_models, r.max_gpu_types)
-    return any(v is not None for v in limits) or not r.mix or r.spare_replicas > 0 or any(p.replicas > 1 for p in all_pools)
+    counted = any(v is not None for v in limits) or not r.mix or r.spare_replicas > 0 or r.floor_replicas > 1 or any(p.replicas > 1 for p in all_pools)
+    return (counted or not problem.is_flat) and any(p.need is None for p in all_pools)

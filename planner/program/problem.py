@@ -4,19 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from math import inf
 from typing import Literal
 
 Measure = Literal["gpus", "usd", "kw"]
 
 
+class Status(StrEnum):
+    """What is known of a problem: the best plan, within the gap asked; a plan; that there is none; nothing."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class State:
+    """One period of one scenario of demand, i: how long it lasts, how likely the scenario is, and which state goes before it.
+
+    What is held more than before is started. ``before`` None: as if it had been held, so starts are not counted.
+    """
+
+    hours: float = 1.0
+    probability: float = 1.0
+    before: int | None = None
+
+    @property
+    def weight(self) -> float:
+        """Hours expected."""
+        return self.hours * self.probability
+
+
+def circle(periods: int) -> tuple[State, ...]:
+    """Hours of which the first follows the last."""
+    return tuple(State(before=(i - 1) % periods) for i in range(periods)) if periods > 1 else (State(),)
+
+
 @dataclass(frozen=True)
 class Traffic:
-    """One workload w: its rate λ[w] in its own unit (requests/s or requests in flight)."""
+    """One workload w: its rate λ[w,i] in each state, in its own unit (requests/s or requests in flight)."""
 
     name: str
-    rate: float
+    rates: tuple[float, ...]
     mean_quality: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Of the only state; of several the highest."""
+        return max(self.rates)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Work k that may wait: requests of each window of states, and what one replica does of it in an hour, by column.
+
+    ``beside``: on replicas that traffic needs, in what it leaves. ``alone``: on replicas of its own, of one column at most.
+    """
+
+    windows: tuple[tuple[int, ...], ...]
+    amounts: tuple[float, ...]
+    beside: Mapping[int, float] = field(default_factory=dict)
+    alone: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,7 +82,7 @@ class Column:
     """One candidate c: a replica type with its operating point.
 
     ``tiers[w]``: capacities μ[c,w] where the pool serves w alone, by pool size; ``shared[w]``: where it serves several
-    workloads. A workload that it cannot serve is absent. ``offers``: indices of the offers a replica fits on.
+    workloads, or w beside waiting work. A workload that it cannot serve is absent. ``offers``: indices of the offers a replica fits on.
     """
 
     name: str
@@ -106,6 +156,9 @@ class Rules:
     max_locations: int | None = None
     caps: tuple[Cap, ...] = ()
     apart: frozenset[frozenset[int]] = frozenset()  # pairs of workloads that no pool may serve both
+    floor_replicas: int = 0  # of each deployment in use, in every state
+    lead_hours: float = 0.0  # from starting an instance to its replicas serving: paid, and serves nothing
+    min_up: int = 1  # states for which an instance is held at least once started
 
     @property
     def budget(self) -> float:
@@ -132,16 +185,44 @@ class Problem:
     columns: tuple[Column, ...]
     offers: tuple[Purchasable, ...]
     rules: Rules = Rules()
+    states: tuple[State, ...] = (State(),)
+    waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether one state is all there is: then who serves and who serves now are one question."""
+        return len(self.states) == 1 and not self.waiting
+
+    def started(self, held: Sequence[Mapping[int, int]]) -> tuple[dict[int, int], ...]:
+        """Instances of each offer that are held by state, and were not before."""
+        before = [held[i] if s.before is None else held[s.before] for i, s in enumerate(self.states)]
+        return tuple({o: more for o, n in now.items() if (more := n - was.get(o, 0)) > 0} for now, was in zip(held, before, strict=True))
+
+    def cost(self, held: Sequence[Mapping[int, int]]) -> float:
+        """(1) of instances held by state."""
+        price, lead = [o.usd_per_hour for o in self.offers], self.rules.lead_hours
+        spent = [sum(price[o] * n for o, n in now.items()) for now in held]
+        begun = [sum(price[o] * n for o, n in new.items()) for new in self.started(held)]
+        return sum(s.weight * usd + s.probability * lead * more for s, usd, more in zip(self.states, spent, begun, strict=True))
+
+    @property
+    def counts_starts(self) -> bool:
+        """Whether it matters when instances are started."""
+        return (self.rules.lead_hours > 0 or self.rules.min_up > 1) and any(s.before is not None for s in self.states)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A candidate put to use for given workloads: alone for one, or shared by several."""
+    """A candidate put to use for given workloads: alone for one, or shared by several; for none, to do work that waits.
+
+    ``need``: replicas by state, where the deployment is the only one its workloads can have; None where the program chooses.
+    """
 
     column: int
     workloads: tuple[int, ...]
     capacity: Mapping[int, float]
     replicas: int  # least replicas in service for this capacity to hold
+    need: tuple[int, ...] | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -151,28 +232,42 @@ class Pool:
 
 @dataclass(frozen=True)
 class ChosenPool:
-    """One pool of a solution: replicas by offer and traffic by workload."""
+    """One pool of a solution, by state: replicas by offer, traffic by workload; and waiting requests done, by work."""
 
     pool: Pool
-    replicas: Mapping[int, int]
-    traffic: Mapping[int, float]
+    running: tuple[Mapping[int, int], ...]
+    flows: tuple[Mapping[int, float], ...]
+    waiting: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def replicas(self) -> Mapping[int, int]:
+        """Of the only state."""
+        (only,) = self.running
+        return only
+
+    @property
+    def traffic(self) -> Mapping[int, float]:
+        """Of the only state."""
+        (only,) = self.flows
+        return only
 
     @property
     def total(self) -> int:
-        """All its replicas."""
+        """All its replicas in the only state."""
         return sum(self.replicas.values())
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What the solver found. ``status``: optimal, feasible (a wider gap), infeasible, or unknown (nothing found)."""
+    """What the solver found: pools, and instances held and started of each offer, by state. ``cost``: of all states, starts included."""
 
-    status: str
-    cost: float = float("inf")
+    status: Status
+    cost: float = inf
     bound: float = 0.0
     gap: float = 0.0
     pools: tuple[ChosenPool, ...] = ()
-    held: Mapping[int, int] = field(default_factory=dict)
+    holdings: tuple[Mapping[int, int], ...] = ()
+    started: tuple[Mapping[int, int], ...] = ()
     slack: Mapping[str, float] = field(default_factory=dict)
     variables: int = 0
     constraints: int = 0
@@ -180,4 +275,10 @@ class Solution:
     @property
     def found(self) -> bool:
         """Whether there is a plan."""
-        return self.status in ("optimal", "feasible")
+        return self.status in (Status.OPTIMAL, Status.FEASIBLE)
+
+    @property
+    def held(self) -> Mapping[int, int]:
+        """Instances of the only state; nothing without a plan."""
+        (only,) = self.holdings or ({},)
+        return only

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import ceil, inf
 
 from planner.program.packing import fewest_instances
-from planner.program.problem import ChosenPool, Pool, Problem, Purchasable, Solution
+from planner.program.pools import EXACT
+from planner.program.problem import ChosenPool, Pool, Problem, Purchasable, Solution, Status
 
-EXACT = 1e-9  # relative: loads and costs this near a limit keep it
 MOST_MOVES = 20_000  # candidates tried for workloads, until no move makes the plan cheaper
 
 
@@ -123,8 +123,10 @@ def _counts(r: ReplicaProblem, where: Sequence[int]) -> dict[int, int]:
 def one_pool(problem: Problem) -> Solution | None:
     """The cheapest plan of a single pool on a single offer that serves everything, counted exactly; None where none keeps the rules.
 
-    For any problem; what its program answers must not be dearer.
+    For any problem of one state; what its program answers must not be dearer.
     """
+    if not problem.is_flat:
+        return None
     found = [s for c, column in enumerate(problem.columns) for pool in _whole_pools(problem, c) for o in column.offers if (s := _on_offer(problem, pool, o))]
     return min(found, key=lambda s: s.cost, default=None)
 
@@ -144,8 +146,8 @@ def _on_offer(problem: Problem, pool: Pool, o: int) -> Solution | None:
     rules, offer = problem.rules, problem.offers[o]
     load = sum(d.rate / pool.capacity[w] for w, d in enumerate(problem.demands)) / rules.max_slo_load
     replicas = max(ceil(load * (1 - EXACT)), pool.replicas) + rules.spare_replicas
-    chosen = ChosenPool(pool, {o: replicas}, {w: d.rate for w, d in enumerate(problem.demands)})
+    chosen = ChosenPool(pool, ({o: replicas},), ({w: d.rate for w, d in enumerate(problem.demands)},))
     held = fewest_instances(problem, [chosen])[o]
     if (offer.available is not None and held > offer.available) or any(cap.amount(offer) * held > cap.most for cap in rules.caps):
         return None
-    return Solution("feasible", held * offer.usd_per_hour, 0.0, 1.0, (chosen,), {o: held})
+    return Solution(Status.FEASIBLE, held * offer.usd_per_hour, 0.0, 1.0, (chosen,), ({o: held},))

@@ -19,8 +19,8 @@ from pyomo.repn.util import VarRecorder
 
 from planner.errors import SolverError
 from planner.interrupts import seen
+from planner.program.problem import Status
 
-CAP = "cap["  # how the names of rows begin that are caps
 LEAST = 0.0  # what every objective here is at least: costs, counts and slacks; HiGHS says -inf where time was too short for any bound
 
 
@@ -48,7 +48,7 @@ class SolverOptions:
 class Outcome:
     """What HiGHS said; values are set on the Pyomo variables when there is an incumbent."""
 
-    status: str  # optimal | feasible | infeasible | unknown
+    status: Status
     objective: float
     bound: float
     gap: float
@@ -89,7 +89,7 @@ def _be_careful(highs: Any) -> None:
 
 
 def relaxation(m: Any) -> tuple[float, dict[str, float]]:
-    """Cost of the program with every whole number allowed to be a fraction, and the duals of its rows that limit supply.
+    """Cost of the program with every whole number allowed to be a fraction, and the duals of its caps by name, over all states.
 
     A dual is the change of the cost per unit more of the limit: never positive for an upper limit, and only to one side where
     the relaxation has a kink. Infinite and empty when even the relaxation has no solution. Raises SolverError on solver failure.
@@ -101,9 +101,12 @@ def relaxation(m: Any) -> tuple[float, dict[str, float]]:
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return float("inf"), {}
     duals = highs.getSolution().row_dual
-    rows = [row.name for row in m.component_data_objects(Constraint, active=True)]
-    cost = float(highs.getInfo().objective_function_value)
-    return cost, {name.removeprefix(CAP)[:-1]: float(d) for name, d in zip(rows, duals, strict=True) if name.startswith(CAP)}
+    found: dict[str, float] = {}
+    for row, dual in zip(m.component_data_objects(Constraint, active=True), duals, strict=True):
+        if row.parent_component() is m.cap:
+            name, _ = row.index()
+            found[name] = found.get(name, 0.0) + float(dual)
+    return float(highs.getInfo().objective_function_value), found
 
 
 def version() -> str:
@@ -154,12 +157,11 @@ def _read(highs: Any, variables: list[Any], rows: int, scale: list[float] | None
     has_incumbent = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     nothing_serves = status == kinds.kModelEmpty and rows > 0  # rows without variables: demand that no column meets
     if nothing_serves or status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
-        return Outcome("infeasible", float("inf"), float("inf"), 0.0, len(variables), rows)
+        return Outcome(Status.INFEASIBLE, float("inf"), float("inf"), 0.0, len(variables), rows)
     if not has_incumbent:
-        name = "unknown" if status in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit) else ""
-        if not name:
+        if status not in (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit, kinds.kSolutionLimit):
             raise SolverError(f"HiGHS stopped with status '{highs.modelStatusToString(status)}'", hint="please report this with the scenario")
-        return Outcome(name, float("inf"), max(float(info.mip_dual_bound), LEAST), float("inf"), len(variables), rows)
+        return Outcome(Status.UNKNOWN, float("inf"), max(float(info.mip_dual_bound), LEAST), float("inf"), len(variables), rows)
     for variable, x in zip(variables, highs.getSolution().col_value, strict=True):
         variable.set_value(x, skip_validation=True)
     for variable, factor in zip(variables, scale or (), strict=False):
@@ -167,7 +169,7 @@ def _read(highs: Any, variables: list[Any], rows: int, scale: list[float] | None
     optimal = status == kinds.kOptimal
     gap = max(0.0, float(info.mip_gap)) if info.mip_node_count >= 0 else 0.0
     bound = max(float(info.mip_dual_bound), LEAST) if info.mip_node_count >= 0 else float(info.objective_function_value)
-    return Outcome("optimal" if optimal else "feasible", float(info.objective_function_value), bound, gap, len(variables), rows)
+    return Outcome(Status.OPTIMAL if optimal else Status.FEASIBLE, float(info.objective_function_value), bound, gap, len(variables), rows)
 
 
 def _run(highs: Any, needed: bool) -> None:

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo.core.base import Constraint
+from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
 from planner.program.problem import Pool, Problem
-from planner.program.variables import uses
+from planner.program.variables import in_use, running, uses
 
 
 def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """(8) x[w,p] ≤ z[w,p]; z[w,p] ≤ y[p]; (9) Σ_p z[w,p] ≤ P; and where a workload keeps to one checkpoint
-    (10) z[w,p] ≤ v[w,k(p)], Σ_k v[w,k] ≤ 1. With one pool per workload x is 0 or 1 and x[w,p] ≤ y[p] says all of it.
-    Nothing when traffic may flow freely.
+    """(8) x[w,p,i] ≤ z[w,d(p)]; z[w,d] ≤ u[d]; (9) Σ_d z[w,d] ≤ P; and where a workload keeps to one checkpoint
+    (10) z[w,d] ≤ v[w,k(d)], Σ_k v[w,k] ≤ 1. Where d serves w alone, u[d] is z[w,d]. In a state of several also x[w,p,i] ≤ y[p,i] ≤ u[d(p)];
+    of an only one u is y, and with one pool per workload x is 0 or 1 and x[w,p] ≤ y[p] says all of it. Nothing when traffic may flow freely.
     """
     if not m.counted:
         return
     if m.whole:
-        m.serves = Constraint(m.flow_keys, rule=lambda m, w, p: m.x[w, p] <= m.y[p])
+        m.serves = Constraint(SetOf(m.flow_keys), rule=lambda m, w, p, i: m.x[w, p, i] <= m.y[p, i])
         return
     limit = problem.rules.pools_per_workload
-    shared = [key for key in m.flow_keys if pools[key[1]].is_shared]
-    m.serves = Constraint(m.flow_keys, rule=lambda m, w, p: m.x[w, p] <= uses(m, pools, w, p))
-    m.shared_in_use = Constraint(shared, rule=lambda m, w, p: m.z[w, p] <= m.y[p])
-    workloads = [w for w in range(len(problem.demands)) if w in m.flow_by_workload]
+    m.serves = Constraint(SetOf(m.flow_keys), rule=lambda m, w, p, i: m.x[w, p, i] <= (m.z[w, m.heads[p]] if pools[p].is_shared else m.y[p, i]))
+    m.shared_in_use = Constraint(list(m.z), rule=lambda m, w, d: m.z[w, d] <= in_use(m, d))
+    if not problem.is_flat:
+        _in_states(m, problem, pools)
+    workloads = sorted({w for w, _ in m.serving})
     if limit is not None:
-        m.pool_limit = Constraint(workloads, rule=lambda m, w: quicksum(uses(m, pools, w, p) for _, p in m.flow_by_workload[w]) <= limit)
+        m.pool_limit = Constraint(workloads, rule=lambda m, w: quicksum(uses(m, pools, w, d) for v, d in m.serving if v == w) <= limit)
     if len(m.v):
-        m.same_checkpoint = Constraint(m.flow_keys, rule=lambda m, w, p: uses(m, pools, w, p) <= m.v[w, problem.columns[pools[p].column].checkpoint])
+        m.same_checkpoint = Constraint(m.serving, rule=lambda m, w, d: uses(m, pools, w, d) <= m.v[w, problem.columns[pools[d].column].checkpoint])
         m.one_checkpoint = Constraint(workloads, rule=lambda m, w: quicksum(m.v[k] for k in m.v if k[0] == w) <= 1)
+
+
+def _in_states(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """What is in use in a state is of a deployment in use, which has its least number of replicas in every state: (14) Σ_o n[d,o,i] ≥ f·u[d]."""
+    shared = [key for key in m.flow_keys if pools[key[1]].is_shared]
+    m.flows_in_state = Constraint(shared, rule=lambda m, w, p, i: m.x[w, p, i] <= m.y[p, i])
+    m.pool_in_state = Constraint(m.pool_keys, rule=lambda m, p, i: m.y[p, i] <= in_use(m, m.heads[p]))
+    sizes = {d: [p for p, head in enumerate(m.heads) if head == d] for d in m.u if pools[d].workloads}
+    floor, states = problem.rules.floor_replicas, range(len(problem.states))
+    floored = [(d, i) for d in sizes for i in states] if floor else []
+    m.floor = Constraint(floored, rule=lambda m, d, i: quicksum(running(m, p, i) for p in sizes[d]) >= floor * m.u[d])

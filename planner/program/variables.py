@@ -1,32 +1,43 @@
-"""The variables: traffic x, replicas n, instances I, use of pools y and z, and slack where a demand is relaxed."""
+"""The variables: traffic x, replicas n, instances I held and s started, use of pools y and z and of deployments u, work that waits b, and slack."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pyomo.core.base import Binary, NonNegativeIntegers, NonNegativeReals, Var
+from pyomo.core.base import Binary, NonNegativeIntegers, NonNegativeReals, SetOf, Var
+from pyomo.core.util import quicksum
 
+from planner.program.pools import deployments
 from planner.program.problem import Pool, Problem
 
 
 def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, relax: str | None) -> None:
-    """x[w,p] ≥ 0 share of workload w on pool p; n[p,o] replicas of p on offer o; I[o] instances held, no more than there are;
-    y[p] pool in use; z[w,p] workload w on shared pool p; v[w,k] workload w on checkpoint k (where pools may not mix);
-    slack[·] ≥ 0 of the relaxed demand.
+    """For each state i: x[w,p,i] ≥ 0 share of workload w on pool p; n[p,o,i] replicas of p on offer o; I[o,i] instances held, no more than
+    there are; s[o,i] instances started, where that counts; y[p,i] pool in use. For all states: u[d] deployment in use (y[p] of an only state);
+    z[w,d] workload w on shared deployment d; v[w,k] workload w on checkpoint k (where pools may not mix); slack[·] ≥ 0 of the relaxed demand.
+    No x and no y where a pool's need is known.
     """
-    m.flow_keys = [(w, p) for p, pool in enumerate(pools) for w in pool.workloads]
-    m.replica_keys = [(p, o) for p, pool in enumerate(pools) for o in problem.columns[pool.column].offers]
-    m.offer_keys = sorted({o for _, o in m.replica_keys})
-    m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand"  # one pool takes all: x itself says which
-    m.x = Var(m.flow_keys, domain=Binary if m.whole else NonNegativeReals)
-    m.n = Var(m.replica_keys, domain=NonNegativeIntegers)
-    m.I = Var(m.offer_keys, domain=NonNegativeIntegers, bounds=lambda _, o: (0, problem.offers[o].available))
-    m.counted = counted
-    m.pool_keys = list(range(len(pools))) if counted else []
-    m.y = Var(m.pool_keys, domain=Binary)
-    m.z = Var([(w, p) for w, p in m.flow_keys if counted and not m.whole and pools[p].is_shared], domain=Binary)
+    states, flat = range(len(problem.states)), problem.is_flat
+    free = [p for p, pool in enumerate(pools) if pool.need is None]
+    m.heads, m.counted = deployments(pools, flat), counted
+    busy = [[i for i in states if flat or d.rates[i] > 0] for d in problem.demands]
+    m.flow_keys = [(w, p, i) for p in free for w in pools[p].workloads for i in busy[w]]
+    m.replica_keys = [(p, o, i) for p, pool in enumerate(pools) for o in problem.columns[pool.column].offers for i in states]
+    m.offer_keys = sorted({o for _, o, _ in m.replica_keys})
+    m.held_keys = [(o, i) for o in m.offer_keys for i in states]
+    m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand" and flat  # one pool takes all: x itself says which
+    m.x = Var(SetOf(m.flow_keys), domain=Binary if m.whole else NonNegativeReals)
+    m.n = Var(SetOf(m.replica_keys), domain=NonNegativeIntegers)
+    m.I = Var(SetOf(m.held_keys), domain=NonNegativeIntegers, bounds=lambda _, o, i: (0, problem.offers[o].available))
+    m.s = Var([(o, i) for o, i in m.held_keys if problem.states[i].before is not None] if problem.counts_starts else [], domain=NonNegativeReals)
+    m.pool_keys = [(p, i) for p in free for i in states] if counted else []
+    m.y = Var(SetOf(m.pool_keys), domain=Binary)
+    optional = [p for p, pool in enumerate(pools) if m.heads[p] == p and ((counted and pool.need is None) or not pool.workloads)]
+    m.u = Var([] if flat else optional, domain=Binary)
+    m.serving = [(w, p) for p in free if m.heads[p] == p for w in pools[p].workloads]  # (w, d)
+    m.z = Var([(w, d) for w, d in m.serving if counted and not m.whole and pools[d].is_shared], domain=Binary)
     single = counted and not problem.rules.mix and problem.rules.pools_per_workload != 1
-    m.v = Var(sorted({(w, problem.columns[pools[p].column].checkpoint) for w, p in m.flow_keys}) if single else [], domain=Binary)
+    m.v = Var(sorted({(w, problem.columns[pools[d].column].checkpoint) for w, d in m.serving}) if single else [], domain=Binary)
     m.slack = Var([k for k in (("demand", ""), *((c.family, c.key) for c in problem.rules.caps)) if k[0] == relax], domain=NonNegativeReals)
     m.flow_by_workload = _grouped(m.flow_keys, 0)
     m.flow_by_pool = _grouped(m.flow_keys, 1)
@@ -34,9 +45,21 @@ def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, re
     m.replicas_by_offer = _grouped(m.replica_keys, 1)
 
 
-def uses(m: Any, pools: tuple[Pool, ...], w: int, p: int) -> Any:
-    """The binary "workload w is served by pool p"."""
-    return m.z[w, p] if pools[p].is_shared else m.y[p]
+def running(m: Any, p: int, i: int) -> Any:
+    """Replicas of a pool in a state, over all offers."""
+    return quicksum(m.n[key] for key in m.replicas_by_pool.get((p, i), []))
+
+
+def in_use(m: Any, d: int) -> Any:
+    """The binary "deployment d is in use"; 1 where that is known."""
+    if d in m.u:
+        return m.u[d]
+    return m.y[d, 0] if (d, 0) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
+
+
+def uses(m: Any, pools: tuple[Pool, ...], w: int, d: int) -> Any:
+    """The binary "workload w is served by deployment d"."""
+    return m.z[w, d] if pools[d].is_shared else in_use(m, d)
 
 
 def slack(m: Any, name: str, key: str = "") -> Any:
@@ -44,8 +67,9 @@ def slack(m: Any, name: str, key: str = "") -> Any:
     return m.slack[name, key] if (name, key) in m.slack else 0  # noqa: SIM401 - a Pyomo variable has no get
 
 
-def _grouped(keys: list[tuple[int, int]], position: int) -> dict[int, list[tuple[int, int]]]:
-    groups: dict[int, list[tuple[int, int]]] = {}
+def _grouped(keys: list[tuple[int, int, int]], position: int) -> dict[tuple[int, int], list[tuple[int, int, int]]]:
+    """Keys by what stands at the position, and the state."""
+    groups: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     for key in keys:
-        groups.setdefault(key[position], []).append(key)
+        groups.setdefault((key[position], key[2]), []).append(key)
     return groups

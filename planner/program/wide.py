@@ -15,9 +15,9 @@ from planner.program.covering import cover, share_out
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.optimum import POLISH_NODES
-from planner.program.pools import counts_pools, pools
-from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Tier
-from planner.program.single import EXACT, Assignment, ReplicaProblem, best_assignment
+from planner.program.pools import EXACT, counts_pools, pools
+from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Status, Tier
+from planner.program.single import Assignment, ReplicaProblem, best_assignment
 from planner.program.solver import Outcome, SolverOptions, optimise
 
 ROUNDS = 6
@@ -39,7 +39,7 @@ def cheapest_at_any_scale(problem: Problem, limits: SolverOptions) -> Solution:
     counted = best_assignment(whole)
     best = _assigned(whole, counted) if counted else None
     last: tuple[Part, bool] | None = None  # what was asked, and whether a cost was known: without one, any plan will do
-    outcome = Outcome("unknown", inf, 0.0, inf, 0, 0)
+    outcome = Outcome(Status.UNKNOWN, inf, 0.0, inf, 0, 0)
     for _ in range(ROUNDS):
         part = _within(problem, whole, best.cost if best else inf)
         had_cost = best is not None or problem.rules.budget < inf
@@ -53,7 +53,7 @@ def cheapest_at_any_scale(problem: Problem, limits: SolverOptions) -> Solution:
         if deadline.passed() or (had_cost and not _is_wide(part, whole)):
             break
     told = _told(best, outcome, limits)
-    return _tidier(told, problem, whole, replace(limits, time_limit_s=deadline.left())) if told.status == "optimal" else told
+    return _tidier(told, problem, whole, replace(limits, time_limit_s=deadline.left())) if told.status == Status.OPTIMAL else told
 
 
 def _asked(part: Part, r: ReplicaProblem, best: Solution | None, limits: SolverOptions, deadline: Deadline) -> tuple[Solution | None, Outcome]:
@@ -61,9 +61,9 @@ def _asked(part: Part, r: ReplicaProblem, best: Solution | None, limits: SolverO
     budget = r.problem.rules.budget
     cost = best.cost if best else budget if budget < inf else None
     if {w for _, _, serves in part for w in serves} != set(range(len(r.problem.demands))):
-        return None, Outcome("infeasible", inf, inf, 0.0, 0, 0)
+        return None, Outcome(Status.INFEASIBLE, inf, inf, 0.0, 0, 0)
     found, outcome = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left()))
-    is_wrong = outcome.status == "unknown" or (best is not None and not _is_possible(outcome, best))
+    is_wrong = outcome.status == Status.UNKNOWN or (best is not None and not _is_possible(outcome, best))
     if deadline.passed() or not (is_wrong or _is_wide(part, r)):
         return found, outcome
     again, careful = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left(), careful=True))
@@ -71,14 +71,14 @@ def _asked(part: Part, r: ReplicaProblem, best: Solution | None, limits: SolverO
         return again, careful
     if careful.status != outcome.status:  # one of them errs, or came to no end: the plan counts, and no more is known
         better = min((s for s in (found, again) if s), key=lambda s: s.cost, default=None)
-        return better, outcome if careful.status in ("feasible", "unknown") else replace(outcome, status="unknown", bound=0.0)
+        return better, outcome if careful.status in (Status.FEASIBLE, Status.UNKNOWN) else replace(outcome, status=Status.UNKNOWN, bound=0.0)
     better = again if again and (found is None or again.cost < found.cost) else found
     return better, replace(outcome, bound=min(outcome.bound, careful.bound))
 
 
 def _is_possible(outcome: Outcome, best: Solution) -> bool:
     """Whether what the solver says can be true where there is a plan: that it has one, and a bound not above it."""
-    return outcome.status != "infeasible" and outcome.bound <= best.cost * (1 + SURE)
+    return outcome.status != Status.INFEASIBLE and outcome.bound <= best.cost * (1 + SURE)
 
 
 def _tidier(best: Solution, problem: Problem, r: ReplicaProblem, limits: SolverOptions) -> Solution:
@@ -88,7 +88,7 @@ def _tidier(best: Solution, problem: Problem, r: ReplicaProblem, limits: SolverO
     found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(limits, gap=0.0, nodes=POLISH_NODES), break_ties=True)
     if found is None or found.cost > best.cost * (1 + EXACT) or _size(found, r) >= _size(best, r):
         return best
-    return replace(best, cost=found.cost, bound=min(best.bound, found.cost), pools=found.pools, held=found.held)
+    return replace(best, cost=found.cost, bound=min(best.bound, found.cost), pools=found.pools, holdings=found.holdings)
 
 
 def _size(solution: Solution, r: ReplicaProblem) -> tuple[int, int]:
@@ -98,14 +98,14 @@ def _size(solution: Solution, r: ReplicaProblem) -> tuple[int, int]:
 
 def _told(best: Solution | None, said: Outcome, limits: SolverOptions) -> Solution:
     """The best plan with what is proven of it."""
-    nothing = Solution("infeasible" if said.status == "infeasible" else "unknown")
+    nothing = Solution(Status.INFEASIBLE if said.status == Status.INFEASIBLE else Status.UNKNOWN)
     found = replace(best or nothing, variables=said.variables, constraints=said.constraints)
     if best is None:
         return found
     bound = min(said.bound, best.cost) if _is_possible(said, best) else 0.0
     gap = (best.cost - bound) / best.cost
-    proven = gap <= limits.gap + SURE and said.status == "optimal"
-    return replace(found, status="optimal" if proven else "feasible", bound=bound, gap=gap)
+    proven = gap <= limits.gap + SURE and said.status == Status.OPTIMAL
+    return replace(found, status=Status.OPTIMAL if proven else Status.FEASIBLE, bound=bound, gap=gap)
 
 
 def _within(problem: Problem, r: ReplicaProblem, cutoff: float) -> Part:
@@ -140,15 +140,14 @@ def _solved(part: Part, r: ReplicaProblem, cost: float | None, limits: SolverOpt
     rules = replace(problem.rules, caps=tuple(replace(c, most=c.most / unit) if c.of == "usd" and unit else c for c in problem.rules.caps))
     built = build(replace(problem, columns=tuple(columns), offers=tuple(offers), rules=rules))
     if break_ties:
-        built.program.pool_columns = [pool.column for pool in built.pools]
-        polish(built.program, built.problem, OBJECTIVE)
+        polish(built.program, built.problem, built.pools, OBJECTIVE)
     load = cover(built)
     try:
         outcome = optimise(built.program, limits, _scales(built))
     except SolverError:  # numbers too far apart for it
-        outcome = Outcome("unknown", inf, 0.0, inf, 0, 0)
+        outcome = Outcome(Status.UNKNOWN, inf, 0.0, inf, 0, 0)
     outcome = replace(outcome, objective=outcome.objective * unit, bound=outcome.bound * unit)
-    if outcome.status not in ("optimal", "feasible"):
+    if outcome.status not in (Status.OPTIMAL, Status.FEASIBLE):
         return None, outcome
     if load:
         share_out(built, load)
@@ -167,7 +166,7 @@ def _scales(built: Built) -> dict[int, float]:
     m = built.program
     if m.whole:
         return {}
-    return {id(m.x[w, p]): load for w, p in m.flow_keys if (load := built.problem.demands[w].rate / built.pools[p].capacity[w]) > 1}
+    return {id(m.x[w, p, 0]): load for w, p, _ in m.flow_keys if (load := built.problem.demands[w].rate / built.pools[p].capacity[w]) > 1}
 
 
 def _counted(built: Built, columns: list[int], r: ReplicaProblem) -> Solution | None:
@@ -176,7 +175,9 @@ def _counted(built: Built, columns: list[int], r: ReplicaProblem) -> Solution | 
     most = problem.rules.pools_per_workload or len(columns)
     shares: dict[int, dict[int, float]] = {}
     for w in range(len(problem.demands)):
-        flows = sorted(((max(0.0, m.x[w, p].value or 0.0), p) for _, p in m.flow_by_workload[w] if round(m.I[p].value or 0) > spare), reverse=True)[:most]
+        flows = sorted(((max(0.0, m.x[w, p, 0].value or 0.0), p) for _, p, _ in m.flow_by_workload[w, 0] if round(m.I[p, 0].value or 0) > spare), reverse=True)[
+            :most
+        ]
         here = [(x, p) for x, p in flows if x > 0]
         total = sum(x for x, _ in here)
         if total < 0.5:
@@ -203,6 +204,7 @@ def _solution(r: ReplicaProblem, shares: dict[int, dict[int, float]], counts: di
     problem = r.problem
     pool_of: dict[int, Pool] = {p.column: p for p in pools(problem)}
     chosen = tuple(
-        ChosenPool(pool_of[c], {problem.columns[c].offers[0]: counts[c]}, {w: x * problem.demands[w].rate for w, x in row.items()}) for c, row in shares.items()
+        ChosenPool(pool_of[c], ({problem.columns[c].offers[0]: counts[c]},), ({w: x * problem.demands[w].rate for w, x in row.items()},))
+        for c, row in shares.items()
     )
-    return Solution("feasible", r.cost(counts), 0.0, 1.0, chosen, {problem.columns[c].offers[0]: n for c, n in counts.items()})
+    return Solution(Status.FEASIBLE, r.cost(counts), 0.0, 1.0, chosen, ({problem.columns[c].offers[0]: n for c, n in counts.items()},))

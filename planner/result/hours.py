@@ -44,11 +44,11 @@ class _Priced:
     def replicas(self, p: int, t: int) -> dict[int, int]:
         """Of a pool in an hour, by purchase."""
         place = {o: i for i, o in enumerate(self.held)}
-        return {place[o]: n for o, n in sorted(self.found.solution.replicas[p][t].items())}
+        return {place[o]: n for o, n in sorted(self.found.solution.pools[p].running[t].items())}
 
     def done(self, k: int, p: int) -> Sequence[float]:
         """Waiting requests of one work done by a pool, hour by hour."""
-        return self.found.solution.done.get((k, p), (0.0,) * self.asked.hours)
+        return self.found.solution.pools[p].waiting.get(k, (0.0,) * self.asked.hours)
 
     def is_steady(self, p: int) -> bool:
         """Whether it serves workloads with rates, beside which others may wait."""
@@ -60,9 +60,9 @@ def assemble_hours(
 ) -> Plan:
     """The plan of a search."""
     scenario, solution, whole = asked.scenario, found.solution, field.formulation
-    used = [p for p in range(len(found.pools)) if any(solution.replicas[p])]
-    order = sorted(used, key=lambda p: -sum(sum(h.values()) for h in solution.replicas[p]) * whole.problem.columns[found.pools[p].candidate].gpus)
-    priced = _Priced(found, field, asked, tuple(order), tuple(sorted({o for h in solution.held for o in h})))
+    hours = [sum(found.running(p, t) for t in range(asked.hours)) * whole.problem.columns[block.candidate].gpus for p, block in enumerate(found.pools)]
+    order = sorted(range(len(found.pools)), key=lambda p: -hours[p])
+    priced = _Priced(found, field, asked, tuple(order), tuple(sorted({o for h in solution.holdings for o in h})))
     offers, lead = [whole.offers[found.offers[o]] for o in priced.held], scenario.policy.startup_lead / 3600
     parts = [assemble(*busiest(p, found, field, asked, surveyed), origins) for p in order]
     each = [part.deployments[0].gpus_per_replica for part in parts]
@@ -143,7 +143,7 @@ def _period(t: int, priced: _Priced, prices: Sequence[float], lead: float, gpus:
         counts.append(
             PeriodCount(replicas=replicas, hosts=tuple(HostedOn(purchase=o, replicas=n) for o, n in hosts.items()), slo_load=load, waiting_requests=done)
         )
-    held, started = (tuple(many[t].get(o, 0) for o in priced.held) for many in (s.held, s.started))
+    held, started = (tuple(many[t].get(o, 0) for o in priced.held) for many in (s.holdings, s.started))
     usd = sum(c * (n + lead * m) for c, n, m in zip(prices, held, started, strict=True))
     return Period(hour=t, deployments=tuple(counts), instances=held, started=started, gpus_held=sum(g * n for g, n in zip(gpus, held, strict=True)), usd=usd)
 

@@ -13,7 +13,7 @@ from planner.candidates.columns import Formulation
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.program.optimum import cheapest, ties_broken
-from planner.program.problem import ChosenPool, Column, Problem, Solution
+from planner.program.problem import Column, Problem, Solution, Status
 from planner.program.solver import SolverOptions
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ def any_plan(formulation: Formulation) -> Answer:
     """The first plan found that meets all demands, if there is one. Raises TimeUp where the time left did not suffice to know."""
     quick = formulation.scenario.solver.model_copy(update={"gap": ANY_GAP})
     found = answer(replace(formulation, scenario=formulation.scenario.model_copy(update={"solver": quick})), break_ties=False, first=True)
-    if not found.found and found.solution.status == "unknown" and formulation.deadline.passed():
+    if not found.found and found.solution.status == Status.UNKNOWN and formulation.deadline.passed():
         raise TimeUp()
     return found
 
@@ -69,7 +69,7 @@ def answer(formulation: Formulation, cutoff: float = inf, break_ties: bool = Tru
     problem = formulation.problem
     if problem.rules.max_locations == 1:
         return _one_location(formulation, min(cutoff, problem.rules.budget), break_ties, first)
-    solution = cheapest(problem, limits_of(formulation), break_ties) if problem.columns else Solution("infeasible")
+    solution = cheapest(problem, limits_of(formulation), break_ties) if problem.columns else Solution(Status.INFEASIBLE)
     return Answer(formulation, _as_far_as_known(solution, formulation), len(_locations(problem)), 1)
 
 
@@ -77,7 +77,7 @@ def _as_far_as_known(solution: Solution, formulation: Formulation) -> Solution:
     """Where time did not suffice to look at every candidate no bound holds, and no plan found is not none there is."""
     if not formulation.unsettled:
         return solution
-    return replace(solution, status="feasible", bound=0.0, gap=1.0) if solution.found else replace(solution, status="unknown")
+    return replace(solution, status=Status.FEASIBLE, bound=0.0, gap=1.0) if solution.found else replace(solution, status=Status.UNKNOWN)
 
 
 def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, first: bool) -> Answer:
@@ -86,7 +86,7 @@ def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, fir
     deadline = Deadline.after(limits.time_limit_s)
     places = list(_locations(problem).values())
     queue = sorted((bound, i) for i, bound in enumerate(_lower_bounds(problem, places)) if bound < inf)
-    best, best_part, unproven, sizes = Solution("infeasible"), None, inf, []
+    best, best_part, unproven, sizes = Solution(Status.INFEASIBLE), None, inf, []
     for bound, i in queue:
         top = min(cutoff, best.cost)
         if bound > top * (1 + 1e-9) or (first and best.found):
@@ -99,13 +99,13 @@ def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, fir
             continue
         found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), break_ties=False)
         sizes.append((found.variables, found.constraints))
-        if found.status != "infeasible":
-            unproven = min(unproven, found.bound if found.status == "optimal" else max(found.bound, bound))
+        if found.status != Status.INFEASIBLE:
+            unproven = min(unproven, found.bound if found.status == Status.OPTIMAL else max(found.bound, bound))
         if found.found and found.cost < best.cost - 1e-9:
             best, best_part = found, part
     variables, constraints = (sum(s[k] for s in sizes) for k in (0, 1))
     if best_part is None:
-        nothing = Solution("unknown" if unproven < inf else "infeasible", variables=variables, constraints=constraints)
+        nothing = Solution(Status.UNKNOWN if unproven < inf else Status.INFEASIBLE, variables=variables, constraints=constraints)
         return Answer(formulation, _as_far_as_known(nothing, formulation), len(places), len(sizes))
     best = ties_broken(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if break_ties else best
     proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)
@@ -116,7 +116,7 @@ def _proven(best: Solution, bound: float, limits: SolverOptions, variables: int,
     """The solution with the bound and status that hold over all locations."""
     bound = min(bound, best.cost)
     gap = (best.cost - bound) / best.cost if best.cost else 0.0
-    status = "optimal" if gap <= limits.gap + 1e-9 else "feasible"
+    status = Status.OPTIMAL if gap <= limits.gap + 1e-9 else Status.FEASIBLE
     return replace(best, status=status, bound=bound, gap=gap, variables=variables, constraints=constraints)
 
 
@@ -300,5 +300,5 @@ def _mapped(solution: Solution, section: LocalProblem) -> Solution:
     def whole(counts: Mapping[int, int]) -> dict[int, int]:
         return {section.offers[o]: n for o, n in counts.items()}
 
-    pools = tuple(ChosenPool(replace(c.pool, column=section.columns[c.pool.column]), whole(c.replicas), c.traffic) for c in solution.pools)
-    return replace(solution, pools=pools, held=whole(solution.held))
+    pools = tuple(replace(c, pool=replace(c.pool, column=section.columns[c.pool.column]), running=tuple(map(whole, c.running))) for c in solution.pools)
+    return replace(solution, pools=pools, holdings=tuple(map(whole, solution.holdings)), started=tuple(map(whole, solution.started)))

@@ -1,6 +1,6 @@
 """The question by the hour and its search: which structure serves all hours at the least cost, and how many replicas and instances each hour holds.
 
-Structures come in the order of a bound (structures.py); the program over hours (program/periods.py) prices them until the rest is known to be dearer.
+Structures come in the order of a bound (structures.py); the program prices them until the rest is known to be dearer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from planner.candidates.columns import Formulation
 from planner.candidates.survey import Survey, slots_of
 from planner.errors import ScenarioError, TimeUp
-from planner.program.periods import PeriodPool, PeriodProblem, PeriodSolution, Waiting, cheapest_hours
-from planner.program.problem import ChosenPool, Pool, Solution
+from planner.program.optimum import cheapest
+from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Status, Tier, Traffic, Waiting, circle
 from planner.program.solver import SolverOptions
 from planner.scenario.profiles import DAY, flat, hourly_rates
 from planner.scenario.records import Policy, Scenario, Workload
@@ -82,11 +82,15 @@ class PricedStructure:
     """The best structure with its counts; ``bound`` holds for all structures."""
 
     structure: Structure
-    pools: tuple[Block, ...]  # of the structure, then those of waiting work alone (workloads: its column in the formulation)
-    solution: PeriodSolution
+    pools: tuple[Block, ...]  # of the solution's pools: the structure's, then those of waiting work alone (workloads: its column in the formulation)
+    solution: Solution
     offers: tuple[int, ...]  # of the formulation, by index of the solution
     bound: float
     solved: int
+
+    def running(self, p: int, t: int) -> int:
+        """Replicas of one deployment in an hour."""
+        return sum(self.solution.pools[p].running[t].values())
 
 
 def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_per_hour: float) -> PricedStructure | None:
@@ -112,7 +116,7 @@ def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_pe
         solved += 1
         if asked.idle:  # only some candidates for waiting work alone were tried
             unproven = min(unproven, bound)
-        elif found.solution.status != "infeasible":
+        elif found.solution.status != Status.INFEASIBLE:
             unproven = min(unproven, max(bound, found.solution.bound))
         if found.solution.cost < top:
             best = found
@@ -127,36 +131,39 @@ def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, 
     place, columns = field.places[structure.place], field.formulation.problem.columns
     own = tuple(Block((work.alone,), c) for work in asked.idle for c in _own_candidates(field, structure.place, work))
     blocks = (*structure.blocks, *own)
-    used = sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)})
-    index = {o: i for i, o in enumerate(used)}
-    policy = asked.scenario.policy
-    pools = tuple(
-        PeriodPool(
-            columns[b.candidate].gpus,
-            tuple(index[o] for o in columns[b.candidate].offers if o in index),
-            tuple(int(n) for n in field.need(b)) if i < len(structure.blocks) else (0,) * asked.hours,
-            tuple(field.shared_load(b.candidate, b.workloads).tolist()) if i < len(structure.blocks) else (),
-            policy.spare_replicas,
+    used = tuple(sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
+    solution = cheapest(posed(field, asked, structure.blocks, own, used), limits, break_ties=False)
+    return PricedStructure(structure, tuple(blocks[c.pool.column] for c in solution.pools), solution, used, 0.0, 0)
+
+
+def posed(field: StructureSpace, asked: HourlyQuestion, blocks: Sequence[Block], own: Sequence[Block], offers: Sequence[int]) -> Problem:
+    """A structure as the program is asked it: one column for each deployment, and for each candidate of waiting work alone, on some of the offers."""
+    whole, policy = field.formulation.problem, asked.scenario.policy
+    index = {o: i for i, o in enumerate(offers)}
+
+    def column(block: Block, workloads: tuple[int, ...]) -> Column:
+        c = whole.columns[block.candidate]
+        tiers = {w: c.tiers[w] for w in workloads} if len(workloads) == 1 else {}
+        return replace(c, tiers=tiers, shared={w: c.shared[w] for w in workloads if w in c.shared}, offers=tuple(index[o] for o in c.offers if o in index))
+
+    demands = tuple(replace(d, rates=tuple(rates)) for d, rates in zip(whole.demands, asked.rates.tolist(), strict=False))
+    rules = replace(
+        whole.rules,
+        floor_replicas=policy.floor_replicas,
+        lead_hours=policy.startup_lead / 3600,
+        min_up=policy.min_up_periods,
+    )
+    waiting = tuple(
+        Waiting(
+            work.windows,
+            (work.amount,) * len(work.windows),
+            beside={i: c for i, b in enumerate(blocks) if (c := field.beside_per_hour(b, work)) > 0},
+            alone={len(blocks) + i: c for i, b in enumerate(own) if b.workloads == (work.alone,) and (c := field.alone_per_hour(b.candidate, work)) > 0},
         )
-        for i, b in enumerate(blocks)
+        for work in asked.idle
     )
-    problem = PeriodProblem(
-        pools,
-        tuple(field.formulation.problem.offers[o] for o in used),
-        asked.hours,
-        policy.startup_lead / 3600,
-        policy.min_up_periods,
-        tuple(_waiting(field, work, blocks, len(structure.blocks)) for work in asked.idle),
-        field.formulation.problem.rules,
-    )
-    return PricedStructure(structure, blocks, cheapest_hours(problem, limits), tuple(used), 0.0, 0)
-
-
-def _waiting(field: StructureSpace, work: Idle, blocks: Sequence[Block], steady: int) -> Waiting:
-    """Where waiting work may run: beside every deployment fit for it, or on replicas of its own."""
-    beside = {p: field.beside_per_hour(b, work) for p, b in enumerate(blocks[:steady])}
-    own = {steady + i: field.alone_per_hour(b.candidate, work) for i, b in enumerate(blocks[steady:]) if b.workloads == (work.alone,)}
-    return Waiting(work.windows, (work.amount,) * len(work.windows), {p: c for p, c in (beside | own).items() if c > 0}, tuple(own))
+    every = (*(column(b, b.workloads) for b in blocks), *(column(b, ()) for b in own))
+    return Problem(demands, every, tuple(whole.offers[o] for o in offers), rules, circle(asked.hours), waiting)
 
 
 def _own_candidates(field: StructureSpace, place: int, work: Idle) -> list[int]:
@@ -192,33 +199,35 @@ def busiest_hour(p: int, found: PricedStructure, field: StructureSpace) -> int:
     block = found.pools[p]
     if p < len(found.structure.blocks):
         return int(np.argmax(field.shared_load(block.candidate, block.workloads)))
-    return int(np.argmax(np.sum([d for (_, pool), d in found.solution.done.items() if pool == p], axis=0)))
+    return int(np.argmax(np.sum(list(found.solution.pools[p].waiting.values()), axis=0)))
 
 
 def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> tuple[Answer, Survey]:
     """One deployment in its busiest hour as an answer of its own, with the survey of its workloads."""
     solution, column, block = found.solution, field.formulation.problem.columns[found.pools[p].candidate], found.pools[p]
     part, steady = restricted(surveyed, block.workloads), p < len(found.structure.blocks)
-    done = np.sum([d for (_, pool), d in solution.done.items() if pool == p], axis=0) / 3600 if not steady else np.zeros(asked.hours)
+    done = np.sum(list(solution.pools[p].waiting.values()), axis=0) / 3600 if not steady else np.zeros(asked.hours)
     t = busiest_hour(p, found, field)
     at = {w: asked.rates[w, t] if w < asked.steady else done[t] for w in block.workloads}
     workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(block.workloads, part.scenario.workload, strict=True))
     part = replace(
         part, scenario=part.scenario.model_copy(update={"name": asked.scenario.name, "workload": workloads, "policy": _one_pool(part.scenario, steady)})
     )
-    pool = PeriodPool(column.gpus, tuple(found.offers.index(o) for o in column.offers if o in found.offers), (sum(solution.replicas[p][t].values()),))
-    offers = tuple(field.formulation.problem.offers[o] for o in found.offers)
-    counts = cheapest_hours(PeriodProblem((pool,), offers, 1), SolverOptions(needed=True))
+    hosts, offers = tuple(found.offers.index(o) for o in column.offers if o in found.offers), field.formulation.problem.offers
+    each = replace(column, tiers={0: (Tier(1, 1.0),)}, shared={}, offers=hosts)  # traffic of one replica's capacity for each replica
+    counts = cheapest(
+        Problem((Traffic("", (float(found.running(p, t)),)),), (each,), tuple(offers[o] for o in found.offers)), SolverOptions(needed=True), break_ties=False
+    )
     here = tuple(range(len(block.workloads)))
-    replicas = {found.offers[o]: n for o, n in counts.replicas[0][0].items()}
-    chosen = ChosenPool(Pool(block.candidate, here, dict.fromkeys(here, 0.0), 1), replicas, {w: workloads[w].peak for w in here})
+    replicas = {found.offers[o]: n for o, n in counts.pools[0].replicas.items()}
+    chosen = ChosenPool(Pool(block.candidate, here, dict.fromkeys(here, 0.0), 1), (replicas,), ({w: workloads[w].peak for w in here},))
     candidate = field.formulation.candidates[block.candidate]
     point = candidate.point
     single, saturated, per_unit = (tuple(v[w] for w in block.workloads) for v in (point.single, point.saturated, point.qps_per_unit))
     mine = replace(candidate, point=replace(point, max_num_seqs=field.max_num_seqs(block), single=single, saturated=saturated, qps_per_unit=per_unit))
     candidates = tuple(mine if c == block.candidate else other for c, other in enumerate(field.formulation.candidates))
-    held = {found.offers[o]: n for o, n in counts.held[0].items()}
-    solved = Solution("optimal", counts.cost, counts.cost, 0.0, (chosen,), held)
+    held = {found.offers[o]: n for o, n in counts.held.items()}
+    solved = Solution(Status.OPTIMAL, counts.cost, counts.cost, 0.0, (chosen,), (held,))
     formulation_here: Formulation = replace(field.formulation, scenario=part.scenario, candidates=candidates)
     return Answer(formulation_here, solved, len(field.places), min(found.solved, len(field.places))), part
 
