@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner import Scenario, load_catalog, solve
+from planner.catalog.replica_type import ReplicaType
 from planner.check.check import Report, check_plan
 from planner.check.command import READERS, Settings, Words
 from planner.check.packing import settle
-from planner.emit.engine import GpuMemory, Layout, Steps, serve_command
+from planner.emit.engine import GpuMemory, Steps, serve_command
 from planner.result.plan import Plan
 
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -190,7 +191,7 @@ def test_the_start_command_is_read_back(question: str, old: str, new: str) -> No
 def test_every_command_the_planner_writes_reads_back(engine: str, layout: tuple[int, int, int, int]) -> None:
     tp, pp, dp, ep = layout
     for fp8, draft, chunked, caches in product((False, True), repeat=4):
-        text = serve_command(engine, "a/b", Layout(tp, pp, dp, ep, fp8, draft), Steps(100, 4096, chunked, caches), 32768, 0.9, GpuMemory(80.0, 30.0, 40.0))
+        text = serve_command(engine, "a/b", ReplicaType(tp, pp, dp, ep, fp8, draft), Steps(100, 4096, chunked, caches), 32768, 0.9, GpuMemory(80.0, 30.0, 40.0))
         found = READERS[engine](Words(text))
         memory = {"vllm": 0.9, "sglang": 0.88, "trtllm": 0.8}[engine]
         sequences = 100 if engine == "sglang" else ceil(100 / dp)

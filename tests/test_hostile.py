@@ -18,8 +18,9 @@ import pytest
 
 from planner import Plan, Scenario, limits, load_catalog, solve
 from planner.catalog.files import csv_rows
+from planner.catalog.replica_type import ReplicaType
 from planner.clean import cell, clipped, error_line, json_text, markdown, markdown_line, plain, read_cell, toml_text
-from planner.emit.engine import GpuMemory, Layout, Steps, serve_command
+from planner.emit.engine import GpuMemory, Steps, serve_command
 from planner.report import render
 from planner.report.formats import formatted
 from planner.report.notebook import to_html
@@ -176,7 +177,7 @@ def test_names_of_cards_and_tables_are_visible_ones(run: Run, tmp_path: Path) ->
 
 
 def test_a_served_name_is_one_word_of_the_shell() -> None:
-    command = serve_command("vllm", "a/b; rm -rf ~", Layout(1, 1, 1, 1, False), Steps(64, 2048), 8192, 0.9, GpuMemory(80, 16, 50))
+    command = serve_command("vllm", "a/b; rm -rf ~", ReplicaType(1, 1, 1, 1, False), Steps(64, 2048), 8192, 0.9, GpuMemory(80, 16, 50))
     assert command.startswith("vllm serve 'a/b; rm -rf ~' ")
 
 

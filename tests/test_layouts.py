@@ -16,8 +16,8 @@ from planner.candidates.survey import survey
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import read_csv
-from planner.catalog.names import layout_words
 from planner.catalog.records import Architecture, Gpu, MeasuredConfiguration
+from planner.catalog.replica_type import ReplicaType
 from planner.check.check import check_plan
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import TIERS, evidence
@@ -106,7 +106,7 @@ def test_measurements_of_attention_groups_are_of_them_alone() -> None:
 
 
 def test_layouts_in_words() -> None:
-    assert [layout_words(*sizes) for sizes in ((4, 1, 1, 1), (8, 1, 1, 8), (8, 1, 8, 8), (8, 1, 2, 8), (8, 2, 1, 1))] == [
+    assert [ReplicaType(*sizes).words for sizes in ((4, 1, 1, 1), (8, 1, 1, 8), (8, 1, 8, 8), (8, 1, 2, 8), (8, 2, 1, 1))] == [
         "TP4", "TP8 EP8", "DP8 EP8", "TP4 DP2 EP8", "TP8 x PP2",
     ]  # fmt: skip
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from planner import Scenario, load_catalog, solve
+from planner.catalog.replica_type import ReplicaType
 from planner.check.check import check_plan
-from planner.emit.engine import GpuMemory, Layout, Steps, Thinking, serve_command
+from planner.emit.engine import GpuMemory, Steps, Thinking, serve_command
 from planner.emit.reasoning import reasoning_of
 from planner.report.formats import formatted
 from planner.result.plan import Plan
@@ -19,7 +20,7 @@ STRANGE = {"nvidia/Llama-3_3-Nemotron-Super-49B-v1", "microsoft/Phi-4-mini-reaso
 
 
 def command(engine: str, checkpoint: str, thinks: bool = False, is_hybrid: bool = True, fp8: bool = False) -> str:
-    words = (Layout(1, 1, 1, 1, fp8), Steps(64, 2048), 8192, 0.9, GpuMemory(80, 16, 50), Thinking(thinks, is_hybrid))
+    words = (ReplicaType(1, 1, 1, 1, fp8), Steps(64, 2048), 8192, 0.9, GpuMemory(80, 16, 50), Thinking(thinks, is_hybrid))
     return serve_command(engine, checkpoint, *words)
 
 

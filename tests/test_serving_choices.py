@@ -16,7 +16,8 @@ from scheduler import simulate
 from planner import Scenario, load_catalog, solve
 from planner.candidates.points import Points
 from planner.candidates.survey import ITL_STEP_TOKENS, curves_of, slots_of, survey
-from planner.emit.engine import GpuMemory, Layout, Steps, serve_command
+from planner.catalog.replica_type import ReplicaType
+from planner.emit.engine import GpuMemory, Steps, serve_command
 from planner.performance.capacity import Limit, capacity, service
 from planner.performance.lengths import lognormal_mix
 from planner.performance.step import CHUNK, GRID, StepCurves
@@ -207,7 +208,7 @@ def test_whole_prompts_and_cached_ones_in_plans() -> None:
 
 
 def command(engine: str, **steps: Any) -> str:
-    return serve_command(engine, "some/model", Layout(1, 1, 1, 1, False), Steps(64, 2048, **steps), 8192, 0.9, GpuMemory(80, 16, 50))
+    return serve_command(engine, "some/model", ReplicaType(1, 1, 1, 1, False), Steps(64, 2048, **steps), 8192, 0.9, GpuMemory(80, 16, 50))
 
 
 def test_commands_spell_out_steps_prompts_and_the_prefix_cache() -> None:

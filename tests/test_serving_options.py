@@ -18,9 +18,9 @@ from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import shipped_folders
-from planner.catalog.names import layout_words
+from planner.catalog.replica_type import ReplicaType
 from planner.check.check import check_plan
-from planner.emit.engine import GpuMemory, Layout, Steps, serve_command
+from planner.emit.engine import GpuMemory, Steps, serve_command
 from planner.errors import CatalogError
 from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
@@ -186,13 +186,13 @@ def test_the_check_refuses_what_was_not_allowed_or_is_misstated() -> None:
 
 
 def test_layouts_in_words() -> None:
-    assert layout_words(1, 1, 1, 1, False, 1, 3) == "1P3D of TP1"
-    assert layout_words(8, 1, 1, 1, True) == "TP8 + MTP"
-    assert layout_words(4, 1, 4, 4, False, 1, 1) == "1P1D of DP4 EP4"
+    assert ReplicaType(1, prefill=1, decode=3).words == "1P3D of TP1"
+    assert ReplicaType(8, draft=True).words == "TP8 + MTP"
+    assert ReplicaType(4, 1, 4, 4, prefill=1, decode=1).words == "1P1D of DP4 EP4"
 
 
 def command(engine: str, **layout: Any) -> str:
-    return serve_command(engine, "some/model", Layout(2, 1, 1, 1, False, **layout), Steps(64, 8192), 8192, 0.9, GpuMemory(80, 16, 50))
+    return serve_command(engine, "some/model", ReplicaType(2, 1, 1, 1, False, **layout), Steps(64, 8192), 8192, 0.9, GpuMemory(80, 16, 50))
 
 
 def test_commands_start_each_role_and_the_drafting_layer() -> None:

@@ -14,7 +14,6 @@ from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, undominated
 from planner.candidates.survey import Floats, Ints, Survey
-from planner.catalog.names import layout_words
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.evidence import TIERS, shown_tier
@@ -212,12 +211,11 @@ def _column(survey: Survey, scenario: Scenario, hosted: Hosting, candidate: Cand
     """One candidate as numbers."""
     r, point, e = survey.replicas, candidate.point, survey.eligible[candidate.eligible]
     gpu, (linked, groups) = r.gpus[int(r.gpu[point.row])].name, survey.gpus_of(point.row)
-    layout = layout_words(*(int(column[point.row]) for column in (r.tp, r.pp, r.dp, r.ep, r.draft, r.prefill, r.decode)))
     serves = [w for w in range(len(scenario.workload)) if point.single[w] > 0 and scores[candidate.eligible, w] >= 0]
     tiers = {w: _tiers(point.single[w], point.saturated[w], scenario, w) for w in serves}
     shared = {w: point.single[w] * mixture_factor(scenario) for w in serves} if len(scenario.workload) > 1 else {}
     return Column(
-        name=f"{e.name} {gpu} {layout}",
+        name=f"{e.name} {gpu} {r.at(point.row).words}",
         model=e.served.card.name,
         checkpoint=e.name,
         gpu=gpu,

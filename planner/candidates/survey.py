@@ -105,9 +105,8 @@ class Survey:
 
     def gpus_of(self, row: int) -> tuple[int, int]:
         """(GPUs of one replica that must be linked, groups of so many that it has): TP and PP, or a whole unit once."""
-        r = self.replicas
-        tp, pp, engines = int(r.tp[row]), int(r.pp[row]), int(r.prefill[row] + r.decode[row])
-        return (tp * pp * engines, 1) if engines else (tp, pp)
+        found = self.replicas.at(row)
+        return found.linked, found.groups
 
     def eligible_on(self, row: int) -> list[int]:
         """Indices of the eligible checkpoints that a row stands for."""

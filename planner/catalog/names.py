@@ -1,16 +1,6 @@
-"""How layouts, models and measurements are called wherever they are shown."""
+"""How models and measurements are called wherever they are shown."""
 
 from __future__ import annotations
-
-
-def layout_words(tp: int, pp: int, dp: int, ep: int, draft: bool | int = False, prefill: int = 0, decode: int = 0) -> str:
-    """TP4; TP8 EP8 with whole experts; DP8 EP8 where every GPU has the whole attention; stages of PP behind a cross.
-
-    TP8 + MTP where a layer of the checkpoint drafts tokens; 1P3D of TP2: a unit of one prefill and three decode engines.
-    """
-    attention = [f"TP{tp // max(dp, 1)}" if tp > dp or dp == 1 else "", f"DP{dp}" if dp > 1 else "", f"EP{ep}" if ep > 1 else ""]
-    engine = " ".join(a for a in attention if a) + (f" x PP{pp}" if pp > 1 else "") + (" + MTP" if draft else "")
-    return f"{prefill}P{decode}D of {engine}" if decode else engine
 
 
 def called(card: str, checkpoint: str) -> str:

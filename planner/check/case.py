@@ -18,7 +18,7 @@ from planner.performance.disaggregated import Units
 from planner.performance.evidence import Evidence, evidence, shown_tier
 from planner.performance.lengths import LengthMix, workload_mix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.performance.replicas import ENGINES, Floats, Replicas
 from planner.performance.serving import (
     Options,
     capacity_lifted,
@@ -277,13 +277,7 @@ def step_factor_at(case: Case, index: int, w: int, confidence: float) -> float:
 
 def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
     """A deployment as the physics takes it: one row."""
-
-    def one(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([value], dtype=np.int64)
-
-    precision = PRECISIONS.index(served.checkpoint.precision)
-    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2, int(d.speculative == "mtp"), d.prefill_engines, d.decode_engines)
-    return Replicas((served.card.architecture,), (gpu,), one(0), one(0), one(precision), one(ENGINES.index(d.engine)), *(one(n) for n in sizes))
+    return Replicas.of(served.card.architecture, gpu, served.checkpoint.precision, d.engine, [d.replica])
 
 
 def _fit(

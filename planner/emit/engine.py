@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from math import ceil
 
+from planner.catalog.replica_type import ReplicaType
 from planner.emit.reasoning import thinking_words
 from planner.performance.lengths import refused_share
 from planner.scenario.records import Workload
@@ -27,23 +28,6 @@ ROLES = {
 }
 
 CUT_OFF, STEP = 5e-4, 1024  # share of requests that the context an engine is started with may be too short for; its steps in tokens
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One replica over its GPUs: dp groups of attention among tp GPUs, whole experts spread over ep of them.
-
-    ``draft``: the checkpoint's own layer drafts tokens. A disaggregated unit is ``prefill`` + ``decode`` such engines.
-    """
-
-    tp: int
-    pp: int
-    dp: int
-    ep: int
-    fp8_kv: bool
-    draft: bool = False
-    prefill: int = 0
-    decode: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Thinking:
 
 
 def serve_command(
-    engine: str, checkpoint: str, layout: Layout, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: GpuMemory,
+    engine: str, checkpoint: str, layout: ReplicaType, steps: Steps, max_context: int, gpu_memory_utilization: float, memory: GpuMemory,
     thinking: Thinking = Thinking(),
 ) -> str:  # fmt: skip
     """One replica's start command; of a disaggregated unit one line for each role, with how many engines it starts. What no flag says is a comment behind.

@@ -5,7 +5,7 @@ Everything in this folder works on all replica types at once; tables hold each a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import Architecture, Gpu
+from planner.catalog.replica_type import ReplicaType
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,9 +23,14 @@ ENGINES: tuple[str, ...] = ("vllm", "sglang", "trtllm")
 
 
 DP_ENGINES: tuple[str, ...] = tuple(f"{engine} dp" for engine in ENGINES)  # engines with attention data parallel, as measurements are kept
-COLUMNS = ("architecture", "gpu", "precision", "engine", "tp", "pp", "dp", "ep", "kv_bytes", "draft", "prefill", "decode")
+SIZES = ("tp", "pp", "dp", "ep", "kv_bytes", "draft", "prefill", "decode")  # those of a ReplicaType
+COLUMNS = ("architecture", "gpu", "precision", "engine", *SIZES)
 FP8_KV = ("fp8", "nvfp4")  # engines serve these checkpoints with a 1-byte KV cache; all others keep 2 bytes unless told otherwise
 _ABSENT: Ints = np.zeros(0, dtype=np.int64)
+
+
+def _sizes(t: ReplicaType) -> tuple[int, ...]:
+    return t.tp, t.pp, t.dp, t.ep, 1 if t.fp8_kv else 2, int(t.draft), t.prefill, t.decode
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,17 @@ class Replicas:
     def linked(self) -> Ints:
         """GPUs of a replica that must stand in one node, linked with each other, [P]: those of a stage, or a whole unit."""
         return np.where(self.is_unit, self.size, self.tp)
+
+    @classmethod
+    def of(cls, architecture: Architecture, gpu: Gpu, precision: str, engine: str, types: Sequence[ReplicaType]) -> Replicas:
+        """Replica types of one checkpoint's kind on one GPU."""
+        numbers = [(0, 0, PRECISIONS.index(precision), ENGINES.index(engine), *_sizes(t)) for t in types]
+        return cls((architecture,), (gpu,), *np.array(numbers, dtype=np.int64).reshape(-1, len(COLUMNS)).T)
+
+    def at(self, row: int) -> ReplicaType:
+        """The sizes of one row."""
+        tp, pp, dp, ep, kv_bytes, draft, prefill, decode = (int(getattr(self, name)[row]) for name in SIZES)
+        return ReplicaType(tp, pp, dp, ep, kv_bytes == 1, draft > 0, prefill, decode)
 
     def take(self, index: NDArray[Any] | slice) -> Replicas:
         """The replica types chosen by an index array, a mask or a slice."""

@@ -16,7 +16,7 @@ from planner.errors import TimeUp
 from planner.performance.evidence import shown_tier
 from planner.program.problem import Status
 from planner.result.deploy import purchases
-from planner.result.plan import Alternative, Brief, Plan
+from planner.result.plan import Alternative, Brief, Plan, replica_fields
 from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
@@ -190,23 +190,16 @@ def brief(c: Chosen, points: Points) -> Brief:
     from planner.performance.replicas import ENGINES
 
     r, row = points.survey.replicas, c.row
-    linked, groups = points.survey.gpus_of(row)
+    replica = r.at(row)
     return Brief(
         model=c.eligible.served.card.name,
         checkpoint=c.eligible.name,
         precision=c.eligible.served.checkpoint.precision,
         engine=ENGINES[int(r.engine[row])],
         gpu=r.gpus[int(r.gpu[row])].name,
-        tp=int(r.tp[row]),
-        pp=int(r.pp[row]),
-        dp=int(r.dp[row]),
-        ep=int(r.ep[row]),
-        kv_cache_dtype="fp8" if int(r.kv_bytes[row]) == 1 else "16-bit",
-        speculative="mtp" if r.draft[row] else "",
-        prefill_engines=int(r.prefill[row]),
-        decode_engines=int(r.decode[row]),
+        **replica_fields(replica),
         replicas=c.pool.total,
-        gpus=linked * groups * c.pool.total,
+        gpus=replica.gpus * c.pool.total,
     )
 
 

@@ -38,7 +38,7 @@ def cost_chart(curve: CostCurve) -> Any:
     million = "usd_per_million_output"
     found = panel(million, f"{million}_low", f"{million}_high", "$ per million output tokens") & panel("ttft_ms", "ttft_low_ms", "ttft_high_ms", "TTFT, ms")
     f = curve.forecast
-    return found.properties(title=f"{f.found.checkpoint.id} on {f.question.tp * f.question.pp} x {f.found.gpu.name}")
+    return found.properties(title=f"{f.found.checkpoint.id} on {f.question.replica.gpus} x {f.found.gpu.name}")
 
 
 def speed_chart(frontier: SpeedFrontier) -> Any:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from planner.catalog.names import layout_words
 from planner.catalog.ownership import HOURS_PER_YEAR, HourlyCost, OwnedGpu, break_even_utilization, job_cost
 from planner.catalog.records import Offer
 from planner.economics.job import JobTime
@@ -121,7 +120,7 @@ def job_sections(j: Job) -> list[Section]:
 def _time_section(t: JobTime) -> Section:
     q, f, e = t.forecast.question, t.forecast.found, t.expected
     shape = f"{t.replicas} x " if t.replicas > 1 else ""
-    what = f"{f.checkpoint.id} ({f.checkpoint.precision}) on {shape}{q.tp * q.pp} x {f.gpu.name}, {layout_words(q.tp, q.pp, q.dp, q.ep)}, {f.engine}."
+    what = f"{f.checkpoint.id} ({f.checkpoint.precision}) on {shape}{q.replica.gpus} x {f.gpu.name}, {q.replica.words}, {f.engine}."
     cv = "CV {:.2g} and {:.2g}".format(*t.workload.spreads)
     stated = f"{t.workload.input_tokens:,.0f} tokens in and {t.workload.output_tokens:,.0f} out on average ({cv})"
     asked = f"{t.requests:,} requests, {t.concurrency:,} in flight, {stated}."

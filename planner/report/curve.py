@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 from math import log2
 
-from planner.catalog.names import layout_words
+from planner.catalog.replica_type import ReplicaType
 from planner.economics.curve import PERCENTILE, CostCurve, CurvePoint
 from planner.economics.speed import SpeedFrontier, SpeedPoint
 from planner.report.predict import band, bars, ms
@@ -41,8 +41,8 @@ def curve_sections(c: CostCurve) -> list[Section]:
 
 def _curve(c: CostCurve) -> Section:
     f, q = c.forecast, c.forecast.question
-    shape = layout_words(q.tp, q.pp, q.dp, q.ep)
-    what = f"{f.found.checkpoint.id} ({f.found.checkpoint.precision}) on {q.tp * q.pp} x {f.found.gpu.name}, {shape}, {f.found.engine}"
+    shape = q.replica.words
+    what = f"{f.found.checkpoint.id} ({f.found.checkpoint.precision}) on {q.replica.gpus} x {f.found.gpu.name}, {shape}, {f.found.engine}"
     price = f"{unit_money(c.usd_per_hour)}/h for the replica, {unit_money(c.usd_per_gpu_hour)} per GPU: {c.price}."
     lengths = f"Closed loop, {q.isl:,} tokens in and {q.osl:,} out per request; means. Marginal cost and elasticity are over the last doubling of load."
     header = ("requests", "TTFT", "TPOT", "t/s/user", "t/s/GPU", "$/1k req", "$/M out", "marginal $/M", "elasticity", "")
@@ -155,7 +155,7 @@ def _stretch(s: list[SpeedPoint]) -> tuple[str, ...]:
     cost = unit_money(p.usd_per_million_output) + (f"-{last.usd_per_million_output:,.3g}" if len(s) > 1 else "")
     return (
         _span(p.tps_per_user, last.tps_per_user), _span(p.tps_per_gpu, last.tps_per_gpu), cost, _span(p.concurrency, last.concurrency),
-        p.precision, f"{layout_words(p.tp, 1, 1, p.ep)} {p.gpu}", p.engine, band(min(ttft), max(ttft)) if len(s) > 1 else ms(p.ttft_ms), p.tier,
+        p.precision, f"{ReplicaType(p.tp, ep=p.ep).words} {p.gpu}", p.engine, band(min(ttft), max(ttft)) if len(s) > 1 else ms(p.ttft_ms), p.tier,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from planner.catalog.names import layout_words
 from planner.report.sections import Grid, Section
 from planner.validation.single import Forecast, Load
 
@@ -39,8 +38,8 @@ def forecast_sections(f: Forecast) -> list[Section]:
 
 def _service(f: Forecast) -> Section:
     q = f.question
-    shape = layout_words(q.tp, q.pp, q.dp, q.ep, bool(q.speculative)) + (", FP8 KV cache" if q.kv_cache == "fp8" else "")
-    what = f"{f.found.checkpoint.id} ({f.found.checkpoint.precision}) on {q.tp * q.pp} x {f.found.gpu.name}, {shape}, {f.found.engine}"
+    shape = q.replica.words + (", FP8 KV cache" if q.kv_cache == "fp8" else "")
+    what = f"{f.found.checkpoint.id} ({f.found.checkpoint.precision}) on {q.replica.gpus} x {f.found.gpu.name}, {shape}, {f.found.engine}"
     lengths = f"Closed loop, {q.isl:,} tokens in and {q.osl:,} out per request; means. Each end of a band holds {q.confidence:.0%} of measurements."
     rows = tuple(
         (

@@ -15,7 +15,7 @@ from planner.candidates.pooling import replicas_needed
 from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
-from planner.emit.engine import GpuMemory, Layout, Steps, Thinking, context_to_serve, serve_command
+from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance import serving
 from planner.performance.capacity import Service
@@ -23,7 +23,7 @@ from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats
 from planner.performance.work import Work, work_of
-from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit
+from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit, replica_fields
 from planner.scenario.records import Scenario, Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen, capacity_of, in_flight, slo_load
@@ -73,14 +73,12 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     """One deployment with everything a reviewer asks of it."""
     scenario, r, row, point = answer.formulation.scenario, survey.replicas, chosen.row, chosen.candidate.point
     checkpoint, card = chosen.eligible.served.checkpoint, chosen.eligible.served.card
-    tp, pp, dp, ep, kv_bytes, draft, prefill, decode = (int(c[row]) for c in (r.tp, r.pp, r.dp, r.ep, r.kv_bytes, r.draft, r.prefill, r.decode))
-    linked, groups = survey.gpus_of(row)
+    replica = r.at(row)
     total = chosen.pool.total
-    gpus = linked * groups * total
     served = sorted(chosen.pool.traffic)
     w = served[0]
     memory = memory_of(survey, w, np.array([row]), point.max_num_batched_tokens)
-    cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * linked * groups * n for o, n in chosen.pool.replicas.items())
+    cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * replica.gpus * n for o, n in chosen.pool.replicas.items())
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
     in_flight = capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].concurrency is not None and len(served) == 1 else None
@@ -98,16 +96,9 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         precision=checkpoint.precision,
         engine=engine,
         gpu=r.gpus[int(r.gpu[row])].name,
-        tp=tp,
-        pp=pp,
-        dp=dp,
-        ep=ep,
-        kv_cache_dtype="fp8" if kv_bytes == 1 else "16-bit",
-        speculative="mtp" if draft else "",
-        prefill_engines=prefill,
-        decode_engines=decode,
+        **replica_fields(replica),
         replicas=total,
-        gpus=gpus,
+        gpus=replica.gpus * total,
         max_num_seqs=point.max_num_seqs,
         max_num_batched_tokens=point.max_num_batched_tokens,
         capacity_qps_per_replica=point.single[w] * point.qps_per_unit[w] if in_flight else sum(chosen.peak_qps(v) for v in served) / (load * in_service),
@@ -121,7 +112,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         serve_command=serve_command(
             engine,
             checkpoint.id,
-            Layout(tp, pp, dp, ep, kv_bytes == 1, draft > 0, prefill, decode),
+            replica,
             Steps(point.max_num_seqs, point.max_num_batched_tokens, chunked, any(scenario.workload[v].prefix_cache_hit for v in served)),
             context,
             scenario.policy.gpu_memory_utilization,
@@ -130,7 +121,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         ),
         refused_share=float(f"{max(refused_share(w, factor, context) for w in met):.4g}"),
         output_factor=factor,
-        quality=_quality(chosen.eligible, w, scenario, kv_bytes == 1),
+        quality=_quality(chosen.eligible, w, scenario, replica.fp8_kv),
         memory_gib=_memory_gib(memory),
         evidence=_evidence(chosen, survey, w, able),
         binding_limit=_binding_limit(chosen, survey, w, able[w].lifted),

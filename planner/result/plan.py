@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from planner.catalog.names import layout_words
+from planner.catalog.replica_type import ReplicaType
 from planner.result.upgrade import upgraded
 from planner.scenario.own import OwnTables
 from planner.scenario.records import Scenario
@@ -160,14 +160,19 @@ class Deployment(PlanPart):
     busiest: int | None = None  # the period that it is stated at; None: the plan is the same at every hour
 
     @property
+    def replica(self) -> ReplicaType:
+        """How one replica lies on its GPUs."""
+        return replica_of(self)
+
+    @property
     def layout(self) -> str:
-        """How one replica lies on its GPUs, in words."""
-        return layout_words(self.tp, self.pp, self.dp, self.ep, bool(self.speculative), self.prefill_engines, self.decode_engines)
+        """The same in words."""
+        return self.replica.words
 
     @property
     def gpus_per_replica(self) -> int:
         """GPUs of one replica, all engines of a unit together."""
-        return self.tp * self.pp * max(self.prefill_engines + self.decode_engines, 1)
+        return self.replica.gpus
 
     def flat(self) -> dict[str, Any]:
         """One flat row; parts become columns such as quality_score."""
@@ -273,9 +278,27 @@ class Brief(PlanPart):
     gpus: int
 
     @property
+    def replica(self) -> ReplicaType:
+        """How one replica lies on its GPUs."""
+        return replica_of(self)
+
+    @property
     def layout(self) -> str:
-        """How one replica lies on its GPUs, in words."""
-        return layout_words(self.tp, self.pp, self.dp, self.ep, bool(self.speculative), self.prefill_engines, self.decode_engines)
+        """The same in words."""
+        return self.replica.words
+
+
+def replica_of(d: Deployment | Brief) -> ReplicaType:
+    """How one replica lies on its GPUs, out of the fields that say so."""
+    return ReplicaType(d.tp, d.pp, d.dp, d.ep, d.kv_cache_dtype == "fp8", d.speculative == "mtp", d.prefill_engines, d.decode_engines)
+
+
+def replica_fields(t: ReplicaType) -> dict[str, Any]:
+    """The fields of a Deployment or Brief that say how one replica lies on its GPUs."""
+    return {
+        "tp": t.tp, "pp": t.pp, "dp": t.dp, "ep": t.ep, "kv_cache_dtype": "fp8" if t.fp8_kv else "16-bit",
+        "speculative": "mtp" if t.draft else "", "prefill_engines": t.prefill, "decode_engines": t.decode,
+    }  # fmt: skip
 
 
 class Alternative(PlanPart):

@@ -18,7 +18,7 @@ from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, met_by, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
-from planner.performance.replicas import ENGINES, PRECISIONS, Ints, Replicas
+from planner.performance.replicas import ENGINES, Replicas
 from planner.performance.serving import curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.result.plan import Deployment, Plan
@@ -159,12 +159,7 @@ def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float
 
 
 def _replica(d: Deployment, served: Served, catalog: Catalog) -> Replicas:
-    def one(value: int) -> Ints:
-        return np.array([value], dtype=np.int64)
-
-    sizes = (d.tp, d.pp, d.dp, d.ep, 1 if d.kv_cache_dtype == "fp8" else 2, int(d.speculative == "mtp"))
-    precision, engine = PRECISIONS.index(served.checkpoint.precision), ENGINES.index(d.engine)
-    return Replicas((served.card.architecture,), (catalog.gpus[d.gpu],), one(0), one(0), one(precision), one(engine), *(one(n) for n in sizes))
+    return Replicas.of(served.card.architecture, catalog.gpus[d.gpu], served.checkpoint.precision, d.engine, [d.replica])
 
 
 def _places(plan: Plan) -> list[tuple[tuple[int, int], ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,19 @@ from planner.candidates.sharding import unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.hardware import known_gpu
 from planner.catalog.load import known_name
-from planner.catalog.names import layout_words
 from planner.catalog.records import Card, Checkpoint, Gpu
+from planner.catalog.replica_type import ReplicaType
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown, closed_loop
-from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Floats, Replicas
+from planner.performance.replicas import ENGINES, FP8_KV, Floats, Replicas
 from planner.performance.serving import drafted_loop, load_options
 from planner.performance.speculation import measured_loads
 from planner.validation.predictions import nearest_words
 
-KV_BYTES = {"auto": 0, "fp8": 1, "16-bit": 2}
+KV_CACHES = ("auto", "fp8", "16-bit")
 TP_HINTS = (1, 2, 4, 8, 16)
 EXACT = "exact"  # lengths as asked, no benchmark harness's habits
 SHARES = ("weights", "kv_cache", "activations", "reserve", "limit")
@@ -49,6 +49,11 @@ class AskedConfiguration:
     confidence: float
     speculative: str = ""  # or mtp: the checkpoint's own layer drafts tokens
 
+    @property
+    def replica(self) -> ReplicaType:
+        """How one replica lies on its GPUs."""
+        return ReplicaType(self.tp, self.pp, self.dp, self.ep, self.kv_cache == "fp8", bool(self.speculative))
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -62,21 +67,10 @@ class Configuration:
 
     def replicas(self, q: AskedConfiguration, tp: int, count: int = 1) -> Replicas:
         """The replica type asked for, at this TP, ``count`` times."""
-        usual = 1 if self.checkpoint.precision in FP8_KV else 2
+        fp8_kv = q.kv_cache == "fp8" or (q.kv_cache == "auto" and self.checkpoint.precision in FP8_KV)
         dp, ep = (tp if n > 1 else 1 for n in (q.dp, q.ep))
-        numbers = (
-            0,
-            0,
-            PRECISIONS.index(self.checkpoint.precision),
-            ENGINES.index(self.engine),
-            tp,
-            q.pp,
-            dp,
-            ep,
-            KV_BYTES[q.kv_cache] or usual,
-            bool(q.speculative),
-        )
-        return Replicas((self.card.architecture,), (self.gpu,), *(np.full(count, n, dtype=np.int64) for n in numbers))
+        one = replace(q.replica, tp=tp, dp=dp, ep=ep, fp8_kv=fp8_kv)
+        return Replicas.of(self.card.architecture, self.gpu, self.checkpoint.precision, self.engine, [one] * count)
 
 
 @dataclass(frozen=True)
@@ -243,7 +237,7 @@ def _check(q: AskedConfiguration, found: Configuration) -> None:
     if q.isl + q.osl > context:
         raise PlannerError(f"{q.isl + q.osl:,} tokens are more than the context of {checkpoint.id}, {context:,}", "--isl", "ask for shorter requests")
     known_name(q.speculative or "mtp", ("mtp",), "way of speculative decoding", "--speculative", "mtp, or leave it out")
-    known_name(q.kv_cache, KV_BYTES, "KV cache precision", "--kv-cache-dtype", f"one of {', '.join(KV_BYTES)}")
+    known_name(q.kv_cache, KV_CACHES, "KV cache precision", "--kv-cache-dtype", f"one of {', '.join(KV_CACHES)}")
     if q.kv_cache == "fp8" and "fp8" not in gpu.precisions and checkpoint.precision not in FP8_KV:
         raise PlannerError(f"{gpu.name} has no kernels for an FP8 KV cache", "--kv-cache-dtype", "leave it out")
     if q.kv_cache == "16-bit" and checkpoint.precision in FP8_KV:
@@ -267,7 +261,7 @@ def _check_memory(q: AskedConfiguration, found: Configuration, memory: Memory) -
         return
     fits = [tp for tp in TP_HINTS if tp > q.tp and not unsplit(found.card.architecture, found.checkpoint.fp8_block, tp) and _has_room(q, found, tp)]
     hint = f"fits with --tp {fits[0]}" if fits else "take a larger GPU, a smaller precision or --pp"
-    name = f"{found.checkpoint.id} on {layout_words(q.tp, q.pp, q.dp, q.ep)}"
+    name = f"{found.checkpoint.id} on {replace(q.replica, draft=False).words}"
     if budget <= 0:
         used = float(memory.weights[0] + memory.activations[0] + memory.reserve[0])
         detail = f"{used:.1f} GiB per GPU ({memory.weights[0]:.1f} weights), {limit:.1f} usable of {found.gpu.name}"
