@@ -77,7 +77,7 @@ def more(value: float) -> float:
 def test_agrees_with_good_plans(question: str) -> None:
     report = check(planned(question))
     assert report.breaches == ()
-    assert report.ok and len(report.checks) == 18
+    assert report.ok and len(report.checks) == 19
 
 
 def test_it_says_how_many_requests_may_be_over_a_limit() -> None:
@@ -315,11 +315,11 @@ OWN_NUMBER: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("deployments", ("deployments", 0, "usd_per_hour"), more),
     *(("deployments", ("deployments", 0, field), "another") for field in ("engine", "precision", "model", "mode", "serve_command")),
     ("deployments", ("deployments", 0, "tp"), 8),
-    *(("purchases", ("purchases", 0, field), "another") for field in ("provider", "region", "kind", "source")),
+    *(("offers", ("purchases", 0, field), "another") for field in ("provider", "region", "kind", "source")),
     ("bound", ("gap",), 0.5),
     ("bound", ("status",), "feasible"),
-    ("structure", ("deployments", 0, "checkpoint"), "nobody"),
-    ("structure", ("objective",), "quality"),
+    ("candidate", ("deployments", 0, "checkpoint"), "nobody"),
+    ("bound", ("objective",), "quality"),
     ("tables", ("own", "candidates", 1, "usd_per_hour"), more),
     ("tables", ("own", "demand", "chat"), more),
     ("tables", ("catalog_hash",), "0" * 16),
@@ -329,7 +329,8 @@ OWN_NUMBER: list[tuple[str, tuple[str | int, ...], Any]] = [
 @pytest.mark.parametrize(("family", "path", "to"), OWN_NUMBER, ids=[f"{f} {'.'.join(map(str, p))}" for f, p, _ in OWN_NUMBER])
 def test_plans_from_own_tables(own: Plan, family: str, path: tuple[str | int, ...], to: Any) -> None:
     assert check_plan(own, None).breaches == ()
-    assert {b.name for b in check_plan(changed(own, *path, to=to), None).breaches} == {family}
+    found = {b.name for b in check_plan(changed(own, *path, to=to), None).breaches}
+    assert family in found and found <= {family, "cost", "packing"}  # which add up what others state
 
 
 def test_plans_from_own_tables_are_checked_where_the_tables_are_not(own: Plan) -> None:

@@ -62,9 +62,9 @@ class TableProblem:
     problem: Problem
     candidates: tuple[TableCandidate, ...]
     classes: tuple[str, ...]
-    unused: tuple[str, ...] = ()
-    unserved: tuple[str, ...] = ()
-    own: OwnTables | None = None
+    unused: tuple[str, ...]
+    unserved: tuple[str, ...]
+    own: OwnTables
 
 
 def read_tables(scenario: Scenario) -> TableProblem:

@@ -81,23 +81,29 @@ class Rebuilt:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A plan with all that it is checked against. ``built[i]`` is None where the catalogue has no such deployment."""
+class Account:
+    """A plan with the question and what there is to buy: all that counting, packing and adding up need."""
 
     plan: Plan
     scenario: Scenario
     catalog: Catalog
+
+    def where(self, index: int) -> str:
+        """A deployment in words."""
+        d = self.plan.deployments[index]
+        return f"deployment {index} ({d.checkpoint} on {d.gpu} {d.layout})"
+
+
+@dataclass(frozen=True)
+class Case(Account):
+    """A plan with all that it is checked against. ``built[i]`` is None where the catalogue has no such deployment."""
+
     built: tuple[Rebuilt | None, ...]
     coefficients: Coefficients
     options: Options | None
     unknown: tuple[tuple[int, str], ...] = field(default=())
     queues: dict[tuple[int, int, bool], Shared | SharedLoop] = field(default_factory=dict, compare=False)  # made so far, as several families ask for them
     loops: dict[tuple[int, int, float], Service] = field(default_factory=dict, compare=False)  # and services of requests in flight
-
-    def where(self, index: int) -> str:
-        """A deployment in words."""
-        d = self.plan.deployments[index]
-        return f"deployment {index} ({d.checkpoint} on {d.gpu} {d.layout})"
 
     def in_service(self, index: int) -> int:
         """Replicas that must do when the spare ones are gone."""

@@ -13,7 +13,7 @@ from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
 from planner.check.case import Case, rebuild
 from planner.check.command import command
-from planner.check.cost import cost
+from planner.check.cost import cost, split
 from planner.check.demand import demand
 from planner.check.evidence import evidence
 from planner.check.findings import Breach, Finding, Report, attempted
@@ -56,6 +56,7 @@ HOURLY: tuple[Family, ...] = (
     held,  # starts
 )
 COMPARED: tuple[Family, ...] = (
+    split,  # to workloads and kinds of tokens
     beside,  # alternatives, hosted APIs, headroom, what binds
     prudent,  # the bridge to the plan fit to sign
 )
@@ -65,7 +66,7 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     """Everything that does not hold of a plan, and what was verified. A plan from the user's own tables needs no catalogue."""
     scenario = plan.scenario
     if scenario.tables.capacities:
-        return _report(check_tables(plan, scenario))
+        return _report(check_tables(plan))
     if catalog is None:
         return Report((Breach("catalogue", "catalog_hash", "there is no catalogue to check with"),), ())
     shape = structure(plan, scenario)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.check.case import Case, Fit
+from planner.check.case import Account, Case, Fit
 from planner.check.findings import RELATIVE, Finding, Notes, same, same_money
 from planner.check.supply import offer_of
 from planner.performance.step import step_curves
@@ -17,23 +17,21 @@ from planner.scenario.units import HOURS_PER_MONTH
 Units = tuple[float, float, float]
 
 
-def cost(case: Case) -> Finding:
+def cost(case: Account) -> Finding:
     """Cost per hour, month and year; shares and idle; unit costs."""
     notes, plan = Notes("cost"), case.plan
     right = _held(notes, case)
     periods(notes, plan.cost, right)
     _shares(notes, case)
-    requests, output, total = _traffic(case)
+    requests, output, total = _traffic(plan)
     unit_costs(notes, plan.cost, requests, output, total)
     if plan.periods:
         _saving(notes, plan, right)
-    else:
-        _split(notes, case)
     per_million = f", ${plan.cost.usd_per_million_output_tokens:.4f} per million output tokens" if plan.cost.usd_per_million_output_tokens is not None else ""
     return notes.finding(f"cost: ${right:,.2f}/h for {plan.gpus_held} GPUs held, shares and idle add up to the cent{per_million}")
 
 
-def _held(notes: Notes, case: Case) -> float:
+def _held(notes: Notes, case: Account) -> float:
     """Mean $/h of what is held in every period and started for it, at the catalogue's prices."""
     plan, lead, total, starts = case.plan, case.scenario.policy.startup_lead / 3600, 0.0, 0.0
     prices = [o.usd_per_hour if (o := offer_of(case, p)) else p.usd_per_hour / p.instances for p in plan.purchases]
@@ -76,7 +74,7 @@ def unit_costs(notes: Notes, stated: Cost, requests: float, output: float, total
         notes.require(agree, where, f"states ${value} per {what}, should be ${right}")
 
 
-def _shares(notes: Notes, case: Case) -> None:
+def _shares(notes: Notes, case: Account) -> None:
     """Each deployment pays for the GPUs it uses; what nobody uses is idle; together they are the cost."""
     plan = case.plan
     for i, d in enumerate(plan.deployments):
@@ -89,14 +87,14 @@ def _shares(notes: Notes, case: Case) -> None:
     notes.require(same_money(whole, plan.cost.usd_per_hour), "plan", f"shares and idle add up to ${whole:.4f}/h, the cost is ${plan.cost.usd_per_hour:.4f}")
 
 
-def _split(notes: Notes, case: Case) -> None:
+def split(case: Case) -> Finding:
     """What each workload's new prompt tokens, cached ones and answers cost: the time that engines work on them, times what an hour of that work costs."""
-    plan, shares = case.plan, dict.fromkeys(range(len(case.plan.workloads)), (0.0, 0.0, 0.0))
+    notes, plan, shares = Notes("cost"), case.plan, dict.fromkeys(range(len(case.plan.workloads)), (0.0, 0.0, 0.0))
     whole = sum(d.usd_per_hour for d in plan.deployments)
     for i, d in enumerate(plan.deployments):
         built = case.built[i]
         if built is None or not built.serves or any(w not in built.fits for w in built.serves):
-            return  # a breach of its own
+            return notes.finding("unit costs: not derived")  # a breach of its own
         each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / d.replicas / max(d.decode_engines, 1)
         work = {w: _seconds(built.fits[w], case.qps(w, i), each, d.max_num_seqs) for w in built.serves}
         prompts, answers = sum(t[0] + t[1] for t in work.values()), sum(t[2] for t in work.values())
@@ -110,6 +108,7 @@ def _split(notes: Notes, case: Case) -> None:
         _stated_split(notes, got.unit_costs, [(shares[w], case.scenario.workload[w], rate)], got.name)
     rates = [sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) for w, got in enumerate(plan.workloads)]
     _stated_split(notes, plan.unit_costs, list(zip(shares.values(), case.scenario.workload, rates, strict=True)), "plan")
+    return notes.finding("unit costs: split by the time engines work on new prompt tokens, cached ones and answers")
 
 
 def _seconds(fit: Fit, qps: float, in_flight: float, most: int) -> tuple[float, float, float]:
@@ -149,21 +148,16 @@ def _stated_split(notes: Notes, stated: UnitCosts | None, parts: list[tuple[Unit
     notes.match(stated, right, where)
 
 
-def _per_gpu(case: Case, purchase: int) -> float:
+def _per_gpu(case: Account, purchase: int) -> float:
     p = case.plan.purchases[purchase]
     offer = offer_of(case, p)
     return offer.usd_per_hour / offer.gpus_per_instance if offer else p.usd_per_hour / max(p.gpus_held, 1)
 
 
-def _traffic(case: Case) -> Units:
-    """Requests, answer tokens and all tokens of the user per hour; what a model writes in reasoning is none of them."""
-    requests = output = total = 0.0
-    if case.plan.periods and any(w.concurrency is not None for w in case.plan.scenario.workload):
+def _traffic(plan: Plan) -> Units:
+    """Requests, answer tokens and all tokens of the user per hour, by the hour in the mean; what a model writes in reasoning is none of them."""
+    if plan.periods and any(w.demand.kind == "concurrency" for w in plan.workloads):
         return 0.0, 0.0, 0.0  # whose rates over the hours nobody worked out
-    for w, (got, asked) in enumerate(zip(case.plan.workloads, case.plan.scenario.workload, strict=True)):
-        each = got.rates or [case.qps(w, i) for i in {r.deployment for r in got.routing}]
-        hourly = sum(each) * 3600 / max(len(got.rates), 1)
-        requests += hourly
-        output += hourly * asked.output_tokens
-        total += hourly * (asked.input_tokens + asked.output_tokens)
-    return requests, output, total
+    rates = [3600 * (sum(w.rates) / len(w.rates) if w.rates else w.qps) for w in plan.workloads]
+    output = sum(n * (w.output_tokens or 0.0) for n, w in zip(rates, plan.workloads, strict=True))
+    return sum(rates), output, output + sum(n * (w.input_tokens or 0.0) for n, w in zip(rates, plan.workloads, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalog.records import Offer
-from planner.check.case import Case
+from planner.check.case import Account
 from planner.check.findings import Finding, Notes
 from planner.check.supply import offer_of
 from planner.result.plan import Deployment, Period, Purchase
@@ -27,7 +27,7 @@ class Guest:
         return self.tp * self.pp
 
 
-def packing(case: Case) -> Finding:
+def packing(case: Account) -> Finding:
     """Replicas on instances, GPUs used, held and idle."""
     notes, plan = Notes("packing"), case.plan
     for i, d in enumerate(plan.deployments):
@@ -46,7 +46,7 @@ def packing(case: Case) -> Finding:
     return notes.finding(f"packing: {'up to ' if plan.periods else ''}{done}")
 
 
-def _placed(notes: Notes, case: Case, i: int, p: Purchase) -> None:
+def _placed(notes: Notes, case: Account, i: int, p: Purchase) -> None:
     """What is held of a purchase, period by period: the most of it at once is what is bought, and idle is what is left then."""
     where, offer, spans = f"purchase {i} ({p.provider} {p.instance_type})", offer_of(case, p), case.plan.by_period
     guests = [_guests(case, t, i) for t in spans]
@@ -65,7 +65,7 @@ def _counts(notes: Notes, d: Deployment, where: str) -> None:
     notes.agree(d.gpus, d.replicas * d.gpus_per_replica, where, "GPUs")
 
 
-def _guests(case: Case, span: Period, purchase: int) -> list[Guest]:
+def _guests(case: Account, span: Period, purchase: int) -> list[Guest]:
     """Who stands on a purchase, largest replica first. A disaggregated unit stands on linked GPUs, as if all were one TP group."""
     there = enumerate(zip(case.plan.deployments, span.deployments, strict=True))
     here = [(case.where(i), d, h.replicas) for i, (d, c) in there for h in c.hosts if h.purchase == purchase]

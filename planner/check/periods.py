@@ -87,8 +87,9 @@ def loads(case: Case) -> Finding:
         single = [fit.single if (fit := _fit(case, i, w)) and fit.single > 0 else inf for w in steady]
         done = np.array([sum(p.deployments[i].waiting_requests) for p in plan.periods])
         work = (rates[steady] / np.array(single)[:, None]).sum(axis=0) if steady else done
-        busiest, here = work[d.busiest or 0], plan.periods[d.busiest or 0].deployments[i]
-        notes.require(at_most(float(work.max()), float(busiest)), case.where(i), f"states hour {d.busiest} as its busiest, which is {int(work.argmax())}")
+        here, most = plan.periods[d.busiest or 0].deployments[i], max(p.deployments[i].replicas for p in plan.periods)
+        busy = at_most(float(work.max()), float(work[d.busiest or 0])) or here.replicas == most  # version 1 took the first of those that need most replicas
+        notes.require(busy, case.where(i), f"states hour {d.busiest} as its busiest, which is {int(work.argmax())}")
         notes.require((d.replicas, d.hosts) == (here.replicas, here.hosts), case.where(i), f"states other replicas or hosts than in hour {d.busiest}")
     return notes.finding(f"capacity: SLO load up to {highest:.4f} of {policy.max_slo_load:g} over {len(plan.periods)} hours")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite
 
 from planner.check.findings import Finding, Notes
@@ -10,12 +11,12 @@ from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario
 
 
-def structure(plan: Plan, scenario: Scenario) -> Finding:
-    """That every index points somewhere, counts are positive and workloads are the scenario's, in its order."""
+def structure(plan: Plan, scenario: Scenario, classes: Sequence[str] = ()) -> Finding:
+    """That every index points somewhere, counts are positive and workloads are the scenario's (or the classes of its tables), in its order."""
     notes = Notes("structure")
     kind = "own" if scenario.tables.capacities else "hourly" if plan.periods else "flat"
     notes.require(plan.kind == kind, "kind", f"is {plan.kind}, what it states is {kind}")
-    names, asked = [w.name for w in plan.workloads], [w.name for w in scenario.workload]
+    names, asked = [w.name for w in plan.workloads], list(classes) or [w.name for w in scenario.workload]
     notes.require(names == asked, "workloads", f"are {names}, the scenario asks {asked}")
     for w in plan.workloads:
         for r in w.routing:

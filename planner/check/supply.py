@@ -7,22 +7,22 @@ from math import inf
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
-from planner.check.case import Case
+from planner.check.case import Account
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
-from planner.result.plan import SCHEMA_VERSION, Period, Plan, Purchase
+from planner.result.plan import SCHEMA_VERSION, Period, Purchase
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario, Supply
 
 PROVEN = 0.01  # gap at which a plan by the hour counts as optimal, or the one asked for where that is wider: profiles are known no better
 
 
-def offer_of(case: Case, purchase: Purchase) -> Offer | None:
+def offer_of(case: Account, purchase: Purchase) -> Offer | None:
     """The catalogue's offer behind a purchase."""
     key = (purchase.provider, purchase.region, purchase.instance_type, purchase.gpu, purchase.purchase)
     return next((o for o in case.catalog.offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase) == key), None)
 
 
-def offers(case: Case) -> Finding:
+def offers(case: Account) -> Finding:
     """Every purchase is an offer of the catalogue at its price, and one that the scenario admits."""
     notes = Notes("offers")
     for i, p in enumerate(case.plan.purchases):
@@ -65,7 +65,7 @@ def not_admitted(offer: Offer, supply: Supply) -> str:
     return next((f"{value} is excluded" for value, names in excluded if _among(value, names)), "")
 
 
-def too_old(offer: Offer, case: Case, most: int | None) -> str:
+def too_old(offer: Offer, case: Account, most: int | None) -> str:
     """Why a price is too many days old, or ""; ages count from the newest price of the catalogue."""
     dates = [o.as_of for o in case.catalog.offers if o.kind != "owned"]
     if most is None or offer.kind == "owned" or not dates:
@@ -78,7 +78,7 @@ def _among(value: str, names: Iterable[str]) -> bool:
     return value.lower() in {n.lower() for n in names}
 
 
-def held_caps(case: Case) -> Finding:
+def held_caps(case: Account) -> Finding:
     """GPUs, money and power held within every cap."""
     notes, asked = Notes("limits"), []
     for cap in caps(case.scenario):
@@ -96,7 +96,7 @@ def within(notes: Notes, cap: AskedCap, held: float, where: str) -> None:
     notes.require(held <= cap.most * (1 + RELATIVE) + room, where, f"holds {unit.format(held)}, at most {unit.format(cap.most)}")
 
 
-def held_by(case: Case, span: Period) -> list[tuple[Offer, int]]:
+def held_by(case: Account, span: Period) -> list[tuple[Offer, int]]:
     """Offers of the catalogue with the instances held in a period; what is in no catalogue is a breach of its own."""
     return [(offer, n) for p, n in zip(case.plan.purchases, span.instances, strict=True) if (offer := offer_of(case, p))]
 
@@ -115,11 +115,12 @@ def counted(cap: AskedCap, held: Iterable[tuple[Offer, int]], scenario: Scenario
 def _kw(offer: Offer, scenario: Scenario, catalog: Catalog) -> float:
     """Power that an instance takes: its GPUs' times the PUE of whoever runs it; infinite where it is not known."""
     own = next((o for o in scenario.supply.owned if offer.kind == "owned" and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
-    watts = own.kw * 1e3 if own and own.kw is not None else catalog.gpus[offer.gpu].tdp_w
+    known = catalog.gpus.get(offer.gpu)
+    watts = own.kw * 1e3 if own and own.kw is not None else known.tdp_w if known else None
     return watts / 1e3 * offer.gpus_per_instance * (own.pue if own else scenario.supply.pue) if watts else inf
 
 
-def policy(case: Case) -> Finding:
+def policy(case: Account) -> Finding:
     """Models, GPU types, locations, pools and checkpoints per workload."""
     notes, plan, rules = Notes("policy"), case.plan, case.scenario.policy
     counts = (
@@ -129,23 +130,19 @@ def policy(case: Case) -> Finding:
     )
     for name, count, most, what in counts:
         notes.require(most is None or count <= most, name, f"uses {count} {what}, at most {most}")
-    pools = rules.pools_per_workload
+    own = case.scenario.tables  # whose classes may be split over any candidates, unless one is asked for
+    pools = (1 if own.single_candidate_per_class else rules.max_pools) if own.capacities else rules.pools_per_workload
     for w in (w for w in plan.workloads if not w.is_waiting):
         serving = [r.deployment for r in w.routing if r.share > 0]
         notes.require(pools is None or len(serving) <= pools, w.name, f"is served by {len(serving)} deployments, at most {pools}")
         checkpoints = {(plan.deployments[i].checkpoint, plan.deployments[i].mode) for i in serving}
-        notes.require(rules.mix or len(checkpoints) == 1, w.name, f"is served by {len(checkpoints)} checkpoints without --mix")
+        notes.require(rules.mix or bool(own.capacities) or len(checkpoints) == 1, w.name, f"is served by {len(checkpoints)} checkpoints without --mix")
     return notes.finding("policy: " + ", ".join(f"{count} {what}" for _, count, _, what in counts) + f", at most {pools or 'any number of'} pools per workload")
 
 
-def solver(case: Case) -> Finding:
-    """Bound, gap and status."""
-    return bound(case.plan, case.scenario)
-
-
-def bound(plan: Plan, scenario: Scenario) -> Finding:
+def solver(case: Account) -> Finding:
     """The bound is no more than the cost, and gap and status say how far apart they are."""
-    notes = Notes("bound")
+    notes, plan, scenario = Notes("bound"), case.plan, case.scenario
     cost, least = plan.cost.usd_per_hour, plan.bound_usd_per_hour
     notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     goal = scenario.objective.maximize or scenario.objective.minimize

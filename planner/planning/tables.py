@@ -12,13 +12,13 @@ from planner.program.problem import ChosenPool, Solution
 from planner.program.solver import SolverOptions
 from planner.program.solver import version as highs_version
 from planner.program.wide import cheapest_at_any_scale
-from planner.result.plan import Cost, Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
-from planner.result.unit_costs import cost_at
+from planner.result.assemble import whole_plan
+from planner.result.deploy import purchase
+from planner.result.plan import Deployment, HostedOn, Plan, PlanDemand, PlanWorkload, Route, SolverReport
+from planner.result.unit_costs import cost_of
+from planner.scenario.own import OwnCandidate, offered
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
-from planner.version import planner_version
-
-SOURCE = "own table"
 
 
 def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Plan:
@@ -41,31 +41,27 @@ def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Pl
 def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins: Origins, deadline: Deadline) -> Plan:
     pools = sorted(solution.pools, key=lambda c: c.pool.column)
     order = {c.pool.column: i for i, c in enumerate(pools)}
-    bought = tuple(_purchase(tables, c, solution.held[c.pool.column]) for c in pools)
-    cost = sum(p.usd_per_hour for p in bought)
-    return Plan(
-        planner_version=planner_version(),
-        catalog_hash=tables.own.hash if tables.own else "",
+    candidates = [tables.own.candidates[c.pool.column] for c in pools]
+    bought = [purchase(offered(own), solution.held[c.pool.column], c.total * own.gpus) for own, c in zip(candidates, pools, strict=True)]
+    used = sum(c.total * own.usd_per_hour for own, c in zip(candidates, pools, strict=True))
+    return whole_plan(
+        scenario,
+        origins,
+        tables.own.hash,
         own=tables.own,
-        kind="own",
-        scenario=scenario,
-        origins=dict(sorted(origins.items())),
-        status="optimal" if solution.status == "optimal" else "feasible",
+        is_proven=solution.status == "optimal",
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,
-        objective="cost",
         supply=f"own capacities and prices from {scenario.tables.capacities}",
-        cost=_cost(cost, tables),
-        gpus_used=sum(p.gpus_held - p.gpus_idle for p in bought),
-        gpus_held=sum(p.gpus_held for p in bought),
+        cost=cost_of(bought, used, [(d.rate, 0.0, 0.0) for d in tables.problem.demands]),
         purchases=bought,
-        deployments=tuple(_deployment(scenario, tables, c, i) for i, c in enumerate(pools)),
+        deployments=[_deployment(scenario, own, c, i) for i, (own, c) in enumerate(zip(candidates, pools, strict=True))],
         workloads=tuple(_workload(w, tables, pools, order) for w in range(len(tables.classes))),
         defaults=("prices and capacities as given: nothing is packed, pooled or discounted",),
         warnings=_unproven(solution, deadline) + tuple(f"class '{name}' has capacities but no demand" for name in tables.unused),
         solver=SolverReport(
             version=highs_version(),
-            candidates=len(tables.candidates),
+            candidates=len(tables.own.candidates),
             candidates_after_pruning=len(tables.problem.columns),
             variables=solution.variables,
             constraints=solution.constraints,
@@ -84,33 +80,8 @@ def _unproven(solution: Solution, deadline: Deadline) -> tuple[str, ...]:
     return ("not proven: the numbers of the tables are further apart than the solver can tell, and this is the best of the plans counted without it",)
 
 
-def _cost(usd_per_hour: float, tables: TableProblem) -> Cost:
-    return cost_at(usd_per_hour, [(d.rate, 0.0, 0.0) for d in tables.problem.demands], usd_per_hour)
-
-
-def _purchase(tables: TableProblem, c: ChosenPool, held: int) -> Purchase:
-    candidate = tables.candidates[c.pool.column]
-    return Purchase(
-        provider="own",
-        kind="own",
-        region="own",
-        instance_type=candidate.name,
-        basis="instance",
-        purchase="own",
-        gpu=candidate.gpu,
-        gpus_per_instance=candidate.gpus,
-        instances=held,
-        gpus_held=held * candidate.gpus,
-        gpus_idle=(held - c.total) * candidate.gpus,
-        usd_per_hour=held * candidate.usd_per_hour,
-        source=SOURCE,
-        as_of="",
-        dated_by="own",
-    )
-
-
-def _deployment(scenario: Scenario, tables: TableProblem, c: ChosenPool, i: int) -> Deployment:
-    candidate, k = tables.candidates[c.pool.column], scenario.policy.spare_replicas
+def _deployment(scenario: Scenario, candidate: OwnCandidate, c: ChosenPool, i: int) -> Deployment:
+    k = scenario.policy.spare_replicas
     busy = sum(x / c.pool.capacity[w] for w, x in c.traffic.items())
     return Deployment(
         model=candidate.name,

@@ -24,7 +24,11 @@ def upgraded(data: Any) -> Any:
         except (LookupError, TypeError, AttributeError, ZeroDivisionError):
             return data
     tables = asked.get("tables")
-    return {**now, "kind": "own" if isinstance(tables, dict) and tables.get("capacities") else "flat"}
+    if not (isinstance(tables, dict) and tables.get("capacities")):
+        return {**now, "kind": "flat"}
+    bought = now.get("purchases")
+    owned = {"kind": "owned", "purchase": "owned", "dated_by": "scenario"}
+    return {**now, "kind": "own", "purchases": [p | owned if isinstance(p, dict) else p for p in bought] if isinstance(bought, list) else bought}
 
 
 def _by_the_hour(old: Data) -> Data:
