@@ -16,7 +16,7 @@ from planner.report.formats import formatted
 from planner.result.plan import Plan
 
 ENGINES = ("vllm", "sglang", "trtllm")
-STRANGE = {"nvidia/Llama-3_3-Nemotron-Super-49B-v1", "microsoft/Phi-4-mini-reasoning", "stepfun-ai/Step-3.7-Flash"}  # no engine names a parser for them
+STRANGE = {"nvidia/Llama-3_3-Nemotron-Super-49B-v1", "microsoft/Phi-4-mini-reasoning"}  # no engine names a parser for them
 
 
 def command(engine: str, checkpoint: str, thinks: bool = False, is_hybrid: bool = True, fp8: bool = False) -> str:
@@ -50,6 +50,7 @@ def test_a_checkpoint_of_both_ways_is_told_which(engine: str, checkpoint: str, t
         ("openai/gpt-oss-120b", ("--reasoning-parser openai_gptoss", "--reasoning-parser gpt-oss", "")),
         ("MiniMaxAI/MiniMax-M2.5", ("--reasoning-parser minimax_m2_append_think", "--reasoning-parser minimax-append-think", None)),
         ("mistralai/Magistral-Small-2506", ("--tokenizer-mode mistral --reasoning-parser mistral", "--reasoning-parser mistral", None)),
+        ("stepfun-ai/Step-3.7-Flash", ("--reasoning-parser step3p5", None, None)),
         ("somebody/Own-Reasoner", (None, None, None)),
     ],
 )

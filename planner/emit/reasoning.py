@@ -45,6 +45,7 @@ FAMILIES: tuple[tuple[str, str, Reasoning], ...] = (
     ("kimi-k2.", "", Reasoning(*_THINKING, _parsers("kimi_k2", "kimi_k2", "kimi_k25"))),
     ("minimax-m2", "", Reasoning(parsers=_parsers("minimax_m2_append_think", "minimax-append-think"))),
     ("minimax-m3", "", Reasoning('{"thinking_mode":"enabled"}', "", _parsers("minimax_m3", "minimax-m3", "minimax_m3"))),
+    ("step-3.", "", Reasoning(parsers=_parsers("step3p5"))),  # github:vllm-project/recipes models/stepfun-ai
     ("mimo-v2", "", Reasoning(*_ENABLE, _parsers("mimo", "mimo"))),
     ("gemma-4", "", Reasoning(*_ENABLE, _parsers("gemma4", "gemma4", "gemma4"))),
     ("nvidia-nemotron-3", "", Reasoning(*_ENABLE, _parsers("nemotron_v3", "nemotron_3", "nano-v3"))),
