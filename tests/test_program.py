@@ -23,7 +23,7 @@ from pyomo.core.util import quicksum
 
 from planner.program import capacity, demand, objective, packing, policy, quality, starts, use, variables, waiting
 from planner.program.model import build
-from planner.program.optimum import cheapest, least_relaxation
+from planner.program.optimum import cheapest, least_relaxation, relaxed_cost
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import Column, Problem, Purchasable, Solution, Tier, Traffic, Waiting, circle
 from planner.program.single import one_pool
@@ -483,3 +483,15 @@ def test_what_the_solver_finds_is_never_dearer_than_one_pool(monkeypatch: pytest
         monkeypatch.setattr("planner.program.optimum.optimise", lambda *_, s=status, b=bound: Outcome(s, inf, b, inf, 1, 1))
         found = cheapest(easy, EXACT)
         assert (found.status, found.cost, found.bound) == ("feasible", 15.0, 0.0)
+
+
+def test_what_one_more_gpu_of_a_quota_saves_is_told_by_its_name() -> None:
+    """In fractions of replicas: a second GPU of the type that is short replaces a dearer one, $3 by $1."""
+
+    def relaxed(gpus: int) -> tuple[float, dict[str, float]]:
+        columns = [column("a", {0: 5}, (0,)), column("b", {0: 5}, (1,), gpu="B")]
+        return relaxed_cost(problem([10], columns, [offer(1, 1), offer(1, 3, "B")], pools_per_workload=None, mix=True, quota={"A": gpus}))
+
+    (short, duals), (enough, _) = relaxed(1), relaxed(2)
+    assert (short, enough) == (pytest.approx(4), pytest.approx(2))
+    assert duals == {"quota:A": pytest.approx(enough - short)}

@@ -277,6 +277,7 @@ def test_the_search_finds_what_the_whole_program_finds(monkeypatch: pytest.Monke
         )
     )
     ((field, asked, found),) = seen
+    assert 0.5 * found.solution.cost < field.bound(found.structure.place, found.structure.blocks) <= found.solution.cost * (1 + 1e-9)
     whole = field.formulation.problem
     demands = tuple(replace(d, rates=tuple(rates)) for d, rates in zip(whole.demands, asked.rates.tolist(), strict=True))
     rules = replace(whole.rules, floor_replicas=1, lead_hours=0.5)

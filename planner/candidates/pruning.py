@@ -21,6 +21,7 @@ from planner.candidates.survey import Floats, Ints, Survey
 from planner.catalog.records import Offer
 from planner.errors import TimeUp
 from planner.performance.capacity import pooled_qps
+from planner.program.bounds import beyond, only_pool
 from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
 
@@ -158,29 +159,15 @@ def _replica_prices(survey: Survey, scenario: Scenario, rows: Ints, gpus: Floats
     return found
 
 
-def _least_cost(field: Comparable, scenario: Scenario) -> Floats:
-    """$/h that no plan with a row as the only pool is below, at its capacity bound."""
-    assert field.price is not None
-    with np.errstate(divide="ignore"):
-        replicas = np.ceil(field.rate[0] / (scenario.policy.max_slo_load * field.bound[:, 0]) - 1e-9) + scenario.policy.spare_replicas
-    found: Floats = replicas * field.price
-    return found
-
-
 def _too_dear(field: Comparable, scenario: Scenario, hopes: Floats, cutoff: float) -> NDArray[np.bool_]:
-    """Rows that no plan below the cutoff uses. hopes: capacity per replica that no pool of the row exceeds.
-
-    Among several pools a replica wastes at least what it costs beyond its traffic at the best rate any row can hope for.
-    """
-    if field.only:
-        return _least_cost(field, scenario) > cutoff
+    """Rows that no plan below the cutoff uses. hopes: capacity per replica that no pool of the row exceeds."""
     assert field.price is not None
-    load = scenario.policy.max_slo_load
-    best = np.max(hopes[:, 0] / field.price) * load
-    if not best:
-        return np.ones(len(hopes), dtype=bool)
-    wasted: NDArray[np.bool_] = field.price - field.bound[:, 0] * load / best > cutoff - field.rate[0] / best
-    return wasted | (field.price * (1 + scenario.policy.spare_replicas) > cutoff)
+    policy, rate = scenario.policy, float(field.rate[0])
+    carries = field.bound[:, 0] * policy.max_slo_load
+    if field.only:
+        return only_pool(field.price, carries, rate, policy.spare_replicas) > cutoff
+    best = np.max(hopes[:, 0] / field.price) * policy.max_slo_load
+    return beyond(field.price, carries, 1 / best, rate, cutoff, policy.spare_replicas) if best else np.ones(len(hopes), dtype=bool)
 
 
 def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:

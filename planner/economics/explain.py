@@ -25,13 +25,13 @@ from planner.errors import ScenarioError, did_you_mean
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
 from planner.program.optimum import relaxed_cost
+from planner.program.places import sections
 from planner.program.problem import Column, Problem
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
-from planner.search.answer import sections
 from planner.search.prudent import careful
 from planner.search.survey_cache import SurveyCache
 

@@ -18,12 +18,13 @@ from planner.planning.conflict import conflict_of, last_that, nearest, smallest_
 from planner.planning.demands import LEAST_TRAFFIC, Requirement, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
 from planner.program.optimum import least_relaxation
+from planner.program.places import sections
 from planner.program.problem import Problem, Solution, Status
 from planner.program.solver import SolverOptions
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
-from planner.search.answer import Answer, answer, limits_of, sections
+from planner.search.answer import Answer, answer, limits_of
 
 POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
 PRUDENT = " (--prudent is --spare-replicas 1 --worst-recovery --max-price-age 90 and the nearest --evidence: to loosen one, ask for the others by name)"

@@ -4,7 +4,7 @@ order of a bound on their cost, so that few need the program over hours before t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from planner.candidates.columns import Formulation, mixture_factor
 from planner.candidates.pooling import POOL_SIZES
 from planner.performance.capacity import pooled_qps
-from planner.program.problem import Cap
-from planner.scenario.profiles import DAY
-from planner.search.answer import LocalProblem, sections
+from planner.program import bounds
+from planner.program.places import LocalProblem, sections
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -154,38 +153,22 @@ class StructureSpace:
             mine = [(n, b.candidate) for n, b in zip(needs, blocks, strict=True) if columns[b.candidate].gpu == gpu]
             taken = np.asarray(sum(n * columns[c].gpus for n, c in mine))
             price = min(float(self.prices[c, place]) for _, c in mine)
-            starts = np.maximum(taken - np.roll(taken, 1), 0).sum() if hours > 1 else 0
             covered = self._cover(place, gpu, int(taken.max()))[taken]
             whole += float(covered.sum())
-            least, begun = least + price * float(taken.sum()), begun + price * self.lead * float(starts)
+            least, begun = least + price * float(taken.sum()), begun + price * self.lead * bounds.starts_of(taken)
             dollars, gpus_taken[gpu] = dollars + covered, taken
-        if any(self._surely(cap, place, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps):
+        if any(
+            bounds.surely(cap, self.places[place].problem.offers, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps
+        ):
             return inf
         rest = self._rest(place, blocks, needs)  # what is held for it may save starts: no more than the lead's share of its cost
         return max(whole, least + rest, least + begun + (1 - self.lead) * rest)
-
-    def _surely(self, cap: Cap, place: int, taken: Mapping[str, Ints], dollars: Floats) -> float:
-        """What counts towards a cap at least in the hour that counts most, for so many GPUs of each type."""
-        offers = self.places[place].problem.offers
-        if cap.of == "usd":
-            return 0.0 if cap.key else float(dollars.max())
-        each = {gpu: min((cap.amount(o) / o.gpus for o in offers if o.gpu == gpu), default=0.0) for gpu in taken}
-        return float(np.sum([each[gpu] * n for gpu, n in taken.items()], axis=0).max()) if taken else 0.0
 
     def _cover(self, place: int, gpu: str, most: int) -> Floats:
         """[GPUs] least $/h of instances that together have at least so many GPUs of a type."""
         known = self._covers.get((place, gpu), np.zeros(1))
         if len(known) <= most:
-            offers = [o for o in self.places[place].problem.offers if o.gpu == gpu]
-            known = np.full(2 * most + 1, inf)
-            known[0] = 0.0
-            rented = [(o.gpus, o.usd_per_hour) for o in offers if o.available is None]
-            for n in range(1, len(known)):
-                known[n] = min((price + known[max(0, n - size)] for size, price in rented), default=inf)
-            for o in offers:
-                for _ in range(min(o.available or 0, -(-2 * most // o.gpus))):  # one more of what there is only so much of
-                    moved = o.usd_per_hour + known[np.maximum(np.arange(len(known)) - o.gpus, 0)]
-                    known = np.minimum(known, moved)
+            known = bounds.cover([o for o in self.places[place].problem.offers if o.gpu == gpu], 2 * most)
             self._covers[place, gpu] = known
         return known
 
@@ -203,13 +186,11 @@ class StructureSpace:
         return float(self.gpus[c] * self.prices[c, place]) / per_hour if per_hour > 0 else inf
 
     def alone_cost(self, place: int, c: int, work: Idle) -> float:
-        """Least cost of waiting work on replicas of its own: whole replica-hours in each window, and the starts that idle hours between windows force."""
-        speed, hours = self.alone_per_hour(c, work), len(work.windows[0])
+        """Least cost of waiting work on replicas of its own; infinite where there can be none."""
+        speed = self.alone_per_hour(c, work)
         if speed <= 0 or not np.isfinite(self.prices[c, place]):
             return inf
-        each = int(np.ceil(work.amount / speed - 1e-9))  # replica-hours of a window
-        starts = -(-each // hours) * len(work.windows) if hours < DAY else int(each % hours > 0)
-        return float(self.gpus[c] * self.prices[c, place]) * (each * len(work.windows) + self.lead * starts)
+        return bounds.alone(float(self.gpus[c] * self.prices[c, place]), speed, work.amount, work.windows, self.rates.shape[1], self.lead)
 
     def alone_per_hour(self, c: int, work: Idle) -> float:
         """Requests of waiting work that a replica does in an hour when it does nothing else."""
