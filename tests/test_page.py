@@ -15,13 +15,13 @@ import pytest
 
 from planner import Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
-from planner.economics.change import with_supply
 from planner.planning.infeasible import Infeasible
 from planner.planning.periods import autoscale
 from planner.report import autoscale as hours
 from planner.report import render
 from planner.report.page import page_sections
 from planner.report.sections import Section, plan_sections
+from planner.scenario.change import assumed
 from planner.scenario.sources import ask
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def plan_of(name: str) -> Plan:
     asked = ask({}, {}, ROOT / "examples" / files[name]).scenario if name in files else Scenario.model_validate({"workload": [QUESTIONS[name]]})
     patient = asked.model_copy(update={"solver": asked.solver.model_copy(update={"time_limit": 300.0})})
     if name == "hourly":  # on every GPU it takes as long as all other pages together
-        return autoscale(with_supply(patient, gpus=("H100-SXM-80GB", "RTX-PRO-6000")))
+        return autoscale(assumed(patient, "supply", gpus=("H100-SXM-80GB", "RTX-PRO-6000")))
     return solve(patient, load_catalog(), compare=name != "three-workloads")  # whose comparisons take a minute
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from planner.errors import PlannerError, ScenarioError
+from planner.scenario.change import changed
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
@@ -457,3 +459,22 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 def test_a_question_remembers_nothing_of_defaults() -> None:
     question = ask({"qps": "1"})
     assert isinstance(question, Question) and question.origins == {"workload.0.qps": "flag"}
+
+
+def test_a_changed_scenario_is_checked_like_one_that_was_typed() -> None:
+    """Fields by path; what could not be asked for cannot be changed to, and what is left alone stays as it was to the last digit."""
+    asked = ask({"qps": "10", "budget": "1234.5678/h", "slo": ["ttft_p99=1.23456s"]}).scenario
+    found = changed(asked, {"policy.budget": 77.7, "workload.0.qps": 11.0, "supply.max_gpus": 8})
+    assert (found.policy.budget, found.workload[0].qps, found.supply.max_gpus) == (77.7, 11.0, 8)
+    assert changed(found, {"policy.budget": 1234.5678, "workload.0.qps": 10.0, "supply.max_gpus": None}) == asked
+    for path, value in {"policy.confidence": 2.0, "policy.budget": -1.0, "workload.0.qps": 0.0, "supply.max_gpus": 0, "policy.colour": "blue"}.items():
+        with pytest.raises(ValidationError):
+            changed(asked, {path: value})
+
+
+def test_what_demand_is_stated_in_is_said_in_one_place() -> None:
+    """A rate, requests in flight, or requests of a day; a rate goes back into the field it came from."""
+    rate, loop, day = (ask(flags).scenario.workload[0] for flags in ({"qps": "5"}, {"concurrency": "40"}, {"requests_per_day": "86400"}))
+    assert [(w.kind, w.unit, w.rate) for w in (rate, loop, day)] == [("qps", "req/s", 5), ("concurrency", "in flight", 40), ("requests_per_day", "req/s", 1)]
+    assert (loop.at_rate(7).concurrency, rate.at_rate(7).qps, day.at_rate(7).kind) == (7, 7, "qps")
+    assert day.is_waiting and loop.is_closed and not rate.is_closed

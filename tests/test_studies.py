@@ -28,7 +28,6 @@ from scipy.optimize import linprog
 from planner import Catalog, Infeasible, Scenario, load_catalog, solve
 from planner.candidates.columns import formulation
 from planner.cli.study import where_of
-from planner.economics.change import with_policy, with_supply, with_what_if, with_workload
 from planner.economics.compare import changes, compare, differences, merged, scenarios_in
 from planner.economics.explain import distinct, explain, k_cheapest, large_scale, long_run, restricted_to, why_not_of
 from planner.economics.frontier import by_model, frontier
@@ -41,6 +40,7 @@ from planner.program.model import build
 from planner.program.problem import Problem
 from planner.report.studies import compare_sections, frontier_sections, sweep_sections
 from planner.result.plan import Plan
+from planner.scenario.change import assumed, with_workload
 from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -121,7 +121,7 @@ def test_a_frontier_tells_a_lack_of_measurements_from_technique() -> None:
     assert (cheaper, dearer) == (a, b) and (n.cheaper_tier, n.tier) == ("measured", "transferred") and n.by_evidence > n.otherwise > 1
     medians = []
     for p in (a, b):
-        one = with_workload(with_policy(scenario, confidence=0.5), 0, models=(p.plan.deployments[0].checkpoint,))
+        one = with_workload(assumed(scenario, "policy", confidence=0.5), 0, models=(p.plan.deployments[0].checkpoint,))
         medians.append(solve(one, shipped(), compare=False))
         assert medians[-1].cost.usd_per_hour <= (p.usd_per_hour_at_median or 0.0) * (1 + 1e-9) < p.usd_per_hour * (1 + 1e-9)
     assert n.premium_at_median_usd_per_hour == pytest.approx(medians[1].cost.usd_per_hour - medians[0].cost.usd_per_hour, abs=2 * 8 * 4.89)
@@ -302,9 +302,9 @@ def test_no_switch_is_searched_between_plans_that_time_cut_short(monkeypatch: py
 
 def test_supposed_prices_and_steps_are_honoured_and_checked() -> None:
     base = solve(asked(min_quality=0.5), tiny(), compare=False)
-    dearer = solve(with_what_if(asked(min_quality=0.5), price_factor={"all": 1.5}), tiny(), compare=False)
+    dearer = solve(assumed(asked(min_quality=0.5), "what_if", price_factor={"all": 1.5}), tiny(), compare=False)
     assert dearer.cost.usd_per_hour == pytest.approx(1.5 * base.cost.usd_per_hour)
-    costs = [solve(with_what_if(asked(min_quality=0.5, qps=80), step_factor=f), tiny(), compare=False).cost.usd_per_hour for f in (0.5, 1.0, 2.0)]
+    costs = [solve(assumed(asked(min_quality=0.5, qps=80), "what_if", step_factor=f), tiny(), compare=False).cost.usd_per_hour for f in (0.5, 1.0, 2.0)]
     assert costs == sorted(costs) and costs[0] < costs[2]
 
 
@@ -426,7 +426,7 @@ def test_a_comparison_says_what_is_new_gone_and_resized() -> None:
 
 def test_a_difference_in_cost_is_told_by_price_and_by_gpus() -> None:
     """The two parts, counted again: the first plan's GPUs at the second's price, then the second's GPUs; together the difference to the cent."""
-    a, b = compare((("now", asked(min_quality=0.5)), ("dearer", with_what_if(asked(min_quality=0.5, qps=200), price_factor={"all": 1.5}))), tiny())
+    a, b = compare((("now", asked(min_quality=0.5)), ("dearer", assumed(asked(min_quality=0.5, qps=200), "what_if", price_factor={"all": 1.5}))), tiny())
     assert a.plan and b.plan and a.moved == () and len(b.moved) == 2
     parts = [float(re.sub("[$,]", "", re.findall(r": ([+-]\$[\d.,]+)/h", line)[0])) for line in b.moved]
     assert sum(parts) == pytest.approx(b.plan.cost.usd_per_hour - a.plan.cost.usd_per_hour, abs=0.006)
@@ -491,12 +491,12 @@ def test_long_run_costs_are_differences_of_the_relaxation_and_next_steps_are_re_
     assert base == pytest.approx(relaxed(scenario), rel=1e-6)
     more = relaxed(with_workload(scenario, 0, qps=30 * 1.001))
     assert rows["traffic"].long_run_usd_per_hour == pytest.approx((more - base) / 0.03, rel=1e-3, abs=1e-6)
-    quota = relaxed(with_supply(scenario, quota={"GPU-80": 7}))
+    quota = relaxed(assumed(scenario, "supply", quota={"GPU-80": 7}))
     dual = rows["quota of GPU-80"].long_run_usd_per_hour
     assert dual is not None and quota - base >= dual * (1 + 1e-6) - 1e-6 and dual <= 1e-9  # convex: no unit saves more than the first
     for name, change in (
-        ("quota of GPU-80", with_supply(scenario, quota={"GPU-80": int(rows["quota of GPU-80"].looser)})),
-        ("GPUs in all", with_supply(scenario, max_gpus=41)),
+        ("quota of GPU-80", assumed(scenario, "supply", quota={"GPU-80": int(rows["quota of GPU-80"].looser)})),
+        ("GPUs in all", assumed(scenario, "supply", max_gpus=41)),
     ):
         assert rows[name].looser_usd_per_hour == pytest.approx(solve(change, catalog, compare=False).cost.usd_per_hour)
     tpot = rows["TPOT p95"]
@@ -518,10 +518,10 @@ def test_every_break_even_is_one(name: str) -> None:
     _, _, alone = restricted_to(name, scenario, tiny())
     if found.price_factor is not None:
         key = "all" if found.kind == "model" else found.name
-        wins, loses = (answer_one(with_what_if(alone, price_factor={key: found.price_factor * f}), cache).cost for f in (0.99, 1.01))
+        wins, loses = (answer_one(assumed(alone, "what_if", price_factor={key: found.price_factor * f}), cache).cost for f in (0.99, 1.01))
         assert wins < best < loses
     if found.step_factor is not None:
-        wins, loses = (answer_one(with_what_if(alone, step_factor=found.step_factor * f), cache).cost for f in (0.99, 1.01))
+        wins, loses = (answer_one(assumed(alone, "what_if", step_factor=found.step_factor * f), cache).cost for f in (0.99, 1.01))
         assert wins <= best * (1 + 1e-9) < loses
 
 
@@ -539,7 +539,7 @@ def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
     for model in [c.name for c in catalog.cards]:
         for gpu in catalog.gpus:
             for provider in sorted({o.provider for o in catalog.offers}):
-                s = with_supply(scenario, gpus=(gpu,), providers=(provider,))
+                s = assumed(scenario, "supply", gpus=(gpu,), providers=(provider,))
                 r = answer_one(s.model_copy(update={"workload": (s.workload[0].model_copy(update={"models": (model,)}),)}), cache)
                 every += [r.cost] if r.plan else []
     every.sort()
@@ -560,7 +560,7 @@ def test_runners_up_differ_by_purchase_too() -> None:
     assert distinct(plan) == 4
     for p in found:
         (bought,) = {(b.provider, b.purchase) for b in p.purchases}
-        alone = with_supply(scenario, providers=(bought[0],), purchase=(bought[1],))
+        alone = assumed(scenario, "supply", providers=(bought[0],), purchase=(bought[1],))
         assert solve(alone, catalog, compare=False).cost.usd_per_hour == pytest.approx(p.cost.usd_per_hour)
 
 
@@ -586,7 +586,7 @@ def test_the_tornado_re_solves_each_assumption() -> None:
     assert blades["all prices"].low_usd_per_hour == pytest.approx(0.8 * found.plan.cost.usd_per_hour)
     assert found.odds is not None and found.odds.draws == 3 and sum(n for _, n in found.odds.structures) == 3
     again = SurveyCache(tiny())
-    assert odds(found.plan, [answer_one(with_what_if(scenario, draw=i), again) for i in range(3)]) == found.odds
+    assert odds(found.plan, [answer_one(assumed(scenario, "what_if", draw=i), again) for i in range(3)]) == found.odds
 
 
 def test_the_tornado_shows_a_cache_that_never_hits() -> None:

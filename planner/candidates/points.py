@@ -144,14 +144,14 @@ def workload_capacity(
     workload: Workload, policy: Policy, replicas: Replicas, curves: StepCurves, mix: LengthMix, asked: Sequence[Limit], seqs: Ints, coefficients: Coefficients
 ) -> Capacity:
     """Capacity for a rate, or for requests in flight, each followed by the next as soon as it is answered."""
-    if workload.concurrency is None:
+    if not workload.is_closed:
         return capacity_of(replicas, curves, mix, asked, seqs, coefficients)
     return in_flight_capacity(replicas, curves, mix, asked, seqs, coefficients, policy.keeps_level)
 
 
 def in_workload_units(workload: Workload, found: Capacity) -> tuple[Floats, Floats, Floats]:
     """(capacity, saturated capacity, requests/s per unit). In flight: N*, at the rate X(N*)."""
-    if workload.concurrency is None:
+    if not workload.is_closed:
         return found.qps, found.qps_saturated, np.ones_like(found.qps)
     rate = np.divide(found.qps, found.in_flight, out=np.ones_like(found.qps), where=found.in_flight > 0)
     return found.in_flight, found.qps_saturated / rate, rate

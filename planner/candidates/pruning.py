@@ -217,7 +217,7 @@ def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
     """What no capacity exceeds, in the workload's unit. In flight: what the slots and limits allow in service (bracketed on
     the coarse grid), and what may wait within the first limits."""
     physics, workload = survey.physics[w], survey.scenario.workload[w]
-    if workload.concurrency is None:
+    if not workload.is_closed:
         return physics.most_qps[rows]
     waits = [s.seconds for s in workload.limits if s.bounds_wait]
     waiting = physics.most_qps[rows] * min(waits) if waits else np.full(len(rows), 1e9)

@@ -145,7 +145,7 @@ def _why(notes: Notes, case: Case, a: Alternative, where: str) -> None:
     """Numbers in the reason why it lost, where there are any."""
     plan, usd = case.plan, sum(p.usd_per_hour for p in a.purchases)
     used, held = sum(d.gpus for d in a.deployments), sum(p.gpus_held for p in a.purchases)
-    rate = sum(w.qps for w in plan.workloads) if all(w.concurrency is None for w in case.scenario.workload) else None
+    rate = sum(w.qps for w in plan.workloads) if all(not w.is_closed for w in case.scenario.workload) else None
     patterns: tuple[tuple[str, tuple[float | None, ...]], ...] = (
         (r"\$([\d.]+) per GPU-hour against \$([\d.]+)", (usd / held, plan.cost.usd_per_hour / plan.gpus_held)),
         (r"([\d.e+-]+) req/s per GPU against ([\d.e+-]+)", (rate / used if rate else None, rate / plan.gpus_used if rate else None)),
@@ -229,7 +229,7 @@ def _full(case: Case, w: int) -> float:
     got, asked, total = case.plan.workloads[w], case.scenario.workload[w], 0.0
     for r in got.routing:
         d = case.plan.deployments[r.deployment]
-        alone = asked.concurrency is not None and d.capacity_in_flight_per_replica
+        alone = asked.is_closed and d.capacity_in_flight_per_replica
         total += (r.share * asked.rate * d.capacity_qps_per_replica / alone if alone else r.qps) / d.slo_load
     return total
 
@@ -277,7 +277,7 @@ def _peak(case: Case, i: int) -> float:
 def _product(notes: Notes, case: Case) -> None:
     """From the other end: mean traffic times all factors but the evidence is what all GPUs held would carry. For one workload alone on one deployment."""
     plan = case.plan
-    if len(plan.deployments) != 1 or len(plan.workloads) != 1 or case.scenario.workload[0].concurrency is not None:
+    if len(plan.deployments) != 1 or len(plan.workloads) != 1 or case.scenario.workload[0].is_closed:
         return
     d = plan.deployments[0]
     led = plan.workloads[0].qps * prod(h.factor for h in plan.headroom if h.step != "evidence")

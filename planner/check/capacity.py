@@ -91,7 +91,7 @@ def _stated(notes: Notes, case: Case, i: int, built: Rebuilt) -> None:
     if not 0 < load < float("inf"):
         return
     alone = built.fits[built.serves[0]] if len(built.serves) == 1 else None
-    is_loop = alone is not None and alone.workload.concurrency is not None
+    is_loop = alone is not None and alone.workload.is_closed
     rate = alone.single * alone.qps_per_unit if alone and is_loop else sum(peak_qps(case, i, w) for w in built.serves) / load / here
     notes.agree(d.capacity_qps_per_replica, rate, where, "a capacity (req/s per replica) of", STATED)
     notes.agree(d.slo_load, load, where, "SLO load", STATED)
@@ -105,7 +105,7 @@ def _stated(notes: Notes, case: Case, i: int, built: Rebuilt) -> None:
 
 def peak_qps(case: Case, i: int, w: int) -> float:
     """Peak traffic of a workload in requests/s."""
-    if case.scenario.workload[w].concurrency is None:
+    if not case.scenario.workload[w].is_closed:
         return case.flow(w, i)
     built, replicas = case.built[i], case.plan.deployments[i].replicas
     if built and (now := case.together(i, replicas)) is not None:
@@ -114,5 +114,5 @@ def peak_qps(case: Case, i: int, w: int) -> float:
 
 
 def _unit(case: Case, built: Rebuilt) -> str:
-    kinds = {case.scenario.workload[w].concurrency is None for w in built.serves}
+    kinds = {not case.scenario.workload[w].is_closed for w in built.serves}
     return "req/s" if kinds == {True} else "in flight" if kinds == {False} else "req/s and in flight"

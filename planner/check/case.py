@@ -118,7 +118,7 @@ class Case(Account):
         """Mean traffic in requests/s; of requests in flight, the rate of the closed loop at the number of replicas there is."""
         asked, built = self.scenario.workload[w], self.built[index]
         mean = self.flow(w, index) / asked.burst_factor
-        if asked.concurrency is None or not built or w not in built.fits or not mean:
+        if not asked.is_closed or not built or w not in built.fits or not mean:
             return mean
         now = self.together(index, self.plan.deployments[index].replicas, at_peak=False)
         if now is not None and w in built.serves:
@@ -138,7 +138,7 @@ class Case(Account):
     def _queue(self, index: int, built: Rebuilt, replicas: int, at_peak: bool) -> Shared | SharedLoop:
         fits = [built.fits[w] for w in built.serves]
         each = np.array([self.flow(w, index) / (1.0 if at_peak else self.scenario.workload[w].burst_factor) / replicas for w in built.serves])
-        is_loop = np.array([f.workload.concurrency is not None for f in fits])
+        is_loop = np.array([f.workload.is_closed for f in fits])
         pooled = [f.single / float(pooled_qps(np.array(f.single), np.array(f.saturated), replicas)) for f in fits if f.single > 0]
         relief = max(pooled, default=1.0) if self.scenario.policy.keeps_level else 1.0
         slots = np.array([min(f.max_num_seqs for f in fits)], dtype=np.int64)
@@ -209,7 +209,7 @@ def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
         else:
             found.append(Limit(slo.metric, slo.seconds, slo.percentile))  # type: ignore[arg-type]  # the scenario knows no other metric
     says_wait = any(slo.metric in ("ttft", "e2e") and slo.percentile >= 90 for slo in workload.limits)
-    if not says_wait and workload.requests_per_day is None and workload.max_waiting_share < 1:
+    if not says_wait and not workload.is_waiting and workload.max_waiting_share < 1:
         found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)
 
@@ -266,7 +266,7 @@ def refitted(case: Case, index: int, w: int, cases: Sequence[tuple[float, int]])
         for sure in dict.fromkeys(sure for sure, _ in cases)
     }
     first, *others = (at[sure] for sure, _ in cases)
-    is_steady = None if fit.workload.concurrency is None else policy.keeps_level
+    is_steady = policy.keeps_level if fit.workload.is_closed else None
     lifted = np.array([i for _, i in cases], dtype=np.int64)
     found = capacity_lifted(fit.replica, first.above(others), fit.mix, fit.limits, fit.max_num_seqs, case.coefficients, lifted, is_steady)
     able = [_in_units(fit.workload, found, i) for i in range(len(cases))]
@@ -306,7 +306,7 @@ def _fit(
     curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
     units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
     limits = limits_of(workload, factor)
-    if workload.concurrency is None:
+    if not workload.is_closed:
         able = capacity_of(replica, curves, mix, limits, seqs, coefficients)
     else:
         able = in_flight_capacity(replica, curves, mix, limits, seqs, coefficients, policy.keeps_level)
@@ -341,7 +341,7 @@ def in_own_tokens(asked: Workload, own: float) -> Workload:
 def _in_units(workload: Workload, found: Capacity, row: int) -> tuple[float, float, float]:
     """Capacity alone, in a very large pool, and requests/s per unit of flow there: X(N*)/N* for requests in flight."""
     qps, saturated, in_flight = float(found.qps[row]), float(found.qps_saturated[row]), float(found.in_flight[row])
-    if workload.concurrency is None or qps <= 0:
+    if not workload.is_closed or qps <= 0:
         return qps, saturated, 1.0
     rate = qps / in_flight
     return in_flight, saturated / rate, rate

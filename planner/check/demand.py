@@ -50,7 +50,7 @@ def _in_flight(notes: Notes, case: Case) -> None:
     for got, asked in zip(plan.workloads, case.scenario.workload, strict=True):
         if got.is_waiting:  # of whom nothing in flight is stated
             continue
-        right = got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and asked.concurrency is None else asked.concurrency
+        right = got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and not asked.is_closed else asked.concurrency
         agree = right is None or (got.concurrency is not None and same(got.concurrency, right))
         notes.require(agree, got.name, f"states {got.concurrency} in flight, should be {right}")
     for i, d in enumerate(plan.deployments):
@@ -63,7 +63,7 @@ def _in_flight(notes: Notes, case: Case) -> None:
 
 def restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
     """What a plan repeats of the question must be what was asked."""
-    kind = next(name for name in ("qps", "concurrency", "requests_per_day") if getattr(asked, name) is not None)
+    kind = asked.kind
     notes.require(got.demand.kind == kind, got.name, f"states its demand in {got.demand.kind}, asked in {kind}")
     notes.agree(got.demand.value, getattr(asked, kind), got.name, f"a demand ({kind}) of")
     notes.agree(got.burst_factor, asked.burst_factor, got.name, "a burst factor of")

@@ -14,19 +14,20 @@ from planner.check.findings import RELATIVE, Finding, Notes, at_most, same
 from planner.check.quality import worth
 from planner.performance.capacity import pooled_qps
 from planner.result.plan import Period, Plan
+from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload
 
 
 def everyone(scenario: Scenario) -> Scenario:
     """All workloads as capacities are asked for: a waiting one alone, and, behind all, once more within the pace limits of those with rates."""
-    steady = [w for w in scenario.workload if w.requests_per_day is None]
-    waiting = [w for w in scenario.workload if w.requests_per_day is not None]
+    steady = [w for w in scenario.workload if not w.is_waiting]
+    waiting = [w for w in scenario.workload if w.is_waiting]
     pace = {s.name for w in steady for s in w.limits if s.is_pace}
     limits = {n: min(w.slo[n] for w in steady if n in w.slo) for n in pace}
-    plain = [w if w.requests_per_day is None else _as_rate(w) for w in scenario.workload]
+    plain = [_as_rate(w) if w.is_waiting else w for w in scenario.workload]
     beside = [_as_rate(w).model_copy(update={"slo": {n: min(limits.get(n, s), w.slo.get(n, s)) for n, s in (limits | w.slo).items()}}) for w in waiting]
-    return scenario.model_copy(update={"workload": (*plain, *beside)})
+    return with_workloads(scenario, (*plain, *beside))
 
 
 def _as_rate(workload: Workload) -> Workload:
@@ -39,7 +40,7 @@ def over_hours(case: Case) -> Finding:
     rates, k = hourly_rates(plan.scenario), 0
     for w, (got, asked) in enumerate(zip(plan.workloads, plan.scenario.workload, strict=True)):
         restated(notes, got, asked)
-        if asked.requests_per_day is None:
+        if not asked.is_waiting:
             notes.require(bool(np.allclose(got.rates, rates[w], rtol=RELATIVE)), asked.name, "states rates other than its profile's")
             notes.agree(got.qps, got.routing[0].qps, asked.name, "requests/s")
             notes.agree(got.routing[0].share, 1.0, asked.name, "a share of")
@@ -102,7 +103,7 @@ def _fit(case: Case, i: int, w: int) -> Fit | None:
 def _load(case: Case, i: int, p: Period, served: Sequence[int], rates: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     """Work over the capacity of the replicas in service; infinite where nothing could carry it."""
     d, asked = p.deployments[i], case.plan.scenario.workload
-    idle = [w for w, x in enumerate(asked) if x.requests_per_day is not None]
+    idle = [w for w, x in enumerate(asked) if x.is_waiting]
     waiting = [(w, k, n) for (k, w), n in zip(enumerate(idle), d.waiting_requests, strict=True) if n > 0]
     here = d.replicas - (case.scenario.policy.spare_replicas if served else 0)
     if not waiting and not any(rates[w] > 0 for w in served):

@@ -55,7 +55,7 @@ def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
     now, built = case.together(index, case.in_service(index)), case.built[index]
     if now is not None and built is not None:
         return now.beyond(built.serves.index(w), limit)
-    if fit.workload.concurrency is not None:
+    if fit.workload.is_closed:
         return _beyond_in_flight(case, fit, limit, case.flow(w, index) / case.in_service(index))
     rate = _load_of_one(case, index, w, fit, case.in_service(index))
     return _beyond_at(fit, limit, rate)
@@ -118,7 +118,7 @@ def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
     now = case.together(index, d.replicas)
     if now is not None:
         return now.service(built.serves.index(w), (fit.factor - 1) / fit.factor)
-    if fit.workload.concurrency is not None:
+    if fit.workload.is_closed:
         return case.loop(w, index)
     able = max(case.capacity(index, w), 1e-12)
     load = sum(case.flow(v, index) / max(case.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)

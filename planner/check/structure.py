@@ -43,7 +43,7 @@ def _periods(notes: Notes, plan: Plan) -> None:
         plain = not names and all(not w.rates for w in plan.workloads) and all(d.busiest is None for d in plan.deployments)
         notes.require(plain and plan.flat is None and plan.startup_usd_per_hour == 0, "periods", "are none, and parts of the plan refer to some")
         return
-    hours, waiting = hourly_rates(plan.scenario).shape[1], [w.name for w in plan.scenario.workload if w.requests_per_day is not None]
+    hours, waiting = hourly_rates(plan.scenario).shape[1], [w.name for w in plan.scenario.workload if w.is_waiting]
     notes.require(names == waiting, "workloads", f"{names} wait, in the scenario {waiting}")
     numbers = [(p.hour, p.hours) for p in plan.periods]
     notes.require(numbers == [(t, 1.0) for t in range(hours)], "periods", f"are not the hours from 0 to {hours - 1} that the profiles make")

@@ -16,7 +16,7 @@ from planner.candidates.eligibility import is_named
 from planner.candidates.offers import allowed
 from planner.catalog.catalog import Catalog
 from planner.catalog.hardware import gpus_meant
-from planner.economics.change import checkpoints_of, traffic_of, with_policy, with_supply, with_what_if, with_workload
+from planner.economics.change import checkpoints_of, traffic_of
 from planner.economics.noise import Noise, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, least_cost, quietly
 from planner.economics.store import Result
@@ -30,6 +30,7 @@ from planner.program.problem import Column, Problem
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import AskedCap, caps
+from planner.scenario.change import assumed, with_workload, with_workloads
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 from planner.search.prudent import careful
@@ -102,7 +103,7 @@ def explain(
         solve(scenario, catalog, compare=False)  # raises with the whole explanation
         raise AssertionError
     if scenario.policy.prudent:  # what is varied stands on the evidence that the plan reached
-        scenario = careful(with_policy(scenario, evidence=plan.scenario.policy.evidence))
+        scenario = careful(assumed(scenario, "policy", evidence=plan.scenario.policy.evidence))
     rejected = tuple(why_not_of(name, plan, scenario, cache) for name in why_not)
     return Explanation(plan, margins(plan, scenario, cache, where, done), rejected, k_cheapest(plan, scenario, cache, runners_up, within))
 
@@ -166,7 +167,7 @@ def _rate_row(plan: Plan, scenario: Scenario, w: int, label: str) -> _Row:
     up, down = (most * (1 + BEYOND) if most else now * (1 + STEP)), now * (1 - STEP)
     more, less = (with_workload(scenario, w, **{field: amount}) for amount in (up, down))
     steps = (f"{up:.5g} {unit}", more), (f"{down:.5g} {unit}", less)
-    rate = "qps" if workload.qps is not None else "concurrency"  # the long run knows no answers, so users are the rate that they came to
+    rate = workload.rate_field  # the long run knows no answers, so users are the rate that they came to
     slightly = with_workload(scenario, w, **{rate: workload.rate * (1 + SMALL)})
     per = "req/s more" if rate == "qps" else "in flight more"
     return _Row(f"{label}traffic", f"{now:g} {unit}", *steps, _difference(slightly, workload.rate * SMALL), per)
@@ -243,11 +244,11 @@ def restricted_to(name: str, scenario: Scenario, catalog: Catalog) -> tuple[str,
     gpus = gpus_meant(name, catalog.gpus)
     provider = next((p for p in providers if p.lower() == name.lower()), None)
     if gpus:
-        return "GPU", gpus[0] if len(gpus) == 1 else name, with_supply(scenario, gpus=gpus, exclude_gpus=())
+        return "GPU", gpus[0] if len(gpus) == 1 else name, assumed(scenario, "supply", gpus=gpus, exclude_gpus=())
     if provider is not None:
-        return "provider", provider, with_supply(scenario, providers=(provider,), exclude_providers=(), kinds=_kinds(scenario, catalog, provider))
+        return "provider", provider, assumed(scenario, "supply", providers=(provider,), exclude_providers=(), kinds=_kinds(scenario, catalog, provider))
     if any(is_named(s, (name,)) for s in catalog.served):
-        return "model", name, scenario.model_copy(update={"workload": tuple(w.model_copy(update={"models": (name,)}) for w in scenario.workload)})
+        return "model", name, with_workloads(scenario, (w.model_copy(update={"models": (name,)}) for w in scenario.workload))
     everything = [*catalog.gpus, *providers, *(c.name for c in catalog.cards)]
     raise ScenarioError(f"no GPU, model or provider is called '{name}'", "--why-not", did_you_mean(name, everything) or "see plan catalog gpus, models, prices")
 
@@ -265,7 +266,7 @@ def _step_break_even(restricted: Scenario, found: float, best: float, cache: Sur
     here = _narrowed_catalog(restricted, cache.catalog)
 
     def wins(factor: float) -> bool:
-        return least_cost(with_what_if(restricted, step_factor=restricted.what_if.step_factor * factor), here) <= best * (1 + 1e-9)
+        return least_cost(assumed(restricted, "what_if", step_factor=restricted.what_if.step_factor * factor), here) <= best * (1 + 1e-9)
 
     low, high = _bracket(wins, best / found)
     while high > low * FINE_STEP and low:
@@ -380,16 +381,16 @@ def _narrowed(scenario: Scenario, catalog: Catalog, branch: _Branch, most: float
     s, place = scenario, len(branch.fixed)
     if place > 0:
         models = tuple(c for name in fixed[0] for c in checkpoints_of(name, catalog))
-        s = s.model_copy(update={"workload": tuple(w.model_copy(update={"models": models}) for w in s.workload)})
+        s = with_workloads(s, (w.model_copy(update={"models": models}) for w in s.workload))
     if place > 1:
-        s = with_supply(s, gpus=tuple(fixed[1]))
+        s = assumed(s, "supply", gpus=tuple(fixed[1]))
     if place == 0:
-        s = with_policy(s, exclude_models=(*s.policy.exclude_models, *branch.without))
+        s = assumed(s, "policy", exclude_models=(*s.policy.exclude_models, *branch.without))
     elif place == 1:
-        s = with_supply(s, exclude_gpus=(*s.supply.exclude_gpus, *branch.without))
+        s = assumed(s, "supply", exclude_gpus=(*s.supply.exclude_gpus, *branch.without))
     elif place == 2:
-        s = with_supply(s, exclude_providers=(*s.supply.exclude_providers, *branch.without))
+        s = assumed(s, "supply", exclude_providers=(*s.supply.exclude_providers, *branch.without))
     else:  # GPUs of one's own are no way of purchase: their owner is their provider, and has nothing else
-        s = with_supply(s, providers=tuple(fixed[2]), purchase=tuple(p for p in s.supply.purchase if p not in branch.without))
-        s = with_supply(s, exclude_providers=(*s.supply.exclude_providers, *fixed[2])) if "owned" in branch.without else s
-    return with_policy(s, budget=min(most, s.policy.budget or inf))
+        s = assumed(s, "supply", providers=tuple(fixed[2]), purchase=tuple(p for p in s.supply.purchase if p not in branch.without))
+        s = assumed(s, "supply", exclude_providers=(*s.supply.exclude_providers, *fixed[2])) if "owned" in branch.without else s
+    return assumed(s, "policy", budget=min(most, s.policy.budget or inf))

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from planner.catalog.catalog import Catalog
-from planner.economics.change import checkpoints_of, with_workload
+from planner.economics.change import checkpoints_of
 from planner.economics.noise import Noise, at_median, noise
 from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
+from planner.scenario.change import assumed, with_workload
 from planner.scenario.records import Scenario
 from planner.search.survey_cache import SurveyCache
 
@@ -162,7 +163,7 @@ def _by_mean(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done:
 
 def _best_mean(scenario: Scenario, cache: SurveyCache, w: int) -> float | None:
     """The highest floor that any plan meets is the highest mean there is."""
-    points = _by_floor(scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"mix": False})}), cache, w, quietly)
+    points = _by_floor(assumed(scenario, "policy", mix=False), cache, w, quietly)
     return points[-1].quality if points else None
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
-from planner.economics.change import traffic_of, with_what_if, with_workload
+from planner.economics.change import traffic_of
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
+from planner.scenario.change import assumed, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
 from planner.scenario.units import format_duration
@@ -74,7 +75,7 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
     """
     cache = SurveyCache(catalog)
     names, questions = _moves(scenario, swing)
-    wanted = [scenario, *questions, *(with_what_if(scenario, draw=i) for i in range(draws))]
+    wanted = [scenario, *questions, *(assumed(scenario, "what_if", draw=i) for i in range(draws))]
     results = answers(wanted, catalog, where, done, cache)
     plan = results[0].plan
     if plan is None:
@@ -93,8 +94,8 @@ def _moves(scenario: Scenario, swing: float) -> tuple[list[tuple[str, tuple[str,
     """Assumptions with their two values in words, and the questions, low and high after each other."""
     found = [m for w in range(len(scenario.workload)) for m in _workload_moves(scenario, w)]
     prices, steps = scenario.what_if.price_factor, scenario.what_if.step_factor
-    found.append(Move("all prices", lambda f: with_what_if(scenario, price_factor={**prices, "all": prices.get("all", 1.0) * f}), "x{:g}".format))
-    found.append(Move("step times", lambda f: with_what_if(scenario, step_factor=steps * f), "x{:g}".format))
+    found.append(Move("all prices", lambda f: assumed(scenario, "what_if", price_factor={**prices, "all": prices.get("all", 1.0) * f}), "x{:g}".format))
+    found.append(Move("step times", lambda f: assumed(scenario, "what_if", step_factor=steps * f), "x{:g}".format))
     ends = (1 - swing, 1 + swing)
     return [(m.name, (m.text(ends[0]), m.text(ends[1]))) for m in found], [m.change(f) for m in found for f in ends]
 

@@ -9,11 +9,11 @@ from itertools import groupby, pairwise, product
 import numpy as np
 
 from planner.catalog.catalog import Catalog
-from planner.economics.change import with_policy, with_what_if, with_workload
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError, did_you_mean
 from planner.result.plan import Plan
+from planner.scenario.change import assumed, changed, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration, parse_duration_s, parse_share, parse_usd_per_hour
 from planner.search.survey_cache import SurveyCache
@@ -237,7 +237,7 @@ def _field(name: str) -> Callable[[Scenario, float, str], Scenario]:
 
 
 def _price(scenario: Scenario, value: float, gpu: str) -> Scenario:
-    return with_what_if(scenario, price_factor={**scenario.what_if.price_factor, gpu or "all": value})
+    return assumed(scenario, "what_if", price_factor={**scenario.what_if.price_factor, gpu or "all": value})
 
 
 _SETTERS: dict[str, Callable[[Scenario, float, str], Scenario]] = {
@@ -250,11 +250,11 @@ _SETTERS: dict[str, Callable[[Scenario, float, str], Scenario]] = {
     "isl": _field("input_tokens"),
     "osl": _field("output_tokens"),
     "hits": _field("prefix_cache_hit"),
-    "budget": lambda scenario, value, _: with_policy(scenario, budget=value),
-    "confidence": lambda scenario, value, _: with_policy(scenario, confidence=value),
-    "load": lambda scenario, value, _: with_policy(scenario, max_slo_load=value),
+    "budget": lambda scenario, value, _: changed(scenario, {"policy.budget": value}),
+    "confidence": lambda scenario, value, _: changed(scenario, {"policy.confidence": value}),
+    "load": lambda scenario, value, _: changed(scenario, {"policy.max_slo_load": value}),
     "price": _price,
-    "step": lambda scenario, value, _: with_what_if(scenario, step_factor=value),
+    "step": lambda scenario, value, _: assumed(scenario, "what_if", step_factor=value),
 }
 GEOMETRIC = ("qps", "concurrency", "ttft", "tpot", "e2e", "isl", "osl", "budget", "price", "step")
 _READ: dict[str, Read] = {

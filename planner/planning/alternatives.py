@@ -18,6 +18,7 @@ from planner.program.problem import Status
 from planner.result.deploy import purchases
 from planner.result.plan import Alternative, Brief, Plan, replica_fields
 from planner.result.unit_costs import cost_at
+from planner.scenario.change import assumed, assumed_of
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
 from planner.search.apart import kept_apart
@@ -70,8 +71,7 @@ def neighbourhood(found: Answer, points: Points, plan: Plan) -> tuple[str, ...]:
             continue
         costs = []
         for floor in (workload.min_quality - STEP, workload.min_quality + STEP):
-            changed = workload.model_copy(update={"min_quality": floor})
-            here = _with_workload(scenario, w, changed)
+            here = assumed_of(scenario, w, min_quality=floor)
             cutoff = plan.cost.usd_per_hour * (1 + 1e-6) if floor < workload.min_quality else inf  # a lower floor never costs more
             other = asked_briefly(points, here, deadline.share(EACH), cutoff, break_ties=False)
             costs.append(f"${other.cost:,.2f}/h at {floor:.3g}" if other and other.found else f"{no_answer(other)} at {floor:.3g}")
@@ -117,19 +117,6 @@ def no_answer(other: Answer | None) -> str:
     return "no plan" if other and other.solution.status == Status.INFEASIBLE else "no plan found in time"
 
 
-def _with_workload(scenario: Scenario, w: int, workload: object) -> Scenario:
-    changed = tuple(workload if i == w else old for i, old in enumerate(scenario.workload))
-    return scenario.model_copy(update={"workload": changed})
-
-
-def _supply(scenario: Scenario, **update: object) -> Scenario:
-    return scenario.model_copy(update={"supply": scenario.supply.model_copy(update=update)})
-
-
-def _policy(scenario: Scenario, **update: object) -> Scenario:
-    return scenario.model_copy(update={"policy": scenario.policy.model_copy(update=update)})
-
-
 def _asked_names(scenario: Scenario, plan: Plan) -> list[str]:
     """What the plan's models are called: in the words they were asked for, else as their checkpoints are."""
     asked = [n for w in scenario.workload for n in w.models]
@@ -142,23 +129,25 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     found: list[Variant] = []
     owned, rented = (tuple(sorted({b.provider for b in plan.purchases if (b.kind == "owned") == mine})) for mine in (True, False))
     if owned:
-        found.append(Variant("renting all GPUs", _supply(scenario, exclude_providers=(*s.exclude_providers, *(o.name for o in s.owned)))))
+        found.append(Variant("renting all GPUs", assumed(scenario, "supply", exclude_providers=(*s.exclude_providers, *(o.name for o in s.owned)))))
     if rented and any(k != "hyperscaler" for k in s.kinds):
-        found.append(Variant("hyperscalers only", _supply(scenario, kinds=("hyperscaler",))))
+        found.append(Variant("hyperscalers only", assumed(scenario, "supply", kinds=("hyperscaler",))))
     spare = p.spare_replicas + 1
     if spare > 1 or scenario.objective.maximize:  # else it is the first step of the bridge (bridge.py)
         survives = f"keeps the SLO with {'a replica' if spare == 1 else f'{spare} replicas'} of each deployment down"
-        found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", _policy(scenario, spare_replicas=spare), survives))
+        found.append(Variant("one spare replica" if spare == 1 else "one more spare replica", assumed(scenario, "policy", spare_replicas=spare), survives))
     models = tuple(sorted({d.model for d in plan.deployments}))
     gpus = tuple(sorted({d.gpu for d in plan.deployments}))
-    found.append(Variant(f"another GPU type than {' and '.join(gpus)}", _supply(scenario, exclude_gpus=(*s.exclude_gpus, *gpus))))
-    found.append(Variant(f"another model than {' and '.join(_asked_names(scenario, plan))}", _policy(scenario, exclude_models=(*p.exclude_models, *models))))
+    found.append(Variant(f"another GPU type than {' and '.join(gpus)}", assumed(scenario, "supply", exclude_gpus=(*s.exclude_gpus, *gpus))))
+    found.append(
+        Variant(f"another model than {' and '.join(_asked_names(scenario, plan))}", assumed(scenario, "policy", exclude_models=(*p.exclude_models, *models)))
+    )
     if rented:
-        found.append(Variant(f"another provider than {' and '.join(rented)}", _supply(scenario, exclude_providers=(*s.exclude_providers, *rented))))
+        found.append(Variant(f"another provider than {' and '.join(rented)}", assumed(scenario, "supply", exclude_providers=(*s.exclude_providers, *rented))))
     if len(gpus) > 1:
-        found.append(Variant("one GPU type only", _policy(scenario, max_gpu_types=1)))
+        found.append(Variant("one GPU type only", assumed(scenario, "policy", max_gpu_types=1)))
     elif any(b.kind == "hyperscaler" for b in plan.purchases) and s.kinds != ("hyperscaler",):
-        found.append(Variant("neoclouds only", _supply(scenario, kinds=("neocloud",))))
+        found.append(Variant("neoclouds only", assumed(scenario, "supply", kinds=("neocloud",))))
     return found
 
 
@@ -218,8 +207,8 @@ def _why(found: Answer, chosen: list[Chosen], plan: Plan) -> str:
 def _savings(found: Answer, points: Points, plan: Plan, budget: Budget) -> tuple[str, ...]:
     """What looser rules on pools would save. Free mixing can do all that two pools can, so it is asked first and may settle both."""
     scenario, ours, notes = found.formulation.scenario, plan.cost.usd_per_hour, []
-    looser = [("free mixing of pools and checkpoints", _policy(scenario, max_pools=None, mix=True))] if not scenario.policy.mix else []
-    looser += [("two pools per workload", _policy(scenario, max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
+    looser = [("free mixing of pools and checkpoints", assumed(scenario, "policy", max_pools=None, mix=True))] if not scenario.policy.mix else []
+    looser += [("two pools per workload", assumed(scenario, "policy", max_pools=2))] if scenario.policy.pools_per_workload == 1 else []
     cutoff, settled = ours * (1 - WORTH_SAYING), False
     for what, changed in looser:
         if settled:

@@ -10,6 +10,7 @@ from typing import Literal
 from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
 from planner.scenario.caps import AskedCap, caps
+from planner.scenario.change import assumed, assumed_of
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.slo import Slo
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
@@ -69,8 +70,8 @@ def _spare(spare: int) -> Requirement:
         "spare",
         f"{spare} spare replica{'s' if spare > 1 else ''}",
         spare,
-        lambda s, x: _policy(s, spare_replicas=int(x)),
-        lambda s: _policy(s, spare_replicas=0),
+        lambda s, x: assumed(s, "policy", spare_replicas=int(x)),
+        lambda s: assumed(s, "policy", spare_replicas=0),
         lambda f: ceil(spare / f - 1e-9),
         lambda x: f"{x:.0f} spare replica{'' if x == 1 else 's'}" if x else "no spare replica",
     )
@@ -94,8 +95,8 @@ def _evidence(tier: str) -> Requirement:
         "evidence",
         f"evidence {tier}",
         asked,
-        lambda s, x: _policy(s, evidence=TIERS[int(x) - 1]),
-        lambda s: _policy(s, evidence=TIERS[-1]),
+        lambda s, x: assumed(s, "policy", evidence=TIERS[int(x) - 1]),
+        lambda s: assumed(s, "policy", evidence=TIERS[-1]),
         lambda f: min(floor(asked * f + 1e-9), len(TIERS)),
         lambda x: f"evidence {TIERS[int(x) - 1]}",
     )
@@ -106,8 +107,8 @@ def _margin(margin: float) -> Requirement:
         "margin",
         f"quality margin {margin:g}",
         margin,
-        lambda s, x: _policy(s, quality_margin=x),
-        lambda s: _policy(s, quality_margin=0.0),
+        lambda s, x: assumed(s, "policy", quality_margin=x),
+        lambda s: assumed(s, "policy", quality_margin=0.0),
         lambda f: margin if f == 1 else rounded_down(margin / f),
         lambda x: f"a quality margin of {x:.4g}",
     )
@@ -119,8 +120,8 @@ def _recovery() -> Requirement:
         "recovery",
         "derived scores at the worst recovery",
         1.0,
-        lambda s, x: _policy(s, worst_recovery=x > 0),
-        lambda s: _policy(s, worst_recovery=False),
+        lambda s, x: assumed(s, "policy", worst_recovery=x > 0),
+        lambda s: assumed(s, "policy", worst_recovery=False),
         lambda _: 1.0,
         lambda x: f"derived scores at the {'worst' if x else 'mean'} recovery",
     )
@@ -131,8 +132,8 @@ def _age(days: int) -> Requirement:
         "age",
         f"prices at most {days} days older than the newest",
         days,
-        lambda s, x: _supply(s, max_price_age=int(x)),
-        lambda s: _supply(s, max_price_age=None),
+        lambda s, x: assumed(s, "supply", max_price_age=int(x)),
+        lambda s: assumed(s, "supply", max_price_age=None),
         lambda f: floor(days * f + 1e-9),
         lambda x: f"prices up to {x:.0f} days older than the newest",
     )
@@ -142,13 +143,13 @@ def _limit(w: int, limit: Slo, of: str) -> Requirement:
     name, words, seconds = limit.name, limit.words, limit.seconds
 
     def without(s: Scenario) -> Scenario:
-        return _workload(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})
+        return assumed_of(s, w, slo={k: v for k, v in s.workload[w].slo.items() if k != name})
 
     return Requirement(
         "limit",
         f"{words} {format_duration(seconds)}{of}",
         seconds,
-        lambda s, x: _workload(s, w, slo={**s.workload[w].slo, name: x}),
+        lambda s, x: assumed_of(s, w, slo={**s.workload[w].slo, name: x}),
         without,
         lambda f: seconds if f == 1 else max(seconds, parse_duration_s(duration(min(seconds * f, MOST_SECONDS), seconds))),
         lambda x: f"{words} of {duration(x, seconds)}{of}",
@@ -169,8 +170,8 @@ def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float
         "floor" if field == "min_quality" else "mean",
         f"{name} {asked:g}{of}",
         asked,
-        lambda s, x: _workload(s, w, **{field: x}),
-        lambda s: _workload(s, w, **{field: None}),
+        lambda s, x: assumed_of(s, w, **{field: x}),
+        lambda s: assumed_of(s, w, **{field: None}),
         lambda f: asked if f == 1 else min(asked, floor(asked / f * 1e4 + 1e-9) / 1e4),
         lambda x: f"a {'quality floor' if field == 'min_quality' else 'mean quality'} of {x:.4g}{of}",
         w,
@@ -178,26 +179,14 @@ def _quality(w: int, field: Literal["min_quality", "mean_quality"], asked: float
 
 
 def _traffic(w: int, workload: Workload, of: str) -> Requirement:
-    field, unit = ("qps", "req/s") if workload.qps is not None else ("concurrency", "in flight")
+    field, unit = workload.rate_field, workload.unit
     return Requirement(
         "traffic",
         f"{workload.rate:g} {unit}{of}",
         workload.rate,
-        lambda s, x: _workload(s, w, **{field: x}),
-        lambda s: _workload(s, w, **{field: workload.rate * LEAST_TRAFFIC}),
+        lambda s, x: assumed_of(s, w, **{field: x}),
+        lambda s: assumed_of(s, w, **{field: workload.rate * LEAST_TRAFFIC}),
         lambda f: workload.rate if f == 1 else rounded_down(workload.rate / f),
         lambda x: f"{x:.10g} {unit}{of}",
         w,
     )
-
-
-def _workload(s: Scenario, w: int, **update: object) -> Scenario:
-    return s.model_copy(update={"workload": tuple(x.model_copy(update=update) if i == w else x for i, x in enumerate(s.workload))})
-
-
-def _policy(s: Scenario, **update: object) -> Scenario:
-    return s.model_copy(update={"policy": s.policy.model_copy(update=update)})
-
-
-def _supply(s: Scenario, **update: object) -> Scenario:
-    return s.model_copy(update={"supply": s.supply.model_copy(update=update)})

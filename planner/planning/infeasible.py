@@ -22,6 +22,7 @@ from planner.program.places import sections
 from planner.program.problem import Problem, Solution, Status
 from planner.program.solver import SolverOptions
 from planner.scenario.caps import AskedCap, caps
+from planner.scenario.change import assumed
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
 from planner.search.answer import Answer, answer, limits_of
@@ -86,7 +87,7 @@ def _at_any_cost(points: Points, scenario: Scenario, found: Formulation) -> Form
     """The formulation of a scenario with what no plan within its budget uses, too."""
     if scenario.policy.budget is None:
         return found
-    free = formulation(points, scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"budget": None})}))
+    free = formulation(points, assumed(scenario, "policy", budget=None))
     return replace(free, scenario=scenario, problem=replace(free.problem, rules=found.problem.rules))
 
 
@@ -150,7 +151,7 @@ def _main(excluded: Counter[str]) -> str:
 def demands_in_words(scenario: Scenario) -> str:
     """The demands in force, in words."""
     words = [
-        f"{w.rate:g} {'req/s' if w.qps is not None else 'in flight'}"
+        f"{w.rate:g} {w.unit}"
         + (f" with peaks of x{w.burst_factor:g}" if w.burst_factor > 1 else "")
         + (f" at quality {w.min_quality:g}" if w.min_quality is not None else "")
         for w in scenario.workload

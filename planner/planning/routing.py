@@ -16,6 +16,7 @@ from planner.errors import TimeUp
 from planner.performance.lengths import stated_pairs
 from planner.planning.infeasible import Infeasible
 from planner.result.plan import Plan
+from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
 
@@ -52,7 +53,7 @@ def _as_points(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, 
     if all(w.lengths for w in scenario.workload if is_routed(w)):
         return inf
     known = tuple(w.model_copy(update={"lengths": joint_lengths(w), "input_cv": None, "output_cv": None}) if is_routed(w) else w for w in scenario.workload)
-    plan = solve_or_none(unsplit(scenario.model_copy(update={"workload": known})), origins, solve)
+    plan = solve_or_none(unsplit(with_workloads(scenario, known)), origins, solve)
     return plan.cost.usd_per_hour if plan else inf
 
 
@@ -89,12 +90,12 @@ def split_origins(scenario: Scenario, origins: Origins) -> Origins:
 
 def split(scenario: Scenario) -> Scenario:
     """The scenario with every workload routed by input as its classes: each with its share of the traffic, its own lengths, the same limits."""
-    return scenario.model_copy(update={"workload": tuple(c for w in scenario.workload for c in (_classes(w) if is_routed(w) else (w,)))})
+    return with_workloads(scenario, (c for w in scenario.workload for c in (_classes(w) if is_routed(w) else (w,))))
 
 
 def unsplit(scenario: Scenario) -> Scenario:
     """The scenario with nothing routed by length."""
-    return scenario.model_copy(update={"workload": tuple(w.model_copy(update={"route_by": ""}) for w in scenario.workload)})
+    return with_workloads(scenario, (w.model_copy(update={"route_by": ""}) for w in scenario.workload))
 
 
 def _classes(workload: Workload) -> tuple[Workload, ...]:

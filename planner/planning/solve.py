@@ -72,7 +72,7 @@ def solve(
 
         scenario = settled(scenario, at)
         unsearched += [cautions.UNSETTLED] if settling.passed() else []
-    waiting = [w.name for w in scenario.workload if w.requests_per_day is not None]
+    waiting = [w.name for w in scenario.workload if w.is_waiting]
     is_stated = scenario.policy.evidence != TIERS[-1]
     scenario, points = posed(scenario, here, deadline)
     asked = scenario

@@ -7,6 +7,7 @@ from planner.candidates.survey import Survey, survey
 from planner.deadline import Deadline
 from planner.demand.spread import CHAT_INPUT_CV
 from planner.planning.alternatives import EACH, TOGETHER, asked_briefly, no_answer
+from planner.scenario.change import assumed_of
 from planner.scenario.records import Scenario, Workload
 
 OTHER_SPREADS = (0.0, 0.5)  # that a plan is compared with
@@ -36,7 +37,6 @@ def spread_costs(points: Points, scenario: Scenario, usd_per_hour: float) -> tup
 
 def _cost(points: Points, scenario: Scenario, i: int, cv: float, deadline: Deadline) -> float | str:
     """$/h with another spread of the prompts of workload i, or that there is none."""
-    changed = tuple(w.model_copy(update={"input_cv": cv}) if j == i else w for j, w in enumerate(scenario.workload))
-    asked = scenario.model_copy(update={"workload": changed})
+    asked = assumed_of(scenario, i, input_cv=cv)
     other = asked_briefly(Points(survey(asked, points.survey.catalog, points.survey.offers)), asked, deadline, break_ties=False)
     return other.cost if other and other.found else no_answer(other)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from planner.errors import TimeUp
 from planner.result.plan import PlanWorkload
+from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
 
 Served = Sequence[PlanWorkload]
@@ -47,7 +48,7 @@ def _answers(workloads: Served) -> list[float]:
 
 def _with_answers(scenario: Scenario, seconds: list[float]) -> Scenario:
     """The scenario with the rate at which its users ask when answers take so long."""
-    return scenario.model_copy(update={"workload": tuple(_with_answer(w, s) for w, s in zip(scenario.workload, seconds, strict=True))})
+    return with_workloads(scenario, (_with_answer(w, s) for w, s in zip(scenario.workload, seconds, strict=True)))
 
 
 def _with_answer(workload: Workload, seconds: float) -> Workload:

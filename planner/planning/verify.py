@@ -13,6 +13,7 @@ from planner.interrupts import seen
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
 from planner.result.plan import Plan
+from planner.scenario.change import assumed
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.simulation.results import LimitResult, SimulatedWorkload, Simulation
@@ -47,7 +48,7 @@ def solve_verified(scenario: Scenario, catalog: Catalog | None = None, *, compar
         share = bearable(plan, catalog, seed)
         load = max(d.slo_load for d in plan.deployments) * share
         notes.append(f"simulation, round {number}: {_words(missed)}; limits hold with {share:.0%} of the traffic, so SLO loads must stay below {load:.3f}")
-        scenario = asked.model_copy(update={"policy": asked.policy.model_copy(update={"max_slo_load": load})})
+        scenario = assumed(asked, "policy", max_slo_load=load)
         try:
             plan = solve(scenario, catalog, compare=compare, origins=origins, deadline=deadline)
         except TimeUp:

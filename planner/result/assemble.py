@@ -115,9 +115,9 @@ def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey)
         found.append(
             PlanWorkload(
                 name=asked.name,
-                demand=PlanDemand(kind="qps" if asked.qps is not None else "concurrency", value=asked.rate),
+                demand=PlanDemand(kind=asked.rate_field, value=asked.rate),
                 qps=qps,
-                concurrency=asked.concurrency if asked.concurrency is not None else qps * service.e2e_ms.mean / 1e3,
+                concurrency=asked.concurrency if asked.is_closed else qps * service.e2e_ms.mean / 1e3,
                 burst_factor=asked.burst_factor,
                 input_tokens=asked.input_tokens,
                 output_tokens=asked.output_tokens,

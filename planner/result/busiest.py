@@ -40,15 +40,15 @@ def _asked(workload: Workload, rate: float) -> Workload:
     """A workload at a mean rate of its own unit; a floor on the mean is a floor, as one deployment serves all of it."""
     floor = max((q for q in (workload.min_quality, workload.mean_quality) if q is not None), default=None)
     level = {"profile": "", "min_quality": floor, "mean_quality": None}
-    if workload.requests_per_day is None:
-        return workload.model_copy(update=level | {"qps" if workload.qps is not None else "concurrency": rate})
+    if not workload.is_waiting:
+        return workload.model_copy(update=level | {workload.rate_field: rate})
     own = {"requests_per_day": None, "qps": rate, "burst_factor": 1.0, "release": "", "deadline": "00:00", "max_waiting_share": 1.0}
     return workload.model_copy(update=level | own)
 
 
 def _got(got: PlanWorkload, route: Route, asked: Workload, rate: float) -> PlanWorkload:
     told = {
-        "demand": PlanDemand(kind="qps" if asked.qps is not None else "concurrency", value=rate),
+        "demand": PlanDemand(kind=asked.rate_field, value=rate),
         "qps": route.qps,
         "burst_factor": asked.burst_factor,
         "min_quality": asked.min_quality,

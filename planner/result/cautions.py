@@ -70,7 +70,7 @@ def _of_deployment(survey: Survey, c: Chosen, d: Deployment) -> list[Caution]:
 
 def _few_sessions(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     """Where so few sessions of several workloads share replicas that it is chance which replica has how many of each: formulas know the mean alone."""
-    loops = [w for w in c.pool.traffic if survey.scenario.workload[w].concurrency is not None]
+    loops = [w for w in c.pool.traffic if survey.scenario.workload[w].is_closed]
     if len(loops) < 2 or d.replicas < 2 or min(c.pool.traffic[w] for w in loops) / d.replicas >= FEW:
         return []
     names = " and ".join(survey.scenario.workload[w].name for w in sorted(loops))

@@ -81,7 +81,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
     cost = sum(bought[place[o]].usd_per_hour / bought[place[o]].gpus_held * replica.gpus * n for o, n in chosen.pool.replicas.items())
     in_service = total - scenario.policy.spare_replicas
     load = slo_load(chosen, scenario, in_service)
-    in_flight = capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].concurrency is not None and len(served) == 1 else None
+    in_flight = capacity_of(chosen, scenario, w, in_service) if scenario.workload[w].is_closed and len(served) == 1 else None
     factor = max(survey.physics[v].factor[row] for v in served)
     engine, chunked = ENGINES[int(r.engine[row])], scenario.policy.chunked_prefill
     met = [met_by(scenario.workload[v], chosen.eligible.tokens[v]) for v in served]
@@ -223,7 +223,7 @@ def _otherwise(chosen: Chosen, survey: Survey, w: int, lifts: bool) -> Otherwise
     each = [curves_of(survey, w, rows, tokens, c) for c in (confidences if lifts else confidences[:2])]
     curves = each[0].above(each[1:]).take(np.minimum(np.arange(len(lifted)), 2))
     seqs = min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0]))
-    is_steady = None if workload.concurrency is None else policy.keeps_level
+    is_steady = policy.keeps_level if workload.is_closed else None
     found = serving.capacity_lifted(survey.replicas.take(rows), curves, physics.mix(chosen.row), held, seqs, survey.coefficients, lifted, is_steady)
     single, saturated = (x.tolist() for x in in_workload_units(workload, found)[:2])
     return Otherwise((single[0], saturated[0]), (single[1], saturated[1]), tuple(single[2:]))
@@ -262,7 +262,7 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
     if chosen.together is not None:
         factor = float(survey.physics[w].factor[chosen.row])
         return _predicted(chosen.together.service(sorted(chosen.pool.traffic).index(w), (factor - 1) / factor))
-    if survey.scenario.workload[w].concurrency is not None:
+    if survey.scenario.workload[w].is_closed:
         return _predicted(_served_in_flight(chosen, survey, w))
     scenario, rows = survey.scenario, np.array([chosen.row])
     physics, point = survey.physics[w], chosen.candidate.point

@@ -77,7 +77,7 @@ def assemble_hours(
     workloads = tuple(_workload(int(i), priced, parts) for i in np.argsort(asked.order))
     usd, startup = sum(p.usd for p in periods), lead * sum(c * n for p in periods for c, n in zip(prices, p.started, strict=True))
     busy_usd = sum(sum(row) * offer.usd_per_hour / offer.gpus_per_instance for row, offer in zip(busy, offers, strict=True))
-    bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.requests_per_day is not None]
+    bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.is_waiting]
     gap = (usd - bound) / usd if usd else 0.0
     return whole_plan(
         scenario,
@@ -127,7 +127,7 @@ def _notes(scenario: Scenario) -> tuple[str, ...]:
 
 def _traffic(asked: Sequence[Workload], workloads: Sequence[PlanWorkload]) -> list[tuple[float, float, float]]:
     """Mean traffic that unit costs are over; none where some is stated in flight, whose rates over the hours nobody worked out."""
-    if any(w.concurrency is not None for w in asked):
+    if any(w.is_closed for w in asked):
         return []
     return [(float(np.mean(got.rates)), w.input_tokens, w.output_tokens) for got, w in zip(workloads, asked, strict=True)]
 
@@ -178,7 +178,7 @@ def _workload(i: int, priced: _Priced, parts: Sequence[Plan]) -> PlanWorkload:
         return _waiting(w, [np.array(priced.done(i - asked.steady, p)) / 3600 for p in priced.order], told)
     d = next(d for d, p in enumerate(priced.order) if priced.is_steady(p) and i in priced.found.pools[p].workloads)
     alone = next(x for x in parts[d].workloads if x.name == w.name)
-    told |= {"demand": PlanDemand(kind="qps" if w.qps is not None else "concurrency", value=w.rate), "unit_costs": None}
+    told |= {"demand": PlanDemand(kind=w.rate_field, value=w.rate), "unit_costs": None}
     told |= {"routing": (alone.routing[0].model_copy(update={"deployment": d}),), "rates": tuple((asked.rates[i] / w.burst_factor).tolist())}
     return alone.model_copy(update=told)
 

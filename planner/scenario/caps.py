@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
 
+from planner.scenario.change import assumed
 from planner.scenario.records import Scenario
 
 Measure = Literal["gpus", "usd", "kw"]
@@ -109,7 +110,7 @@ class AskedCap:
         if self.field.by:
             others = {k: v for k, v in getattr(part, self.field.name).items() if k != self.key or amount is not None}
             value = others if amount is None else {**others, self.key: value}
-        return scenario.model_copy(update={self.field.part: part.model_copy(update={self.field.name: value})})
+        return assumed(scenario, self.field.part, **{self.field.name: value})
 
 
 def caps(scenario: Scenario) -> tuple[AskedCap, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from planner.catalog.files import csv_dicts, is_file
 from planner.catalog.load import shipped_folders
 from planner.errors import ScenarioError, did_you_mean
+from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
 
 Floats = NDArray[np.float64]
@@ -90,7 +91,7 @@ def hourly_rates(scenario: Scenario) -> Floats:
     hours = lcm(*(len(s) for s in shapes), DAY if scenario.has_waiting else 1)
     if hours > MOST_HOURS:
         raise ScenarioError(f"profiles end together only after {hours} hours", "profile", f"use lengths that fit into one week, at most {MOST_HOURS} hours")
-    return np.stack([(0.0 if w.requests_per_day is not None else w.rate) * np.tile(s, hours // len(s)) for w, s in zip(scenario.workload, shapes, strict=True)])
+    return np.stack([(0.0 if w.is_waiting else w.rate) * np.tile(s, hours // len(s)) for w, s in zip(scenario.workload, shapes, strict=True)])
 
 
 def flat(scenario: Scenario) -> Scenario:
@@ -101,21 +102,21 @@ def flat(scenario: Scenario) -> Scenario:
         return scenario
     named = named_profiles(scenario)
     pace = strictest_pace(scenario)
-    return scenario.model_copy(update={"workload": tuple(_flat(w, named, pace) for w in scenario.workload)})
+    return with_workloads(scenario, (_flat(w, named, pace) for w in scenario.workload))
 
 
 def strictest_pace(scenario: Scenario) -> dict[str, float]:
     """The limits on the pace of answers (TPOT, ITL) under which nothing disturbs any workload with a rate."""
     found: dict[str, float] = {}
     for w in scenario.workload:
-        for limit in w.limits if w.requests_per_day is None else ():
+        for limit in w.limits if not w.is_waiting else ():
             if limit.is_pace:
                 found[limit.name] = min(limit.seconds, found.get(limit.name, limit.seconds))
     return found
 
 
 def _flat(workload: Workload, named: dict[str, Floats], pace: dict[str, float]) -> Workload:
-    if workload.requests_per_day is not None:
+    if workload.is_waiting:
         busy = DAY / len(workload.hours)  # of the mean over the day, in the hours it has
         own = {"qps": workload.rate / busy, "burst_factor": workload.burst_factor * busy, "requests_per_day": None, "release": "", "deadline": "00:00"}
         slo = {n: min(pace.get(n, s), workload.slo.get(n, s)) for n, s in (pace | workload.slo).items()}

@@ -33,6 +33,7 @@ Rate = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
 Tokens = Annotated[float, Field(ge=1, le=1e7, allow_inf_nan=False)]
 Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+DemandKind = Literal["qps", "concurrency", "requests_per_day"]
 Tier = Literal["measured", "anchored", "transferred", "modelled"]  # of evidence, nearest first (performance/evidence.py)
 Lead = Annotated[
     float,
@@ -169,11 +170,40 @@ class Workload(Part):
         return {k: format_duration(v) for k, v in slo.items()} | absent
 
     @property
+    def kind(self) -> DemandKind:
+        """What its demand is stated in."""
+        return "qps" if self.qps is not None else "concurrency" if self.concurrency is not None else "requests_per_day"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its requests may wait for spare capacity."""
+        return self.requests_per_day is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is so many requests in flight, of which each waits for its answer."""
+        return self.concurrency is not None
+
+    @property
+    def rate_field(self) -> Literal["qps", "concurrency"]:
+        """The field that a rate in its own unit goes into; requests of a day become a stream."""
+        return "concurrency" if self.is_closed else "qps"
+
+    @property
+    def unit(self) -> str:
+        """What its rate is counted in."""
+        return "in flight" if self.is_closed else "req/s"
+
+    @property
     def rate(self) -> float:
         """The mean demand in its own unit: requests/s, or requests in flight; of a day's requests, spread over the hours they have."""
         if self.requests_per_day is not None:
             return self.requests_per_day / (3600 * len(self.hours))
         return self.qps if self.qps is not None else float(self.concurrency or 0)
+
+    def at_rate(self, rate: float) -> Workload:
+        """The same with another mean demand in its own unit, unchecked; requests of a day become a stream."""
+        return self.model_copy(update={self.rate_field: rate, "requests_per_day": None})
 
     @property
     def limits(self) -> tuple[Slo, ...]:

@@ -62,7 +62,7 @@ def _rated(chosen: Chosen, survey: Survey) -> Chosen:
     """The pool with the rates that its requests in flight amount to at the number of replicas it has."""
     if len(chosen.pool.traffic) > 1 and not survey.replicas.is_unit[chosen.row]:
         return _rated_together(chosen, survey)
-    closed = [w for w in chosen.pool.traffic if survey.scenario.workload[w].concurrency is not None]
+    closed = [w for w in chosen.pool.traffic if survey.scenario.workload[w].is_closed]
     peaks = {w: _rate_in_flight(chosen, survey, w, 1.0) for w in closed}
     means = {w: _rate_in_flight(chosen, survey, w, 1 / chosen.bursts[w]) if chosen.bursts[w] != 1 else peaks[w] for w in closed}
     return replace(chosen, rates={w: (means[w], peaks[w]) for w in closed})
@@ -71,7 +71,7 @@ def _rated(chosen: Chosen, survey: Survey) -> Chosen:
 def _rated_together(chosen: Chosen, survey: Survey) -> Chosen:
     """The same for several workloads on one deployment."""
     served, total = sorted(chosen.pool.traffic), chosen.pool.total
-    closed = [i for i, w in enumerate(served) if survey.scenario.workload[w].concurrency is not None]
+    closed = [i for i, w in enumerate(served) if survey.scenario.workload[w].is_closed]
     peaks = together(chosen, survey, total)
     means = together(chosen, survey, total, at_peak=False) if closed and any(chosen.bursts[w] != 1 for w in served) else peaks
     assert peaks and means
@@ -87,7 +87,7 @@ def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True
     mixes = [survey.physics[w].mix(chosen.row) for w in served]
     curves = [curves_of(survey, w, rows, tokens, scenario.policy.confidence) for w in served]
     each = np.array([chosen.pool.traffic[w] / (1.0 if at_peak else chosen.bursts[w]) / replicas for w in served])
-    is_loop = np.array([scenario.workload[w].concurrency is not None for w in served])
+    is_loop = np.array([scenario.workload[w].is_closed for w in served])
     slots = min(chosen.candidate.point.max_num_seqs, *(int(slots_of(survey, w, rows, tokens)[0]) for w in served))
     point = chosen.candidate.point
     relief = max(point.single[w] / pool_capacity(point.single[w], point.saturated[w], replicas) for w in served) if scenario.policy.keeps_level else 1.0

@@ -48,7 +48,7 @@ class HourlyQuestion:
 def question(scenario: Scenario) -> HourlyQuestion:
     """The scenario by hours. Raises ScenarioError."""
     rates = hourly_rates(scenario)
-    steady = [w for w, workload in enumerate(scenario.workload) if workload.requests_per_day is None]
+    steady = [w for w, workload in enumerate(scenario.workload) if not workload.is_waiting]
     waiting = [w for w in range(len(scenario.workload)) if w not in steady]
     if len(steady) > MOST_WORKLOADS:
         raise ScenarioError(f"{len(steady)} workloads with rates are too many to plan by the hour", "workload", f"at most {MOST_WORKLOADS}")
@@ -240,8 +240,7 @@ def _one_pool(scenario: Scenario, steady: bool) -> Policy:
 def _in_hour(flat_workload: Workload, asked: HourlyQuestion, peak: float, i: int) -> Workload:
     """A workload at the peak rate of one hour, the bursts within the hour apart."""
     burst = asked.scenario.workload[asked.order[i]].burst_factor if i < asked.steady else 1.0
-    unit = "concurrency" if flat_workload.concurrency is not None else "qps"
-    return flat_workload.model_copy(update={unit: peak / burst, "burst_factor": burst})
+    return flat_workload.model_copy(update={flat_workload.rate_field: peak / burst, "burst_factor": burst})
 
 
 def restricted(whole: Survey, kept: Sequence[int]) -> Survey:

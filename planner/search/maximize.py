@@ -11,6 +11,7 @@ from planner.candidates.offers import location
 from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
 from planner.scenario.caps import caps
+from planner.scenario.change import assumed_of, with_workloads
 from planner.scenario.records import Scenario, Workload
 from planner.search.answer import has_plan
 
@@ -41,9 +42,9 @@ def scaled(scenario: Scenario, factor: float) -> Scenario:
     """The scenario with all traffic times a factor."""
 
     def more(w: Workload) -> Workload:
-        return w.model_copy(update={"qps" if w.qps is not None else "concurrency": float(f"{w.rate * factor:.7g}")})
+        return w.at_rate(float(f"{w.rate * factor:.7g}"))
 
-    return scenario.model_copy(update={"workload": tuple(more(w) for w in scenario.workload)})
+    return with_workloads(scenario, (more(w) for w in scenario.workload))
 
 
 def unlimited(points: Points, scenario: Scenario) -> list[str]:
@@ -94,5 +95,4 @@ def _best_quality(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:
 
 
 def _with_floor(scenario: Scenario, floor: float) -> Scenario:
-    first = scenario.workload[0].model_copy(update={"min_quality": floor})
-    return scenario.model_copy(update={"workload": (first, *scenario.workload[1:])})
+    return assumed_of(scenario, 0, min_quality=floor)

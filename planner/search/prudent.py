@@ -7,6 +7,7 @@ from collections.abc import Callable
 from planner.candidates.columns import Formulation, formulation
 from planner.candidates.points import Points
 from planner.performance.coefficients import TIERS
+from planner.scenario.change import assumed
 from planner.scenario.records import Scenario, Tier
 from planner.search.answer import has_plan
 from planner.search.maximize import LEAST, scaled
@@ -53,7 +54,7 @@ def posture(scenario: Scenario, is_stated: bool) -> tuple[str, ...]:
 
 
 def _policy(scenario: Scenario, **update: object) -> Scenario:
-    return scenario.model_copy(update={"policy": scenario.policy.model_copy(update=update)})
+    return assumed(scenario, "policy", **update)
 
 
 def spared(scenario: Scenario) -> Scenario:
@@ -74,4 +75,4 @@ def near(scenario: Scenario, tier: Tier) -> Scenario:
 def fresh(scenario: Scenario) -> Scenario:
     """The question without prices that are stale."""
     age = min(scenario.supply.max_price_age or STALE_DAYS, STALE_DAYS)
-    return scenario.model_copy(update={"supply": scenario.supply.model_copy(update={"max_price_age": age})})
+    return assumed(scenario, "supply", max_price_age=age)

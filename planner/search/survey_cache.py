@@ -16,6 +16,7 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import uncapped
+from planner.scenario.change import with_workloads
 from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, WhatIf, Workload
 
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
@@ -61,7 +62,7 @@ class SurveyCache:
         return found.asked(scenario, allowed(offers, scenario.supply, self.catalog.newest_price))
 
     def _survey(self, asked: Scenario, scenario: Scenario, is_first: bool) -> _Surveyed:
-        wanted = scenario if is_first else asked.model_copy(update={"workload": tuple(_limited(a, w) for a, w in zip(asked.workload, scenario.workload))})
+        wanted = scenario if is_first else with_workloads(asked, (_limited(a, w) for a, w in zip(asked.workload, scenario.workload)))
         catalog = catalog_for(self.catalog, wanted)
         found = survey(wanted, catalog, allowed(catalog.offers, wanted.supply, self.catalog.newest_price))
         return _Surveyed(found, scenario if is_first else None)
@@ -99,7 +100,7 @@ def _with_limits(surveyed: Survey, scenario: Scenario) -> Survey:
     if all(a.slo == w.slo for a, w in zip(asked.workload, scenario.workload, strict=True)):
         return surveyed
     workloads = tuple(_limited(a, w) for a, w in zip(asked.workload, scenario.workload, strict=True))
-    return relimited(surveyed, asked.model_copy(update={"workload": workloads}))
+    return relimited(surveyed, with_workloads(asked, workloads))
 
 
 def _limited(asked: Workload, scenario: Workload) -> Workload:
@@ -122,7 +123,7 @@ def family(scenario: Scenario) -> Scenario:
         w.model_copy(
             update={
                 "name": f"w{i}",
-                **({"qps": 1.0} if w.qps is not None else {"concurrency": 1.0}),
+                w.rate_field: 1.0,
                 "min_quality": None,
                 "mean_quality": None,
                 "burst_factor": 1.0,

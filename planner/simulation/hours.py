@@ -14,6 +14,7 @@ from planner.catalog.load import load_catalog
 from planner.errors import PlannerError
 from planner.result.busiest import at_busiest
 from planner.result.plan import Plan
+from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
 from planner.simulation import records as core
@@ -94,7 +95,7 @@ def simulate_hours(plan: Plan, catalog: Catalog | None = None, *, seed: int = 0,
     refuse_broken(plan)
     catalog = catalog or load_catalog(asked.catalog)
     rates = {w.name: mean * w.burst_factor * burst for w, mean in zip(asked.workload, means, strict=True)}
-    waiting = [w for w in asked.workload if w.requests_per_day is not None]
+    waiting = [w for w in asked.workload if w.is_waiting]
     done = _handed(plan, len(waiting), burst)
     parts = [_deployment(plan, i, catalog, rates, (waiting, done[:, i]), seed, median, router) for i in range(len(plan.deployments))]
     found = [p[0] for p in parts]
@@ -140,10 +141,10 @@ def _deployment(
     per_unit = [w.qps / w.demand.value for w, _ in steady]  # requests/s of one in flight where these are what is demanded
     peaks = np.array([rates[w.name] * x for (w, _), x in zip(steady, per_unit, strict=True)]).reshape(len(steady), len(counts))
     fleet = Deployed(built.engine, (1.0,) * len(one.workloads), built.tokens, ((0, 0),) * most)
-    scenario = scenario.model_copy(update={"workload": tuple(s for _, s in steady)})
+    scenario = with_workloads(scenario, (s for _, s in steady))
     if handed.any():
         hours = handed.any(axis=0)
-        both = scenario.model_copy(update={"workload": (*scenario.workload, *idle)})
+        both = with_workloads(scenario, (*scenario.workload, *idle))
         qps = [*peaks[:, hours].mean(axis=1).tolist(), *(handed[:, hours].mean(axis=1) / HOUR_S).tolist()]
         due = [-1.0] * len(steady) + [HOUR_S * int(w.deadline.partition(":")[0]) for w in idle]
         fleet = sharing(fleet, one, both, catalog, confidence, qps, due)

@@ -1,0 +1,62 @@
+"""Scenarios that differ from one another in a named place: the one way to ask again. Whatever people choose is checked anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from planner.scenario.records import Scenario, Workload
+
+PartName = Literal["supply", "policy", "solver", "what_if"]
+
+
+def changed(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """The scenario with fields set by their paths, such as {"policy.budget": 120.0, "workload.0.qps": 5}, in plain units, checked as a file is.
+
+    Raises pydantic.ValidationError where a value is none that could be asked for.
+    """
+    for path, value in changes.items():
+        part, _, field = path.partition(".")
+        if part == "workload":
+            place, _, field = field.partition(".")
+            scenario = with_workload(scenario, int(place), **{field: value})
+        else:
+            scenario = assumed(scenario, part, **{field: value})  # type: ignore[arg-type]  # a path names a part
+            now = getattr(scenario, part)
+            unknown = {} if field in type(now).model_fields else {field: value}
+            type(now).model_validate(now.model_dump(mode="json") | unknown)
+    return scenario
+
+
+def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
+    """The scenario with fields of one workload set, checked anew. Limits in seconds replace all limits.
+
+    A rate takes the place of users, whose rate would follow from the plan's answers again; ``users`` changes their number.
+    """
+    raw = scenario.workload[w].model_dump(mode="json") | {k: v for k, v in change.items() if k not in ("slo", "users")}
+    if raw.get("demand") and "users" in change:
+        raw["demand"] |= {"users": change["users"]}
+    elif raw.get("demand") and ("qps" in change or "concurrency" in change):
+        raw["demand"] |= {"users": None, "think_s": None, "answer_s": None}
+    found = Workload.model_validate(raw)
+    if "slo" in change:
+        found = found.model_copy(update={"slo": dict(change["slo"])})
+    return with_workloads(scenario, (found if i == w else o for i, o in enumerate(scenario.workload)))
+
+
+# ---- cheap copies: what the planner itself supposes, of values that need no checking
+
+
+def assumed(scenario: Scenario, part: PartName, **change: Any) -> Scenario:
+    """The scenario with fields of one part replaced, unchecked."""
+    return scenario.model_copy(update={part: getattr(scenario, part).model_copy(update=change)})
+
+
+def assumed_of(scenario: Scenario, w: int, **change: Any) -> Scenario:
+    """The scenario with fields of one workload replaced, unchecked."""
+    return with_workloads(scenario, (x.model_copy(update=change) if i == w else x for i, x in enumerate(scenario.workload)))
+
+
+def with_workloads(scenario: Scenario, workloads: Iterable[Workload]) -> Scenario:
+    """The scenario with other workloads, which are checked already."""
+    return scenario.model_copy(update={"workload": tuple(workloads)})
