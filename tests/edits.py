@@ -83,6 +83,7 @@ WORDS = "a sentence: what it tells stands as checked numbers beside it"
 CANNOT_MATTER: dict[str, str] = {
     "solver": SEARCH,
     "excluded": SEARCH,
+    "deployments.*.busiest": "another hour with as many replicas; what is stated is checked at the hour that is named",
     "origins": "where the question's values came from; they stand in it",
     "planner_version": "names the program that wrote the plan; the numbers are derived anew whatever wrote them",
     "supply": "the question's supply in words; the question stands beside it, and every purchase is held against it",

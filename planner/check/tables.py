@@ -53,7 +53,9 @@ def check_tables(plan: Plan) -> list[Finding]:
         return [Finding((Breach("tables", str(scenario.tables.capacities), told),), "tables: none")]
     catalog = Catalog((), {}, tuple(offered(c) for c in own.candidates), (), {}, (), Path(), own.hash)
     tables = TablesCase(plan, scenario, catalog, {c.name: c for c in own.candidates}, own.demand)
-    first = [_carried(plan), structure(plan, scenario, list(own.demand)), _candidates(tables)]
+    first = [_carried(plan), structure(plan, scenario, list(own.demand))]
+    if not any(f.breaches for f in first):
+        first.append(_candidates(tables))
     if any(f.breaches for f in first):
         return first
     families: tuple[Callable[[TablesCase], Finding], ...] = (_demand_met, _capacity, _deployments, offers, packing, held_caps, policy, cost, solver, _alone)
