@@ -21,7 +21,7 @@ def upgraded(data: Any) -> Any:
     if "periods" in data:
         try:
             return _by_the_hour(now)
-        except (LookupError, TypeError, AttributeError, ZeroDivisionError):
+        except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError):
             return data
     tables = asked.get("tables")
     if not (isinstance(tables, dict) and tables.get("capacities")):
