@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.problem import Pool, Problem
 from planner.program.variables import running
 
 LITTLE_LOAD = 1e-4  # replicas: the solver's tolerance (1e-7) would let so little be served by none
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(3) Σ_w λ[w,i]/μ[p,w]·x[w,p,i] ≤ u·(Σ_o n[p,o,i] − k·y[p,i]) for every pool p and state i, with u the SLO load allowed and k the spare
     replicas; where all the traffic is known to be p's this is a number of replicas: Σ_o n[p,o,i] ≥ need[p,i];
     (4) Σ_o n[p,o,i] ≥ (r[p] + k)·y[p,i] where capacity μ[p,w] needs at least r[p] replicas in service;
@@ -25,12 +24,12 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     load = {(w, p, i): rates[w][i] / pools[p].capacity[w] for w, p, i in m.flow_keys}
 
-    def carried(m: Any, p: int, i: int) -> Any:
+    def carried(m: Model, p: int, i: int) -> Term:
         taken = quicksum(m.x[key] * load[key] for key in m.flow_by_pool.get((p, i), []))
         spare = k * m.y[p, i] if k else 0
         return taken <= u * (running(m, p, i) - spare)
 
-    def size(m: Any, p: int, i: int) -> Any:
+    def size(m: Model, p: int, i: int) -> Term:
         return running(m, p, i) >= (pools[p].replicas + k) * m.y[p, i]
 
     m.capacity = Constraint(SetOf([(p, i) for p in free for i in range(len(problem.states))]), rule=carried)

@@ -5,11 +5,10 @@ The solver then sees rows of whole numbers only, from which it makes cuts; with 
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Constraint
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.model import Built
 
 ALIKE = 1e5  # loads of a workload further apart stay as they are: a row would hold coefficients that the solver cannot tell apart
@@ -31,7 +30,7 @@ def cover(built: Built) -> dict[tuple[int, int, int], float] | None:
     for rows in (m.demand, m.capacity, m.little, m.packing):
         rows.deactivate()
 
-    def rule(m: Any, w: int) -> Any:
+    def rule(m: Model, w: int) -> Term:
         most = max(by_workload[w])
         return quicksum(most / load[key] * m.I[key[1], 0] for key in m.flow_by_workload[w, 0]) >= most
 

@@ -6,11 +6,11 @@ minimise the cost of what is held and started, (1), subject to the families name
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pyomo.core.base.PyomoModel import ConcreteModel
 
 from planner.program import capacity, demand, objective, packing, policy, quality, starts, use, variables, waiting
+from planner.program.kinds import Model
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import Pool, Problem
 
@@ -19,7 +19,7 @@ from planner.program.problem import Pool, Problem
 class Built:
     """A program ready to solve, with the pools its indices stand for."""
 
-    program: Any  # pyomo ConcreteModel (Pyomo ships no types)
+    program: Model  # pyomo ConcreteModel (Pyomo ships no types)
     problem: Problem
     pools: tuple[Pool, ...]
 

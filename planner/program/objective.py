@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Constraint, Objective
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.problem import Pool, Problem
 
 
-def define(m: Any, problem: Problem, relax: str | None) -> None:
+def define(m: Model, problem: Problem, relax: str | None) -> None:
     """(1) minimise Σ_i π[i]·(hours[i]·Σ_o p[o]·I[o,i] + lead·Σ_o p[o]·s[o,i]), or Σ slack where a demand is relaxed; π the probability of i's scenario."""
     m.objective = Objective(expr=quicksum(m.slack.values()) if relax else _cost(m, problem))
 
 
-def _cost(m: Any, problem: Problem) -> Any:
+def _cost(m: Model, problem: Problem) -> Term:
     price, lead = [o.usd_per_hour for o in problem.offers], problem.rules.lead_hours
     held = quicksum(price[o] * problem.states[i].weight * m.I[o, i] for o, i in m.held_keys)
     return held + quicksum(price[o] * lead * problem.states[i].probability * m.s[o, i] for o, i in m.s) if len(m.s) else held
 
 
-def polish(m: Any, problem: Problem, pools: tuple[Pool, ...], cost: float) -> None:
+def polish(m: Model, problem: Problem, pools: tuple[Pool, ...], cost: float) -> None:
     """Breaks ties at the optimal cost: fewest pools, then fewest GPUs held, then highest mean quality.
 
     Idle GPUs and extra pools are free to the cost objective, so without this the answer is arbitrary. Pools and GPUs

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from planner.deadline import Deadline
+from planner.program.kinds import Term
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.packing import fewest_instances
@@ -120,6 +120,6 @@ def _traffic(built: Built, sizes: list[int], i: int) -> dict[int, float]:
     return {w: x * rate[w] for w, x in shares.items() if x > EPSILON}
 
 
-def _value(variable: Any) -> float:
+def _value(variable: Term) -> float:
     """The incumbent's value; 0 for a variable in no row."""
     return float(variable.value or 0.0)

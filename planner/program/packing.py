@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.problem import ChosenPool, Pool, Problem, Purchasable
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """For each offer o, each state i and each power of two s ≤ G[o] that some replica on it needs:
     (6) Σ_{p: g≥s} (g[p]/s)·n[p,o,i] ≤ ⌊G[o]/s⌋·I[o,i].
 
@@ -19,7 +19,7 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     A replica larger than an instance takes ⌈g/G⌉ whole ones. Where GPUs are sold one by one, one row counts GPUs.
     """
 
-    def rule(m: Any, o: int, s: int, i: int) -> Any:
+    def rule(m: Model, o: int, s: int, i: int) -> Term:
         offer = problem.offers[o]
         there = offer.gpus // s if offer.whole else 1
         needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o, i])

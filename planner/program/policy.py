@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
-from typing import Any
 
 from pyomo.core.base import Binary, Constraint, Var
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.problem import Pool, Problem
 from planner.program.variables import in_use, slack
 from planner.program.waiting import most_replicas
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(11) Σ_o a[k,o]·I[o,i] ≤ most[k] for each cap k on GPUs, $/h or kW, in every state i;
     (12) u[d] ≤ used[k(d)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o,i] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
     """
@@ -22,7 +22,7 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))])}
 
-    def capped(m: Any, name: str, i: int) -> Any:
+    def capped(m: Model, name: str, i: int) -> Term:
         cap, terms = counted[name]
         return quicksum(a * m.I[o, i] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
 
@@ -32,7 +32,7 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     _locations(m, problem, pools)
 
 
-def _distinct(m: Any, name: str, limit: int | None, pools: tuple[Pool, ...], key: Callable[[Pool], str]) -> None:
+def _distinct(m: Model, name: str, limit: int | None, pools: tuple[Pool, ...], key: Callable[[Pool], str]) -> None:
     """At most ``limit`` different keys among the pools in use."""
     keys = sorted({key(p) for p in pools})
     if limit is None or len(keys) <= limit:
@@ -43,7 +43,7 @@ def _distinct(m: Any, name: str, limit: int | None, pools: tuple[Pool, ...], key
     m.add_component(f"max_{name}s", Constraint(expr=quicksum(used.values()) <= limit))
 
 
-def _locations(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def _locations(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """At most so many locations hold instances. Ī[o] is what would serve everything on offer o alone."""
     located = [(o, i) for o, i in m.held_keys if problem.offers[o].location]
     places = sorted({problem.offers[o].location for o, _ in located})
@@ -56,7 +56,7 @@ def _locations(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.max_locations = Constraint(expr=quicksum(m.used_location.values()) <= limit)
 
 
-def _most_instances(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> dict[int, int]:
+def _most_instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> dict[int, int]:
     """A bound on I[o]: every pool that fits serves all its workloads there, each replica on instances of its own."""
     rules, most = problem.rules, dict.fromkeys(m.offer_keys, 0)
     for p, o in dict.fromkeys((p, o) for p, o, _ in m.replica_keys):

@@ -19,6 +19,7 @@ from pyomo.repn.util import VarRecorder
 
 from planner.errors import SolverError
 from planner.interrupts import seen
+from planner.program.kinds import Model
 from planner.program.problem import Status
 
 LEAST = 0.0  # what every objective here is at least: costs, counts and slacks; HiGHS says -inf where time was too short for any bound
@@ -56,7 +57,7 @@ class Outcome:
     constraints: int
 
 
-def optimise(m: Any, limits: SolverOptions, scales: Mapping[int, float] | None = None) -> Outcome:
+def optimise(m: Model, limits: SolverOptions, scales: Mapping[int, float] | None = None) -> Outcome:
     """Solves the program; the incumbent, if any, is left on its variables. Raises SolverError on solver failure.
 
     scales: factors by which the solver counts variables (by id) instead of in their own unit.
@@ -88,7 +89,7 @@ def _be_careful(highs: Any) -> None:
         highs.setOptionValue(name, 1e-9)
 
 
-def relaxation(m: Any) -> tuple[float, dict[str, float]]:
+def relaxation(m: Model) -> tuple[float, dict[str, float]]:
     """Cost of the program with every whole number allowed to be a fraction, and the duals of its caps by name, over all states.
 
     A dual is the change of the cost per unit more of the limit: never positive for an upper limit, and only to one side where
@@ -114,7 +115,7 @@ def version() -> str:
     return str(_Silent().version())
 
 
-def _transfer(m: Any, scales: Mapping[int, float]) -> tuple[Any, list[Any], int]:
+def _transfer(m: Model, scales: Mapping[int, float]) -> tuple[Any, list[Any], int]:
     """Highs instance holding the program, its variables in column order, and the number of rows."""
     seen: dict[int, Any] = {}
     visitor = LinearRepnVisitor({}, var_recorder=VarRecorder(seen, None))

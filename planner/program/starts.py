@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Constraint
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model
 from planner.program.problem import Pool, Problem
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(15) s[o,i] ≥ I[o,i] − I[o,b(i)] with b(i) the state before i;
     (16) Σ_{j: i and the m−1 states before it} s[o,j] ≤ I[o,i]: held for at least m states.
     """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model
 from planner.program.problem import Pool, Problem
 from planner.program.variables import in_use, running, uses
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(8) x[w,p,i] ≤ z[w,d(p)]; z[w,d] ≤ u[d]; (9) Σ_d z[w,d] ≤ P; and where a workload keeps to one checkpoint
     (10) z[w,d] ≤ v[w,k(d)], Σ_k v[w,k] ≤ 1. Where d serves w alone, u[d] is z[w,d]. In a state of several also x[w,p,i] ≤ y[p,i] ≤ u[d(p)];
     of an only one u is y, and with one pool per workload x is 0 or 1 and x[w,p] ≤ y[p] says all of it. Nothing when traffic may flow freely.
@@ -34,7 +33,7 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
         m.one_checkpoint = Constraint(workloads, rule=lambda m, w: quicksum(m.v[k] for k in m.v if k[0] == w) <= 1)
 
 
-def _in_states(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def _in_states(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """What is in use in a state is of a deployment in use, which has its least number of replicas in every state: (14) Σ_o n[d,o,i] ≥ f·u[d]."""
     shared = [key for key in m.flow_keys if pools[key[1]].is_shared]
     m.flows_in_state = Constraint(shared, rule=lambda m, w, p, i: m.x[w, p, i] <= m.y[p, i])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyomo.core.base import Binary, NonNegativeIntegers, NonNegativeReals, SetOf, Var
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.pools import deployments
 from planner.program.problem import Pool, Problem
 
 
-def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, relax: str | None) -> None:
+def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, relax: str | None) -> None:
     """For each state i: x[w,p,i] ≥ 0 share of workload w on pool p; n[p,o,i] replicas of p on offer o; I[o,i] instances held, no more than
     there are; s[o,i] instances started, where that counts; y[p,i] pool in use. For all states: u[d] deployment in use (y[p] of an only state);
     z[w,d] workload w on shared deployment d; v[w,k] workload w on checkpoint k (where pools may not mix); slack[·] ≥ 0 of the relaxed demand.
@@ -45,24 +44,24 @@ def declare(m: Any, problem: Problem, pools: tuple[Pool, ...], counted: bool, re
     m.replicas_by_offer = _grouped(m.replica_keys, 1)
 
 
-def running(m: Any, p: int, i: int) -> Any:
+def running(m: Model, p: int, i: int) -> Term:
     """Replicas of a pool in a state, over all offers."""
     return quicksum(m.n[key] for key in m.replicas_by_pool.get((p, i), []))
 
 
-def in_use(m: Any, d: int) -> Any:
+def in_use(m: Model, d: int) -> Term:
     """The binary "deployment d is in use"; 1 where that is known."""
     if d in m.u:
         return m.u[d]
     return m.y[d, 0] if (d, 0) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
 
 
-def uses(m: Any, pools: tuple[Pool, ...], w: int, d: int) -> Any:
+def uses(m: Model, pools: tuple[Pool, ...], w: int, d: int) -> Term:
     """The binary "workload w is served by deployment d"."""
     return m.z[w, d] if pools[d].is_shared else in_use(m, d)
 
 
-def slack(m: Any, name: str, key: str = "") -> Any:
+def slack(m: Model, name: str, key: str = "") -> Term:
     """The slack variable of a relaxed demand, or 0."""
     return m.slack[name, key] if (name, key) in m.slack else 0  # noqa: SIM401 - a Pyomo variable has no get
 

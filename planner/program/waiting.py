@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from pyomo.core.base import Binary, Constraint, NonNegativeReals, Var
 from pyomo.core.util import quicksum
 
+from planner.program.kinds import Model, Term
 from planner.program.problem import Pool, Problem
 from planner.program.variables import running
 
 LEAST_SHARE = 1e-6  # of a window's work: less is none
 
 
-def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """b[k,d,i] ≥ 0: replicas of deployment d that waiting work k takes in state i of a window; c[k,d]: what one does of it in an hour;
     h[d,i] ∈ {0,1}: whether any of it is beside the traffic of d; L: the load of that traffic at the capacities of sharing, at most L̄.
 
@@ -31,10 +30,10 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
     most = {d: most_replicas(problem, pools[d]) for d in sizes}
     m.h = Var(beside, domain=Binary)
 
-    def work(d: int, i: int) -> Any:
+    def work(d: int, i: int) -> Term:
         return quicksum(m.b[k, d, i] for k in range(len(works)) if (k, d, i) in m.b)
 
-    def room(m: Any, d: int, i: int) -> Any:
+    def room(m: Model, d: int, i: int) -> Term:
         there, load = quicksum(running(m, p, i) for p in sizes[d]), _shared_load(problem, pools[d], i)
         if (d, i) not in m.h:
             return work(d, i) <= there
@@ -43,7 +42,7 @@ def define(m: Any, problem: Problem, pools: tuple[Pool, ...]) -> None:
         now = quicksum(load[w] * m.x[w, p, i] for p in sizes[d] for w in load if (w, p, i) in m.x)
         return work(d, i) + now + (sum(load.values()) + problem.rules.spare_replicas) * m.h[d, i] <= there + sum(load.values())
 
-    def done(m: Any, k: int, j: int) -> Any:
+    def done(m: Model, k: int, j: int) -> Term:
         return quicksum(speeds[k, d] * states[i].hours * m.b[k, d, i] for e, d in speeds if e == k for i in works[k].windows[j]) == works[k].amounts[j]
 
     m.done = Constraint([(k, j) for k, w in enumerate(works) for j in range(len(w.windows))], rule=done)
@@ -74,7 +73,7 @@ def _shared_load(problem: Problem, pool: Pool, i: int) -> dict[int, float]:
     return {w: problem.demands[w].rates[i] / shared[w] / problem.rules.max_slo_load for w in pool.workloads}
 
 
-def done(m: Any, problem: Problem, pools: tuple[Pool, ...], running: dict[int, list[int]]) -> dict[int, dict[int, tuple[float, ...]]]:
+def done(m: Model, problem: Problem, pools: tuple[Pool, ...], running: dict[int, list[int]]) -> dict[int, dict[int, tuple[float, ...]]]:
     """Waiting requests by deployment, work and state, without the solver's crumbs: less than LEAST_SHARE of a window, or on nothing, is none.
 
     running: replicas by deployment and state.
