@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from planner.performance.chain import Chain, Interpolation, Rows, chain
 from planner.performance.halving import edges, halved, levels
 from planner.performance.lengths import LengthMix
-from planner.performance.queue import State, full_share, number, state, taken, waiting
+from planner.performance.queue import QueueState, full_share, number, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 from planner.performance.tails import itl_tail, mean_decoding, mean_tpot, quantiles, tail
@@ -271,7 +271,7 @@ def service(curves: StepCurves, mix: LengthMix, qps_per_replica: Floats, max_num
     return service_at(queue, state(queue, load), waiting(queue, load), mix, qps_per_replica, reasoning)
 
 
-def service_at(queue: Chain, now: State, waits: Rows, mix: LengthMix, qps: Floats, reasoning: float = 0.0) -> Service:
+def service_at(queue: Chain, now: QueueState, waits: Rows, mix: LengthMix, qps: Floats, reasoning: float = 0.0) -> Service:
     """Service of requests of a mix at a state of the queue with so many waiting for a slot [P, 1]; ``qps`` [P] of theirs. reasoning as in ``service``."""
     ttft, answers, steps = mean_seconds(queue, now, waits)
     e2e = ttft + answers
@@ -287,7 +287,7 @@ def service_at(queue: Chain, now: State, waits: Rows, mix: LengthMix, qps: Float
     return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, now.rate / queue.rate)[:, 0])
 
 
-def mean_seconds(queue: Chain, now: State, waits: Rows) -> tuple[Rows, Rows, float]:
+def mean_seconds(queue: Chain, now: QueueState, waits: Rows) -> tuple[Rows, Rows, float]:
     """Mean seconds to the first token and after it, [P, 1], and the steps of a mean answer."""
     ttft = queue.overhead + (now.own @ queue.inputs.weight)[:, None] + now.wait.mean + waits / now.rate
     answers, steps = mean_decoding(queue, now)

@@ -19,7 +19,7 @@ from planner.performance.coefficients import Coefficients, Quantiles, interpolat
 from planner.performance.decoding import decoding
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
-from planner.performance.queue import State, state, waiting
+from planner.performance.queue import QueueState, state, waiting
 from planner.performance.replicas import Floats, Ints, Replicas
 from planner.performance.step import StepCurves
 from planner.performance.tails import gamma_tail, normal_tail, tail
@@ -98,7 +98,7 @@ class Moment:
     """A unit at one rate: one decode engine's queue, its state and mean number waiting [P, 1], and the prefill pool."""
 
     queue: Chain
-    decode: State
+    decode: QueueState
     waiting: Rows
     prompts: Prefill
 

@@ -15,7 +15,7 @@ from planner.performance.decoding import Numbers, StepNoise, noise_of
 from planner.performance.replicas import Ints
 from planner.performance.waits import Wait, alone_wait, prompt_wait
 
-Part = TypeVar("Part", bound="Chain | State | StepNoise | Wait")
+Part = TypeVar("Part", bound="Chain | QueueState | StepNoise | Wait")
 FULL = 0.99  # of its most requests/s: a replica this near them serves no faster, however many more it is given
 BUSY_TIMES, HARDLY_EVER = 1.5, 4.0  # standard deviations of the number decoding: while prompts queue, and as good as never
 NEAR, BUSY = 0.75, 0.35  # share of the most requests/s, and of the time with prompts, above which TTFT has a safety margin
@@ -24,7 +24,7 @@ TOGETHER = 50.0  # requests whose prompts were prefilled in a row, at most
 
 
 @dataclass(frozen=True)
-class State:
+class QueueState:
     """The replica at one arrival rate, all [P, 1] but ``own``."""
 
     rate: Rows
@@ -41,7 +41,7 @@ class State:
     noise: StepNoise
 
 
-def state(chain: Chain, load: Rows) -> State:
+def state(chain: Chain, load: Rows) -> QueueState:
     """The replica at arrival rate load x X(B), 0 < load < 1, [P, 1]."""
     lam = load * chain.rate
     mean, var, third, full = _occupancy(chain, load)
@@ -57,7 +57,7 @@ def state(chain: Chain, load: Rows) -> State:
         wait = alone_wait(chain, lam, prompts, at.step)
     wider = _wider(prompts)
     drain = (chain.rate - lam) / wider
-    return State(
+    return QueueState(
         lam, mean, np.sqrt(var), at.tpot, at.step, at.room, own, full ** (1 / wider), drain, _margin(chain, load, prompts), wait, noise_of(chain, at, wait)
     )
 

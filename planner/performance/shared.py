@@ -14,7 +14,7 @@ from planner.performance import closed
 from planner.performance.capacity import Limit, Service, mean_seconds, service_at
 from planner.performance.chain import Chain, chain, own_time
 from planner.performance.lengths import LengthMix, blend
-from planner.performance.queue import State, state, waiting
+from planner.performance.queue import QueueState, state, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
 from planner.performance.tails import tail
@@ -31,7 +31,7 @@ class Shared:
     """A replica at the rates of its workloads [W], requests/s."""
 
     queue: Chain
-    now: State
+    now: QueueState
     curves: tuple[StepCurves, ...]  # one row each
     mixes: tuple[LengthMix, ...]
     rates: Floats
@@ -53,7 +53,7 @@ class Shared:
         ttft, answers, _ = mean_seconds(queue, now, waiting(queue, now.rate / queue.rate))
         return float((ttft + answers)[0, 0])
 
-    def _seen_by(self, w: int) -> tuple[Chain, State]:
+    def _seen_by(self, w: int) -> tuple[Chain, QueueState]:
         """The queue of all, with one workload's own lengths and cost of prompts."""
         c, mix = self.curves[w], self.mixes[w]
         alone = np.zeros((1, 1)) if c.whole_prompt_s is None else c.whole_prompt_s[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 from planner.performance.chain import PROMPT_LOAD, Chain, Interpolation, Rows, full_step, own_time, room_of
 from planner.performance.decoding import Decoding, decoding
 from planner.performance.halving import edges, halved, levels
-from planner.performance.queue import State, full_share, taken
+from planner.performance.queue import QueueState, full_share, taken
 from planner.performance.replicas import Floats
 
 QUANTILE_STEPS = 30  # bisection to 1e-9 of the bracket
@@ -20,7 +20,7 @@ LUMP = 0.05  # shorter ones are so many that what they add is smooth
 LOGNORMAL = 6.0  # squared variation of prompts at which their wait is half lognormal, half gamma; fitted to simulations
 
 
-def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float = 1.0) -> Rows:
+def tail(metric: str, chain: Chain, s: QueueState, limit: Rows | float, share: float = 1.0) -> Rows:
     """Probability that a request exceeds the limit, over all requests of the mix: [P, 1]. ``share``: part of the output E2E counts to."""
     if metric == "full":
         return full_share(chain, s.rate / chain.rate)
@@ -29,7 +29,7 @@ def tail(metric: str, chain: Chain, s: State, limit: Rows | float, share: float 
     return {"ttft": _tail_ttft, "tpot": _tail_tpot, "itl": _tail_itl}[metric](chain, s, limit)
 
 
-def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
+def _tail_ttft(chain: Chain, s: QueueState, limit: Rows | float) -> Rows:
     """A prompt waits for the step under way, anywhere in it, and most for other prompts too."""
     wait, weight, limit = s.wait, chain.inputs.weight, limit / (1 + s.margin)
     left = limit - chain.overhead - s.own - s.step / 2
@@ -49,7 +49,7 @@ def _tail_ttft(chain: Chain, s: State, limit: Rows | float) -> Rows:
     return _with_slot_wait((found @ weight)[:, None], s, limit, mean, wait.var + of_prompts, weight)
 
 
-def _tail_tpot(chain: Chain, s: State, limit: Rows | float) -> Rows:
+def _tail_tpot(chain: Chain, s: QueueState, limit: Rows | float) -> Rows:
     steps, weight = _steps(chain)
     answer = decoding(s.noise, steps)
     found = _lumped(chain, s, limit * steps, answer, steps, _beyond(limit * steps, answer, 0.0, 0.0, 0.0)) @ weight
@@ -65,14 +65,14 @@ def _steps(chain: Chain) -> tuple[Rows, Floats]:
     return np.maximum(outputs.mean - 1, 1.0)[None, :], weight
 
 
-def mean_tpot(chain: Chain, s: State) -> Rows:
+def mean_tpot(chain: Chain, s: QueueState) -> Rows:
     """Mean TPOT over requests: short answers meet most of what came during their own prompt."""
     steps, weight = _steps(chain)
     found: Rows = (decoding(s.noise, steps).mean / steps @ weight)[:, None]
     return found
 
 
-def mean_decoding(chain: Chain, s: State) -> tuple[Rows, float]:
+def mean_decoding(chain: Chain, s: QueueState) -> tuple[Rows, float]:
     """Mean seconds of an answer after its first token, and its steps."""
     steps = np.maximum(chain.outputs.mean - 1, 1e-3)
     return (decoding(s.noise, steps[None, :]).mean @ chain.outputs.weight)[:, None], float(steps @ chain.outputs.weight)
@@ -87,7 +87,7 @@ def _beyond(limit: Rows | float, answer: Decoding, mean: Rows | float, var: Rows
     return found
 
 
-def _lumped(chain: Chain, s: State, limit: Rows, answer: Decoding, steps: Rows, found: Rows) -> Rows:
+def _lumped(chain: Chain, s: QueueState, limit: Rows, answer: Decoding, steps: Rows, found: Rows) -> Rows:
     """``found`` [P, Q], where prompts last as long as LUMP of a mean answer no less than two chances:
 
     that an answer meets one prompt (two, three), and these alone last beyond the limit; and that so many prompts wait behind the answer's
@@ -116,7 +116,7 @@ def _lumped(chain: Chain, s: State, limit: Rows, answer: Decoding, steps: Rows, 
     return found
 
 
-def _tail_itl(chain: Chain, s: State, limit: Rows | float) -> Rows:
+def _tail_itl(chain: Chain, s: QueueState, limit: Rows | float) -> Rows:
     seen = np.clip(s.in_flight + s.spread**2 / s.in_flight, 1.0, chain.slots)  # by tokens, not by time: a full replica writes more
     return itl_tail(chain, s.rate, seen, s.spread, limit)
 
@@ -166,7 +166,7 @@ def _vacations(chain: Chain, lam: Rows, prompts: Rows, step: Rows) -> tuple[Rows
     return np.exp(-lam * step), lam * step * chain.work_m2 / (1 - prompts) ** 3
 
 
-def _tail_e2e(chain: Chain, s: State, limit: Rows | float, share: float) -> Rows:
+def _tail_e2e(chain: Chain, s: QueueState, limit: Rows | float, share: float) -> Rows:
     inputs, outputs = chain.pairs
     lengths, of = np.unique(outputs.mean, return_inverse=True)  # pairs have few answers of their own
     answer, wait = decoding(s.noise, np.maximum(share * lengths - 1, 1e-3)[None, :]).take(of), s.wait
@@ -181,7 +181,7 @@ def _tail_e2e(chain: Chain, s: State, limit: Rows | float, share: float) -> Rows
     return _with_slot_wait(found[:, None], s, limit, mean - late + answer.mean, var + answer.var, inputs.weight)
 
 
-def _with_slot_wait(found: Rows, s: State, limit: Rows | float, mean: Rows, var: Rows, weight: Floats) -> Rows:
+def _with_slot_wait(found: Rows, s: QueueState, limit: Rows | float, mean: Rows, var: Rows, weight: Floats) -> Rows:
     """Adds the wait for a slot, exponential where all are taken, to a time of these moments (taken to be normal in this)."""
     middle = (mean @ weight)[:, None]
     spread = np.sqrt(np.maximum(((var + mean * mean) @ weight)[:, None] - middle * middle, 1e-18))
@@ -232,7 +232,7 @@ def moment_tail(left: Rows, var: Rows, third: Rows) -> Rows:
     return skewed_tail(left / sd, third / (var * sd))
 
 
-def quantiles(metric: str, chain: Chain, s: State, shares: Sequence[float], upper: Rows, part: float = 1.0) -> dict[float, Rows]:
+def quantiles(metric: str, chain: Chain, s: QueueState, shares: Sequence[float], upper: Rows, part: float = 1.0) -> dict[float, Rows]:
     """The value that a share of the requests stays within, by bisection below ``upper``: [P] per share. ``part``: of the output that E2E counts to."""
     rows, many = len(upper), len(shares)
     deep = max(n for n in range(1, levels(rows * many) + 1) if not QUANTILE_STEPS % n)

@@ -8,6 +8,7 @@ from planner.candidates.tables import TableProblem, read_tables
 from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
 from planner.planning.infeasible import Infeasible, tables_infeasible
+from planner.program.kinds import ColumnIndex
 from planner.program.problem import ChosenPool, Solution
 from planner.program.solver import SolverOptions
 from planner.program.solver import version as highs_version
@@ -104,7 +105,7 @@ def _deployment(scenario: Scenario, candidate: OwnCandidate, c: ChosenPool, i: i
     )
 
 
-def _workload(w: int, tables: TableProblem, pools: list[ChosenPool], order: dict[int, int]) -> PlanWorkload:
+def _workload(w: int, tables: TableProblem, pools: list[ChosenPool], order: dict[ColumnIndex, int]) -> PlanWorkload:
     rate = tables.problem.demands[w].rate
     routes = [(order[c.pool.column], c.traffic[w]) for c in pools if w in c.traffic]
     total = sum(x for _, x in routes)

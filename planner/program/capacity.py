@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, PoolIndex, StateIndex, Term
 from planner.program.problem import Pool, Problem
 from planner.program.variables import running
 
@@ -24,12 +24,12 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     load = {(w, p, i): rates[w][i] / pools[p].capacity[w] for w, p, i in m.flow_keys}
 
-    def carried(m: Model, p: int, i: int) -> Term:
+    def carried(m: Model, p: PoolIndex, i: StateIndex) -> Term:
         taken = quicksum(m.x[key] * load[key] for key in m.flow_by_pool.get((p, i), []))
         spare = k * m.y[p, i] if k else 0
         return taken <= u * (running(m, p, i) - spare)
 
-    def size(m: Model, p: int, i: int) -> Term:
+    def size(m: Model, p: PoolIndex, i: StateIndex) -> Term:
         return running(m, p, i) >= (pools[p].replicas + k) * m.y[p, i]
 
     m.capacity = Constraint(SetOf([(p, i) for p in free for i in range(len(problem.states))]), rule=carried)

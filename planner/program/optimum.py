@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from planner.deadline import Deadline
-from planner.program.kinds import Term
+from planner.program.kinds import ColumnIndex, PoolIndex, StateIndex, Term
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.packing import fewest_instances
 from planner.program.problem import ChosenPool, Problem, Solution, Status
 from planner.program.single import one_pool
 from planner.program.solver import Outcome, SolverOptions, optimise, relaxation
+from planner.program.variables import pools_of_deployments
 from planner.program.waiting import done
 
 POLISH_WHOLE = 100  # flows up to which ties are broken over all offers; above, on the offers held
@@ -56,7 +58,7 @@ def _tidiest_of(problem: Problem, solution: Solution, limits: SolverOptions) -> 
     built = build(smaller)
     polish(built.program, smaller, built.pools, solution.cost)
     found = _solution(built, optimise(built.program, replace(limits, gap=0.0, nodes=POLISH_NODES)))
-    whole = tuple(replace(c, pool=replace(c.pool, column=kept[c.pool.column][0])) for c in found.pools)
+    whole = tuple(replace(c, pool=replace(c.pool, column=ColumnIndex(kept[c.pool.column][0]))) for c in found.pools)
     return replace(found, pools=whole)
 
 
@@ -89,16 +91,14 @@ def _solution(built: Built, outcome: Outcome) -> Solution:
 def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) -> dict[int, int]:
     """Instances by offer in a state; no more than the replicas need, where it does not matter when they are started."""
     count = {o: round(_value(built.program.I[o, i])) for o in built.program.offer_keys}
-    needed = count if as_it_is else fewest_instances(built.problem, chosen, i)
+    needed = count if as_it_is else fewest_instances(built.problem, chosen, StateIndex(i))
     return {o: fewest for o in count if (fewest := min(count[o], needed[o]))}
 
 
 def _chosen(built: Built) -> tuple[ChosenPool, ...]:
     """The deployments that serve, pools of different sizes as one."""
     m, problem, states = built.program, built.problem, range(len(built.problem.states))
-    sizes: dict[int, list[int]] = {}
-    for p, d in enumerate(m.heads):
-        sizes.setdefault(d, []).append(p)
+    sizes = pools_of_deployments(m)
     running = {d: tuple(_running(built, every, i) for i in states) for d, every in sizes.items()}
     waiting = done(m, problem, built.pools, {d: [sum(now.values()) for now in row] for d, row in running.items()}) if problem.waiting else {}
     flows = {d: tuple(_traffic(built, every, i) for i in states) for d, every in sizes.items()}
@@ -106,12 +106,12 @@ def _chosen(built: Built) -> tuple[ChosenPool, ...]:
     return tuple(c for c in found if any(c.flows) or any(sum(row) for row in c.waiting.values()))
 
 
-def _running(built: Built, sizes: list[int], i: int) -> dict[int, int]:
+def _running(built: Built, sizes: Sequence[PoolIndex], i: int) -> dict[int, int]:
     m, offers = built.program, built.problem.columns[built.pools[sizes[0]].column].offers
     return {o: count for o in offers if (count := sum(round(_value(m.n[p, o, i])) for p in sizes))}
 
 
-def _traffic(built: Built, sizes: list[int], i: int) -> dict[int, float]:
+def _traffic(built: Built, sizes: Sequence[PoolIndex], i: int) -> dict[int, float]:
     m, pool = built.program, built.pools[sizes[0]]
     rate = {w: built.problem.demands[w].rates[i] for w in pool.workloads}
     if pool.need is not None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pyomo.core.base import Constraint, SetOf
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, OfferIndex, StateIndex, Term
 from planner.program.problem import ChosenPool, Pool, Problem, Purchasable
+
+FIRST = StateIndex(0)
 
 
 def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
@@ -19,7 +21,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     A replica larger than an instance takes ⌈g/G⌉ whole ones. Where GPUs are sold one by one, one row counts GPUs.
     """
 
-    def rule(m: Model, o: int, s: int, i: int) -> Term:
+    def rule(m: Model, o: OfferIndex, s: int, i: StateIndex) -> Term:
         offer = problem.offers[o]
         there = offer.gpus // s if offer.whole else 1
         needs = ((key, _size(problem, pools[key[0]])) for key in m.replicas_by_offer[o, i])
@@ -30,7 +32,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.packing = Constraint(SetOf([(o, s, i) for o, each in sizes.items() for s in each for i in range(len(problem.states))]), rule=rule)
 
 
-def fewest_instances(problem: Problem, chosen: Sequence[ChosenPool], i: int = 0) -> dict[int, int]:
+def fewest_instances(problem: Problem, chosen: Sequence[ChosenPool], i: StateIndex = FIRST) -> dict[int, int]:
     """Instances of each offer that the rows above leave, at least, for the replicas of some pools in a state."""
     found = {}
     for o, offer in enumerate(problem.offers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from planner.program.kinds import ColumnIndex, OfferIndex
 from planner.program.problem import Problem
 
 
@@ -12,8 +13,8 @@ class LocalProblem:
     """A problem on some of the offers and columns, with the indices these have in the whole."""
 
     problem: Problem
-    columns: tuple[int, ...]
-    offers: tuple[int, ...]
+    columns: tuple[ColumnIndex, ...]
+    offers: tuple[OfferIndex, ...]
 
 
 def sections(problem: Problem) -> list[LocalProblem]:
@@ -41,4 +42,4 @@ def at_location(problem: Problem, offers: list[int]) -> LocalProblem:
         offers=tuple(problem.offers[o] for o in offers),
         rules=replace(problem.rules, max_locations=None),
     )
-    return LocalProblem(part, tuple(c for c, _ in here), tuple(offers))
+    return LocalProblem(part, tuple(ColumnIndex(c) for c, _ in here), tuple(map(OfferIndex, offers)))

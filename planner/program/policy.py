@@ -8,7 +8,7 @@ from math import ceil
 from pyomo.core.base import Binary, Constraint, Var
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, StateIndex, Term
 from planner.program.problem import Pool, Problem
 from planner.program.variables import in_use, slack
 from planner.program.waiting import most_replicas
@@ -22,7 +22,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
     counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))])}
 
-    def capped(m: Model, name: str, i: int) -> Term:
+    def capped(m: Model, name: str, i: StateIndex) -> Term:
         cap, terms = counted[name]
         return quicksum(a * m.I[o, i] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
+from planner.program.kinds import ColumnIndex, WorkloadIndex
 from planner.program.problem import Pool, Problem
 
 EXACT = 1e-9  # relative: loads this near a whole number of replicas are that many
@@ -22,16 +23,16 @@ def pools(problem: Problem, sized: bool = True) -> tuple[Pool, ...]:
     sized: over several states, what is the only deployment that its workloads can have is one pool of known size.
     """
     found: list[Pool] = []
-    for c, column in enumerate(problem.columns):
+    for c, column in zip(map(ColumnIndex, range(len(problem.columns))), problem.columns, strict=True):
         for w, tiers in column.tiers.items():
-            found += [Pool(c, (w,), {w: t.capacity}, t.replicas) for t in tiers]
+            found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas) for t in tiers]
         for group in groups(frozenset(column.shared), problem.rules.apart):
             if len(group) > 1:
-                found.append(Pool(c, tuple(w for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
+                found.append(Pool(c, tuple(WorkloadIndex(w) for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
     if problem.is_flat:
         return tuple(found)
     alone = sorted({c for work in problem.waiting for c in work.alone})
-    return (*(_sized(problem, found) if sized else found), *(Pool(c, (), {}, 0, (0,) * len(problem.states)) for c in alone))
+    return (*(_sized(problem, found) if sized else found), *(Pool(ColumnIndex(c), (), {}, 0, (0,) * len(problem.states)) for c in alone))
 
 
 def _sized(problem: Problem, found: list[Pool]) -> list[Pool]:

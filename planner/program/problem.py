@@ -8,6 +8,8 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
+from planner.program.kinds import ColumnIndex, StateIndex, WorkloadIndex
+
 Measure = Literal["gpus", "usd", "kw"]
 
 
@@ -29,7 +31,7 @@ class State:
 
     hours: float = 1.0
     probability: float = 1.0
-    before: int | None = None
+    before: StateIndex | None = None
 
     @property
     def weight(self) -> float:
@@ -39,7 +41,7 @@ class State:
 
 def circle(periods: int) -> tuple[State, ...]:
     """Hours of which the first follows the last."""
-    return tuple(State(before=(i - 1) % periods) for i in range(periods)) if periods > 1 else (State(),)
+    return tuple(State(before=StateIndex((i - 1) % periods)) for i in range(periods)) if periods > 1 else (State(),)
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,8 @@ class Pool:
     ``need``: replicas by state, where the deployment is the only one its workloads can have; None where the program chooses.
     """
 
-    column: int
-    workloads: tuple[int, ...]
+    column: ColumnIndex
+    workloads: tuple[WorkloadIndex, ...]
     capacity: Mapping[int, float]
     replicas: int  # least replicas in service for this capacity to hold
     need: tuple[int, ...] | None = None

@@ -7,7 +7,7 @@ from math import inf
 from pyomo.core.base import Constraint
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, StateIndex, Term, WorkloadIndex
 from planner.program.problem import Pool, Problem
 
 
@@ -18,7 +18,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     floors = {w: d.mean_quality for w, d in enumerate(problem.demands) if d.mean_quality is not None}
     only = {w: problem.columns[pool.column].quality[w] for pool in pools if pool.need is not None for w in pool.workloads if w in floors}
 
-    def rule(m: Model, w: int, i: int) -> Term:
+    def rule(m: Model, w: WorkloadIndex, i: StateIndex) -> Term:
         columns = {key: problem.columns[pools[key[1]].column] for key in m.flow_by_workload.get((w, i), [])}
         if not columns:
             return Constraint.Infeasible if only.get(w, inf) < floors[w] else Constraint.Feasible

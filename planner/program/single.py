@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
+from planner.program.kinds import ColumnIndex, WorkloadIndex
 from planner.program.packing import fewest_instances
 from planner.program.pools import EXACT
 from planner.program.problem import ChosenPool, Pool, Problem, Purchasable, Solution, Status
@@ -127,17 +128,18 @@ def one_pool(problem: Problem) -> Solution | None:
     """
     if not problem.is_flat:
         return None
-    found = [s for c, column in enumerate(problem.columns) for pool in _whole_pools(problem, c) for o in column.offers if (s := _on_offer(problem, pool, o))]
+    every = (pool for c in range(len(problem.columns)) for pool in _whole_pools(problem, ColumnIndex(c)))
+    found = [s for pool in every for o in problem.columns[pool.column].offers if (s := _on_offer(problem, pool, o))]
     return min(found, key=lambda s: s.cost, default=None)
 
 
-def _whole_pools(problem: Problem, c: int) -> list[Pool]:
+def _whole_pools(problem: Problem, c: ColumnIndex) -> list[Pool]:
     """Pools of a column that serve every workload, at no lower quality than asked."""
-    column, workloads = problem.columns[c], tuple(range(len(problem.demands)))
+    column, workloads = problem.columns[c], tuple(map(WorkloadIndex, range(len(problem.demands))))
     if any(d.mean_quality is not None and column.quality.get(w, 0.0) < d.mean_quality for w, d in enumerate(problem.demands)):
         return []
     if workloads == (0,):
-        return [Pool(c, (0,), {0: t.capacity}, t.replicas) for t in column.tiers.get(0, ())]
+        return [Pool(c, workloads, {0: t.capacity}, t.replicas) for t in column.tiers.get(0, ())]
     return [Pool(c, workloads, dict(column.shared), 1)] if set(column.shared) == set(workloads) and not problem.rules.apart else []
 
 

@@ -7,7 +7,7 @@ from pyomo.core.util import quicksum
 
 from planner.program.kinds import Model
 from planner.program.problem import Pool, Problem
-from planner.program.variables import in_use, running, uses
+from planner.program.variables import in_use, pools_of_deployments, running, uses
 
 
 def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
@@ -38,7 +38,7 @@ def _in_states(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     shared = [key for key in m.flow_keys if pools[key[1]].is_shared]
     m.flows_in_state = Constraint(shared, rule=lambda m, w, p, i: m.x[w, p, i] <= m.y[p, i])
     m.pool_in_state = Constraint(m.pool_keys, rule=lambda m, p, i: m.y[p, i] <= in_use(m, m.heads[p]))
-    sizes = {d: [p for p, head in enumerate(m.heads) if head == d] for d in m.u if pools[d].workloads}
+    sizes = {d: every for d, every in pools_of_deployments(m).items() if d in m.u and pools[d].workloads}
     floor, states = problem.rules.floor_replicas, range(len(problem.states))
     floored = [(d, i) for d in sizes for i in states] if floor else []
     m.floor = Constraint(floored, rule=lambda m, d, i: quicksum(running(m, p, i) for p in sizes[d]) >= floor * m.u[d])

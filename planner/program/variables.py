@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyomo.core.base import Binary, NonNegativeIntegers, NonNegativeReals, SetOf, Var
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, PoolIndex, StateIndex, Term, WorkloadIndex
 from planner.program.pools import deployments
 from planner.program.problem import Pool, Problem
 
@@ -44,19 +44,27 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     m.replicas_by_offer = _grouped(m.replica_keys, 1)
 
 
-def running(m: Model, p: int, i: int) -> Term:
+def pools_of_deployments(m: Model) -> dict[PoolIndex, list[PoolIndex]]:
+    """The pools p of each deployment d, one for each size."""
+    found: dict[PoolIndex, list[PoolIndex]] = {}
+    for p, d in enumerate(m.heads):
+        found.setdefault(PoolIndex(d), []).append(PoolIndex(p))
+    return found
+
+
+def running(m: Model, p: PoolIndex, i: StateIndex) -> Term:
     """Replicas of a pool in a state, over all offers."""
     return quicksum(m.n[key] for key in m.replicas_by_pool.get((p, i), []))
 
 
-def in_use(m: Model, d: int) -> Term:
+def in_use(m: Model, d: PoolIndex) -> Term:
     """The binary "deployment d is in use"; 1 where that is known."""
     if d in m.u:
         return m.u[d]
     return m.y[d, 0] if (d, 0) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
 
 
-def uses(m: Model, pools: tuple[Pool, ...], w: int, d: int) -> Term:
+def uses(m: Model, pools: tuple[Pool, ...], w: WorkloadIndex, d: PoolIndex) -> Term:
     """The binary "workload w is served by deployment d"."""
     return m.z[w, d] if pools[d].is_shared else in_use(m, d)
 

@@ -6,9 +6,9 @@ import numpy as np
 from pyomo.core.base import Binary, Constraint, NonNegativeReals, Var
 from pyomo.core.util import quicksum
 
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, PoolIndex, StateIndex, Term, WorkIndex
 from planner.program.problem import Pool, Problem
-from planner.program.variables import running
+from planner.program.variables import pools_of_deployments, running
 
 LEAST_SHARE = 1e-6  # of a window's work: less is none
 
@@ -22,18 +22,18 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     (19) Σ_k b[k,d,i] ≤ M[d]·h[d,i], h[d,i] ≤ u[d]; on replicas of its own ≤ M[d]·u[d]; (20) Σ_d u[d] ≤ 1 over k's own deployments.
     """
     works, states = problem.waiting, problem.states
-    speeds = {(k, d): c for k in range(len(works)) for d in sorted(set(m.heads)) if (c := _speed(problem, k, pools[d])) > 0}
+    sizes = pools_of_deployments(m)
+    speeds = {(k, d): c for k in map(WorkIndex, range(len(works))) for d in sizes if (c := _speed(problem, k, pools[d])) > 0}
     m.b = Var([(k, d, i) for k, d in speeds for window in works[k].windows for i in window], domain=NonNegativeReals)
     hosts = sorted({(d, i) for _, d, i in m.b})
     beside = [(d, i) for d, i in hosts if pools[d].workloads]
-    sizes = {d: [p for p, head in enumerate(m.heads) if head == d] for d, _ in hosts}
-    most = {d: most_replicas(problem, pools[d]) for d in sizes}
+    most = {d: most_replicas(problem, pools[d]) for d, _ in hosts}
     m.h = Var(beside, domain=Binary)
 
-    def work(d: int, i: int) -> Term:
+    def work(d: PoolIndex, i: StateIndex) -> Term:
         return quicksum(m.b[k, d, i] for k in range(len(works)) if (k, d, i) in m.b)
 
-    def room(m: Model, d: int, i: int) -> Term:
+    def room(m: Model, d: PoolIndex, i: StateIndex) -> Term:
         there, load = quicksum(running(m, p, i) for p in sizes[d]), _shared_load(problem, pools[d], i)
         if (d, i) not in m.h:
             return work(d, i) <= there
@@ -42,7 +42,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
         now = quicksum(load[w] * m.x[w, p, i] for p in sizes[d] for w in load if (w, p, i) in m.x)
         return work(d, i) + now + (sum(load.values()) + problem.rules.spare_replicas) * m.h[d, i] <= there + sum(load.values())
 
-    def done(m: Model, k: int, j: int) -> Term:
+    def done(m: Model, k: WorkIndex, j: int) -> Term:
         return quicksum(speeds[k, d] * states[i].hours * m.b[k, d, i] for e, d in speeds if e == k for i in works[k].windows[j]) == works[k].amounts[j]
 
     m.done = Constraint([(k, j) for k, w in enumerate(works) for j in range(len(w.windows))], rule=done)
@@ -53,7 +53,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.one_own = Constraint([k for k, some in own.items() if len(some) > 1], rule=lambda m, k: quicksum(m.u[d] for d in own[k]) <= 1)
 
 
-def _speed(problem: Problem, k: int, pool: Pool) -> float:
+def _speed(problem: Problem, k: WorkIndex, pool: Pool) -> float:
     """Requests of work k that a replica does in an hour; 0 where it may not wait there."""
     work = problem.waiting[k]
     if not pool.workloads:
@@ -64,10 +64,10 @@ def _speed(problem: Problem, k: int, pool: Pool) -> float:
 def most_replicas(problem: Problem, pool: Pool) -> float:
     """What waiting work would take on a deployment if it did all of it in one state."""
     shortest = min(s.hours for s in problem.states)
-    return sum(max(w.amounts) / c / shortest for k, w in enumerate(problem.waiting) if (c := _speed(problem, k, pool)) > 0)
+    return sum(max(w.amounts) / c / shortest for k, w in enumerate(problem.waiting) if (c := _speed(problem, WorkIndex(k), pool)) > 0)
 
 
-def _shared_load(problem: Problem, pool: Pool, i: int) -> dict[int, float]:
+def _shared_load(problem: Problem, pool: Pool, i: StateIndex) -> dict[int, float]:
     """Replicas' worth of all of each workload in a state at the capacities of sharing."""
     shared = problem.columns[pool.column].shared
     return {w: problem.demands[w].rates[i] / shared[w] / problem.rules.max_slo_load for w in pool.workloads}
@@ -80,7 +80,7 @@ def done(m: Model, problem: Problem, pools: tuple[Pool, ...], running: dict[int,
     """
     found: dict[int, dict[int, tuple[float, ...]]] = {}
     for k, work in enumerate(problem.waiting):
-        able = {d: c for d in running if (c := _speed(problem, k, pools[d])) > 0}
+        able = {d: c for d in running if (c := _speed(problem, WorkIndex(k), pools[d])) > 0}
         many = np.zeros((len(able), len(problem.states)))
         for at, (d, c) in enumerate(able.items()):
             for i, state in enumerate(problem.states):

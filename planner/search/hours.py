@@ -15,6 +15,7 @@ import numpy as np
 from planner.candidates.columns import Formulation
 from planner.candidates.survey import Survey, slots_of
 from planner.errors import ScenarioError, TimeUp
+from planner.program.kinds import ColumnIndex, WorkloadIndex
 from planner.program.optimum import cheapest
 from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Status, Tier, Traffic, Waiting, circle
 from planner.program.solver import SolverOptions
@@ -218,9 +219,9 @@ def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: Hourly
     counts = cheapest(
         Problem((Traffic("", (float(found.running(p, t)),)),), (each,), tuple(offers[o] for o in found.offers)), SolverOptions(needed=True), break_ties=False
     )
-    here = tuple(range(len(block.workloads)))
+    here = tuple(map(WorkloadIndex, range(len(block.workloads))))
     replicas = {found.offers[o]: n for o, n in counts.pools[0].replicas.items()}
-    chosen = ChosenPool(Pool(block.candidate, here, dict.fromkeys(here, 0.0), 1), (replicas,), ({w: workloads[w].peak for w in here},))
+    chosen = ChosenPool(Pool(ColumnIndex(block.candidate), here, dict.fromkeys(here, 0.0), 1), (replicas,), ({w: workloads[w].peak for w in here},))
     candidate = field.formulation.candidates[block.candidate]
     point = candidate.point
     single, saturated, per_unit = (tuple(v[w] for w in block.workloads) for v in (point.single, point.saturated, point.qps_per_unit))
