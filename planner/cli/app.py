@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typer.main import get_command
 
 from planner.cli.autoscale import by_the_hour
 from planner.cli.help import OUTPUT
-from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format, with_scenario_options
+from planner.cli.options import DetailsOption, Printed, deliver_plan, with_scenario_options
 from planner.cli.verbs import Verbs
 from planner.errors import ScenarioError
 from planner.interrupts import answering
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
     from planner.scenario.sources import Question
 
 
-def plan(
-    context: typer.Context,
-    asked: dict[str, Any],
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="scenario in TOML; flags win over it", metavar="FILE")] = None,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    details: DetailsOption = False,
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """The options of the plan itself, as typed."""
+
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="scenario in TOML; flags win over it", metavar="FILE")] = None
+    printed: Printed
+    details: DetailsOption = False
     no_alternatives: Annotated[
         bool, typer.Option("--no-alternatives", help="the plan only, without what it is compared with", show_default=False, rich_help_panel=OUTPUT)
-    ] = False,
+    ] = False
     verify: Annotated[
         bool,
         typer.Option(
@@ -41,53 +42,54 @@ def plan(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = False,
-    save_scenario: Annotated[
-        Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE", rich_help_panel=OUTPUT)
-    ] = None,
-    timings: Annotated[
-        bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False, rich_help_panel=OUTPUT)
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False, rich_help_panel=OUTPUT)] = False,  # noqa: ARG001 - main reads it
-    version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False, rich_help_panel=OUTPUT)] = False,
-) -> None:
+    ] = False
+    save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE", rich_help_panel=OUTPUT)] = (
+        None
+    )
+    timings: Annotated[bool, typer.Option("--timings", help="print how long each stage took to standard error", show_default=False, rich_help_panel=OUTPUT)] = (
+        False
+    )
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", show_default=False, rich_help_panel=OUTPUT)] = False
+    version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False, rich_help_panel=OUTPUT)] = False
+
+
+def plan(context: typer.Context, asked: dict[str, Any], options: PlanOptions) -> None:
     """The cheapest LLM deployment that meets demand, quality floor and latency limits, proven optimal.
 
     plan --qps 200 --min-quality 0.8
     """
     if context.invoked_subcommand:
         return
-    if version:
+    if options.version:
         from planner.version import planner_version
 
         typer.echo(planner_version())
         return
-    known_format(form)
-    check_writable(output)
+    options.printed.check()
     from planner.cli.clock import LapClock
 
-    clock = LapClock(enabled=timings)
+    clock = LapClock(enabled=options.timings)
     from planner.scenario.sources import ask
 
-    question = ask(asked, dict(os.environ), file)
-    if save_scenario:
+    question = ask(asked, dict(os.environ), options.file)
+    if options.save_scenario:
         from planner.files import write_result
         from planner.scenario.write import to_toml
 
-        write_result(save_scenario, to_toml(question.scenario))
+        write_result(options.save_scenario, to_toml(question.scenario))
     if question.scenario.has_waiting:
-        if verify:
+        if options.verify:
             raise ScenarioError("requests that may wait are planned by the hour, which is not simulated here", "--verify", "save the plan for plan simulate")
         clock.lap("imports and scenario")
-        by_the_hour(question, form, output, details)
+        by_the_hour(question, options.printed.form, options.printed.output, options.details)
         clock.lap("hours and report")
         return
     with answering():
-        answer = _answer(question, verify, not no_alternatives, clock)
+        answer = _answer(question, options.verify, not options.no_alternatives, clock)
         clock.lap("solve")
         from planner.report.formats import formatted
 
-        deliver_plan(answer, lambda plan: formatted(plan, form, details), output)
+        deliver_plan(answer, lambda plan: formatted(plan, options.printed.form, options.details), options.printed.output)
         clock.lap("report")
 
 

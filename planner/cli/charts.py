@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from planner.cli.options import Printed
+
 ChartOption = Annotated[
     str | None, typer.Option("--chart", help="also draw the result: FILE.html, .png or .svg (extra charts)", metavar="FILE", show_default=False)
 ]
+
+
+@dataclass(frozen=True)
+class Charted(Printed):
+    """How a result is printed and drawn, and where to."""
+
+    chart: ChartOption = None
+
+    def check(self) -> None:
+        """The same, and refuses a chart that cannot be drawn."""
+        super().check()
+        check_chart(self.chart)
 
 
 def check_chart(path: str | None) -> None:

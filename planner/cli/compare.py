@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli.charts import ChartOption, check_chart, draw
-from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
+from planner.cli.charts import Charted, draw
 from planner.cli.show import read_plan
-from planner.cli.study import FreshOption, KeepOption, SchedulerOption, WorkersOption, deliver_study, progress, say_held, where_of
+from planner.cli.study import Kept, deliver_study, progress, say_held
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -22,30 +21,24 @@ Files = Annotated[list[Path], typer.Argument(help="scenarios in TOML (each may h
 
 def compare(
     files: Files,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    chart: ChartOption = None,
-    keep: KeepOption = None,
-    fresh: FreshOption = False,
-    scheduler: SchedulerOption = "",
-    workers: WorkersOption = 0,
+    *,
+    printed: Charted,
+    kept: Kept,
 ) -> None:
     """Compare plans: cost, GPUs, quality, latency, and why they differ.
 
     plan compare today.toml cheaper.toml
     """
-    known_format(form)
-    check_writable(output)
-    check_chart(chart)
-    where = where_of(keep, fresh, scheduler, workers)
+    printed.check()
+    where = kept.where()
     found = _plans(files) if all(f.suffix == ".json" for f in files) else _scenarios(files, where)
     if len(found) < 2:
         raise PlannerError("there is only one scenario; nothing to compare it with", str(files[0]), "add [scenario.NAME] tables or another file")
     from planner.report import studies
     from planner.report.charts import comparison_chart
 
-    draw(chart, lambda: comparison_chart(found))
-    deliver_study(form, output, studies.compare_sections(found), studies.compare_payload(found), studies.compare_rows(found))
+    draw(printed.chart, lambda: comparison_chart(found))
+    deliver_study(printed.form, printed.output, studies.compare_sections(found), studies.compare_payload(found), studies.compare_rows(found))
 
 
 def _plans(files: list[Path]) -> tuple[Compared, ...]:

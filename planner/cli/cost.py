@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, known_format
+from planner.cli.options import CatalogOption, Printed, bundled
 from planner.cli.validate import known_confidence
 from planner.errors import PlannerError
 
@@ -35,13 +35,13 @@ FLAGS = {  # field of an owned GPU -> flag, in the order of Asked
 class Asked:
     """The options that describe an owned GPU, as typed."""
 
-    price: float | None
-    years: float | None
-    utilization: float | None
-    kw: float | None
-    pue: float | None
-    electricity: float | None
-    maintenance: float | None
+    price: PriceOption = None
+    years: YearsOption = None
+    utilization: UtilizationOption = None
+    kw: KwOption = None
+    pue: PueOption = None
+    electricity: ElectricityOption = None
+    maintenance: MaintenanceOption = None
 
     @property
     def given(self) -> list[str]:
@@ -53,110 +53,92 @@ class Asked:
 class Run:
     """The options that describe a predicted job, as typed; the fields are named as the flags."""
 
-    concurrency: int | None
-    replicas: int | None
-    tp: int | None
-    isl: int | None
-    osl: int | None
-    isl_cv: float | None
-    osl_cv: float | None
-    engine: str | None
-    language: str | None
-    tokenizer: str | None
-    confidence: float | None
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="of --model: requests in flight at once", metavar="N", min=1, max=10**6)] = None
+    replicas: Annotated[int | None, typer.Option("--replicas", help="of --model: replicas that share them (1)", metavar="N", min=1, max=10**6)] = None
+    tp: Annotated[int | None, typer.Option("--tp", help="of --model: GPUs of a replica that share every layer (1)", metavar="N", min=1)] = None
+    isl: Annotated[int | None, typer.Option("--isl", help="of --model: mean prompt tokens (1000)", metavar="TOKENS", min=1, max=10**7)] = None
+    osl: Annotated[int | None, typer.Option("--osl", help="of --model: mean tokens written, reasoning included (300)", metavar="TOKENS", min=1, max=10**7)] = (
+        None
+    )
+    isl_cv: Annotated[float | None, typer.Option("--isl-cv", help="of --model: spread of prompts, standard deviation / mean", metavar="X", min=0, max=3)] = None
+    osl_cv: Annotated[float | None, typer.Option("--osl-cv", help="of --model: spread of answers, likewise", metavar="X", min=0, max=3)] = None
+    engine: Annotated[str | None, typer.Option("--engine", help="of --model: vllm (usual), sglang or trtllm", metavar="ENGINE")] = None
+    language: Annotated[
+        str | None, typer.Option("--language", help="of --model: language of the text; lengths are converted to its own tokens", metavar="CODE")
+    ] = None
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="whose tokens lengths are stated in (o200k)", metavar="NAME")] = None
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="of --model: probability that it takes no longer than the longer time (0.8)", metavar="SHARE")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """Whose time a job takes, or what it holds for how long at which price, as typed."""
+
+    model: Annotated[
+        str, typer.Option("--model", help="predict the time of --requests on this checkpoint, or a model's first", metavar="NAME", show_default=False)
+    ] = ""
+    gpus: Annotated[int | None, typer.Option("--gpus", help="without --model: GPUs that the job holds", metavar="N", min=1, max=10**7)] = None
+    seconds: Annotated[float | None, typer.Option("--seconds", help="without --model: how long it holds them", metavar="SECONDS")] = None
+    usd_per_gpu_hour: Annotated[float | None, typer.Option("--usd-per-gpu-hour", help="cost of one GPU for an hour", metavar="USD")] = None
 
 
 @app.command()
+@bundled
 def gpu(
+    *,
     name: Annotated[str, typer.Argument(help="GPU of the catalogue", metavar="GPU")],
-    price: PriceOption = None,
-    years: YearsOption = None,
-    utilization: UtilizationOption = None,
-    kw: KwOption = None,
-    pue: PueOption = None,
-    electricity: ElectricityOption = None,
-    maintenance: MaintenanceOption = None,
+    asked: Asked,
     against_rent: Annotated[
         bool, typer.Option("--against-rent", help="compare with renting one on demand at a hyperscaler or neocloud", show_default=False)
     ] = False,
-    form: FormatOption = "table",
-    output: OutputOption = None,
+    printed: Printed,
     catalog: CatalogOption = None,
 ) -> None:
     """What an hour of an owned GPU costs: depreciation, energy, maintenance."""
-    known_format(form)
-    check_writable(output)
+    printed.check()
     from planner.catalog.load import load_catalog
     from planner.catalog.ownership import cheapest_rent, hourly_cost
     from planner.cli.study import deliver_study
     from planner.report.cost import OwnedReport, owned_payload, owned_sections
 
     loaded = load_catalog(catalog or ())
-    name, owned, defaults = _owned(name, Asked(price, years, utilization, kw, pue, electricity, maintenance), loaded)
+    name, owned, defaults = _owned(name, asked, loaded)
     report = OwnedReport(name, owned, hourly_cost(owned), defaults, against_rent, cheapest_rent(loaded.offers, name) if against_rent else None)
     row = owned_payload(report)
-    deliver_study(form, output, owned_sections(report), row, [row])
+    deliver_study(printed.form, printed.output, owned_sections(report), row, [row])
 
 
 @app.command()
+@bundled
 def job(
-    model: Annotated[
-        str, typer.Option("--model", help="predict the time of --requests on this checkpoint, or a model's first", metavar="NAME", show_default=False)
-    ] = "",
-    gpus: Annotated[int | None, typer.Option("--gpus", help="without --model: GPUs that the job holds", metavar="N", min=1, max=10**7)] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="without --model: how long it holds them", metavar="SECONDS")] = None,
-    usd_per_gpu_hour: Annotated[float | None, typer.Option("--usd-per-gpu-hour", help="cost of one GPU for an hour", metavar="USD")] = None,
+    *,
+    held: Held,
     name: Annotated[
         str, typer.Option("--gpu", help="GPU of --model; or an owned one, with the options of `plan cost gpu`", metavar="GPU", show_default=False)
     ] = "",
-    price: PriceOption = None,
-    years: YearsOption = None,
-    utilization: UtilizationOption = None,
-    kw: KwOption = None,
-    pue: PueOption = None,
-    electricity: ElectricityOption = None,
-    maintenance: MaintenanceOption = None,
+    asked: Asked,
     requests: Annotated[int | None, typer.Option("--requests", help="requests that the job serves", metavar="N", min=1, max=10**15)] = None,
-    concurrency: Annotated[int | None, typer.Option("--concurrency", help="of --model: requests in flight at once", metavar="N", min=1, max=10**6)] = None,
-    replicas: Annotated[int | None, typer.Option("--replicas", help="of --model: replicas that share them (1)", metavar="N", min=1, max=10**6)] = None,
-    tp: Annotated[int | None, typer.Option("--tp", help="of --model: GPUs of a replica that share every layer (1)", metavar="N", min=1)] = None,
-    isl: Annotated[int | None, typer.Option("--isl", help="of --model: mean prompt tokens (1000)", metavar="TOKENS", min=1, max=10**7)] = None,
-    osl: Annotated[
-        int | None, typer.Option("--osl", help="of --model: mean tokens written, reasoning included (300)", metavar="TOKENS", min=1, max=10**7)
-    ] = None,
-    isl_cv: Annotated[
-        float | None, typer.Option("--isl-cv", help="of --model: spread of prompts, standard deviation / mean", metavar="X", min=0, max=3)
-    ] = None,
-    osl_cv: Annotated[float | None, typer.Option("--osl-cv", help="of --model: spread of answers, likewise", metavar="X", min=0, max=3)] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="of --model: vllm (usual), sglang or trtllm", metavar="ENGINE")] = None,
-    language: Annotated[
-        str | None, typer.Option("--language", help="of --model: language of the text; lengths are converted to its own tokens", metavar="CODE")
-    ] = None,
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="whose tokens lengths are stated in (o200k)", metavar="NAME")] = None,
-    confidence: Annotated[
-        float | None, typer.Option("--confidence", help="of --model: probability that it takes no longer than the longer time (0.8)", metavar="SHARE")
-    ] = None,
-    form: FormatOption = "table",
-    output: OutputOption = None,
+    run: Run,
+    printed: Printed,
     catalog: CatalogOption = None,
 ) -> None:
     """What a job costs: hourly cost x GPUs x time, the time as typed or predicted.
 
     plan cost job --model Qwen3-32B --gpu A800-SXM-80GB --tp 2 --requests 2993 --concurrency 64
     """
-    known_format(form)
-    check_writable(output)
+    printed.check()
     from planner.catalog.load import load_catalog
     from planner.catalog.ownership import hourly_cost
     from planner.cli.study import deliver_study
     from planner.report.cost import Job, job_payload, job_sections
 
-    asked = Asked(price, years, utilization, kw, pue, electricity, maintenance)
-    run = Run(concurrency, replicas, tp, isl, osl, isl_cv, osl_cv, engine, language, tokenizer, confidence)
+    model, usd_per_gpu_hour = held.model, held.usd_per_gpu_hour
     _one_price(usd_per_gpu_hour, asked, name, bool(model))
     loaded = load_catalog(catalog or ())
-    time = _predicted(model, name, requests, run, loaded, (gpus, seconds)) if model else None
-    held, taken = (time.gpus, time.expected.seconds) if time else _typed(gpus, seconds, run)
+    time = _predicted(model, name, requests, run, loaded, (held.gpus, held.seconds)) if model else None
+    gpus, taken = (time.gpus, time.expected.seconds) if time else _typed(held.gpus, held.seconds, run)
     words = ""
     defaults: tuple[str, ...] = ()
     if usd_per_gpu_hour is None and time and not asked.given:
@@ -164,9 +146,9 @@ def job(
     elif usd_per_gpu_hour is None:
         _, owned, defaults = _owned(name, asked, loaded)
         usd_per_gpu_hour = hourly_cost(owned).usd_per_hour
-    found = Job(held, taken, usd_per_gpu_hour, requests, defaults, time, words)
+    found = Job(gpus, taken, usd_per_gpu_hour, requests, defaults, time, words)
     row = job_payload(found)
-    deliver_study(form, output, job_sections(found), row, [row])
+    deliver_study(printed.form, printed.output, job_sections(found), row, [row])
 
 
 def _one_price(usd_per_gpu_hour: float | None, asked: Asked, name: str, is_predicted: bool) -> None:

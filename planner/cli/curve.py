@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.charts import ChartOption, check_chart, draw
-from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.charts import Charted, draw
+from planner.cli.options import CatalogOption, deliver
 from planner.cli.validate import ConfidenceOption, known_confidence
 from planner.errors import PlannerError, did_you_mean
 
 AXES = ("throughput", "cost")
 
 
-def curve(
-    checkpoint: Annotated[str, typer.Argument(help="checkpoint, or a model's name", metavar="MODEL")],
-    gpu: Annotated[str, typer.Option("--gpu", help="GPU; left out: the frontier over all GPUs", metavar="GPU", show_default=False)] = "",
-    frontier: Annotated[
-        bool, typer.Option("--frontier", help="tokens/s per user against tokens/s per GPU, over GPUs, TP, engines", show_default=False)
-    ] = False,
-    by: Annotated[str, typer.Option("--by", help="of the frontier: throughput (of a GPU) or cost (of a token)", metavar="AXIS")] = "throughput",
-    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)] = 1000,
-    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)] = 300,
+@dataclass(frozen=True, kw_only=True)
+class AskedCurve:
+    """The options of the verb, as typed."""
+
+    checkpoint: Annotated[str, typer.Argument(help="checkpoint, or a model's name", metavar="MODEL")]
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU; left out: the frontier over all GPUs", metavar="GPU", show_default=False)] = ""
+    frontier: Annotated[bool, typer.Option("--frontier", help="tokens/s per user against tokens/s per GPU, over GPUs, TP, engines", show_default=False)] = False
+    by: Annotated[str, typer.Option("--by", help="of the frontier: throughput (of a GPU) or cost (of a token)", metavar="AXIS")] = "throughput"
+    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)] = 1000
+    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)] = 300
     usd_per_hour: Annotated[
         float | None,
         typer.Option("--usd-per-hour", help="price of one GPU; left out: the cheapest offer that plans admit by default", metavar="USD", show_default=False),
-    ] = None,
-    min_tokens_per_user: Annotated[str, typer.Option("--min-tokens-per-user", help="least tokens/s of one user", metavar="RATE")] = "20",
-    max_ttft: Annotated[str, typer.Option("--max-ttft", help="longest time to first token", metavar="TIME")] = "1s",
-    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1,
-    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1,
-    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1,
-    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1,
-    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="vllm (usual), sglang or trtllm; of the frontier: all", metavar="ENGINE", show_default=False)] = "",
-    confidence: ConfidenceOption = 0.9,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    chart: ChartOption = None,
-    catalog: CatalogOption = None,
-) -> None:
+    ] = None
+    min_tokens_per_user: Annotated[str, typer.Option("--min-tokens-per-user", help="least tokens/s of one user", metavar="RATE")] = "20"
+    max_ttft: Annotated[str, typer.Option("--max-ttft", help="longest time to first token", metavar="TIME")] = "1s"
+    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1
+    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1
+    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1
+    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1
+    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto"
+    engine: Annotated[str, typer.Option("--engine", help="vllm (usual), sglang or trtllm; of the frontier: all", metavar="ENGINE", show_default=False)] = ""
+    confidence: ConfidenceOption = 0.9
+    printed: Charted
+    catalog: CatalogOption = None
+
+
+def curve(q: AskedCurve) -> None:
     """Cost per request and token against load, and the zone worth running in.
 
     plan curve Llama-3.1-8B --gpu H100-SXM-80GB
     """
-    known_format(form)
-    check_writable(output)
-    check_chart(chart)
-    known_confidence(confidence)
-    if by not in AXES:
-        raise PlannerError(f"no frontier by '{by}'", "--by", did_you_mean(by, AXES) or f"one of {', '.join(AXES)}")
-    if usd_per_hour is not None and not 0 < usd_per_hour < float("inf"):
+    q.printed.check()
+    known_confidence(q.confidence)
+    if q.by not in AXES:
+        raise PlannerError(f"no frontier by '{q.by}'", "--by", did_you_mean(q.by, AXES) or f"one of {', '.join(AXES)}")
+    if q.usd_per_hour is not None and not 0 < q.usd_per_hour < float("inf"):
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
     from planner.economics.curve import UserLimits, cost_curve
@@ -61,33 +61,35 @@ def curve(
     from planner.scenario.units import parse_duration_s, parse_rate
     from planner.validation.single import AskedConfiguration
 
-    limits = UserLimits(_parsed(parse_rate, min_tokens_per_user, "--min-tokens-per-user"), _parsed(parse_duration_s, max_ttft, "--max-ttft"))
-    known = load_catalog(catalog or ())
-    if frontier or not gpu:
-        _refuse(usd_per_hour, tp, pp, dp, ep, kv_cache)
-        asked: Axis = "cost" if by == "cost" else "throughput"  # checked above
-        found: Any = speed_frontier(checkpoint, known, isl=isl, osl=osl, by=asked, gpu=gpu, engine=engine, max_ttft_s=limits.max_ttft_s)
+    limits = UserLimits(_parsed(parse_rate, q.min_tokens_per_user, "--min-tokens-per-user"), _parsed(parse_duration_s, q.max_ttft, "--max-ttft"))
+    known = load_catalog(q.catalog or ())
+    if q.frontier or not q.gpu:
+        _refuse(q)
+        asked: Axis = "cost" if q.by == "cost" else "throughput"  # checked above
+        found: Any = speed_frontier(q.checkpoint, known, isl=q.isl, osl=q.osl, by=asked, gpu=q.gpu, engine=q.engine, max_ttft_s=limits.max_ttft_s)
     else:
-        question = AskedConfiguration(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine or "vllm", isl, osl, (1,), confidence)
+        question = AskedConfiguration(
+            q.checkpoint, q.gpu, q.tp, q.pp, max(q.dp, 1), max(q.ep, q.dp), q.kv_cache, q.engine or "vllm", q.isl, q.osl, (1,), q.confidence
+        )
         try:
-            found = cost_curve(question, known, usd_per_gpu_hour=usd_per_hour, limits=limits)
+            found = cost_curve(question, known, usd_per_gpu_hour=q.usd_per_hour, limits=limits)
         except PlannerError as error:
             if error.where != "--checkpoint":
                 raise
             raise PlannerError(error.what, "MODEL", error.hint) from None
-    draw(chart, lambda: speed_chart(found) if frontier or not gpu else cost_chart(found))
-    deliver(formatted(found, form), output)
+    draw(q.printed.chart, lambda: speed_chart(found) if q.frontier or not q.gpu else cost_chart(found))
+    deliver(formatted(found, q.printed.form), q.printed.output)
 
 
-def _refuse(usd_per_hour: float | None, tp: int, pp: int, dp: int, ep: int, kv_cache: str) -> None:
+def _refuse(q: AskedCurve) -> None:
     """A frontier chooses these itself: what was asked must not be lost. Raises PlannerError."""
     named = {
-        "--usd-per-hour": usd_per_hour is not None,
-        "--tp": tp != 1,
-        "--pp": pp != 1,
-        "--dp": dp != 1,
-        "--ep": ep != 1,
-        "--kv-cache-dtype": kv_cache != "auto",
+        "--usd-per-hour": q.usd_per_hour is not None,
+        "--tp": q.tp != 1,
+        "--pp": q.pp != 1,
+        "--dp": q.dp != 1,
+        "--ep": q.ep != 1,
+        "--kv-cache-dtype": q.kv_cache != "auto",
     }
     for flag, is_given in named.items():
         if is_given:

@@ -6,32 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.charts import ChartOption, check_chart, draw
-from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
-from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
+from planner.cli.charts import Charted, draw
+from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
 
 
 def frontier(
     asked: dict[str, Any],
+    *,
     file: FileOption = None,
     also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot, or concurrency", metavar="AXIS", show_default=False)] = "",
     models: Annotated[bool, typer.Option("--models", help="instead: every model alone, quality against unit cost", show_default=False)] = False,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    chart: ChartOption = None,
-    keep: KeepOption = None,
-    fresh: FreshOption = False,
-    scheduler: SchedulerOption = "",
-    workers: WorkersOption = 0,
+    printed: Charted,
+    kept: Kept,
 ) -> None:
     """Print the cost-quality frontier of a workload.
 
     plan frontier --qps 200
     """
-    known_format(form)
-    check_writable(output)
-    check_chart(chart)
-    where = where_of(keep, fresh, scheduler, workers)
+    printed.check()
+    where = kept.where()
     scenario, catalog = asked_scenario(asked, file)
     from planner.economics.frontier import by_model
     from planner.economics.frontier import frontier as pareto
@@ -41,10 +34,10 @@ def frontier(
         with progress("models") as done:
             every = by_model(scenario, catalog, where, done)
         payload = {"models": studies.models_rows(every)}
-        draw(chart, lambda: charts.models_chart(every))
-        deliver_study(form, output, studies.models_sections(every), payload, studies.models_rows(every))
+        draw(printed.chart, lambda: charts.models_chart(every))
+        deliver_study(printed.form, printed.output, studies.models_sections(every), payload, studies.models_rows(every))
         return
     with progress("frontier") as done:
         found = pareto(scenario, catalog, also=also, where=where, done=done)
-    draw(chart, lambda: charts.frontier_chart(found))
-    deliver_study(form, output, studies.frontier_sections(found), studies.frontier_payload(found), studies.frontier_rows(found))
+    draw(printed.chart, lambda: charts.frontier_chart(found))
+    deliver_study(printed.form, printed.output, studies.frontier_sections(found), studies.frontier_payload(found), studies.frontier_rows(found))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -31,6 +32,21 @@ DetailsOption = Annotated[bool, typer.Option("--details", help="everything there
 CatalogOption = Annotated[
     list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")
 ]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """How a result is printed, and where to."""
+
+    form: FormatOption = "table"
+    output: OutputOption = None
+
+    def check(self) -> None:
+        """Refuses an unknown format and an unwritable output before any work. Raises PlannerError."""
+        known_format(self.form)
+        check_writable(self.output)
+
+
 SHORTHANDS = {
     "ttft": "longest time to first token, such as 2s (none: no limit)",
     "tpot": "longest time per output token after the first, such as 50ms (none: no limit)",
@@ -45,6 +61,7 @@ METAVARS = {"percentile": "P", "tps_user": "RATE"}
 
 def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command all scenario options; it receives the values given as one dict ``asked``."""
+    function = bundled(function)
     own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "asked"]
     generated = [_parameter(a.parameter, a.flag, a.is_switch, a.is_many, heading(a.path)) for a in askables()]
     shorthands = [Flag(f"--{n.replace('_', '-')}", text, METAVARS.get(n, "TIME")) for n, text in SHORTHANDS.items()]
@@ -55,7 +72,42 @@ def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
         asked = {n: values.pop(n) for n in names}
         function(asked={n: v for n, v in asked.items() if v not in (None, False, [], ())}, **values)
 
-    parameters = [*own, *generated]
+    return _as_command(command, function, [*own, *generated])
+
+
+def bundled(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command one option for each field of the frozen records that it takes (and of records in them); it receives the records."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    records = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
+    if not records:
+        return function
+
+    def command(**values: Any) -> None:
+        found = {name: _gathered(kind, values) for name, kind in records.items()}
+        function(**values, **found)
+
+    return _as_command(command, function, [q for p in own for q in (_spread(p.annotation) if p.name in records else (p,))])
+
+
+def _spread(record: Any) -> Iterator[inspect.Parameter]:
+    """A record's fields as parameters, in their order."""
+    kinds = get_type_hints(record, include_extras=True)
+    for field in fields(record):
+        if is_dataclass(kinds[field.name]):
+            yield from _spread(kinds[field.name])
+        else:
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[field.name])
+
+
+def _gathered(record: Any, values: dict[str, Any]) -> Any:
+    """The record out of the values of its fields, which are taken out."""
+    kinds = get_type_hints(record, include_extras=True)
+    return record(**{f.name: _gathered(kinds[f.name], values) if is_dataclass(kinds[f.name]) else values.pop(f.name) for f in fields(record)})
+
+
+def _as_command(command: Callable[..., None], function: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """A command that shows these parameters in place of the function's own."""
     command.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = function.__doc__

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.options import CatalogOption, Printed, deliver
 from planner.cli.validate import ConfidenceOption, known_confidence
 from planner.errors import PlannerError
 
 MOST = 1_000_000
 
 
-def predict(
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="checkpoint, or a model's name", metavar="ID")],
-    gpu: Annotated[str, typer.Option("--gpu", help="GPU", metavar="GPU")],
-    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)],
-    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)],
-    concurrency: Annotated[str, typer.Option("--concurrency", help="requests in flight, several by commas", metavar="N,…")] = "1,8,64",
-    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1,
-    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1,
-    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1,
-    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1,
-    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm",
-    speculative: Annotated[str, typer.Option("--speculative", help="mtp: the checkpoint's own layer drafts tokens", metavar="WAY", show_default=False)] = "",
-    confidence: ConfidenceOption = 0.9,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    catalog: CatalogOption = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class AskedPrediction:
+    """The options of the verb, as typed."""
+
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="checkpoint, or a model's name", metavar="ID")]
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU", metavar="GPU")]
+    isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)]
+    osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)]
+    concurrency: Annotated[str, typer.Option("--concurrency", help="requests in flight, several by commas", metavar="N,…")] = "1,8,64"
+    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1
+    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1
+    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1
+    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1
+    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto"
+    engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm"
+    speculative: Annotated[str, typer.Option("--speculative", help="mtp: the checkpoint's own layer drafts tokens", metavar="WAY", show_default=False)] = ""
+    confidence: ConfidenceOption = 0.9
+    printed: Printed
+    catalog: CatalogOption = None
+
+
+def predict(asked_of: AskedPrediction) -> None:
     """Predict latency and throughput of one replica at given loads."""
-    known_format(form)
-    check_writable(output)
-    loads = loads_of(concurrency)
-    known_confidence(confidence)
+    q = asked_of
+    q.printed.check()
+    loads = loads_of(q.concurrency)
+    known_confidence(q.confidence)
     from planner.catalog.load import load_catalog
     from planner.report.predict import formatted
     from planner.validation.single import AskedConfiguration, forecast
 
-    question = AskedConfiguration(checkpoint, gpu, tp, pp, max(dp, 1), max(ep, dp), kv_cache, engine, isl, osl, loads, confidence, speculative)
-    deliver(formatted(forecast(question, load_catalog(catalog or ())), form), output)
+    question = AskedConfiguration(
+        q.checkpoint, q.gpu, q.tp, q.pp, max(q.dp, 1), max(q.ep, q.dp), q.kv_cache, q.engine, q.isl, q.osl, loads, q.confidence, q.speculative
+    )  # fmt: skip
+    deliver(formatted(forecast(question, load_catalog(q.catalog or ())), q.printed.form), q.printed.output)
 
 
 def loads_of(text: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,20 @@ KeepOption = Annotated[
 FreshOption = Annotated[bool, typer.Option("--fresh", help="neither use nor keep finished answers", show_default=False)]
 SchedulerOption = Annotated[str, typer.Option("--scheduler", help="Dask scheduler to solve on, such as tcp://host:8786", metavar="URL", show_default=False)]
 WorkersOption = Annotated[int, typer.Option("--workers", help="threads to solve in (as many as cores)", metavar="N", min=0, show_default=False)]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the questions of a study are answered, and where answers are kept."""
+
+    keep: KeepOption = None
+    fresh: FreshOption = False
+    scheduler: SchedulerOption = ""
+    workers: WorkersOption = 0
+
+    def where(self) -> Where:
+        """As asked. Raises PlannerError for an unusable --keep."""
+        return where_of(self.keep, self.fresh, self.scheduler, self.workers)
 
 
 def asked_scenario(asked: dict[str, Any], file: Path | None) -> tuple[Scenario, Catalog]:

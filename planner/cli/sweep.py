@@ -6,36 +6,29 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.charts import ChartOption, check_chart, draw
-from planner.cli.options import FormatOption, OutputOption, check_writable, known_format
-from planner.cli.study import FileOption, FreshOption, KeepOption, SchedulerOption, WorkersOption, asked_scenario, deliver_study, progress, where_of
+from planner.cli.charts import Charted, draw
+from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
 from planner.errors import PlannerError
 
 
 def sweep(
     asked: dict[str, Any],
+    *,
     over: Annotated[
         list[str],
         typer.Option("--over", help="what to vary, such as qps=10:2000 or ttft=0.5s,1s,2s; twice gives a map", metavar="NAME=VALUES", show_default=False),
     ],
     points: Annotated[int, typer.Option("--points", help="values on each range", metavar="N", min=2)] = 20,
     file: FileOption = None,
-    form: FormatOption = "table",
-    output: OutputOption = None,
-    chart: ChartOption = None,
-    keep: KeepOption = None,
-    fresh: FreshOption = False,
-    scheduler: SchedulerOption = "",
-    workers: WorkersOption = 0,
+    printed: Charted,
+    kept: Kept,
 ) -> None:
     """Print the cost staircase along one axis, or the map of two.
 
     plan sweep --over qps=10:2000 --min-quality 0.8
     """
-    known_format(form)
-    check_writable(output)
-    check_chart(chart)
-    where = where_of(keep, fresh, scheduler, workers)
+    printed.check()
+    where = kept.where()
     from planner.economics.sweep import axis
 
     axes = [axis(text, points) for text in over]
@@ -58,5 +51,5 @@ def sweep(
     with progress("sweep") as done:
         found = along(scenario, catalog, axes, where, done)
     plan = answers([scenario], catalog, where)[0].plan if today and not scenario.objective.maximize else None
-    draw(chart, lambda: sweep_chart(found))
-    deliver_study(form, output, studies.sweep_sections(found, plan), studies.sweep_payload(found), studies.sweep_rows(found))
+    draw(printed.chart, lambda: sweep_chart(found))
+    deliver_study(printed.form, printed.output, studies.sweep_sections(found, plan), studies.sweep_payload(found), studies.sweep_rows(found))

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from planner.cli.help import Verb, grouped
-from planner.cli.options import with_scenario_options
+from planner.cli.options import bundled, with_scenario_options
 
 VERBS = {  # in the order of --help; module of this folder, and its function or group
     "show": ("show", "show"),
@@ -45,7 +45,7 @@ def _verb(name: str) -> Any:
     else:
         asks = "asked" in inspect.signature(found).parameters
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name, cls=Verb)(with_scenario_options(found) if asks else found)
+        alone.command(name, cls=Verb)(with_scenario_options(found) if asks else bundled(found))
         command = get_command(alone)
     command.name = name
     return command
