@@ -319,7 +319,7 @@ def test_a_plan_on_other_owned_gpus_than_there_are_is_caught(change: dict[str, A
     plan = planned(asked({**SUNK, "name": "site"}, qps=100))
     assert held(plan, "site") > 1
     other = asked({**SUNK, "name": "site", **change}, qps=100)
-    report = check_plan(plan.model_copy(update={"scenario": other.model_dump(mode="json")}), tiny())
+    report = check_plan(plan.model_copy(update={"scenario": other}), tiny())
     assert family in {b.name for b in report.breaches}
 
 
@@ -327,7 +327,7 @@ def test_replicas_that_no_node_has_room_for_are_caught() -> None:
     plan = planned(asked({**SUNK, "count": 8, "name": "site", "max_tp": 2}, qps=100, policy={"spare_replicas": 1}))
     assert held(plan, "site") > 1
     narrow = asked({**SUNK, "count": held(plan, "site") - 1, "name": "site", "max_tp": 2}, qps=100, policy={"spare_replicas": 1})
-    report = check_plan(plan.model_copy(update={"scenario": narrow.model_dump(mode="json")}), tiny())
+    report = check_plan(plan.model_copy(update={"scenario": narrow}), tiny())
     assert {"offers", "packing"} <= {b.name for b in report.breaches}
 
 
