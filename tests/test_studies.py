@@ -527,7 +527,7 @@ def test_every_break_even_is_one(name: str) -> None:
 
 def test_who_is_asked_about_must_be_known() -> None:
     with pytest.raises(ScenarioError, match="did you mean 'H200-SXM-141GB'"):
-        restricted_to("H200-SXM-141G", asked(), shipped())
+        restricted_to("H200-SXN-141GB", asked(), shipped())
 
 
 def test_runners_up_are_the_cheapest_of_all_other_structures() -> None:
