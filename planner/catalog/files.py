@@ -68,7 +68,7 @@ def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
             continue
         if len(row) != len(header):
             raise CatalogError(f"{len(row)} cells where the header has {len(header)}", f"{path}:{line}")
-        cells: dict[str, Any] = {k: (v.split() if k in many else v) for k, v in zip(header, row, strict=True) if v != ""}
+        cells: dict[str, object] = {k: (v.split() if k in many else v) for k, v in zip(header, row, strict=True) if v != ""}
         for name in kind.model_fields.keys() & (header if not cells.keys() >= set(header) else ()):
             if name not in cells and kind.model_fields[name].is_required():
                 cells[name] = None if "None" in str(kind.model_fields[name].annotation) else cells.get(name)

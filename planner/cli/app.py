@@ -53,7 +53,7 @@ class PlanOptions:
     version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False, rich_help_panel=OUTPUT)] = False
 
 
-def plan(context: typer.Context, asked: dict[str, Any], options: PlanOptions) -> None:
+def plan(context: typer.Context, asked: dict[str, object], options: PlanOptions) -> None:
     """The cheapest LLM deployment that meets demand, quality floor and latency limits, proven optimal.
 
     plan --qps 200 --min-quality 0.8

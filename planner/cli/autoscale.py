@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner.cli.charts import ChartOption, check_chart, draw
 from planner.cli.options import DetailsOption, FormatOption, OutputOption, check_writable, deliver_plan, known_format
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def autoscale(
-    asked: dict[str, Any],
+    asked: dict[str, object],
     file: FileOption = None,
     form: FormatOption = "table",
     output: OutputOption = None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from planner.cli.options import Printed
+from planner.report.drawing import Chart
 
 ChartOption = Annotated[
     str | None, typer.Option("--chart", help="also draw the result: FILE.html, .png or .svg (extra charts)", metavar="FILE", show_default=False)
@@ -37,7 +38,7 @@ def check_chart(path: str | None) -> None:
         check_target(path)
 
 
-def draw(path: str | None, chart: Callable[[], Any]) -> None:
+def draw(path: str | None, chart: Callable[[], Chart]) -> None:
     """The chart into its file, whole; nothing where none was asked for."""
     from planner.files import write_result
     from planner.report.drawing import drawn, form_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from planner.errors import PlannerError
 
 
 def explain(
-    asked: dict[str, Any],
+    asked: dict[str, object],
     *,
     file: FileOption = None,
     why_not: Annotated[list[str] | None, typer.Option("--why-not", help="a GPU, model or provider that the plan does not use", metavar="NAME")] = None,

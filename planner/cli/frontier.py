@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, p
 
 
 def frontier(
-    asked: dict[str, Any],
+    asked: dict[str, object],
     *,
     file: FileOption = None,
     also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot, or concurrency", metavar="AXIS", show_default=False)] = "",

@@ -100,7 +100,7 @@ def _spread(record: Any) -> Iterator[inspect.Parameter]:
             yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[field.name])
 
 
-def _gathered(record: Any, values: dict[str, Any]) -> Any:
+def _gathered(record: Any, values: dict[str, object]) -> Any:
     """The record out of the values of its fields, which are taken out."""
     kinds = get_type_hints(record, include_extras=True)
     return record(**{f.name: _gathered(kinds[f.name], values) if is_dataclass(kinds[f.name]) else values.pop(f.name) for f in fields(record)})

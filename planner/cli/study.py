@@ -47,7 +47,7 @@ class Kept:
         return where_of(self.keep, self.fresh, self.scheduler, self.workers)
 
 
-def asked_scenario(asked: dict[str, Any], file: Path | None) -> tuple[Scenario, Catalog]:
+def asked_scenario(asked: dict[str, object], file: Path | None) -> tuple[Scenario, Catalog]:
     """The scenario of flags, environment and file, and its catalogue. Raises ScenarioError and CatalogError."""
     from planner.candidates.offers import with_known_names
     from planner.catalog.load import load_catalog
@@ -106,7 +106,7 @@ def progress(words: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda there, wanted: bar.update(task, completed=there, total=wanted or None)
 
 
-def deliver_study(form: str, output: str | None, sections: Sequence[Section], payload: Any, rows: Sequence[dict[str, Any]]) -> None:
+def deliver_study(form: str, output: str | None, sections: Sequence[Section], payload: Any, rows: Sequence[dict[str, object]]) -> None:
     """The study as table, Markdown, JSON (``payload``) or CSV (``rows``)."""
     from planner.report import render
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from planner.errors import PlannerError
 
 
 def sweep(
-    asked: dict[str, Any],
+    asked: dict[str, object],
     *,
     over: Annotated[
         list[str],

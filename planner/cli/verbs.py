@@ -51,7 +51,7 @@ def _verb(name: str) -> Any:
     return command
 
 
-class _Commands(Mapping[str, Any]):
+class _Commands(Mapping[str, object]):
     """Every verb by its name, built when it is looked up."""
 
     def __getitem__(self, name: str) -> Any:

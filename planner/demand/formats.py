@@ -340,7 +340,7 @@ def _whole(digits: str) -> float:
     return int(digits) if len(digits) < 300 else float(digits)
 
 
-def _first(found: dict[str, Any], paths: list[list[str]]) -> Any:
+def _first(found: dict[str, object], paths: list[list[str]]) -> Any:
     for path in paths:
         value: Any = found
         for key in path:

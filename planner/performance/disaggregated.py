@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ class UnitErrors:
     source: str
     fitted: str
     data: Mapping[str, str]  # file -> sha256
-    errors: Mapping[str, Any]
+    errors: Mapping[str, object]
     step_quantiles: Quantiles  # decode step at the measured number decoding
     prompt_quantiles: Quantiles  # time per prompt where the prefill pool was the bottleneck
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from planner.report.drawing import Chart
 
 if TYPE_CHECKING:
     from planner.catalog.ownership import OwnedGpu
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
     from planner.simulation.results import Simulation
 
 
-def cost_chart(curve: CostCurve) -> Any:
+def cost_chart(curve: CostCurve) -> Chart:
     """Cost per million output tokens and TTFT against requests in flight, the zone shaded; bands as areas."""
     import altair as alt
 
     points = alt.InlineData(curve.to_dict()["points"])
     load = alt.X("concurrency:Q", scale=alt.Scale(type="log", base=2, nice=False, padding=8), title="requests in flight")
 
-    def panel(name: str, low: str, high: str, title: str) -> Any:
+    def panel(name: str, low: str, high: str, title: str) -> Chart:
         scale = alt.Scale(type="log", nice=False, padding=8)
         base = alt.Chart(points, width=480, height=200)
         area = base.mark_area(opacity=0.2).encode(x=load, y=alt.Y(f"{low}:Q", scale=scale, title=title), y2=f"{high}:Q")
@@ -41,7 +43,7 @@ def cost_chart(curve: CostCurve) -> Any:
     return found.properties(title=f"{f.found.checkpoint.id} on {f.question.replica.gpus} x {f.found.gpu.name}")
 
 
-def speed_chart(frontier: SpeedFrontier) -> Any:
+def speed_chart(frontier: SpeedFrontier) -> Chart:
     """Tokens/s per GPU (or dollars per million output tokens) against tokens/s per user, by GPU and TP."""
     import altair as alt
 
@@ -55,7 +57,7 @@ def speed_chart(frontier: SpeedFrontier) -> Any:
     return base.mark_line(color="lightgrey").encode(x=x, y=y) + base.mark_point(filled=True).encode(x=x, y=y, color="replica:N", tooltip=seen)
 
 
-def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> Any:
+def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> Chart:
     """What an hour of an owned GPU costs against its utilisation, in its three parts; the rent as a line."""
     from dataclasses import replace
 
@@ -74,14 +76,14 @@ def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> An
     return owning + alt.Chart(alt.InlineData(rent)).mark_rule(strokeDash=[4, 4]).encode(y="usd_per_hour:Q")
 
 
-def _third(axis: str) -> Any:
+def _third(axis: str) -> Chart:
     """The third axis of a frontier as colour."""
     import altair as alt
 
     return alt.Color("concurrency:O", title="in flight") if axis == "concurrency" else alt.Color(f"{axis}_limit_ms:O", title=f"{axis.upper()} limit, ms")
 
 
-def frontier_chart(found: Frontier) -> Any:
+def frontier_chart(found: Frontier) -> Chart:
     """Cost against quality as steps, one line for each limit of a third axis."""
     import altair as alt
 
@@ -102,7 +104,7 @@ def frontier_chart(found: Frontier) -> Any:
     return drawn + ring + one.mark_text(align="left", dx=14, fontWeight="bold").encode(text="text:N")
 
 
-def models_chart(found: Sequence[tuple[str, Result]]) -> Any:
+def models_chart(found: Sequence[tuple[str, Result]]) -> Chart:
     """Every model alone at one load: quality against cost; named where no cheaper one is better."""
     import altair as alt
 
@@ -119,7 +121,7 @@ def models_chart(found: Sequence[tuple[str, Result]]) -> Any:
     return points + base.transform_filter("datum.is_on_frontier").mark_text(align="right", dx=-7).encode(text="model:N")
 
 
-def hours_chart(plan: Plan) -> Any:
+def hours_chart(plan: Plan) -> Chart:
     """Traffic, replicas and cost by the hour; what the flat plan would cost as a line."""
     import altair as alt
 
@@ -127,7 +129,7 @@ def hours_chart(plan: Plan) -> Any:
     x = alt.X("hour:Q", title="hour", scale=alt.Scale(domain=[0, hours], nice=False))
     ends = [*plan.periods, plan.periods[-1].model_copy(update={"hour": hours})]  # a step lasts to the end of its hour
 
-    def panel(rows: list[dict[str, Any]], title: str, series: str) -> Any:
+    def panel(rows: list[dict[str, object]], title: str, series: str) -> Chart:
         base = alt.Chart(alt.InlineData(rows), width=560, height=130)
         colour = alt.Color("name:N", title=series, legend=alt.Legend(labelLimit=260))
         return base.mark_line(interpolate="step-after").encode(x=x, y=alt.Y("value:Q", title=title), color=colour, tooltip=["hour:Q", "name:N", "value:Q"])
@@ -144,7 +146,7 @@ def hours_chart(plan: Plan) -> Any:
     return found.properties(title=f"${24 * plan.cost.usd_per_hour:,.2f} per day")
 
 
-def simulation_chart(found: Simulation) -> Any:
+def simulation_chart(found: Simulation) -> Chart:
     """What happened over time: arrivals, share inside all limits, requests in flight and waiting, KV cache, answer tokens/s."""
     import altair as alt
 
@@ -155,7 +157,7 @@ def simulation_chart(found: Simulation) -> Any:
     if most > 6000:
         scale, unit = 3600.0, "hours"
 
-    def panel(name: str, title: str) -> Any:
+    def panel(name: str, title: str) -> Chart:
         rows = [{"time": t / scale, "value": v} for t, v in zip(times, found.series[name], strict=True) if t is not None and v is not None]
         share, last = name in ("inside", "kv_used"), name == list(LINES)[-1]
         x = alt.X("time:Q", title=unit if last else None, axis=alt.Axis(labels=last, ticks=last), scale=alt.Scale(nice=False))
@@ -167,7 +169,7 @@ def simulation_chart(found: Simulation) -> Any:
     return alt.vconcat(*(panel(k, words) for k, words in LINES.items())).properties(title=f"{found.requests:,} requests: {verdict}")
 
 
-def sweep_chart(found: Sweep) -> Any:
+def sweep_chart(found: Sweep) -> Chart:
     """The staircase of one axis, coloured by what serves; a map of two."""
     import altair as alt
 
@@ -190,13 +192,13 @@ def sweep_chart(found: Sweep) -> Any:
         x=alt.X(f"{first[1]}:O", axis=short), y=alt.Y(f"{first[0]}:O", sort="descending", axis=short), tooltip=seen
     )
     cells = base.mark_rect().encode(color=alt.Color("usd_per_hour:Q", scale=alt.Scale(type="log", scheme="blues"), legend=None))
-    costs = [r["usd_per_hour"] for r in rows]
+    costs = [r.cost for r in found.results if r.plan]
     dark = (min(costs) * max(costs)) ** 0.5 if costs else 0.0  # the middle of the colours
     white = alt.condition(f"datum.usd_per_hour > {dark:g}", alt.value("white"), alt.value("black"))
     return cells + base.mark_text().encode(text=alt.Text("usd_per_hour:Q", format=",.2f"), color=white)
 
 
-def tornado_chart(found: Sensitivity) -> Any:
+def tornado_chart(found: Sensitivity) -> Chart:
     """What each assumption moves the cost by, the widest on top."""
     import altair as alt
 
@@ -217,7 +219,7 @@ def tornado_chart(found: Sensitivity) -> Any:
     )
 
 
-def comparison_chart(found: Sequence[Compared]) -> Any:
+def comparison_chart(found: Sequence[Compared]) -> Chart:
     """Costs side by side."""
     import altair as alt
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import Any
 
 from planner.catalog.ownership import HOURS_PER_YEAR, HourlyCost, OwnedGpu, break_even_utilization, job_cost
 from planner.catalog.records import Offer
@@ -83,7 +82,7 @@ def _against(r: OwnedReport) -> str:
     )
 
 
-def owned_payload(r: OwnedReport) -> dict[str, Any]:
+def owned_payload(r: OwnedReport) -> dict[str, object]:
     """One flat row: inputs, parts of the cost, and what renting costs."""
     needed = break_even_utilization(r.owned, r.rent_usd_per_hour) if r.rent_usd_per_hour is not None else None
     pays = needed if needed is not None and needed <= 1 else None
@@ -150,9 +149,9 @@ def _time_evidence(t: JobTime) -> list[Section]:
     return [Section("Evidence", (f"{source}.", *f.notes))]
 
 
-def job_payload(j: Job) -> dict[str, Any]:
+def job_payload(j: Job) -> dict[str, object]:
     """One flat row."""
-    row: dict[str, Any] = {
+    row: dict[str, object] = {
         "gpus": j.gpus,
         "seconds": j.seconds,
         "usd_per_gpu_hour": j.usd_per_gpu_hour,

@@ -10,6 +10,7 @@ from typing import Any
 from planner.clean import plain
 from planner.errors import PlannerError, did_you_mean
 
+Chart = Any  # of Altair, layered or not: it is imported where one is drawn
 FORMS = ("html", "png", "svg")
 NEEDED = ("altair", "vl_convert")  # modules of the extra
 PLACE = '{"usermeta":"chart"}'  # a chart of nothing, for which the page's own is put
@@ -28,7 +29,7 @@ def form_of(path: str) -> str:
     return suffix
 
 
-def drawn(chart: Any, form: str) -> bytes:
+def drawn(chart: Chart, form: str) -> bytes:
     """The chart's file. Texts in it are shown as they are: no control characters, nothing that a page would run."""
     import vl_convert
 

@@ -76,18 +76,18 @@ def _why_not(w: WhyNot) -> Section:
     return Section(title, tuple(lines))
 
 
-def explain_rows(found: Explanation) -> list[dict[str, Any]]:
+def explain_rows(found: Explanation) -> list[dict[str, object]]:
     """One row per demand."""
     return [vars(m) for m in found.margins]
 
 
-def explain_payload(found: Explanation) -> dict[str, Any]:
+def explain_payload(found: Explanation) -> dict[str, object]:
     """Plain data with every plan."""
 
     def plan(p: Any) -> Any:
         return p.model_dump(mode="json") if p else None
 
-    def why_not(w: WhyNot) -> dict[str, Any]:
+    def why_not(w: WhyNot) -> dict[str, object]:
         return {**vars(w), "plan": plan(w.plan), "noise": vars(w.noise) if w.noise else None}
 
     return {

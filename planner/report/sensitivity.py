@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.economics.sensitivity import Blade, Odds, Sensitivity
 from planner.economics.sweep import structure
 from planner.report.sections import Grid, Section, money
@@ -59,12 +57,12 @@ def _odds(o: Odds) -> Section:
     return Section("How often the choice stays best", lines, Grid(("cheapest", "draws"), rows, ("draws",)))
 
 
-def sensitivity_rows(found: Sensitivity) -> list[dict[str, Any]]:
+def sensitivity_rows(found: Sensitivity) -> list[dict[str, object]]:
     """One row per assumption."""
     return [vars(b) for b in found.blades]
 
 
-def sensitivity_payload(found: Sensitivity) -> dict[str, Any]:
+def sensitivity_payload(found: Sensitivity) -> dict[str, object]:
     """Plain data with the plan."""
     odds = vars(found.odds) if found.odds else None
     return {"plan": found.plan.model_dump(mode="json"), "tornado": sensitivity_rows(found), "odds": odds}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import floor, log10
-from typing import Any
 
 from planner.economics.compare import Compared
 from planner.economics.frontier import Frontier, FrontierPoint
@@ -96,7 +95,7 @@ def noise_words(n: Noise) -> str:
     )
 
 
-def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
+def frontier_rows(found: Frontier) -> list[dict[str, object]]:
     """One row per plan."""
     return [
         {
@@ -110,7 +109,7 @@ def frontier_rows(found: Frontier) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def frontier_payload(found: Frontier) -> dict[str, Any]:
+def frontier_payload(found: Frontier) -> dict[str, object]:
     """Plain data: every point with its whole plan."""
     rows = frontier_rows(found)
     return {
@@ -146,7 +145,7 @@ def _marked(found: Sequence[tuple[str, Result]]) -> list[tuple[str, Result, str]
     return marked
 
 
-def models_rows(found: Sequence[tuple[str, Result]]) -> list[dict[str, Any]]:
+def models_rows(found: Sequence[tuple[str, Result]]) -> list[dict[str, object]]:
     """One row per model."""
     return [
         {
@@ -236,11 +235,11 @@ def _map(found: Sweep, today: Plan | None) -> list[Section]:
     return [Section(f"Cost over {down.name} and {across.name}, $/h", (*_today(today), *legend), Grid(header, tuple(rows), header))]
 
 
-def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
+def sweep_rows(found: Sweep) -> list[dict[str, object]]:
     """One row per combination of values."""
     rows = []
     for values, r in zip(found.values, found.results, strict=True):
-        row: dict[str, Any] = dict(zip((a.name for a in found.axes), values, strict=True))
+        row: dict[str, object] = dict(zip((a.name for a in found.axes), values, strict=True))
         if r.plan:
             row |= {
                 **({"demand": r.plan.workloads[0].demand.value} if r.plan.objective == "qps" else {}),
@@ -257,7 +256,7 @@ def sweep_rows(found: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def sweep_payload(found: Sweep) -> dict[str, Any]:
+def sweep_payload(found: Sweep) -> dict[str, object]:
     """Plain data: every answer with its plan, and the steps."""
     return {
         "axes": [{"name": a.name, "values": list(a.values)} for a in found.axes],
@@ -300,7 +299,7 @@ def rates(plan: Plan) -> str:
     return ", ".join((f"{w.name} " if len(plan.workloads) > 1 else "") + f"{w.demand.value:,.4g} {units[w.demand.kind]}" for w in plan.workloads)
 
 
-def compare_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
+def compare_rows(found: Sequence[Compared]) -> list[dict[str, object]]:
     """One row per scenario."""
     first = found[0].usd_per_hour
     return [
@@ -314,6 +313,6 @@ def compare_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def compare_payload(found: Sequence[Compared]) -> dict[str, Any]:
+def compare_payload(found: Sequence[Compared]) -> dict[str, object]:
     """Plain data with every plan."""
     return {"scenarios": [{**r, "plan": c.plan.model_dump(mode="json") if c.plan else None} for r, c in zip(compare_rows(found), found, strict=True)]}

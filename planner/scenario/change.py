@@ -10,7 +10,7 @@ from planner.scenario.records import Scenario, Workload
 PartName = Literal["supply", "policy", "solver", "what_if"]
 
 
-def changed(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+def changed(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
     """The scenario with fields set by their paths, such as {"policy.budget": 120.0, "workload.0.qps": 5}, in plain units, checked as a file is.
 
     Raises pydantic.ValidationError where a value is none that could be asked for.

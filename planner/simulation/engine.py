@@ -5,13 +5,11 @@ Requests come in blocks and leave as counts and histograms, so memory holds only
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from planner.simulation import memory, records
 from planner.simulation import replica as replicas
-from planner.simulation.memory import floats, flow_of, ints, kept, part, replica, request, session, state
+from planner.simulation.memory import Sim, floats, flow_of, ints, kept, part, replica, request, session, state
 from planner.simulation.records import ABSENT, ARRIVED, BUSY, COUNTED, KILL, KV, RUNNING, SERIES, UP, VERDICTS, WAITING
 from planner.simulation.replica import advance, complete, enqueue, has_room, look_up, plan, put_off, wait_again
 
@@ -26,7 +24,7 @@ def _drawn(seed: int, index: int) -> np.int64:
 
 
 @part
-def _route(sim: Any, now: float) -> int:
+def _route(sim: Sim, now: float) -> int:
     """The replica for a request, advanced to ``now``; absent where none is ready."""
     many = sim.replicas
     if sim.live == 0:
@@ -58,7 +56,7 @@ def _route(sim: Any, now: float) -> int:
 
 
 @part
-def _ordered(sim: Any, now: float) -> None:
+def _ordered(sim: Sim, now: float) -> None:
     """Ends all groups that end by ``now`` in the order of time: replicas take from one queue of requests that wait for spare capacity."""
     while sim.later >= 0:
         r = _soonest(sim)
@@ -69,7 +67,7 @@ def _ordered(sim: Any, now: float) -> None:
 
 
 @part
-def _offer(sim: Any, now: float) -> None:
+def _offer(sim: Sim, now: float) -> None:
     """The replica with fewest requests of those with room for one more looks at what waits for spare capacity."""
     found, least = ABSENT, 1 << 62
     for r in range(sim.replicas):
@@ -82,7 +80,7 @@ def _offer(sim: Any, now: float) -> None:
 
 
 @part
-def _send(sim: Any, slot: int, now: float) -> None:
+def _send(sim: Sim, slot: int, now: float) -> None:
     """Routes a request; where no replica is ready it waits for one. One that waits for spare capacity is offered to the replica that has most."""
     if sim.waits > 0 and flow_of(sim.flows, request(sim.pool, slot).flow).deadline >= 0.0:
         put_off(sim, slot, False)
@@ -101,7 +99,7 @@ def _send(sim: Any, slot: int, now: float) -> None:
 
 
 @part
-def _change(sim: Any, r: int, kind: int, now: float) -> None:
+def _change(sim: Sim, r: int, kind: int, now: float) -> None:
     """A replica gets ready, goes, or takes no more. What a gone one held starts over elsewhere, what waits for one is sent to it."""
     _ordered(sim, now)
     for i in range(sim.replicas):
@@ -132,7 +130,7 @@ def _change(sim: Any, r: int, kind: int, now: float) -> None:
 
 
 @part
-def _frame(sim: Any) -> None:
+def _frame(sim: Sim) -> None:
     """Notes the state of all replicas at the start of the next bin of time."""
     series, now = floats(sim.series + 8 * SERIES * sim.frame), sim.frame * sim.width
     _ordered(sim, now)
@@ -155,7 +153,7 @@ def _frame(sim: Any) -> None:
 
 
 @part
-def _begin(sim: Any, arrival: float, prompt: int, answer: int, w: int, batch: int, of_session: int) -> bool:
+def _begin(sim: Sim, arrival: float, prompt: int, answer: int, w: int, batch: int, of_session: int) -> bool:
     """A request arrives, at replicas advanced to the moment they see it. False where no replica could ever hold it."""
     user = max(answer, 1)
     if sim.waits == 0 or flow_of(sim.flows, w).deadline < 0.0:
@@ -181,7 +179,7 @@ def _begin(sim: Any, arrival: float, prompt: int, answer: int, w: int, batch: in
 
 
 @part
-def _ask(sim: Any) -> None:
+def _ask(sim: Sim) -> None:
     """The session whose turn it is asks. Its first request is one it had begun before: only a random part of the answer is left, so that
     sessions do not march in step. Requests that no replica could hold are passed over."""
     one = session(sim.back, sim.first_back)
@@ -203,7 +201,7 @@ def _ask(sim: Any) -> None:
 
 
 @part
-def _soonest(sim: Any) -> int:
+def _soonest(sim: Sim) -> int:
     """The replica whose group ends first."""
     found = 0
     for r in range(1, sim.replicas):
@@ -213,13 +211,13 @@ def _soonest(sim: Any) -> int:
 
 
 @part
-def _asks_at(sim: Any) -> float:
+def _asks_at(sim: Sim) -> float:
     """When the next session's request is seen by the engine."""
     return session(sim.back, sim.first_back).at + sim.overhead_s if sim.away > 0 else np.inf
 
 
 @part
-def _sessions(sim: Any, until: float) -> None:
+def _sessions(sim: Sim, until: float) -> None:
     """Steps and requests of sessions in the order of time, up to ``until``."""
     while True:
         r, seen = _soonest(sim), _asks_at(sim)
@@ -234,7 +232,7 @@ def _sessions(sim: Any, until: float) -> None:
 
 
 @part
-def _until(sim: Any, now: float) -> None:
+def _until(sim: Sim, now: float) -> None:
     """What happens to replicas, the bins of time that begin, and the requests of sessions, up to ``now``."""
     while True:
         change = floats(sim.times)[sim.event] if sim.event < sim.events else np.inf
@@ -251,7 +249,7 @@ def _until(sim: Any, now: float) -> None:
 
 
 @part
-def _end(sim: Any) -> None:
+def _end(sim: Sim) -> None:
     """Finishes all in flight. Requests that no replica is left for never get an answer."""
     if sim.sessions > 0:
         _until(sim, sim.counted_to)

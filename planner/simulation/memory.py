@@ -21,6 +21,8 @@ from numba.extending import intrinsic
 from planner.files import cache_folder
 from planner.simulation.records import FLOW, REPLICA, REQUEST, RETURN, STATE
 
+Numba = Any  # what numba's compiler hands about; it states no types
+Sim = Any  # a record of STATE as compiled code sees it: fields by name, changed in place
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -30,13 +32,13 @@ def part(function: Function) -> Function:
     return compiled
 
 
-def records(dtype: np.dtype[np.void]) -> Any:
+def records(dtype: np.dtype[np.void]) -> Numba:
     """``at(address, i)``: record i, to read and to change, of those at an address."""
     record = from_dtype(dtype)
 
     @intrinsic
-    def at(_typing: Any, _address: Any, _i: Any) -> Any:
-        def code(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+    def at(_typing: Numba, _address: Numba, _i: Numba) -> Numba:
+        def code(context: Numba, builder: Numba, _signature: Numba, given: Numba) -> Numba:
             place = builder.add(given[0], builder.mul(given[1], given[1].type(dtype.itemsize)))
             return builder.inttoptr(place, context.get_value_type(record))
 
@@ -45,13 +47,13 @@ def records(dtype: np.dtype[np.void]) -> Any:
     return at
 
 
-def numbers(kind: Any) -> Any:
+def numbers(kind: Numba) -> Numba:
     """``at(address)``: the numbers from an address on, to read and to change by index."""
     pointer = types.CPointer(kind)
 
     @intrinsic
-    def at(_typing: Any, _address: Any) -> Any:
-        def code(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+    def at(_typing: Numba, _address: Numba) -> Numba:
+        def code(context: Numba, builder: Numba, _signature: Numba, given: Numba) -> Numba:
             return builder.inttoptr(given[0], context.get_value_type(pointer))
 
         return pointer(types.int64), code
@@ -68,14 +70,14 @@ def kept(*sources: str) -> Callable[[Function], Function]:
     all files it is made of) and numba; where nothing can be kept it is compiled in every process."""
 
     def decorate(function: Function) -> Function:
-        dispatcher: Any = part(function)
+        dispatcher: Numba = part(function)
         dispatcher._cache = _cache(function, sources)
         return cast("Function", dispatcher)
 
     return decorate
 
 
-def _cache(function: Callable[..., Any], sources: tuple[str, ...]) -> Any:
+def _cache(function: Callable[..., Any], sources: tuple[str, ...]) -> Numba:
     base = cache_folder()
     if base is None:
         return NullCache()
@@ -85,7 +87,7 @@ def _cache(function: Callable[..., Any], sources: tuple[str, ...]) -> Any:
     return NullCache()
 
 
-def _kept_in(folder: Path, digest: str) -> Any:
+def _kept_in(folder: Path, digest: str) -> Numba:
     """numba's cache in a place that depends on what is compiled, not on where it is installed."""
 
     class Place(_CacheLocator):
@@ -99,20 +101,20 @@ def _kept_in(folder: Path, digest: str) -> Any:
             return ""
 
         @classmethod
-        def from_function(cls, _py_func: Any, _py_file: str) -> Any:
+        def from_function(cls, _py_func: Numba, _py_file: str) -> Numba:
             return cls()
 
     class Kept(FunctionCache):
         class _impl_class(FunctionCache._impl_class):
             _locator_classes = (Place,)
 
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
+        def load_overload(self, sig: Numba, target_context: Numba) -> Numba:
             try:
                 return super().load_overload(sig, target_context)
             except Exception:  # whatever is wrong with the file: compiled again
                 return None
 
-        def save_overload(self, sig: Any, data: Any) -> None:
+        def save_overload(self, sig: Numba, data: Numba) -> None:
             with suppress(Exception):  # nothing that is wrong with the folder stops a run
                 super().save_overload(sig, data)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from planner.simulation.memory import floats, flow_of, ints, part, replica, request, session
+from planner.simulation.memory import Sim, floats, flow_of, ints, part, replica, request, session
 from planner.simulation.records import (
     ABSENT,
     ALL,
@@ -35,6 +34,7 @@ from planner.simulation.records import (
     VERDICTS,
     WAITED,
     WRITTEN,
+    Ints,
 )
 
 DAY_S, FIRST = 86400.0, 1 << 60
@@ -46,7 +46,7 @@ def _bin(seconds: float) -> int:
 
 
 @part
-def _push(due: Any, slots: Any, size: int, key: int, value: int) -> None:
+def _push(due: Ints, slots: Ints, size: int, key: int, value: int) -> None:
     at = size
     while at > 0 and due[(at - 1) // 2] > key:
         due[at], slots[at] = due[(at - 1) // 2], slots[(at - 1) // 2]
@@ -55,7 +55,7 @@ def _push(due: Any, slots: Any, size: int, key: int, value: int) -> None:
 
 
 @part
-def _pop(due: Any, slots: Any, size: int) -> int:
+def _pop(due: Ints, slots: Ints, size: int) -> int:
     """Takes the first of a heap of ``size``."""
     found: int = slots[0]
     key, value, at = due[size - 1], slots[size - 1], 0
@@ -78,7 +78,7 @@ def due_at(arrival: float, deadline: float) -> float:
 
 
 @part
-def _waited(sim: Any, slot: int, now: float) -> None:
+def _waited(sim: Sim, slot: int, now: float) -> None:
     """Counts a request that waited for spare capacity: on time or not, its tokens, and when."""
     q, at = request(sim.pool, slot), int(now / sim.width)
     found, sums = floats(sim.waited + 8 * WAITED * q.flow), floats(sim.sums + 8 * SUMS * q.flow)
@@ -97,7 +97,7 @@ def _waited(sim: Any, slot: int, now: float) -> None:
 
 
 @part
-def _tally(sim: Any, slot: int, now: float) -> None:
+def _tally(sim: Sim, slot: int, now: float) -> None:
     """Counts a request whose last token was written ``now``."""
     q, series = request(sim.pool, slot), floats(sim.series)
     w, flow = q.flow, flow_of(sim.flows, q.flow)
@@ -134,7 +134,7 @@ def _tally(sim: Any, slot: int, now: float) -> None:
 
 
 @part
-def _finish(sim: Any, slot: int, now: float) -> None:
+def _finish(sim: Sim, slot: int, now: float) -> None:
     """Counts a request whose last token was written ``now`` and frees its slot."""
     q = request(sim.pool, slot)
     if sim.waits == 0 or flow_of(sim.flows, q.flow).deadline < 0.0:
@@ -152,7 +152,7 @@ def _finish(sim: Any, slot: int, now: float) -> None:
 
 
 @part
-def wait_again(sim: Any, slot: int) -> None:
+def wait_again(sim: Sim, slot: int) -> None:
     """A request's prompt must be computed, with what it has written."""
     q = request(sim.pool, slot)
     q.order = ABSENT
@@ -160,14 +160,14 @@ def wait_again(sim: Any, slot: int) -> None:
 
 
 @part
-def _gives_way(sim: Any, slot: int) -> int:
+def _gives_way(sim: Sim, slot: int) -> int:
     """In which order answers give cache back: those that wait for spare capacity first, then the one admitted last."""
     q = request(sim.pool, slot)
     return int(q.order) + (FIRST if flow_of(sim.flows, q.flow).deadline >= 0.0 else 0)
 
 
 @part
-def put_off(sim: Any, slot: int, first: bool) -> None:
+def put_off(sim: Sim, slot: int, first: bool) -> None:
     """A request waits for spare capacity, first or last of those that do."""
     q = request(sim.pool, slot)
     q.following = sim.later if first else ABSENT
@@ -181,7 +181,7 @@ def put_off(sim: Any, slot: int, first: bool) -> None:
 
 
 @part
-def has_room(sim: Any, r: int, begun: int) -> bool:
+def has_room(sim: Sim, r: int, begun: int) -> bool:
     """Whether the first that waits for spare capacity could start on a replica that has nothing else to admit."""
     f, q = replica(sim.fleet, r), request(sim.pool, sim.later)
     n = f.running + begun
@@ -189,7 +189,7 @@ def has_room(sim: Any, r: int, begun: int) -> bool:
 
 
 @part
-def _pull(sim: Any, r: int, begun: int) -> int:
+def _pull(sim: Sim, r: int, begun: int) -> int:
     """Takes the first that waits for spare capacity to the replica, to start at once; absent where it has no room."""
     if sim.later < 0 or not has_room(sim, r, begun):
         return ABSENT
@@ -207,7 +207,7 @@ def _pull(sim: Any, r: int, begun: int) -> int:
 
 
 @part
-def _evict(sim: Any, r: int) -> None:
+def _evict(sim: Sim, r: int) -> None:
     """Frees KV cache: of a prompt that is half computed, else of the answer admitted last, which then waits first in line."""
     f, due, slots = replica(sim.fleet, r), ints(sim.due + 8 * r * sim.seqs), ints(sim.slot + 8 * r * sim.seqs)
     sim.preempted += 1
@@ -243,7 +243,7 @@ def _evict(sim: Any, r: int) -> None:
 
 
 @part
-def _admit(sim: Any, r: int, slot: int, begun: int) -> bool:
+def _admit(sim: Sim, r: int, slot: int, begun: int) -> bool:
     """Whether a prompt may go on, or start: a free sequence, and KV cache for its prompt and one more token of everyone."""
     q, f = request(sim.pool, slot), replica(sim.fleet, r)
     if q.order >= 0:
@@ -258,7 +258,7 @@ def _admit(sim: Any, r: int, slot: int, begun: int) -> bool:
 
 
 @part
-def plan(sim: Any, r: int) -> None:
+def plan(sim: Sim, r: int) -> None:
     """Decides what the replica does from ``start`` on: one step with prompts, or equal decode steps up to the next end of an answer."""
     f = replica(sim.fleet, r)
     while f.running > 0 and f.kv + f.running > sim.kv_tokens:
@@ -299,7 +299,7 @@ def plan(sim: Any, r: int) -> None:
 
 
 @part
-def complete(sim: Any, r: int) -> None:
+def complete(sim: Sim, r: int) -> None:
     """Ends the group: answers end, prompts give their first token and join."""
     f, due, slots = replica(sim.fleet, r), ints(sim.due + 8 * r * sim.seqs), ints(sim.slot + 8 * r * sim.seqs)
     m, n, now = f.count, f.decodes, f.wake
@@ -342,7 +342,7 @@ def complete(sim: Any, r: int) -> None:
 
 
 @part
-def advance(sim: Any, r: int, now: float) -> None:
+def advance(sim: Sim, r: int, now: float) -> None:
     """Ends all groups of a replica that end by ``now``."""
     while replica(sim.fleet, r).wake <= now:
         complete(sim, r)
@@ -350,7 +350,7 @@ def advance(sim: Any, r: int, now: float) -> None:
 
 
 @part
-def enqueue(sim: Any, r: int, slot: int, now: float) -> None:
+def enqueue(sim: Sim, r: int, slot: int, now: float) -> None:
     """A request joins a replica that was advanced to ``now``: the step under way ends first."""
     f = replica(sim.fleet, r)
     alone = f.head < 0
@@ -366,7 +366,7 @@ def enqueue(sim: Any, r: int, slot: int, now: float) -> None:
 
 
 @part
-def look_up(sim: Any, r: int, now: float) -> None:
+def look_up(sim: Sim, r: int, now: float) -> None:
     """There is something to admit: an idle replica begins, equal decode steps end with the one under way."""
     f = replica(sim.fleet, r)
     if f.count == 0:

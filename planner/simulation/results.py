@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -120,7 +120,7 @@ class Simulation:
         """Whether every limit of every workload holds, and all requests that may wait were done by their deadline."""
         return all(w.met for w in self.workloads) and all(w.met for w in self.waiting)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return {"met": self.met, **asdict(self)}
 
@@ -137,13 +137,13 @@ class Simulation:
         return pd.DataFrame({k: list(v) for k, v in self.series.items()})
 
 
-def rows(found: Simulation) -> list[dict[str, Any]]:
+def rows(found: Simulation) -> list[dict[str, object]]:
     """Flat rows, one per workload and metric."""
     table = []
     for w in found.workloads:
         for metric in ("ttft", "tpot", "itl", "e2e"):
             limit = next((s for s in w.slo if s.metric == metric), None)
-            row: dict[str, Any] = {"workload": w.name, "metric": metric, "attainment": w.attainment, **getattr(w, f"{metric}_ms")}
+            row: dict[str, object] = {"workload": w.name, "metric": metric, "attainment": w.attainment, **getattr(w, f"{metric}_ms")}
             table.append(row | ({"limit_ms": limit.limit_ms, "percentile": limit.percentile, "within": limit.within, "met": limit.met} if limit else {}))
     return table
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -76,9 +75,9 @@ def compare(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], c
     return Comparison(len(points), sum(bool(a.predicted) for a in answers), confidence, dict(refused.most_common()), _by_metric(errors), by)
 
 
-def record(point: MeasuredPoint, answer: RowPrediction) -> dict[str, Any]:
+def record(point: MeasuredPoint, answer: RowPrediction) -> dict[str, object]:
     """One row of the JSON: what was asked, what is predicted, and what was measured in the same terms."""
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "line": point.line, "source": point.source, "model": point.model, "precision": point.precision, "gpu": point.gpu, "engine": point.engine,
         "tp": point.tp, "isl": None if point.unread else point.isl, "osl": None if point.unread else point.osl, "concurrency": point.concurrency,
         "request_rate": point.request_rate if point.request_rate != float("inf") else "inf", "load": answer.kind or point.load,
@@ -157,7 +156,7 @@ def _summary(errors: Sequence[_Error]) -> Errors:
     )
 
 
-def summary(comparison: Comparison) -> dict[str, Any]:
+def summary(comparison: Comparison) -> dict[str, object]:
     """The comparison as plain data."""
     plain = {name: {value: {m: asdict(e) for m, e in metrics.items()} for value, metrics in values.items()} for name, values in comparison.by.items()}
     return {

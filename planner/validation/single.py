@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +111,7 @@ class Forecast:
         """What the KV cache is kept in."""
         return "fp8" if self.found.replicas(self.question, self.question.tp).kv_bytes[0] == 1 else "16-bit"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         q, f = self.question, self.found
         return {
