@@ -25,7 +25,7 @@ from planner.scenario.caps import AskedCap, caps
 from planner.scenario.change import assumed
 from planner.scenario.records import Policy, Scenario
 from planner.scenario.units import format_duration
-from planner.search.answer import Answer, answer, limits_of
+from planner.search.answer import Answer, answer, options_of
 
 POLICIES = ("evidence", "margin", "recovery", "age")  # kinds of demands on what is known, which any workload may fail by
 PRUDENT = " (--prudent is --spare-replicas 1 --worst-recovery --max-price-age 90 and the nearest --evidence: to loosen one, ask for the others by name)"
@@ -196,7 +196,7 @@ def _relaxed_rules(base: Formulation) -> Iterator[str]:
         if found.found:
             yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == Status.OPTIMAL else UNSURE)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
-    yield from _relaxations(places, [c for c in asked if not c.is_money], replace(limits_of(base), gap=0.0), base.deadline)
+    yield from _relaxations(places, [c for c in asked if not c.is_money], replace(options_of(base), gap=0.0), base.deadline)
 
 
 def _raised(of: Sequence[AskedCap], slack: Mapping[str, float], unsure: str) -> str:
@@ -207,19 +207,19 @@ def _raised(of: Sequence[AskedCap], slack: Mapping[str, float], unsure: str) -> 
     return words + (unsure if cap.field.by else f" ({cap.more(amount)}{unsure})")
 
 
-def tables_infeasible(problem: Problem, scenario: Scenario, limits: SolverOptions, deadline: Deadline = NEVER) -> Infeasible:
+def tables_infeasible(problem: Problem, scenario: Scenario, options: SolverOptions, deadline: Deadline = NEVER) -> Infeasible:
     """The error for a problem from the user's own tables."""
     asked = caps(scenario)
     words = [f"{len(problem.demands)} classes", *(c.said(c.field.short) for c in asked)]
-    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], asked, limits, deadline)), {})
+    return Infeasible(f"{', '.join(words)} cannot all be met", tuple(_relaxations([problem], asked, options, deadline)), {})
 
 
-def _relaxations(places: list[Problem], asked: Sequence[AskedCap], limits: SolverOptions, deadline: Deadline) -> Iterator[str]:
+def _relaxations(places: list[Problem], asked: Sequence[AskedCap], options: SolverOptions, deadline: Deadline) -> Iterator[str]:
     """Caps, those of one field together, each relaxed by least; "perhaps less" where the least was not proven in time. Raises TimeUp."""
 
     def relaxed_at(problem: Problem, relax: str) -> Solution:
-        left = min(limits.time_limit_s, deadline.left())
-        return least_relaxation(problem, relax, replace(limits, time_limit_s=left)) if left else Solution(Status.UNKNOWN)
+        left = min(options.time_limit_s, deadline.left())
+        return least_relaxation(problem, relax, replace(options, time_limit_s=left)) if left else Solution(Status.UNKNOWN)
 
     def least(relax: str) -> tuple[Mapping[str, float], str] | None:
         solutions = [s for problem in places if (s := relaxed_at(problem, relax)).status != Status.INFEASIBLE]

@@ -19,6 +19,7 @@ from planner.performance.coefficients import TIERS
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.solve import solve
 from planner.planning.verified import verified
+from planner.program.problem import Status
 from planner.result import cautions
 from planner.result.hours import assemble_hours
 from planner.result.plan import FlatComparison, Plan
@@ -108,7 +109,7 @@ def _flat_answers(points: Points, asked: HourlyQuestion) -> tuple[list[Answer], 
     except TimeUp:
         return [], [f"{NO_TIME}: nothing is compared (raise --time-limit)"]
     best = min((way for way in found if all(a.found for a in way)), key=lambda way: sum(a.cost for a in way), default=list[Answer]())
-    if all(a.solution.status in ("optimal", "infeasible") for way in found for a in way):
+    if all(a.solution.status in (Status.OPTIMAL, Status.INFEASIBLE) for way in found for a in way):
         return best, []
     return best, [FLAT_UNPROVEN if best else f"{NO_TIME}: nothing is compared (raise --time-limit)"]
 
@@ -117,6 +118,6 @@ def _infeasible(points: Points, asked: HourlyQuestion) -> Infeasible:
     """Why nothing serves all hours: what is true of the peaks, where they have no plan either."""
     part = restricted(points.survey, (*range(asked.steady), *(work.alone for work in asked.idle)))
     found = answer(formulation(Points(part, points.deadline), part.scenario))
-    if found.solution.status == "infeasible":
+    if found.solution.status == Status.INFEASIBLE:
         return explain(Points(part, points.deadline), part.scenario, found)
     return Infeasible(f"{demands_in_words(part.scenario)} cannot all be met by the hour", (), part.excluded + found.formulation.excluded)

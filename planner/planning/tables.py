@@ -9,7 +9,7 @@ from planner.deadline import Deadline
 from planner.errors import SolverError, TimeUp
 from planner.planning.infeasible import Infeasible, tables_infeasible
 from planner.program.kinds import ColumnIndex
-from planner.program.problem import ChosenPool, Solution
+from planner.program.problem import ChosenPool, Solution, Status
 from planner.program.solver import SolverOptions
 from planner.program.solver import version as highs_version
 from planner.program.wide import cheapest_at_any_scale
@@ -31,7 +31,7 @@ def solve_tables(scenario: Scenario, origins: Origins, deadline: Deadline) -> Pl
         raise Infeasible(f"no candidate serves {', '.join(tables.unserved)} (no row in {scenario.tables.capacities})", (), {})
     limits = SolverOptions(scenario.solver.gap, deadline.left(), scenario.solver.seed)
     solution = cheapest_at_any_scale(tables.problem, limits)
-    if solution.status == "unknown":
+    if solution.status == Status.UNKNOWN:
         where, hint = scenario.tables.capacities or "", "leave out candidates that are far too small or too dear"
         raise TimeUp() if deadline.passed() else SolverError("the numbers are too far apart for the solver", where, hint)
     if not solution.found:
@@ -50,7 +50,7 @@ def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins:
         origins,
         tables.own.hash,
         own=tables.own,
-        is_proven=solution.status == "optimal",
+        is_proven=solution.status == Status.OPTIMAL,
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,
         supply=f"own capacities and prices from {scenario.tables.capacities}",
@@ -74,7 +74,7 @@ def _plan(scenario: Scenario, tables: TableProblem, solution: Solution, origins:
 
 def _unproven(solution: Solution, deadline: Deadline) -> tuple[str, ...]:
     """Why a plan is not proven."""
-    if solution.status == "optimal":
+    if solution.status == Status.OPTIMAL:
         return ()
     if deadline.passed():
         return (f"the search was stopped by the time limit: a plan up to {solution.gap:.1%} cheaper is not ruled out (raise --time-limit)",)

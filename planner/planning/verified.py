@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from planner.catalog.catalog import Catalog
 from planner.errors import SolverError
+from planner.program.problem import Status
 from planner.result import cautions
 from planner.result.plan import Plan
 from planner.search.answer import Answer
@@ -13,7 +14,7 @@ from planner.search.answer import Answer
 
 def cut_short(plan: Plan, found: Answer, unsearched: Sequence[str]) -> Plan:
     """The plan, saying what the time limit left unsearched: then it is not proven to be the best."""
-    late = [] if found.solution.status == "optimal" else [cautions.unproven(found)]
+    late = [] if found.solution.status == Status.OPTIMAL else [cautions.unproven(found)]
     status = "feasible" if unsearched else plan.status
     return plan.model_copy(update={"status": status, "warnings": (*unsearched, *late, *plan.warnings)})
 

@@ -21,43 +21,43 @@ POLISH_NODES = 100  # tie-breaking is a courtesy: it must not take longer than t
 EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
 
-def cheapest(problem: Problem, limits: SolverOptions, break_ties: bool = True) -> Solution:
+def cheapest(problem: Problem, options: SolverOptions, break_ties: bool = True) -> Solution:
     """The cheapest plan of a problem, ties broken (``break_ties``) towards fewest pools, fewest GPUs, highest quality."""
-    deadline = Deadline.after(limits.time_limit_s)
+    deadline = Deadline.after(options.time_limit_s)
     built = build(problem)
-    solution = _no_dearer(_solution(built, optimise(built.program, replace(limits, time_limit_s=deadline.left()))), problem, limits)
-    return ties_broken(problem, solution, replace(limits, time_limit_s=deadline.left())) if break_ties and built.program.counted else solution
+    solution = _no_dearer(_solution(built, optimise(built.program, replace(options, time_limit_s=deadline.left()))), problem, options)
+    return ties_broken(problem, solution, replace(options, time_limit_s=deadline.left())) if break_ties and built.program.counted else solution
 
 
-def _no_dearer(solution: Solution, problem: Problem, limits: SolverOptions) -> Solution:
+def _no_dearer(solution: Solution, problem: Problem, options: SolverOptions) -> Solution:
     """The solution; or the cheapest single pool where the solver found nothing or something dearer. A bound above it is none."""
     counted = one_pool(problem)
     if counted is None or counted.cost >= solution.cost * (1 - 1e-6):
         return solution
     bound = solution.bound if solution.bound <= counted.cost * (1 + 1e-6) else 0.0
     gap = max(0.0, (counted.cost - bound) / counted.cost)
-    status = Status.OPTIMAL if solution.status == Status.OPTIMAL and gap <= limits.gap + 1e-9 else Status.FEASIBLE
+    status = Status.OPTIMAL if solution.status == Status.OPTIMAL and gap <= options.gap + 1e-9 else Status.FEASIBLE
     return replace(counted, status=status, bound=min(bound, counted.cost), gap=gap, variables=solution.variables, constraints=solution.constraints)
 
 
-def ties_broken(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
+def ties_broken(problem: Problem, solution: Solution, options: SolverOptions) -> Solution:
     """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
-    if solution.status != Status.OPTIMAL or not limits.time_limit_s:
+    if solution.status != Status.OPTIMAL or not options.time_limit_s:
         return solution
-    better = _tidiest_of(problem, solution, limits)
+    better = _tidiest_of(problem, solution, options)
     if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:
         return solution
     return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, holdings=better.holdings, started=better.started)
 
 
-def _tidiest_of(problem: Problem, solution: Solution, limits: SolverOptions) -> Solution:
+def _tidiest_of(problem: Problem, solution: Solution, options: SolverOptions) -> Solution:
     small = sum(len(c.tiers) + len(c.shared) for c in problem.columns) <= POLISH_WHOLE
     here = [(i, tuple(o for o in c.offers if small or any(o in held for held in solution.holdings))) for i, c in enumerate(problem.columns)]
     kept = [(i, offers) for i, offers in here if offers]
     smaller = replace(problem, columns=tuple(replace(problem.columns[i], offers=offers) for i, offers in kept))
     built = build(smaller)
     polish(built.program, smaller, built.pools, solution.cost)
-    found = _solution(built, optimise(built.program, replace(limits, gap=0.0, nodes=POLISH_NODES)))
+    found = _solution(built, optimise(built.program, replace(options, gap=0.0, nodes=POLISH_NODES)))
     whole = tuple(replace(c, pool=replace(c.pool, column=ColumnIndex(kept[c.pool.column][0]))) for c in found.pools)
     return replace(found, pools=whole)
 
@@ -67,10 +67,10 @@ def relaxed_cost(problem: Problem) -> tuple[float, dict[str, float]]:
     return relaxation(build(problem).program)
 
 
-def least_relaxation(problem: Problem, relax: str, limits: SolverOptions) -> Solution:
+def least_relaxation(problem: Problem, relax: str, options: SolverOptions) -> Solution:
     """The plan that breaks one family of caps, or "demand", by least; ``slack`` says by how much."""
     built = build(problem, relax)
-    return _solution(built, optimise(built.program, limits))
+    return _solution(built, optimise(built.program, options))
 
 
 def _solution(built: Built, outcome: Outcome) -> Solution:

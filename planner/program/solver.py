@@ -57,29 +57,29 @@ class Outcome:
     constraints: int
 
 
-def optimise(m: Model, limits: SolverOptions, scales: Mapping[int, float] | None = None) -> Outcome:
+def optimise(m: Model, options: SolverOptions, scales: Mapping[int, float] | None = None) -> Outcome:
     """Solves the program; the incumbent, if any, is left on its variables. Raises SolverError on solver failure.
 
     scales: factors by which the solver counts variables (by id) instead of in their own unit.
     """
     highs, variables, rows = _transfer(m, scales or {})
     for name, value in (
-        ("mip_rel_gap", limits.gap),
-        ("mip_abs_gap", 0.0 if limits.gap == 0 else 1e-6),
-        ("time_limit", limits.time_limit_s),
-        ("random_seed", limits.seed),
+        ("mip_rel_gap", options.gap),
+        ("mip_abs_gap", 0.0 if options.gap == 0 else 1e-6),
+        ("time_limit", options.time_limit_s),
+        ("random_seed", options.seed),
         ("threads", 1),
         ("mip_feasibility_tolerance", 1e-7),
     ):
         highs.setOptionValue(name, value)
-    if limits.careful:
+    if options.careful:
         _be_careful(highs)
-    if limits.nodes is not None:
-        highs.setOptionValue("mip_max_nodes", limits.nodes)
-    _run(highs, limits.needed)
-    if highs.getModelStatus() == highspy.HighsModelStatus.kSolveError and not limits.careful:
+    if options.nodes is not None:
+        highs.setOptionValue("mip_max_nodes", options.nodes)
+    _run(highs, options.needed)
+    if highs.getModelStatus() == highspy.HighsModelStatus.kSolveError and not options.careful:
         _be_careful(highs)
-        _run(highs, limits.needed)
+        _run(highs, options.needed)
     return _read(highs, variables, rows, [scales.get(id(v), 1.0) for v in variables] if scales else None)
 
 

@@ -30,12 +30,12 @@ SURE = 2e-6  # relative: a bound is trusted this far
 Part = tuple[tuple[int, int, tuple[int, ...]], ...]  # (candidate, most replicas, workloads) of what the program is about
 
 
-def cheapest_at_any_scale(problem: Problem, limits: SolverOptions) -> Solution:
+def cheapest_at_any_scale(problem: Problem, options: SolverOptions) -> Solution:
     """The cheapest plan, with a status and bound that hold in exact numbers.
 
     The program is solved again, on what can be part of a plan as cheap as the last one, until that leaves nothing more out.
     """
-    deadline, whole = Deadline.after(limits.time_limit_s), ReplicaProblem.of(problem)
+    deadline, whole = Deadline.after(options.time_limit_s), ReplicaProblem.of(problem)
     counted = best_assignment(whole)
     best = _assigned(whole, counted) if counted else None
     last: tuple[Part, bool] | None = None  # what was asked, and whether a cost was known: without one, any plan will do
@@ -46,27 +46,27 @@ def cheapest_at_any_scale(problem: Problem, limits: SolverOptions) -> Solution:
         if (part, had_cost) == last:
             break
         last = part, had_cost
-        found, outcome = _asked(part, whole, best, limits, deadline)
+        found, outcome = _asked(part, whole, best, options, deadline)
         if found is None or (best and found.cost >= best.cost * (1 - 1e-12)):
             break
         best = found
         if deadline.passed() or (had_cost and not _is_wide(part, whole)):
             break
-    told = _told(best, outcome, limits)
-    return _tidier(told, problem, whole, replace(limits, time_limit_s=deadline.left())) if told.status == Status.OPTIMAL else told
+    told = _told(best, outcome, options)
+    return _tidier(told, problem, whole, replace(options, time_limit_s=deadline.left())) if told.status == Status.OPTIMAL else told
 
 
-def _asked(part: Part, r: ReplicaProblem, best: Solution | None, limits: SolverOptions, deadline: Deadline) -> tuple[Solution | None, Outcome]:
+def _asked(part: Part, r: ReplicaProblem, best: Solution | None, options: SolverOptions, deadline: Deadline) -> tuple[Solution | None, Outcome]:
     """What the solver finds; asked a second time, carefully, where numbers are far apart or what it says cannot be true."""
     budget = r.problem.rules.budget
     cost = best.cost if best else budget if budget < inf else None
     if {w for _, _, serves in part for w in serves} != set(range(len(r.problem.demands))):
         return None, Outcome(Status.INFEASIBLE, inf, inf, 0.0, 0, 0)
-    found, outcome = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left()))
+    found, outcome = _solved(part, r, cost, replace(options, time_limit_s=deadline.left()))
     is_wrong = outcome.status == Status.UNKNOWN or (best is not None and not _is_possible(outcome, best))
     if deadline.passed() or not (is_wrong or _is_wide(part, r)):
         return found, outcome
-    again, careful = _solved(part, r, cost, replace(limits, time_limit_s=deadline.left(), careful=True))
+    again, careful = _solved(part, r, cost, replace(options, time_limit_s=deadline.left(), careful=True))
     if is_wrong:
         return again, careful
     if careful.status != outcome.status:  # one of them errs, or came to no end: the plan counts, and no more is known
@@ -81,11 +81,11 @@ def _is_possible(outcome: Outcome, best: Solution) -> bool:
     return outcome.status != Status.INFEASIBLE and outcome.bound <= best.cost * (1 + SURE)
 
 
-def _tidier(best: Solution, problem: Problem, r: ReplicaProblem, limits: SolverOptions) -> Solution:
+def _tidier(best: Solution, problem: Problem, r: ReplicaProblem, options: SolverOptions) -> Solution:
     """The plan of the same cost with the fewest candidates, then GPUs, where the program knows which are in use and one is found soon."""
-    if not counts_pools(problem, pools(problem)) or not limits.time_limit_s:
+    if not counts_pools(problem, pools(problem)) or not options.time_limit_s:
         return best
-    found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(limits, gap=0.0, nodes=POLISH_NODES), break_ties=True)
+    found, _ = _solved(_within(problem, r, best.cost), r, best.cost, replace(options, gap=0.0, nodes=POLISH_NODES), break_ties=True)
     if found is None or found.cost > best.cost * (1 + EXACT) or _size(found, r) >= _size(best, r):
         return best
     return replace(best, cost=found.cost, bound=min(best.bound, found.cost), pools=found.pools, holdings=found.holdings)
@@ -96,7 +96,7 @@ def _size(solution: Solution, r: ReplicaProblem) -> tuple[int, int]:
     return len(solution.pools), sum(r.gpus[c.pool.column] * c.total for c in solution.pools)
 
 
-def _told(best: Solution | None, said: Outcome, limits: SolverOptions) -> Solution:
+def _told(best: Solution | None, said: Outcome, options: SolverOptions) -> Solution:
     """The best plan with what is proven of it."""
     nothing = Solution(Status.INFEASIBLE if said.status == Status.INFEASIBLE else Status.UNKNOWN)
     found = replace(best or nothing, variables=said.variables, constraints=said.constraints)
@@ -104,7 +104,7 @@ def _told(best: Solution | None, said: Outcome, limits: SolverOptions) -> Soluti
         return found
     bound = min(said.bound, best.cost) if _is_possible(said, best) else 0.0
     gap = (best.cost - bound) / best.cost
-    proven = gap <= limits.gap + SURE and said.status == Status.OPTIMAL
+    proven = gap <= options.gap + SURE and said.status == Status.OPTIMAL
     return replace(found, status=Status.OPTIMAL if proven else Status.FEASIBLE, bound=bound, gap=gap)
 
 
@@ -126,7 +126,7 @@ def _is_wide(part: Part, r: ReplicaProblem) -> bool:
     return any(max(found) > ALIKE * min(found) for found in (loads, prices))
 
 
-def _solved(part: Part, r: ReplicaProblem, cost: float | None, limits: SolverOptions, break_ties: bool = False) -> tuple[Solution | None, Outcome]:
+def _solved(part: Part, r: ReplicaProblem, cost: float | None, options: SolverOptions, break_ties: bool = False) -> tuple[Solution | None, Outcome]:
     """The program of a part, its plan counted exactly in the indices of the whole, and what the solver said in $/h.
 
     cost: what is known to be enough; without it any plan will do, as prices may be too far apart to tell at once.
@@ -143,7 +143,7 @@ def _solved(part: Part, r: ReplicaProblem, cost: float | None, limits: SolverOpt
         polish(built.program, built.problem, built.pools, OBJECTIVE)
     load = cover(built)
     try:
-        outcome = optimise(built.program, limits, _scales(built))
+        outcome = optimise(built.program, options, _scales(built))
     except SolverError:  # numbers too far apart for it
         outcome = Outcome(Status.UNKNOWN, inf, 0.0, inf, 0, 0)
     outcome = replace(outcome, objective=outcome.objective * unit, bound=outcome.bound * unit)

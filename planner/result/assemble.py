@@ -8,6 +8,7 @@ from typing import Any, Literal
 from planner.candidates.columns import Formulation
 from planner.candidates.eligibility import counted
 from planner.candidates.survey import Survey
+from planner.program.problem import Status
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
 from planner.result.deploy import deployment, limits_in_words, predicted, purchases, slowest, work_on
@@ -38,7 +39,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         scenario,
         origins,
         surveyed.catalog.hash,
-        is_proven=solution.status == "optimal",
+        is_proven=solution.status == Status.OPTIMAL,
         gap=solution.gap,
         bound_usd_per_hour=solution.bound,
         supply=remarks.supply_line(scenario),

@@ -38,7 +38,7 @@ class Answer:
         return self.solution.cost if self.found else inf
 
 
-def limits_of(formulation: Formulation) -> SolverOptions:
+def options_of(formulation: Formulation) -> SolverOptions:
     """Gap and seed of the formulation's scenario, and the time that is left for it."""
     s = formulation.scenario.solver
     return SolverOptions(s.gap, min(s.time_limit, formulation.deadline.left()), s.seed)
@@ -67,7 +67,7 @@ def answer(formulation: Formulation, cutoff: float = inf, break_ties: bool = Tru
     problem = formulation.problem
     if problem.rules.max_locations == 1:
         return _one_location(formulation, min(cutoff, problem.rules.budget), break_ties, first)
-    solution = cheapest(problem, limits_of(formulation), break_ties) if problem.columns else Solution(Status.INFEASIBLE)
+    solution = cheapest(problem, options_of(formulation), break_ties) if problem.columns else Solution(Status.INFEASIBLE)
     return Answer(formulation, _as_far_as_known(solution, formulation), len(locations(problem)), 1)
 
 
@@ -80,8 +80,8 @@ def _as_far_as_known(solution: Solution, formulation: Formulation) -> Solution:
 
 def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, first: bool) -> Answer:
     """Each location solved on its own, most promising bound first, under the cost of the best so far."""
-    problem, limits = formulation.problem, limits_of(formulation)
-    deadline = Deadline.after(limits.time_limit_s)
+    problem, options = formulation.problem, options_of(formulation)
+    deadline = Deadline.after(options.time_limit_s)
     places = list(locations(problem).values())
     queue = sorted((bound, i) for i, bound in enumerate(lower_bounds(problem, places)) if bound < inf)
     best, best_part, unproven, sizes = Solution(Status.INFEASIBLE), None, inf, []
@@ -95,7 +95,7 @@ def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, fir
         part = _capped(_worthwhile(at_location(problem, places[i]), top), top)
         if not part.problem.columns:
             continue
-        found = cheapest(part.problem, replace(limits, time_limit_s=deadline.left()), break_ties=False)
+        found = cheapest(part.problem, replace(options, time_limit_s=deadline.left()), break_ties=False)
         sizes.append((found.variables, found.constraints))
         if found.status != Status.INFEASIBLE:
             unproven = min(unproven, found.bound if found.status == Status.OPTIMAL else max(found.bound, bound))
@@ -105,16 +105,16 @@ def _one_location(formulation: Formulation, cutoff: float, break_ties: bool, fir
     if best_part is None:
         nothing = Solution(Status.UNKNOWN if unproven < inf else Status.INFEASIBLE, variables=variables, constraints=constraints)
         return Answer(formulation, _as_far_as_known(nothing, formulation), len(places), len(sizes))
-    best = ties_broken(best_part.problem, best, replace(limits, time_limit_s=deadline.left())) if break_ties else best
-    proven = _proven(_mapped(best, best_part), unproven, limits, variables, constraints)
+    best = ties_broken(best_part.problem, best, replace(options, time_limit_s=deadline.left())) if break_ties else best
+    proven = _proven(_mapped(best, best_part), unproven, options, variables, constraints)
     return Answer(formulation, _as_far_as_known(proven, formulation), len(places), len(sizes))
 
 
-def _proven(best: Solution, bound: float, limits: SolverOptions, variables: int, constraints: int) -> Solution:
+def _proven(best: Solution, bound: float, options: SolverOptions, variables: int, constraints: int) -> Solution:
     """The solution with the bound and status that hold over all locations."""
     bound = min(bound, best.cost)
     gap = (best.cost - bound) / best.cost if best.cost else 0.0
-    status = Status.OPTIMAL if gap <= limits.gap + 1e-9 else Status.FEASIBLE
+    status = Status.OPTIMAL if gap <= options.gap + 1e-9 else Status.FEASIBLE
     return replace(best, status=status, bound=bound, gap=gap, variables=variables, constraints=constraints)
 
 

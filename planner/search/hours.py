@@ -127,13 +127,13 @@ def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_pe
     return replace(best, bound=min(bound, best.solution.cost), solved=solved) if best else None
 
 
-def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, limits: SolverOptions) -> PricedStructure:
+def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, options: SolverOptions) -> PricedStructure:
     """The cheapest counts of one structure."""
     place, columns = field.places[structure.place], field.formulation.problem.columns
     own = tuple(Block((work.alone,), c) for work in asked.idle for c in _own_candidates(field, structure.place, work))
     blocks = (*structure.blocks, *own)
     used = tuple(sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
-    solution = cheapest(posed(field, asked, structure.blocks, own, used), limits, break_ties=False)
+    solution = cheapest(posed(field, asked, structure.blocks, own, used), options, break_ties=False)
     return PricedStructure(structure, tuple(blocks[c.pool.column] for c in solution.pools), solution, used, 0.0, 0)
 
 
