@@ -9,7 +9,7 @@ import typer
 
 from planner.cli.charts import Charted, draw
 from planner.cli.show import read_plan
-from planner.cli.study import Kept, deliver_study, progress, say_held
+from planner.cli.study import Answers, deliver_study, progress, say_held
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def compare(
     files: Files,
     *,
     printed: Charted,
-    kept: Kept,
+    kept: Answers,
 ) -> None:
     """Compare plans: cost, GPUs, quality, latency, and why they differ.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import Printed
-from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
+from planner.cli.study import Answers, FileOption, asked_scenario, deliver_study, progress
 from planner.errors import PlannerError
 
 
@@ -19,7 +19,7 @@ def explain(
     runners_up: Annotated[int, typer.Option("--runners-up", help="so many cheapest plans of another structure", metavar="K", min=0, max=50)] = 0,
     within: Annotated[float, typer.Option("--within", help="runners-up cost at most this share more", metavar="SHARE")] = 1.0,
     printed: Printed,
-    kept: Kept,
+    kept: Answers,
 ) -> None:
     """Explain a plan: binding demands, marginal costs, break-evens.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.charts import Charted, draw
-from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
+from planner.cli.study import Answers, FileOption, asked_scenario, deliver_study, progress
 
 
 def frontier(
@@ -17,7 +17,7 @@ def frontier(
     also: Annotated[str, typer.Option("--also", help="a third axis: limits on ttft or tpot, or concurrency", metavar="AXIS", show_default=False)] = "",
     models: Annotated[bool, typer.Option("--models", help="instead: every model alone, quality against unit cost", show_default=False)] = False,
     printed: Charted,
-    kept: Kept,
+    kept: Answers,
 ) -> None:
     """Print the cost-quality frontier of a workload.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import Printed
-from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
+from planner.cli.study import Answers, FileOption, asked_scenario, deliver_study, progress
 from planner.errors import PlannerError
 
 
@@ -18,7 +18,7 @@ def sensitivity(
     swing: Annotated[float, typer.Option("--swing", help="how far each assumption moves, as a share", metavar="SHARE")] = 0.2,
     draws: Annotated[int, typer.Option("--draws", help="random draws of the errors of predictions", metavar="N", min=0, max=100_000)] = 0,
     printed: Printed,
-    kept: Kept,
+    kept: Answers,
 ) -> None:
     """Print a tornado of the assumptions, and the odds that the plan stays best.
 

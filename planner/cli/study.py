@@ -34,7 +34,7 @@ WorkersOption = Annotated[int, typer.Option("--workers", help="threads to solve 
 
 
 @dataclass(frozen=True)
-class Kept:
+class Answers:
     """Where the questions of a study are answered, and where answers are kept."""
 
     keep: KeepOption = None

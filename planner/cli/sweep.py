@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.charts import Charted, draw
-from planner.cli.study import FileOption, Kept, asked_scenario, deliver_study, progress
+from planner.cli.study import Answers, FileOption, asked_scenario, deliver_study, progress
 from planner.errors import PlannerError
 
 
@@ -21,7 +21,7 @@ def sweep(
     points: Annotated[int, typer.Option("--points", help="values on each range", metavar="N", min=2)] = 20,
     file: FileOption = None,
     printed: Charted,
-    kept: Kept,
+    kept: Answers,
 ) -> None:
     """Print the cost staircase along one axis, or the map of two.
 

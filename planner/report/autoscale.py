@@ -8,7 +8,7 @@ from planner.report.page import MOST_WARNINGS
 from planner.report.sections import Grid, Section, money, short
 from planner.report.studies import bar
 from planner.result.plan import FlatComparison, Period, Plan
-from planner.scenario.records import format_lead
+from planner.scenario.units import format_lead
 
 DAY = 24
 MOST_ROWS = 48  # hours shown one by one; a longer plan is shown as days by hours

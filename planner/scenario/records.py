@@ -14,7 +14,7 @@ from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.problem import problem
 from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
-from planner.scenario.units import exact, format_duration, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
+from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ Lead = Annotated[
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
-
-
-def format_lead(seconds: float) -> str:
-    """A time that may be none at all."""
-    return format_duration(seconds) if seconds else "0s"
 
 
 def listed(value: Any) -> Any:

@@ -97,3 +97,8 @@ def parse_pairs(value: Any) -> Any:
             raise ValueError(f"'{name.strip()}' stands twice")
         pairs[name.strip()] = amount.strip()
     return pairs
+
+
+def format_lead(seconds: float) -> str:
+    """A time that may be none at all."""
+    return format_duration(seconds) if seconds else "0s"

@@ -7,8 +7,8 @@ from typing import Any
 from planner.clean import toml_text
 from planner.errors import ScenarioError
 from planner.scenario.fields import askables
-from planner.scenario.records import Scenario, format_lead
-from planner.scenario.units import exact, format_duration
+from planner.scenario.records import Scenario
+from planner.scenario.units import exact, format_duration, format_lead
 
 
 def to_flags(scenario: Scenario) -> list[str]:
