@@ -1,7 +1,7 @@
 """Fits the coefficients of the step-time physics to measured curves: ``python -m planner.calibration.fit DATA_DIR``.
 
 For developers: needs scipy. Writes catalogs/coefficients.json with errors on held-out models and GPUs and the quantiles
-of each evidence tier. Deterministic. DATA_DIR holds curves.csv (shipped) and, if there, reference_points.csv.
+of each evidence tier. Deterministic. DATA_DIR holds curves.csv (shipped) and, if there, reference_points.csv and max_throughput.csv.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from planner.calibration.maxima import SHARES as SHARES_OF_SEQUENCES
+from planner.calibration.maxima import Maxima, read_maxima
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
-from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN, Coefficients, generation_of
+from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN, Coefficients, Fitted, generation_of
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
@@ -33,6 +35,7 @@ from planner.performance.step import CHUNK, decode_step, prefill_step
 
 NVIDIA_RUNS = ("nvidia_aic_internal", "NVIDIA-AIConfigurator")  # nominal lengths; their TTFT has another base
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
+MAXIMA = "max_throughput.csv"
 SOURCES = ("inferencex_db_via_aic", "inferencex_app_fixture", "InferenceX", *NVIDIA_RUNS)
 RANDOM_LENGTHS = 0.9  # InferenceX draws lengths from 0.8-1.0 x nominal
 ENGINE_NAMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trt": "trtllm"}
@@ -46,13 +49,13 @@ ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding h
 
 # Start values, shrunken towards. Few effects on purpose: more of them fit better and predict unseen models worse.
 START = {
-    "weights": 0.71,
+    "weights": 0.84,
     "experts": 0.76,
     "kv": 0.9,
-    "decode_flops": 0.3,
-    "prefill_flops": 0.6,
-    "expert_flops": 0.25,
-    "attention_flops": 0.2,
+    "decode_flops": 0.75,
+    "prefill_flops": 0.7,
+    "expert_flops": 0.33,
+    "attention_flops": 0.6,
     "link": 0.35,
     "layer_s": 18e-6,
     "moe_layer_s": 40e-6,
@@ -63,10 +66,17 @@ START = {
     "request_s": 0.02,
 }
 ENGINE_EFFECTS = ("request_s",)
+# Where kernels were measured alone (docs/kernels.md), the fit keeps near them: end-to-end rows cannot tell efficiencies apart, and left free they
+# predict unseen models and generations worse (12.1 against 11.7 %, 14.2 against 13.3 %). The rest stays as wide as PRIOR_SD.
+KERNEL_SD = {"weights": 0.05, "kv": 0.05, "decode_flops": 0.1, "prefill_flops": 0.05, "expert_flops": 0.1, "attention_flops": 0.2, "request_s": 0.2}
 # Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
 CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
 PRIOR_SD, EFFECT_SD = 1.0, 0.5
-REQUEST_SD = 0.3  # per engine; a closed loop cannot tell a request's own overhead from its start-up burst
+# A closed loop of many cannot tell a request's own overhead from its start-up burst: the few rows of one or two requests can (20 ms), and
+# left free the burst of a campaign would be in every plan's TTFT (125 ms of SGLang's).
+REQUEST_EFFECT_SD = 0.1
+RECORD = "record"  # by how much engines tuned for a maximum are faster than those of the curves
+RECORD_SD, MAXIMA_WEIGHT = 0.3, 2.0
 # Kernels sustain about this share of a peak at best. The measurements alone would allow 0.9 (prompts hide behind reading
 # weights), with no gain on held-out models; the lower bound keeps prefill-heavy capacity on the safe side.
 PREFILL_LIMIT = 0.7
@@ -94,15 +104,17 @@ class FitRows:
     group: NDArray[np.str_]  # model|precision|gpu|engine: what a measured correction belongs to
     configuration: NDArray[np.str_]
     weight: Floats
+    maxima: Maxima | None = None  # fitted beside them
 
     def __len__(self) -> int:
         return len(self.concurrency)
 
     def take(self, index: NDArray[Any]) -> FitRows:
-        """The rows chosen by an index array or mask."""
+        """The rows chosen by an index array or mask, and the maxima of no model, GPU or generation that the rest of the rows alone has."""
         picked: dict[str, Any] = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
-        return FitRows(replicas=self.replicas.take(index), shape=shape, **picked)
+        lost = {name: set(vars(self)[name].tolist()) - set(picked[name].tolist()) for name in ("model", "gpu", "generation")}
+        return FitRows(replicas=self.replicas.take(index), shape=shape, maxima=self.maxima.without(**lost) if self.maxima else None, **picked)
 
 
 @dataclass(frozen=True)
@@ -122,13 +134,14 @@ def layout() -> ParameterLayout:
     for name, value in {**START, **CLOSED_LOOP}.items():
         names.append(name)
         start.append(np.log(value))
-        spread.append(PRIOR_SD)
+        spread.append(KERNEL_SD.get(name, PRIOR_SD))
         high.append(np.log(PREFILL_LIMIT) if name == "prefill_flops" else 0.0 if name in EFFICIENCIES else np.inf)
     effects = [f"{name}@{engine}" for name in (*ENGINE_EFFECTS, "burst", "start_steps") for engine in ENGINES]
-    for name in (*effects, "vendor@AMD", "vendor@cdna3", "read@int4", "request_s@harness"):
+    for name in (*effects, "vendor@AMD", "vendor@cdna3", "read@int4", "request_s@harness", RECORD):
         names.append(name)
         start.append(np.log(1.3) if name.startswith("vendor@") else 0.0)  # so that a fit without AMD rows stays careful with AMD
-        spread.append(REQUEST_SD if name.startswith("request_s@") and name != "request_s@harness" else EFFECT_SD)
+        is_request = name.startswith("request_s@") and name != "request_s@harness"
+        spread.append(REQUEST_EFFECT_SD if is_request else RECORD_SD if name == RECORD else EFFECT_SD)
         high.append(np.inf)
     bound = np.array(high)
     return ParameterLayout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
@@ -137,7 +150,7 @@ def layout() -> ParameterLayout:
 LAYOUT = layout()
 
 
-def columns(x: Floats, rows: FitRows) -> dict[str, Floats]:
+def columns(x: Floats, rows: FitRows | Maxima) -> dict[str, Floats]:
     """Each coefficient as a column [P, 1]."""
     value = dict(zip(LAYOUT.names, x, strict=True))
     found = {}
@@ -167,19 +180,43 @@ def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
     return ttft, tpot
 
 
+def maximum(x: Floats, maxima: Maxima) -> Floats:
+    """Tokens/s per GPU [O] at the best share of the sequences that fit, as an engine of the curves has them."""
+    e = columns(x, maxima)
+    prompt = (prefill_step(maxima.shape, e, maxima.context, CHUNK) / CHUNK * e["vendor"])[:, 0] * maxima.input_tokens
+    found = np.zeros(len(maxima))
+    for share in SHARES_OF_SEQUENCES:
+        held = np.maximum(maxima.sequences * share, 1.0)
+        step = (decode_step(maxima.shape, e, maxima.kv, held[:, None]) * e["vendor"])[:, 0]
+        found = np.maximum(found, held / (step + np.maximum(held - 1, 0.0) / maxima.output_tokens * prompt))
+    return found / maxima.replicas.size
+
+
 def fit(rows: FitRows, start: Floats | None = None) -> Floats:
-    """Robust least squares on log TPOT and, at half weight, log TTFT, shrunken towards the start values."""
+    """Robust least squares on log TPOT, at half weight log TTFT, and log tokens/s of the maxima, shrunken towards the start values."""
+    first = LAYOUT.start if start is None else np.minimum(start, LAYOUT.high - 1e-6)
+    for _ in range(1 if start is not None or not rows.maxima else 2):  # which way of running a maximum is the best depends on the fit
+        maxima = rows.maxima.take(rows.maxima.best(maximum(first, rows.maxima))) if rows.maxima else None
+        found = least_squares(_residuals(rows, maxima), first, bounds=(LAYOUT.low, LAYOUT.high), x_scale=1.0, max_nfev=60, ftol=1e-5, xtol=1e-5)
+        first = np.minimum(found.x, LAYOUT.high - 1e-6)
+    best: Floats = found.x
+    return best
+
+
+def _residuals(rows: FitRows, maxima: Maxima | None) -> Callable[[Floats], Floats]:
+    """What least squares make small."""
+    record, many = LAYOUT.names.index(RECORD), maxima.weight * MAXIMA_WEIGHT if maxima else None
 
     def residuals(x: Floats) -> Floats:
         ttft, tpot = predict(x, rows)
         r_tpot = _huber(np.log(tpot / rows.tpot_s), 0.15) * rows.weight
         r_ttft = 0.5 * _huber(np.nan_to_num(np.log(ttft / rows.ttft_s)), 0.3) * rows.weight
-        return np.concatenate((r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread))
+        parts = [r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread]
+        if maxima and many is not None:
+            parts.append(_huber(np.log(maximum(x, maxima) / maxima.tps) + x[record], 0.15) * many)
+        return np.concatenate(parts)
 
-    first = LAYOUT.start if start is None else np.minimum(start, LAYOUT.high - 1e-6)
-    found = least_squares(residuals, first, bounds=(LAYOUT.low, LAYOUT.high), x_scale=1.0, max_nfev=60, ftol=1e-5, xtol=1e-5)
-    best: Floats = found.x
-    return best
+    return residuals
 
 
 def _huber(r: Floats, scale: float) -> Floats:
@@ -300,18 +337,19 @@ def _precision(row: Mapping[str, str], label: str) -> str:
 
 
 def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], refused: Counter[str]) -> FitRows:
-    """The rows of all files that have a card and a GPU, each point once, without implausible ones."""
+    """The rows of all files that have a card and a GPU, each point once, without implausible ones; maxima beside them from a file called MAXIMA."""
+    maxima = next((read_maxima(path, cards, gpus, CHECKPOINTS, refused) for path in files if path.name == MAXIMA), None)
     card_of = {**{c.id: i for i, card in enumerate(cards) for c in card.checkpoint}, **{card.name: i for i, card in enumerate(cards)}}
     gpu_of = {g.name: i for i, g in enumerate(gpus)}
     points: dict[tuple[str, float, float], FitPoint] = {}
-    for point in (p for path in files for p in read_points(path, refused)):
+    for point in (p for path in files if path.name != MAXIMA for p in read_points(path, refused)):
         key = (point.configuration, point.concurrency, round(point.tpot_s, 7))
         reason = "no card" if point.label not in card_of else "no GPU" if point.gpu not in gpu_of else "repeat of another row" if key in points else ""
         refused[reason] += 1
         if not reason:
             points[key] = point
     del refused[""]
-    return _plausible(_rows(list(points.values()), cards, gpus, card_of, gpu_of), refused)
+    return replace(_plausible(_rows(list(points.values()), cards, gpus, card_of, gpu_of), refused), maxima=maxima)
 
 
 def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu], card_of: Mapping[str, int], gpu_of: Mapping[str, int]) -> FitRows:
@@ -455,6 +493,14 @@ def to_coefficients(x: Floats, data: Mapping[str, str], errors: Mapping[str, Any
     )
 
 
+def of_coefficients(c: Coefficients) -> Floats:
+    """The parameters of stored coefficients; what is not stored stands at its start."""
+    value = dict(zip(LAYOUT.names, np.exp(LAYOUT.start).tolist(), strict=True)) | dict(c.values)
+    value |= {f"{name}@{engine}": f for name, effects in c.engines.items() for engine, f in effects.items()}
+    value |= {"vendor@AMD": c.vendors["AMD"], "vendor@cdna3": c.generations["cdna3"], "read@int4": c.precisions["int4"]}
+    return np.log([value[name] for name in LAYOUT.names])
+
+
 def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: Callable[[str], None]) -> Coefficients:
     """Reads, fits, cross-validates."""
     refused: Counter[str] = Counter()
@@ -470,7 +516,18 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     found = to_coefficients(whole, data, _errors(rows, whole, tests, refused))
     tested = sorted(set(rows.generation[np.isfinite(tests["model_and_gpu"].tpot)].tolist()))
-    return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested)
+    return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested, reach=reach(rows))
+
+
+def reach(rows: FitRows) -> dict[str, float]:
+    """Most sequences in decoding per GPU of any row, by GPU and precision: beyond them steps are extrapolated."""
+    found: dict[str, float] = {}
+    parts = [(rows.replicas, rows.gpu, rows.decoding)] + ([(rows.maxima.replicas, rows.maxima.gpu, rows.maxima.sequences)] if rows.maxima else [])
+    for replicas, gpu, sequences in parts:
+        for g, p, most in zip(gpu.tolist(), replicas.precision.tolist(), (sequences / replicas.size).tolist(), strict=True):
+            key = f"{g}|{PRECISIONS[p]}"
+            found[key] = round(max(found.get(key, 0.0), most), 1)
+    return dict(sorted(found.items()))
 
 
 def _errors(rows: FitRows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
@@ -518,6 +575,12 @@ def _folds(groups: NDArray[np.str_], count: int = 10) -> NDArray[np.str_]:
     return np.array([fold[g] for g in groups.tolist()])
 
 
+def data_files(folder: Path, reference: Path | None = None) -> list[Path]:
+    """The files of a folder that fits read, as far as they are there; reference_points.csv may stand elsewhere, and the maxima beside it."""
+    beside = reference.parent if reference else folder
+    return [p for p in (folder / "curves.csv", reference or folder / "reference_points.csv", beside / MAXIMA) if p.exists()]
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     """Command line of the fit."""
     root = Path(__file__).resolve().parents[2]
@@ -528,7 +591,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--gpus", type=Path, default=root / "catalogs" / "gpus.csv")
     parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / "coefficients.json")
     asked = parser.parse_args(None if arguments is None else list(arguments))
-    files = [path for path in (asked.data / "curves.csv", asked.reference or asked.data / "reference_points.csv") if path.exists()]
+    files = data_files(asked.data, asked.reference)
     if not files:
         parser.error(f"no curves.csv in {asked.data}")
     if len(files) == 1:
@@ -537,9 +600,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     found = run(files, cards, read_csv(asked.gpus, Gpu), lambda line: print(line, file=sys.stderr))
     for split, error in found.errors.items():
         print(f"{split}: {error.get('tpot') or error}", file=sys.stderr)
-    asked.output.write_text(
-        json.dumps({k: v for k, v in vars(found).items() if k not in ("path", "slower", "draw")}, indent=1, sort_keys=False) + "\n", encoding="utf-8"
-    )
+    asked.output.write_text(json.dumps({f.name: getattr(found, f.name) for f in fields(Fitted)}, indent=1, sort_keys=False) + "\n", encoding="utf-8")
     return 0
 
 

@@ -223,6 +223,7 @@ def splits(rows: FitRows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] 
         "gpu": (rows.gpu, None),
         "generation": (rows.generation, None),
         "model_and_gpu": (rows.model, rows.gpu),
+        "source": (np.where(rows.harness == 1, "NVIDIA", "InferenceX"), None),
     }
 
 
@@ -355,8 +356,15 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, help="reference_points.csv elsewhere")
     parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / FILE)
     asked = parser.parse_args(None if arguments is None else list(arguments))
-    files = [path for path in (asked.data / "curves.csv", asked.reference or asked.data / "reference_points.csv") if path.exists()]
-    write(run(files, root / "models", root / "catalogs" / "gpus.csv", lambda line: print(line, file=sys.stderr, flush=True)), asked.output)
+    write(
+        run(
+            physics.data_files(asked.data, asked.reference),
+            root / "models",
+            root / "catalogs" / "gpus.csv",
+            lambda line: print(line, file=sys.stderr, flush=True),
+        ),
+        asked.output,
+    )
     return 0
 
 

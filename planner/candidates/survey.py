@@ -20,7 +20,7 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.records import Card, Offer
 from planner.performance import serving
 from planner.performance.capacity import Limit
-from planner.performance.coefficients import Coefficients, load_coefficients
+from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import RATIOS
 from planner.performance.evidence import Evidence, evidence
 from planner.performance.lengths import LengthMix, lognormal_mix, met_by, workload_mix
@@ -29,6 +29,7 @@ from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
 from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
 from planner.performance.speculation import measured_loads
 from planner.performance.step import CHUNK, GRID, StepCurves
+from planner.performance.tuning import coefficients_for
 from planner.scenario.records import Scenario, Workload
 
 Ints = NDArray[np.int64]
@@ -115,7 +116,7 @@ class Survey:
 
 def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Survey:
     """Enumerates checkpoint x mode x engine x GPU x TP (x PP) over the whole catalogue; ``offers`` are all that may be asked about."""
-    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
+    coefficients = coefficients_for(scenario, catalog)
     everyone = eligibility(scenario, catalog)
     shapes, shape_of = _shapes(everyone)
     excluded = _ineligible(everyone, len(catalog.gpus))
@@ -123,7 +124,7 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
     heads = np.bincount(serving, minlength=len(shapes))
     replicas, shape = _enumerate(shapes, heads, scenario, catalog, offers, excluded)
     names = tuple(dict.fromkeys(s.card.name for s in shapes))
-    found = evidence(replicas, names, catalog.measured)
+    found = evidence(replicas, names, catalog.measured, scenario.policy.tuning)
     options = load_options(catalog) if {"speculative", "disaggregated"} & set(scenario.policy.allow) else None
     if options:
         rows, replicas = _with_options(replicas, found, names, options, scenario, offers)

@@ -8,7 +8,21 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from planner.catalog.records import REFERENCE, ApiPrice, Card, Checkpoint, Gpu, MeasuredConfiguration, Mode, Offer, Recovery, TokenCount, Variant
+from planner.catalog.records import (
+    REFERENCE,
+    ApiPrice,
+    Calibration,
+    Card,
+    Checkpoint,
+    Gpu,
+    MeasuredConfiguration,
+    Mode,
+    Offer,
+    Recovery,
+    TokenCount,
+    TunedEngine,
+    Variant,
+)  # fmt: skip
 
 MODES: Mapping[Variant, tuple[Mode, ...]] = {"instruct": ("instruct",), "thinking": ("thinking",), "hybrid": ("instruct", "thinking"), "base": ()}
 
@@ -56,6 +70,8 @@ class Catalog:
     coefficients_file: Path
     hash: str
     folders: tuple[Path, ...] = field(default=())
+    tuned: Mapping[tuple[str, str], TunedEngine] = field(default_factory=dict)  # by tuning and engine
+    calibrated: tuple[Calibration, ...] = ()  # by the user's own measurements
     tokens: Mapping[tuple[str, str], TokenCount] = field(default_factory=dict)  # by tokenizer and language
 
     @cached_property

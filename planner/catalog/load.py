@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import is_file, is_folder, numbered_csv
-from planner.catalog.records import ApiPrice, Card, Gpu, MeasuredConfiguration, Offer, Recovery, TokenCount
+from planner.catalog.records import ApiPrice, Calibration, Card, Gpu, MeasuredConfiguration, Offer, Recovery, TokenCount, TunedEngine
 from planner.errors import CatalogError, did_you_mean
 
 R = TypeVar("R", bound=BaseModel)
@@ -30,7 +30,8 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
     """The catalogue of the shipped files under the user's folders, the last folder winning.
 
     A folder may hold ``models/*.toml`` and any of ``gpus.csv``, ``prices.csv``, ``api_prices.csv``, ``recovery.csv``,
-    ``tokenizers.csv``, ``evidence.csv``, ``coefficients.json``, ``speculation.csv``, ``disaggregated.json``. Raises CatalogError with file and line.
+    ``tokenizers.csv``, ``tuning.csv``, ``calibration.csv``, ``evidence.csv``, ``coefficients.json``, ``speculation.csv``,
+    ``disaggregated.json``. Raises CatalogError with file and line.
     """
     models, catalogs = shipped_folders()
     places = [(models, catalogs)] if shipped else []
@@ -62,6 +63,8 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
         coefficients_file=next((c / "coefficients.json" for _, c in reversed(places) if (c / "coefficients.json").is_file()), catalogs / "coefficients.json"),
         hash=_hash(files),
         folders=tuple(Path(f) for f in folders),
+        tuned={(t.tuning, t.engine): t for t in tables["tuning.csv"] if isinstance(t, TunedEngine)},
+        calibrated=tuple(c for c in tables["calibration.csv"] if isinstance(c, Calibration)),
         tokens={(t.tokenizer, t.language): t for t in tables["tokenizers.csv"] if isinstance(t, TokenCount)},
     )
 
@@ -124,6 +127,8 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
     "prices.csv": (Offer, lambda o: (o.provider, o.region, o.instance_type, o.gpu, o.purchase)),
     "api_prices.csv": (ApiPrice, lambda a: (a.provider, a.checkpoint, a.api_name)),
     "recovery.csv": (Recovery, lambda r: r.scheme),
+    "tuning.csv": (TunedEngine, lambda t: (t.tuning, t.engine)),
+    "calibration.csv": (Calibration, lambda c: (c.gpu, c.engine, c.architecture, c.tp)),
     "tokenizers.csv": (TokenCount, lambda t: (t.tokenizer, t.language)),
     "evidence.csv": (MeasuredConfiguration, lambda m: (m.architecture, m.precision, m.gpu, m.engine, m.tp, m.dp)),
 }

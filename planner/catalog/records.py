@@ -259,6 +259,44 @@ class Recovery(Record):
     note: str = ""
 
 
+class TunedEngine(Record):
+    """How long steps of an engine take that is started otherwise than in the curves ("recipe"): measured over predicted, one run of each setup counting
+    the same. default: as it starts; record: tuned for a published maximum. ``q05`` to ``q95``: quantiles, the model's own error among them."""
+
+    tuning: Literal["default", "record"]
+    engine: Engine
+    q05: Positive
+    q20: Positive
+    q50: Positive
+    q80: Positive
+    q90: Positive
+    q95: Positive
+    runs: PositiveCount
+    setups: PositiveCount  # models x GPUs
+    source: str
+    as_of: date
+    licence: str
+
+
+class Calibration(Record):
+    """What a user's own measurements say of an engine on a GPU: factors on what is predicted, those of all levels that fit a replica multiplied.
+
+    Without an architecture: of any model; without tp: at any. ``sd``: standard deviations of log(measured/predicted) where this is the finest level.
+    """
+
+    gpu: str
+    engine: Engine
+    architecture: str = ""  # name of the card
+    tp: PositiveCount | None = None
+    step: Positive = 1.0
+    prompt: Positive = 1.0
+    overhead: Positive = 1.0  # of a request, besides its prompt
+    step_sd: Positive
+    points: PositiveCount
+    source: str
+    as_of: date
+
+
 class MeasuredConfiguration(Record):
     """One measured serving configuration: what evidence tiers are keyed on."""
 

@@ -118,7 +118,7 @@ def served_by(case: Case, d: Brief) -> Served | None:
 def _rank(case: Case, served: Served, d: object) -> int:
     """How thin its evidence is: the tier, and one more where not even the GPU's generation was tested."""
     replica = replica_of(d, served, case.catalog.gpus[d.gpu])  # type: ignore[attr-defined, arg-type]  # a Deployment or a Brief
-    found = evidence(replica, (served.card.name,), case.catalog.measured)
+    found = evidence(replica, (served.card.name,), case.catalog.measured, case.scenario.policy.tuning)
     return int(shown_tier(found, replica)[0] + case.coefficients.unseen(replica)[0])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import REFERENCE, Card, Gpu
 from planner.performance.capacity import Capacity, Limit, Service, pooled_qps
-from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
+from planner.performance.coefficients import TIERS, Coefficients
 from planner.performance.disaggregated import Units
 from planner.performance.evidence import Evidence, evidence, shown_tier
 from planner.performance.lengths import LengthMix, workload_mix
@@ -33,6 +33,7 @@ from planner.performance.serving import (
 )  # fmt: skip
 from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
+from planner.performance.tuning import coefficients_for
 from planner.result.plan import Brief, Deployment, Plan
 from planner.scenario.records import Policy, Scenario, Workload
 from planner.scenario.slo import strictest
@@ -178,7 +179,7 @@ def loop_service(fit: Fit, each: Floats, is_level: bool) -> Service:
 
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
     """Every deployment of the plan out of the catalogue."""
-    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
+    coefficients = coefficients_for(scenario, catalog)
     options = load_options(catalog) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
     built: list[Rebuilt | None] = []
     unknown: list[tuple[int, str]] = []
@@ -249,7 +250,7 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     served, gpu = _served(d, catalog), catalog.gpus[d.gpu]
     assert served is not None
     replica = replica_of(d, served, gpu)
-    found = evidence(replica, (served.card.name,), catalog.measured)
+    found = evidence(replica, (served.card.name,), catalog.measured, scenario.policy.tuning)
     bare = Rebuilt(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
     sure = scenario.policy.confidence
     fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options, catalog))}

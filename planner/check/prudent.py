@@ -85,7 +85,7 @@ def _meets(notes: Notes, case: Case, d: Brief, where: str) -> None:
     clears = any(floor is None or (score is not None and score - floor >= policy.quality_margin - 1e-6) for floor, score in floors)
     notes.require(clears, where, f"{d.checkpoint} clears no workload's floor")
     replica = replica_of(d, served, case.catalog.gpus[d.gpu])
-    tier = int(shown_tier(evidence(replica, (served.card.name,), case.catalog.measured), replica)[0])
+    tier = int(shown_tier(evidence(replica, (served.card.name,), case.catalog.measured, case.scenario.policy.tuning), replica)[0])
     notes.require(tier <= TIERS.index(policy.evidence), where, f"{d.checkpoint} on {d.gpu} is {TIERS[tier]}, asked for is {policy.evidence}")
 
 

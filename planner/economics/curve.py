@@ -337,7 +337,7 @@ def _offered(
     coefficients = unbiased(load_coefficients(catalog.coefficients_file))
     known = evidence(one, (found.card.name,), catalog.measured)
     shift = step_shift(known, one, (found.card.name,), coefficients, EXPECTED, mix, GRID)
-    curves, seqs = step_curves(one, mix, coefficients).pulled(shift.step, shift.prompt, mix), np.array([slots])
+    curves, seqs = step_curves(one, mix, coefficients).pulled(shift.step, shift.prompt, mix, shift.overhead), np.array([slots])
     asked = (Limit("ttft", limits.max_ttft_s, PERCENTILE), Limit("tpot", 1 / limits.min_tps_per_user, PERCENTILE))
     most, within = (float(capacity(curves, mix, some, seqs).qps[0]) for some in ((), asked))
     rates = np.array(sorted({*(r for r in RATES if r < most), *([within] if 0 < within < most else [])}))

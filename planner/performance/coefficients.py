@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from planner.catalog.files import read_json
-from planner.catalog.records import Gpu
+from planner.catalog.records import Calibration, Gpu
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
@@ -90,6 +90,7 @@ class Fitted:
     errors: Mapping[str, Any]
     step_quantiles: Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN)]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
+    reach: Mapping[str, Factor] = field(default_factory=dict)  # "GPU|precision" -> most sequences in decoding per GPU of any row of the fit
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Coefficients(Fitted):
 
     slower: float = 1.0  # a supposition, not fitted: every step takes so many times what is predicted
     draw: int | None = None  # a supposition too: the number of a random draw of each configuration's error, instead of one confidence
+    tuned: Mapping[str, Quantiles] = field(default_factory=dict)  # a supposition: engine -> time of steps over that of a recipe's (tuning.py); none: a recipe
+    calibrated: tuple[Calibration, ...] = ()  # by the user's own measurements (calibrated.py)
     path: Path | None = None  # of the file it was read from; residuals.json stands beside it
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
@@ -133,6 +136,16 @@ class Coefficients(Fitted):
         each = np.stack([self.quantiles(name, shares) for name in (*TIERS, UNSEEN)])
         found: Floats = np.where(shares >= 0.5, np.maximum.accumulate(each), each)[tier, np.arange(len(tier))]
         return found
+
+    def reached(self, replicas: Replicas) -> Floats:
+        """Most sequences [P] of a replica that any row of the fit had per GPU, on its GPU at its precision, else at any; infinite on a GPU
+        that took no part, whose tier says so already."""
+        of_gpu: dict[str, float] = {}
+        for key, number in self.reach.items():
+            gpu = key.partition("|")[0]
+            of_gpu[gpu] = max(of_gpu.get(gpu, 0.0), number)
+        table: Floats = np.array([[self.reach.get(f"{g.name}|{p}", of_gpu.get(g.name, np.inf)) for p in PRECISIONS] for g in replicas.gpus])
+        return np.asarray(table[replicas.gpu, replicas.precision] * replicas.tp * replicas.pp, dtype=float)
 
     def unseen(self, replicas: Replicas) -> NDArray[np.bool_]:
         """Whether no quantile of a tier can speak for a replica type, as no GPU of its generation took part in them."""

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
-from planner.performance.coefficients import TIERS, Coefficients
+from planner.performance.calibrated import calibrated, sure_factor
+from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import DP_ENGINES, ENGINES, FP8_KV, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.residual import LOADS, OTHER_TP, Residuals, between_loads, features, residuals_of
+from planner.performance.tuning import RECIPE, tuned_factor
+from planner.scenario.records import Tuning
 
 __all__ = ["TIERS", "Evidence", "Shift", "evidence", "step_shift"]
 PROMPT_LOADS = 10.0  # log2: loads whose mean residual stands for that of prompts
@@ -41,12 +44,13 @@ class Evidence:
         return Evidence(self.tier[rows], self.nearest[rows])
 
 
-def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration]) -> Evidence:
+def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration], tuning: Tuning = RECIPE) -> Evidence:
     """Tiers of all replica types; ``architecture_names`` names the rows of ``replicas.architectures``.
 
     measured: architecture, precision, GPU, engine and TP were measured; anchored: architecture and GPU;
     transferred: the GPU with another model; modelled: nothing near. PP and KV caches
-    of another precision than the checkpoint's usual one were never measured, so both are at best anchored.
+    of another precision than the checkpoint's usual one were never measured, so both are at best anchored, as is all that is tuned
+    otherwise than a recipe.
     The nearest of those at a tier is the one whose error differs least by what the two differ in (``APART``).
     """
     ours = _ours(replicas)
@@ -55,7 +59,7 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     for level, columns in ((2, [0]), (1, [0, 1]), (0, [0, 1, 2, 3, 4, 5, 6])):  # GPU, architecture, precision, engine, TP, PP, DP
         tier = np.where(_look_up(ours[:, columns], theirs[:, columns]) >= 0, level, tier)
     unusual = replicas.kv_bytes != np.array([1 if p in FP8_KV else 2 for p in PRECISIONS])[replicas.precision]
-    return Evidence(np.where(unusual, np.maximum(tier, 1), tier), _nearest(replicas, ours, theirs, measured))
+    return Evidence(np.where(unusual | (tuning != RECIPE), np.maximum(tier, 1), tier), _nearest(replicas, ours, theirs, measured))
 
 
 def _nearest(replicas: Replicas, ours: Ints, theirs: Ints, measured: Sequence[MeasuredConfiguration]) -> Ints:
@@ -116,6 +120,7 @@ class Shift:
 
     step: Floats
     prompt: Floats
+    overhead: Floats | None = None  # on what a request takes besides its prompt [P]; none: as predicted
 
 
 def step_shift(
@@ -131,19 +136,44 @@ def step_shift(
     """
     residuals = residuals_of(coefficients)
     near = _pulled(found, replicas, architecture_names, residuals)
-    unseen = coefficients.unseen(replicas) & ~near
     sure = np.full(len(replicas), confidence) if coefficients.draw is None else drawn(replicas, architecture_names, coefficients.draw)
-    quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), sure)
-    step, prompt = np.repeat(quantile[:, None], len(sequences), axis=1), quantile.copy()
+    quantile = _quantile(found, replicas, coefficients, near, sure)
+    own = calibrated(coefficients.calibrated, replicas, architecture_names) if coefficients.calibrated else None
+    if own is not None:  # what the user measured says better how far off it can be, but nothing is surer than the surest tier
+        quantile = np.where(own.is_known, _no_surer(sure_factor(own.sd, sure), coefficients.quantiles(TIERS[0], sure), sure), quantile)
+    factor = quantile * coefficients.slower
+    if coefficients.tuned:
+        factor *= tuned_factor(coefficients, replicas, sure, quantile / _quantile(found, replicas, coefficients, near, np.full(len(replicas), 0.5)))
+    beyond = np.asarray(sequences)[None, :] > coefficients.reached(replicas)[:, None]
+    step, prompt = np.where(beyond, (factor * _wider(coefficients, quantile, sure))[:, None], factor[:, None]), factor.copy()
     rows = np.flatnonzero(near)
     if len(rows) and residuals.tpot:
         tokens = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
         known = residuals.tpot.at_loads(features(replicas.take(rows), architecture_names, *tokens))
+        step[rows] *= np.exp(between_loads(known, np.log2(sequences)))
+        prompt[rows] *= np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
+    return Shift(step, prompt) if own is None else Shift(step * own.step[:, None], prompt * own.prompt, own.overhead)
+
+
+def _no_surer(own: Floats, surest: Floats, sure: Floats) -> Floats:
+    return np.where(sure >= 0.5, np.maximum(own, surest), np.minimum(own, surest))
+
+
+def _wider(coefficients: Coefficients, quantile: Floats, sure: Floats) -> Floats:
+    """Factor [P] on a quantile where steps hold more sequences than any row of the fit did: the band is then that of unseen generations."""
+    unseen = coefficients.quantiles(UNSEEN, sure)
+    return np.where(sure >= 0.5, np.maximum(unseen / quantile, 1.0), 1.0)
+
+
+def _quantile(found: Evidence, replicas: Replicas, coefficients: Coefficients, near: NDArray[np.bool_], sure: Floats) -> Floats:
+    """Measured over predicted [P] that is not exceeded with the confidences ``sure`` [P]; ``near``: rows pulled to measurements."""
+    residuals, unseen = residuals_of(coefficients), coefficients.unseen(replicas) & ~near
+    quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), sure)
+    rows = np.flatnonzero(near)
+    if len(rows) and residuals.tpot:
         kriged = [residuals.step_quantile(level, sure[rows]) for level in (TIERS[0], OTHER_TP)]
-        quantile = np.where(found.tier[rows] == 0, *kriged)
-        step[rows] = quantile[:, None] * np.exp(between_loads(known, np.log2(sequences)))
-        prompt[rows] = quantile * np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
-    return Shift(step * coefficients.slower, prompt * coefficients.slower)
+        quantile[rows] = np.where(found.tier[rows] == 0, *kriged)
+    return quantile
 
 
 def drawn(replicas: Replicas, names: Sequence[str], draw: int) -> Floats:

@@ -191,4 +191,6 @@ def _peak(gpu: Gpu, precision: str) -> float:
         return (gpu.int8_tops or gpu.bf16_tflops) * TERA
     if precision == "nvfp4" and gpu.fp4_tflops:
         return float(np.sqrt(gpu.fp4_tflops * eight)) * TERA  # part of the layers stays in 8 bits
+    if precision == "mxfp4" and gpu.fp4_tflops:
+        return eight * TERA  # GPUs with units for FP4 multiply these weights with activations in MXFP8
     return gpu.bf16_tflops * TERA

@@ -121,4 +121,4 @@ def engines(pools: Sequence[Pools], catalog: Catalog, tp: Sequence[int], attenti
 def _expected(replicas: Replicas, mix: LengthMix, catalog: Catalog, coefficients: Coefficients) -> StepCurves:
     names = tuple(c.name for c in catalog.cards)
     shift = step_shift(evidence(replicas, names, catalog.measured), replicas, names, coefficients, EXPECTED, mix, GRID)
-    return step_curves(replicas, mix, coefficients).pulled(shift.step, shift.prompt, mix)
+    return step_curves(replicas, mix, coefficients).pulled(shift.step, shift.prompt, mix, shift.overhead)

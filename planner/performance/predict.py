@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
+from planner.performance.calibrated import Calibrated, calibrated, sure_factor
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
 from planner.performance.evidence import evidence
 from planner.performance.loop import (
@@ -31,6 +32,8 @@ from planner.performance.loop import (
 from planner.performance.replicas import COLUMNS, Floats, Ints, Replicas
 from planner.performance.residual import Features, Residual, Residuals, between_loads, features, residuals_of
 from planner.performance.step import all_reduce, decode_flops, layer_overhead, weight_time
+from planner.performance.tuning import RECIPE, tuned_factor
+from planner.scenario.records import Tuning
 
 TERMS = ("weights", "kv", "compute", "all_reduce", "overhead", "prefill")
 
@@ -73,13 +76,13 @@ class Breakdown:
 
 def closed_loop(
     replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats, names: Sequence[str], measured: Sequence[MeasuredConfiguration],
-    coefficients: Coefficients, confidence: float = 0.9, harness: str = "inferencex",
+    coefficients: Coefficients, confidence: float = 0.9, harness: str = "inferencex", tuning: Tuning = RECIPE,
 ) -> Prediction:  # fmt: skip
     """Means of closed loops of ``concurrency`` requests with nominal lengths; ``names`` names the rows of ``replicas.architectures``.
 
     harness: whose lengths and overheads: "inferencex" (0.9 x nominal on average), "nvidia", or "exact" (lengths as given).
     """
-    found, residuals = evidence(replicas, tuple(names), measured), residuals_of(coefficients)
+    found, residuals = evidence(replicas, tuple(names), measured, tuning), residuals_of(coefficients)
     lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (isl, osl)]
     first, same = _distinct(replicas, *lengths)
     work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness)
@@ -87,9 +90,20 @@ def closed_loop(
     curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens)).take(same)
     load, output = np.maximum(np.asarray(concurrency, dtype=float), 1.0), work.output_tokens[same]
     ttft, tpot = at_concurrency(curves, load, output)
-    tps = load * output / (ttft + tpot * (output - 1))
     unseen = coefficients.unseen(replicas)
-    bands = _bands(ttft * 1000, tpot * 1000, tps, np.where(unseen, len(TIERS), found.tier), residuals, confidence)
+    level, even = np.where(unseen, len(TIERS), found.tier), np.full(len(replicas), 0.5)
+    slower = tuned_factor(coefficients, replicas, even, np.ones(len(replicas)))
+    ttft, tpot = ttft * slower, tpot * slower
+    own = calibrated(coefficients.calibrated, replicas, names) if coefficients.calibrated else None
+    if own is not None:  # the start-up of a benchmark is no part of what a request takes besides its prompt
+        request = np.minimum(e["request_s"][:, 0][same], ttft)
+        ttft, tpot = request * own.overhead + (ttft - request) * own.prompt, tpot * own.step
+    tps = load * output / (ttft + tpot * (output - 1))
+    bands = _bands(ttft * 1000, tpot * 1000, tps, level, residuals, confidence)
+    if own is not None:
+        bands = _own_bands(bands, (ttft * 1000, tpot * 1000, tps), own, residuals, confidence)
+    if coefficients.tuned:
+        bands = _tuned_bands(bands, (ttft * 1000, tpot * 1000, tps), slower, coefficients, replicas, confidence)
     return Prediction(
         ttft_ms=ttft * 1000, tpot_ms=tpot * 1000, output_tps=tps, in_flight_decoding=tps * tpot * (output - 1) / output,
         tier=found.tier, unseen=unseen, nearest=found.nearest, fits=usable(work)[same], **bands,
@@ -110,6 +124,36 @@ def _bands(ttft: Floats, tpot: Floats, tps: Floats, level: Ints, residuals: Resi
         table = residuals.quantiles.get(metric, {})
         found[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
         found[f"{metric}_high"] = value * _factor(table, confidence, level)
+    return found
+
+
+def _own_bands(
+    bands: Mapping[str, Floats], values: tuple[Floats, Floats, Floats], own: Calibrated, residuals: Residuals, confidence: float
+) -> dict[str, Floats]:
+    """Bands of TPOT and tokens/s where the user's measurements speak: as far as these scatter, but never surer than the surest tier."""
+    found, surest = dict(bands), np.zeros(len(own.sd), dtype=np.int64)
+    for metric, value in zip(("ttft", "tpot", "tps"), values, strict=True):
+        table = residuals.quantiles.get(metric, {})
+        for side, share in (("high", confidence), ("low", 1 - confidence)):
+            mine = sure_factor(own.sd, np.full(len(own.sd), share))
+            least = _factor(table, share, surest)
+            wide = np.maximum(mine, least) if side == "high" else np.minimum(mine, least)
+            if metric != "ttft":
+                found[f"{metric}_{side}"] = np.where(own.is_known, value * wide, bands[f"{metric}_{side}"])
+    return found
+
+
+def _tuned_bands(
+    bands: Mapping[str, Floats], values: tuple[Floats, Floats, Floats], slower: Floats, coefficients: Coefficients, replicas: Replicas, confidence: float
+) -> dict[str, Floats]:
+    """Bands at least as wide as those of how engines so tuned differ."""
+    one, sides = np.ones(len(replicas)), {"high": confidence, "low": 1 - confidence}
+    spread = {side: tuned_factor(coefficients, replicas, np.full(len(replicas), share), one) / slower for side, share in sides.items()}
+    found = {}
+    for metric, value in zip(("ttft", "tpot", "tps"), values, strict=True):
+        own = {"high": 1 / spread["low"], "low": 1 / spread["high"]} if metric == "tps" else spread  # more time, fewer tokens
+        found[f"{metric}_high"] = np.maximum(bands[f"{metric}_high"], value * own["high"])
+        found[f"{metric}_low"] = np.minimum(bands[f"{metric}_low"], value * own["low"])
     return found
 
 

@@ -83,11 +83,11 @@ def curves_of(
     """
     shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
     physics = step_curves(replicas.compact(), mix, coefficients, grid, batched_tokens, chunked)
-    curves = physics.pulled(shift.step, shift.prompt, mix)
+    curves = physics.pulled(shift.step, shift.prompt, mix, shift.overhead)
     units, drafts = np.flatnonzero(replicas.is_unit), np.flatnonzero(replicas.draft)
     if options and len(units):
         expected = step_shift(found.take(units), replicas.take(units), names, replace(coefficients, draw=None), EXPECTED, mix, grid)
-        middle = physics.take(units).pulled(expected.step, expected.prompt, mix)
+        middle = physics.take(units).pulled(expected.step, expected.prompt, mix, expected.overhead)
         curves = _put(curves, units, options.errors.slower(curves.take(units), middle, confidence))
     if options and len(drafts):
         curves = _put(curves, drafts, speculative_curves(options.speculation, replicas.take(drafts), names, curves.take(drafts), mix, confidence))

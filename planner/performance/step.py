@@ -65,15 +65,17 @@ class StepCurves:
         """Step and prompt cost times one factor per row [P]."""
         return self._with(np.maximum(self.step_s * factor[:, None], self.floor_s), np.maximum(factor, PREFILL_FLOOR))
 
-    def pulled(self, step: Floats, prompt: Floats, mix: LengthMix) -> StepCurves:
+    def pulled(self, step: Floats, prompt: Floats, mix: LengthMix, overhead: Floats | None = None) -> StepCurves:
         """The one place where measurements and confidence enter: the decode step and its share of other requests' prompts, which
-        measured TPOT holds together, times factors by row and sequences [P, G]; the cost of prompts times factors per row [P].
+        measured TPOT holds together, times factors by row and sequences [P, G]; the cost of prompts, and what a request takes besides,
+        times factors per row [P].
 
         The step never falls with more sequences, nor below its floor.
         """
         prompts = np.maximum(prompt, PREFILL_FLOOR)
         others = self.prompt_s(mix.mean_input) / mix.mean_output * self.n
-        return self._with(np.maximum((self.step_s + others) * step - others * prompts[:, None], self.floor_s), prompts)
+        found = self._with(np.maximum((self.step_s + others) * step - others * prompts[:, None], self.floor_s), prompts)
+        return found if overhead is None else replace(found, overhead_s=found.overhead_s * overhead)
 
     def _with(self, step_s: Floats, prompts: Floats) -> StepCurves:
         whole = None if self.whole_prompt_s is None else self.whole_prompt_s * prompts

@@ -35,6 +35,7 @@ Variation = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]
 Many = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 DemandKind = Literal["qps", "concurrency", "requests_per_day"]
 Tier = Literal["measured", "anchored", "transferred", "modelled"]  # of evidence, nearest first (performance/evidence.py)
+Tuning = Literal["default", "recipe", "record"]  # how an engine is set (performance/tuning.py)
 Lead = Annotated[
     float,
     BeforeValidator(lambda v: 0.0 if v in (0, "0", "0s") else parse_duration_s(v)),
@@ -334,6 +335,7 @@ class Policy(Part):
     engines: Annotated[tuple[Engine, ...], Many, Flag("--engine", "use only this engine: vllm, sglang, trtllm", "NAME")] = ()
     precisions: Annotated[tuple[Precision, ...], Many, Flag("--precision", "use only checkpoints of this precision", "NAME")] = ()
     exclude_models: Annotated[tuple[Name, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
+    tuning: Annotated[Tuning, Flag("--tuning", "how engines are set: default (as they start), recipe (a vendor's settings) or record", "HOW")] = "recipe"
     evidence: Annotated[Tier, Flag("--evidence", "thinnest evidence a plan may rest on: measured, anchored, transferred, modelled (any)", "TIER")] = "modelled"
     quality_margin: Annotated[float, Field(ge=0, lt=1), Flag("--quality-margin", "by how much scores must clear their floors", "SCORE")] = 0.0
     prudent: Annotated[bool, Flag("--prudent", "plan what survives: a spare replica, worst recovery, nearest evidence, prices at most 90 days old")] = False

@@ -21,7 +21,7 @@ from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, Wh
 
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
 # What decides the physics of candidates; everything else is asked of the same candidates.
-PHYSICAL = ("confidence", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill")
+PHYSICAL = ("confidence", "tuning", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill")
 WHERE_FROM: dict[str, object] = {"demand": None, "users": None, "think_time": None, "turns": None}  # of a rate
 OFFERED = ("kinds", "purchase")  # with the GPUs owned: which GPUs there are, in how wide nodes
 

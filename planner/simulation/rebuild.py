@@ -14,13 +14,13 @@ from planner.check.case import ill_sized
 from planner.check.findings import RELATIVE, same
 from planner.check.structure import structure
 from planner.errors import PlannerError
-from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, met_by, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, Replicas
 from planner.performance.serving import curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
+from planner.performance.tuning import coefficients_for
 from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import Engine, Flow
@@ -130,10 +130,10 @@ def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog
 
 def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, own: tuple[float, ...], qps: list[float]) -> Engine:
     """The engine for its workloads. Step times of several are weighted by the tokens each writes: what a step reads of KV cache is the mean's."""
-    coefficients = replace(load_coefficients(catalog.coefficients_file), slower=scenario.what_if.step_factor, draw=scenario.what_if.draw)
+    coefficients = coefficients_for(scenario, catalog)
     options = load_options(catalog) if d.speculative else None
     replica, tokens = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens
-    found, name = evidence(replica, (served.card.name,), catalog.measured), (served.card.name,)
+    found, name = evidence(replica, (served.card.name,), catalog.measured, scenario.policy.tuning), (served.card.name,)
     flows, steps, weights, kv, curves = [], [], [], [], None
     for workload, each, rate in zip(scenario.workload, own, qps, strict=True):
         if not rate:

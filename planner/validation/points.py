@@ -11,9 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from planner.catalog.files import csv_rows
 from planner.errors import CatalogError, did_you_mean
+from planner.performance.tuning import RECIPE
+from planner.scenario.records import Tuning
 
 NEEDED = ("model", "gpu", "engine", "isl", "osl")
 LATENCIES = tuple(f"{metric}_ms_{part}" for metric in ("ttft", "tpot", "e2e") for part in ("mean", "p50", "p90", "p95", "p99"))
@@ -21,10 +24,11 @@ RATES = ("request_rate_achieved", "output_tps_total", "output_tps_per_gpu", "tot
 OTHER_NAMES = {"ttft_ms": "ttft_ms_mean", "tpot_ms": "tpot_ms_mean", "e2e_ms": "e2e_ms_mean", "dp": "dp_attn", "output_tps": "output_tps_total"}
 WORDS = (
     "source", "source_ref", "license", "date", "engine_version", "precision", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode",
-    "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
+    "tuning", "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
 )  # fmt: skip
 KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
 MOST = 1e9  # of any number in a row
+TUNINGS: tuple[Tuning, ...] = get_args(Tuning)
 TRUE, FALSE = ("true", "yes"), ("", "false", "no")
 
 
@@ -54,6 +58,7 @@ class MeasuredPoint:
     request_rate: float | None  # infinite: all at once
     measured: Mapping[str, float]
     notes: str
+    tuning: Tuning = RECIPE  # how the engine was set
     unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
 
 
@@ -123,7 +128,7 @@ def _point(row: Mapping[str, str], line: int, where: str) -> MeasuredPoint:
     return MeasuredPoint(
         line, text("source", ""), text("date", ""), row["model"], text("precision", ""), row["gpu"], row["engine"], size("gpus_total"), size("tp"),
         size("pp") or 1, size("ep") or 1, _attention(text("dp_attn", ""), where), text("mode", ""), text("spec_decode", ""), isl, osl,
-        text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""),
+        text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""), _tuning(text("tuning", ""), where),
     )  # fmt: skip
 
 
@@ -132,8 +137,16 @@ def _unread(row: Mapping[str, str], line: int, why: str) -> MeasuredPoint:
     text = row.get
     return MeasuredPoint(
         line, text("source", ""), text("date", ""), text("model", ""), text("precision", ""), text("gpu", ""), text("engine", ""), None, None, 1, 1, 1,
-        text("mode", ""), text("spec_decode", ""), math.nan, math.nan, text("workload", ""), text("load_type", ""), None, None, {}, text("notes", ""), why,
+        text("mode", ""), text("spec_decode", ""), math.nan, math.nan, text("workload", ""), text("load_type", ""), None, None, {}, text("notes", ""),
+        unread=why,
     )  # fmt: skip
+
+
+def _tuning(text: str, where: str) -> Tuning:
+    """How the engine was set; a recipe where that is not told."""
+    if text not in ("", *TUNINGS):
+        raise CatalogError(f"'tuning': none of {', '.join(TUNINGS)}, got '{text}'", where, did_you_mean(text, TUNINGS))
+    return text or RECIPE  # type: ignore[return-value]  # one of them
 
 
 def _load(rate: float | None) -> str:

@@ -18,7 +18,7 @@ from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
 from planner.performance.burst import burst_tps
 from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
-from planner.performance.evidence import evidence, step_shift
+from planner.performance.evidence import Evidence, evidence, step_shift
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
@@ -27,9 +27,11 @@ from planner.performance.predict import closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
+from planner.performance.tuning import tuned
+from planner.scenario.records import Tuning
 from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
-from planner.validation.points import MeasuredPoint
+from planner.validation.points import TUNINGS, MeasuredPoint
 
 EXPECTED = 0.5  # open loops are predicted at the middle of the band
 SMALL_STEP = 2048  # max_num_batched_tokens of vLLM's server on small GPUs, see _is_small
@@ -60,10 +62,24 @@ class Task:
     names: tuple[str, ...]
     catalog: Catalog
     coefficients: Coefficients
+    tuning: Tuning
+
+    def evidence(self, part: Replicas) -> Evidence:
+        """Of some of its replica types."""
+        return evidence(part, self.names, self.catalog.measured, self.tuning)
 
 
 def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float) -> list[RowPrediction]:
     """One answer per row, in the rows' order."""
+    answers: dict[int, RowPrediction] = {}
+    for tuning in TUNINGS:
+        rows = [i for i, p in enumerate(points) if p.tuning == tuning]
+        answers |= zip(rows, _alike([points[i] for i in rows], catalog, confidence, tuning), strict=True)
+    return [answers[i] for i in range(len(points))]
+
+
+def _alike(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float, tuning: Tuning) -> list[RowPrediction]:
+    """Rows of engines that were tuned alike."""
     labels = labels_of(catalog)
     answers: list[RowPrediction] = []
     owner: list[int] = []
@@ -75,7 +91,7 @@ def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence
             owner.append(i)
             mapped.append(m)
     if mapped:
-        task = _task(points, mapped, owner, catalog)
+        task = _task(points, mapped, owner, catalog, tuning)
         options = load_options(catalog) if any(m.draft or m.pools for m in mapped) else None
         _closed_loops(task, answers, confidence, options)
         if options:
@@ -85,15 +101,16 @@ def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence
     return answers
 
 
-def _task(points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], owner: Sequence[int], catalog: Catalog) -> Task:
+def _task(points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], owner: Sequence[int], catalog: Catalog, tuning: Tuning) -> Task:
     def column(name: str) -> Ints:
         return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
 
     architectures, gpus = tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values())
     columns = {name: column(name) for name in ("gpu", "precision", "engine", "tp", "pp", "dp", "draft")}
     replicas = Replicas(architectures, gpus, column("card"), **columns)
-    names, coefficients = tuple(c.name for c in catalog.cards), load_coefficients(catalog.coefficients_file)
-    return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients)
+    names = tuple(c.name for c in catalog.cards)
+    coefficients = replace(load_coefficients(catalog.coefficients_file), tuned=tuned(tuning, catalog), calibrated=catalog.calibrated)
+    return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients, tuning)
 
 
 def nearest_words(row: MeasuredConfiguration, card: str, label: str) -> str:
@@ -117,7 +134,7 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
-    found = closed_loop(part, isl, osl, each, task.names, task.catalog.measured, task.coefficients, confidence=confidence, harness=name)
+    found = closed_loop(part, isl, osl, each, task.names, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
     if options and part.draft.any():
         found = drafted_loop(found, options, part, task.names, each, osl * LENGTH_RATIO[name], confidence)
     for j, i in enumerate(task.owner[rows].tolist()):
@@ -146,7 +163,7 @@ def _units(task: Task, answers: list[RowPrediction], confidence: float, options:
         return
     runs = [_run(task, i) for i in rows]
     found = predicted(runs, task.catalog, task.coefficients)
-    known = evidence(task.replicas.take(np.array(rows)), task.names, task.catalog.measured)
+    known = task.evidence(task.replicas.take(np.array(rows)))
     for j, i in enumerate(rows):
         answer = answers[task.owner[i]]
         if found.slots[j] < 1:
@@ -187,7 +204,7 @@ def _open_loops(task: Task, answers: list[RowPrediction]) -> None:
     """Groups of rows with equal lengths, each as one computation."""
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
-    known = evidence(part, task.names, task.catalog.measured)
+    known = task.evidence(part)
     shapes_of: dict[int, list[RowPrediction]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     coefficients = unbiased(task.coefficients)
     groups: dict[tuple[float, float, bool, int], list[int]] = {}
@@ -199,7 +216,7 @@ def _open_loops(task: Task, answers: list[RowPrediction]) -> None:
         mix = lognormal_mix(isl, osl, 0.0 if fixed else CHAT_INPUT_CV, 0.0 if fixed else CHAT_OUTPUT_CV)
         sub = part.take(here)
         shift = step_shift(known.take(here), sub, task.names, coefficients, EXPECTED, mix, GRID)
-        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).pulled(shift.step, shift.prompt, mix)
+        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).pulled(shift.step, shift.prompt, mix, shift.overhead)
         seqs = np.minimum(memory_fit(sub, mix, max_num_batched_tokens=tokens).slots, default_max_num_seqs(sub))
         found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
         for j, answer in zip(here.tolist(), found, strict=True):
