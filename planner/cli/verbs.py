@@ -22,6 +22,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "schema": ("show", "schema"),
     "predict": ("predict", "predict"),
     "validate": ("validate", "validate"),
+    "calibrate": ("calibrate", "calibrate"),
     "curve": ("curve", "curve"),
     "frontier": ("frontier", "frontier"),
     "sweep": ("sweep", "sweep"),

@@ -5,6 +5,7 @@ A row that cannot be predicted keeps its place with the reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -49,6 +50,8 @@ class RowPrediction:
     nearest: str = ""
     reason: str = ""
     note: str = ""
+    request_ms: float = 0.0  # of the TTFT: what a request takes besides its prompt
+    stands_for: tuple[str, str, str, int] | None = None  # GPU, engine, architecture and TP, where the row says which
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ def _alike(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float,
             _units(task, answers, confidence, options)
         if any(m.kind != CLOSED for m in mapped):
             _open_loops(task, answers)
+        ways, request = Counter(owner), task.coefficients.rows(task.replicas)["request_s"][:, 0].tolist()
+        for i, m, seconds in zip(owner, mapped, request, strict=True):
+            answers[i].stands_for = None if ways[i] > 1 else (task.replicas.gpus[m.gpu].name, ENGINES[m.engine], task.names[m.card], m.tp)
+            answers[i].request_ms = 1000 * seconds
     return answers
 
 

@@ -1,0 +1,42 @@
+"""`plan calibrate` learns from the user's own measurements and writes a catalogue that plans with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.options import CatalogOption, FormatOption, deliver, known_format
+from planner.errors import PlannerError
+
+PointFiles = Annotated[list[Path], typer.Argument(help="measured points as CSV, as plan validate reads them", metavar="POINTS.csv")]
+FolderOption = Annotated[Path, typer.Option("-o", "--output", help="folder for calibration.csv; plan with --catalog DIR", metavar="DIR")]
+
+
+def calibrate(paths: PointFiles, output: FolderOption, form: FormatOption = "table", catalog: CatalogOption = None) -> None:
+    """Correct predictions by a handful of your own measurements, for --catalog.
+
+    plan calibrate points.csv -o mine
+    """
+    known_format(form)
+    from datetime import date
+
+    from planner.catalog.load import load_catalog
+    from planner.files import check_target, write_whole
+    from planner.report.calibrate import calibration_csv, formatted
+    from planner.validation.calibrate import learn, source_of
+    from planner.validation.points import read_points
+
+    if output.exists() and not output.is_dir():
+        raise PlannerError("is a file, not a folder", str(output), "give a folder; calibration.csv is written into it")
+    points = [point for path in paths for point in read_points(path)]
+    learnt = learn(points, load_catalog(catalog or ()), source_of(paths), date.today())
+    if not learnt.rows:
+        reason = max(learnt.unused, key=lambda why: len(learnt.unused[why]))
+        raise PlannerError(f"no row teaches anything: {reason}", str(paths[0]), "rows need model, gpu, engine, tp, lengths, a load, and TTFT or TPOT")
+    output.mkdir(parents=True, exist_ok=True)
+    target = output / "calibration.csv"
+    check_target(target)
+    write_whole(target, calibration_csv(learnt))
+    deliver(formatted(learnt, output, form), None)
