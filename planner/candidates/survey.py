@@ -29,8 +29,8 @@ from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
 from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
 from planner.performance.speculation import measured_loads
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.performance.tuning import coefficients_for
-from planner.scenario.records import Scenario, Workload
+from planner.performance.tuning import coefficients_for, tuned
+from planner.scenario.records import Scenario, Tuning, Workload
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -136,6 +136,12 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
         for i, w in enumerate(scenario.workload)
     )
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded, options)
+
+
+def tuned_otherwise(survey: Survey, tuning: Tuning) -> Survey:
+    """The same replica types with engines set otherwise: steps and evidence of curves computed from here on."""
+    found = evidence(survey.replicas, survey.names, survey.catalog.measured, tuning)
+    return replace(survey, coefficients=replace(survey.coefficients, tuned=tuned(tuning, survey.catalog)), evidence=found)
 
 
 def relimited(survey: Survey, scenario: Scenario) -> Survey:

@@ -33,9 +33,9 @@ from planner.performance.serving import (
 )  # fmt: skip
 from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
-from planner.performance.tuning import coefficients_for
+from planner.performance.tuning import coefficients_for, tuned
 from planner.result.plan import Brief, Deployment, Plan
-from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.records import Policy, Scenario, Tuning, Workload
 from planner.scenario.slo import strictest
 
 MOST = 10**9  # of any size or count that a deployment states: more than there is of anything, and no product of two overflows
@@ -257,19 +257,24 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     return replace(bare, fits=fits)
 
 
-def refitted(case: Case, index: int, w: int, cases: Sequence[tuple[float, int]]) -> tuple[Fit, ...]:
-    """A workload on a deployment as it would be at other confidences, each time with the i-th of its limits lifted (-1: with all of them)."""
+def refitted(case: Case, index: int, w: int, cases: Sequence[tuple[float, int]], tuning: Tuning | None = None) -> tuple[Fit, ...]:
+    """A workload on a deployment as it would be at other confidences, each time with the i-th of its limits lifted (-1: with all of them); and with
+    engines set otherwise than planned."""
     built, policy = case.built[index], case.scenario.policy
     assert built is not None
     fit, name, tokens = built.fits[w], (built.served.card.name,), batched_tokens_of(case.plan.deployments[index])
+    coefficients, found_there = case.coefficients, built.found
+    if tuning is not None:
+        coefficients = replace(coefficients, tuned=tuned(tuning, case.catalog))
+        found_there = evidence(built.replica, name, case.catalog.measured, tuning)
     at = {
-        sure: curves_of(built.replica, built.found, name, fit.mix, case.coefficients, sure, case.options, GRID, tokens, policy.chunked_prefill)
+        sure: curves_of(built.replica, found_there, name, fit.mix, coefficients, sure, case.options, GRID, tokens, policy.chunked_prefill)
         for sure in dict.fromkeys(sure for sure, _ in cases)
     }
     first, *others = (at[sure] for sure, _ in cases)
     is_steady = policy.keeps_level if fit.workload.is_closed else None
     lifted = np.array([i for _, i in cases], dtype=np.int64)
-    found = capacity_lifted(fit.replica, first.above(others), fit.mix, fit.limits, fit.max_num_seqs, case.coefficients, lifted, is_steady)
+    found = capacity_lifted(fit.replica, first.above(others), fit.mix, fit.limits, fit.max_num_seqs, coefficients, lifted, is_steady)
     able = [_in_units(fit.workload, found, i) for i in range(len(cases))]
     return tuple(replace(fit, curves=at[sure], single=x, saturated=s, qps_per_unit=u) for (sure, _), (x, s, u) in zip(cases, able, strict=True))
 

@@ -11,6 +11,7 @@ from planner.check.case import Case, Fit, Rebuilt, mixture_factor, refitted, ste
 from planner.check.findings import Finding, Notes, at_most
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
+from planner.performance.tuning import TUNINGS
 from planner.result.plan import Deployment, PlanEvidence
 
 STATED = 1e-4
@@ -81,7 +82,21 @@ def _median(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, a
         return
     notes.agree(e.capacity_factor, built.fits[w].single / median[w].single, where, "a capacity factor of", STATED)
     _replicas(notes, case, i, median, e.replicas_at_median, "at the median", where)
+    _tunings(notes, case, i, built, e, where)
     _replicas(notes, case, i, high if len(high) == len(built.serves) else {}, e.replicas_at_95, "at confidence 0.95", where)
+
+
+def _tunings(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, where: str) -> None:
+    """What the same traffic would take of engines set otherwise."""
+    asked = case.scenario.policy.tuning
+    known = {"recipe", *(name for name, _ in case.catalog.tuned)} - {asked}
+    notes.require(e.tuning == asked, where, f"states engines set as '{e.tuning}', asked for is '{asked}'")
+    notes.require(set(e.replicas_by_tuning) == known, where, f"states replicas of engines set as {sorted(e.replicas_by_tuning)}, should be {sorted(known)}")
+    for tuning in TUNINGS:
+        if tuning in known and tuning in e.replicas_by_tuning:
+            stated = e.replicas_by_tuning[tuning]
+            fits = {w: refitted(case, i, w, [(case.scenario.policy.confidence, -1)], tuning)[0] for w in built.serves}
+            _replicas(notes, case, i, fits, stated, f"of engines set as {tuning}", where)
 
 
 def _replicas(notes: Notes, case: Case, i: int, fits: dict[int, Fit], stated: int | None, at: str, where: str) -> None:

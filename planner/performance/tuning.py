@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from planner.performance.replicas import ENGINES, Floats, Replicas
 from planner.scenario.records import Scenario, Tuning
 
 RECIPE: Tuning = "recipe"
+TUNINGS: tuple[Tuning, ...] = get_args(Tuning)
 SHARES = (0.05, 0.2, 0.5, 0.8, 0.9, 0.95)
 
 

@@ -78,6 +78,7 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("quality", text) for text in _quality(plan)]
     found += [("evidence", text) for text in _evidence(plan)]
+    found += [("engines", text) for text in _engines(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
     found += [("notes", note) for note in _notes(plan)]
     found += [("defaults", _defaults(plan))] if plan.defaults else []
@@ -152,6 +153,25 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     which = f" ({d.gpu})" if len(known) > 1 else ""
     factor = f"x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}" if e.step_time_factor >= 1 else step_words(e)
     return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}",)
+
+
+SET = {"default": "as they start", "recipe": "by a vendor's recipe", "record": "tuned for records"}
+
+
+def _engines(plan: Plan) -> tuple[str, ...]:
+    """How engines are supposed to be set, and what they would take set otherwise."""
+    known = [(d, e) for d in plan.deployments if (e := d.evidence) and e.replicas_by_tuning]
+    if not known:
+        return ()
+    others = []
+    for name in dict.fromkeys(name for _, e in known for name in e.replicas_by_tuning):
+        counts = [(d, e.replicas_by_tuning.get(name)) for d, e in known]
+        if any(n is None for _, n in counts):
+            others.append(f"{SET[name]} they carry nothing within the limits")
+            continue
+        replicas, usd = sum(n or 0 for _, n in counts), sum(d.usd_per_hour * (n or 0) / d.replicas for d, n in counts)
+        others.append(f"{SET[name]} {replicas} {plural('replica', replicas)} ({money(usd)}/h)")
+    return (f"set {SET[known[0][1].tuning]}; {', '.join(others)} (--tuning)",)
 
 
 def _unit_costs(plan: Plan) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from planner.candidates.columns import mixture_factor
 from planner.candidates.eligibility import Eligible, context_of, counted
 from planner.candidates.points import in_workload_units
 from planner.candidates.pooling import replicas_needed
-from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor
+from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor, tuned_otherwise
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
@@ -22,9 +22,10 @@ from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats
+from planner.performance.tuning import RECIPE, TUNINGS
 from planner.performance.work import Work, work_of
 from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit, replica_fields
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario, Tuning, Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen, capacity_of, in_flight, slo_load
 
@@ -185,6 +186,8 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
         capacity_factor=now / median if median > 0 else 0.0,
         replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}),
         replicas_at_95=_replicas_at(chosen, survey, {v: x.high for v, x in able.items()}),
+        tuning=survey.scenario.policy.tuning,
+        replicas_by_tuning={t: _replicas_at(chosen, survey, {v: _tuned(chosen, survey, v, t) for v in able}) for t in other_tunings(survey)},
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )
@@ -201,6 +204,26 @@ def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float,
         return replicas_needed(*able[w], flow, policy.max_slo_load) + policy.spare_replicas
     shared = mixture_factor(scenario) if len(traffic) > 1 else 1.0
     return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
+
+
+def other_tunings(survey: Survey) -> tuple[Tuning, ...]:
+    """Ways to set engines that are not the one planned, as far as anything is known of them."""
+    known = {RECIPE, *(name for name, _ in survey.catalog.tuned)}
+    return tuple(t for t in TUNINGS if t in known and t != survey.scenario.policy.tuning)
+
+
+def _tuned(chosen: Chosen, survey: Survey, w: int, tuning: Tuning) -> tuple[float, float]:
+    """Capacity of a replica alone and in a very large pool with engines set otherwise, at the same operating point and confidence."""
+    other = tuned_otherwise(survey, tuning)
+    rows, point = np.array([chosen.row]), chosen.candidate.point
+    workload, policy, physics = survey.scenario.workload[w], survey.scenario.policy, survey.physics[w]
+    held, tokens = limits(workload, float(physics.factor[chosen.row])), point.max_num_batched_tokens
+    curves, seqs = curves_of(other, w, rows, tokens, policy.confidence), min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0]))
+    is_steady = None if workload.concurrency is None else policy.keeps_level
+    part, mix = survey.replicas.take(rows), physics.mix(chosen.row)
+    found = serving.capacity_lifted(part, curves, mix, held, seqs, other.coefficients, np.array([-1]), is_steady)
+    single, saturated = (x.tolist() for x in in_workload_units(workload, found)[:2])
+    return single[0], saturated[0]
 
 
 @dataclass(frozen=True)

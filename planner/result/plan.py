@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from planner.catalog.replica_type import ReplicaType
 from planner.result.upgrade import upgraded
 from planner.scenario.own import OwnTables
-from planner.scenario.records import Scenario
+from planner.scenario.records import Scenario, Tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +108,8 @@ class PlanEvidence(PlanPart):
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
     replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5
     replicas_at_95: int | None = None  # and at confidence 0.95; none where a replica then carries nothing within the limits
+    tuning: Tuning = "recipe"  # how its engines are supposed to be set
+    replicas_by_tuning: dict[str, int | None] = {}  # what the same traffic would take of engines set otherwise, as sure; none: they carry nothing
     step_time_factor: float  # predicted step times were multiplied by this
     step_time_band: dict[str, float] = {}  # the same at other confidences: measured/predicted is not above it with that share
     note: str = ""

@@ -11,11 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from planner.catalog.files import csv_rows
 from planner.errors import CatalogError, did_you_mean
-from planner.performance.tuning import RECIPE
+from planner.performance.tuning import RECIPE, TUNINGS
 from planner.scenario.records import Tuning
 
 NEEDED = ("model", "gpu", "engine", "isl", "osl")
@@ -28,7 +27,6 @@ WORDS = (
 )  # fmt: skip
 KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
 MOST = 1e9  # of any number in a row
-TUNINGS: tuple[Tuning, ...] = get_args(Tuning)
 TRUE, FALSE = ("true", "yes"), ("", "false", "no")
 
 
