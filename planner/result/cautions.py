@@ -60,7 +60,7 @@ def warnings(
 def _of_deployment(survey: Survey, c: Chosen, d: Deployment) -> list[Caution]:
     """At risk: all of it where the score or a layout never measured may not hold, what the evidence's 95 % end takes more, one replica where one may fail."""
     found = _quality_warnings(survey, c, d)
-    found += [Caution(text, _at_95(d)) for text in (*_evidence_warnings(survey, c, d), *_option_warnings(d))]
+    found += [Caution(text, _at_95(d)) for text in (*_evidence_warnings(survey, c, d), *_beyond(survey, c, d), *_option_warnings(d))]
     if d.pp > 1:
         text = f"{d.checkpoint} is split over {d.pp} pipeline stages, which was never measured; nodes are joined by the engine's own set-up"
         found.append(Caution(text, d.usd_per_hour))
@@ -172,6 +172,16 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     median = survey.coefficients.errors.get(fold, {}).get("tpot", {}).get("median")
     accuracy = f"; left out of the fit, the like was {median:.0%} off in TPOT in the median" if median else ""
     return [f"no measured neighbour: {nearest}{accuracy}. Measure before buying"]
+
+
+def _beyond(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
+    """That its steps hold more requests than those of any row of the fit."""
+    most, held = float(survey.coefficients.reached(survey.replicas.take(np.array([c.row])))[0]), d.in_flight_per_replica or 0.0
+    if held <= most:
+        return []
+    each = d.tp * d.pp
+    known = f"no measured row on {d.gpu} in {d.precision} holds more than {most / each:.3g}"
+    return [f"{d.checkpoint}: {held / each:.0f} requests in flight per GPU, {known}: steps are extrapolated, with the band of an unknown generation of GPUs"]
 
 
 def _option_warnings(d: Deployment) -> list[str]:
