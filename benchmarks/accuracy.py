@@ -235,12 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--validation", type=Path)
-    parser.add_argument("--splits", nargs="+", default=["configuration", "group", "model", "gpu", "generation", "model_and_gpu"])
+    parser.add_argument("--splits", nargs="+", default=["configuration", "group", "model", "gpu", "generation", "model_and_gpu", "source"])
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "accuracy.json")
     asked = parser.parse_args()
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
     gpus = read_csv(ROOT / "catalogs" / "gpus.csv", Gpu)
-    files, refused = [ROOT / "catalogs" / "curves.csv", *([asked.reference] if asked.reference else [])], Counter()
+    files, refused = physics.data_files(ROOT / "catalogs", asked.reference), Counter[str]()
     rows, names = physics.read_rows(files, cards, gpus, refused), [card.name for card in cards]
     kernels = load_residuals(ROOT / "catalogs" / "residuals.json").kernels
     whole = physics.fit(rows)

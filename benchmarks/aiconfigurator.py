@@ -211,7 +211,7 @@ def main() -> None:
 
 def run(options: argparse.Namespace, python: str) -> dict[str, Any]:
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
-    files = [ROOT / "catalogs" / "curves.csv", *([options.reference] if options.reference else [])]
+    files = physics.data_files(ROOT / "catalogs", options.reference)
     rows, names = physics.read_rows(files, cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), Counter()), [card.name for card in cards]
     questions = {i: question(rows, i) for i in sample(rows, options.rows).tolist()}
     records = {i: record for i, record in questions.items() if not isinstance(record, str)}

@@ -408,7 +408,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "coverage.json")
     options = parser.parse_args()
     catalog = load_catalog(())
-    files = [ROOT / "catalogs" / "curves.csv", *([options.reference] if options.reference else [])]
+    files = physics.data_files(ROOT / "catalogs", options.reference)
     rows, names = physics.read_rows(files, catalog.cards, tuple(catalog.gpus.values()), Counter()), [card.name for card in catalog.cards]
     shipped, kernels = load_coefficients(catalog.coefficients_file), load_residuals(catalog.coefficients_file.with_name(FILE)).kernels
     asked = configurations(rows)
