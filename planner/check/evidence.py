@@ -9,8 +9,10 @@ import numpy as np
 from planner.catalog.names import measured_as
 from planner.check.case import Case, Fit, Rebuilt, mixture_factor, refitted, step_factor_at
 from planner.check.findings import Finding, Notes, at_most
+from planner.performance.calibrated import in_words
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
+from planner.performance.replicas import ENGINES
 from planner.performance.tuning import TUNINGS
 from planner.result.plan import Deployment, PlanEvidence
 
@@ -58,7 +60,9 @@ def _source(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: st
     options = case.options.sources(built.replica, 0) if case.options else ()
     notes.require((e.source, e.as_of) == ("; ".join((right, *options)), as_of), where, f"states the evidence '{e.source}' of {e.as_of}, should be '{right}'")
     notes.require(near, where, f"states tier {e.tier}, which its nearest measurement does not bear out: {right}")
-    notes.require(not e.note, where, f"states a note on its evidence: '{e.note}'")
+    one = built.replica
+    own = in_words(case.catalog.calibrated, built.gpu.name, ENGINES[int(one.engine[0])], built.served.card.name, int(one.tp[0]))
+    notes.require(e.note == own, where, f"states of its evidence '{e.note}', should be '{own}'")
 
 
 def _otherwise(case: Case, i: int, built: Rebuilt, w: int) -> tuple[Fit, ...]:

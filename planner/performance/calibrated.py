@@ -53,6 +53,17 @@ def calibrated(rows: Sequence[Calibration], replicas: Replicas, names: Sequence[
     return Calibrated(step, prompt, overhead, sd)
 
 
+def in_words(rows: Sequence[Calibration], gpu: str, engine: str, architecture: str, tp: int) -> str:
+    """What the user's measurements do to a replica type; "" where they do not speak for it."""
+    mine = [r for r in rows if (r.gpu, r.engine) == (gpu, engine) and r.architecture in ("", architecture) and r.tp in (None, tp)]
+    if not mine:
+        return ""
+    finest = max(mine, key=lambda r: (bool(r.architecture), r.tp is not None))
+    of = f"{architecture} TP{tp}" if finest.tp else architecture if finest.architecture else f"other models on {engine}, {gpu}"
+    step = float(np.prod([r.step for r in mine]))
+    return f"steps x{step:.2f} by {finest.points} of your measurements of {of}, {finest.source}, {finest.as_of}"
+
+
 def sure_factor(sd: Floats, sure: Floats) -> Floats:
     """Measured over calibrated step [P] that is not exceeded with the confidences ``sure`` [P]: lognormal around the factor."""
     found: Floats = np.exp(sd * np.array([_z(float(s)) for s in sure]))

@@ -139,8 +139,8 @@ def step_shift(
     sure = np.full(len(replicas), confidence) if coefficients.draw is None else drawn(replicas, architecture_names, coefficients.draw)
     quantile = _quantile(found, replicas, coefficients, near, sure)
     own = calibrated(coefficients.calibrated, replicas, architecture_names) if coefficients.calibrated else None
-    if own is not None:  # what the user measured says better how far off it can be, but nothing is surer than the surest tier
-        quantile = np.where(own.is_known, _no_surer(sure_factor(own.sd, sure), coefficients.quantiles(TIERS[0], sure), sure), quantile)
+    if own is not None:
+        quantile = np.where(own.is_known, _nearer(sure_factor(own.sd, sure), quantile, residuals.surest(sure), sure), quantile)
     factor = quantile * coefficients.slower
     if coefficients.tuned:
         factor *= tuned_factor(coefficients, replicas, sure, quantile / _quantile(found, replicas, coefficients, near, np.full(len(replicas), 0.5)))
@@ -155,8 +155,9 @@ def step_shift(
     return Shift(step, prompt) if own is None else Shift(step * own.step[:, None], prompt * own.prompt, own.overhead)
 
 
-def _no_surer(own: Floats, surest: Floats, sure: Floats) -> Floats:
-    return np.where(sure >= 0.5, np.maximum(own, surest), np.minimum(own, surest))
+def _nearer(own: Floats, shipped: Floats, surest: Floats, sure: Floats) -> Floats:
+    """The narrower of two bands, that of the user's measurements and that of the shipped ones, but never surer than the surest tier."""
+    return np.where(sure >= 0.5, np.maximum(np.minimum(own, shipped), surest), np.minimum(np.maximum(own, shipped), surest))
 
 
 def _wider(coefficients: Coefficients, quantile: Floats, sure: Floats) -> Floats:

@@ -137,9 +137,10 @@ def _own_bands(
         for side, share in (("high", confidence), ("low", 1 - confidence)):
             mine = sure_factor(own.sd, np.full(len(own.sd), share))
             least = _factor(table, share, surest)
-            wide = np.maximum(mine, least) if side == "high" else np.minimum(mine, least)
+            shipped = bands[f"{metric}_{side}"] / value
+            near = np.maximum(np.minimum(mine, shipped), least) if side == "high" else np.minimum(np.maximum(mine, shipped), least)
             if metric != "ttft":
-                found[f"{metric}_{side}"] = np.where(own.is_known, value * wide, bands[f"{metric}_{side}"])
+                found[f"{metric}_{side}"] = np.where(own.is_known, value * near, bands[f"{metric}_{side}"])
     return found
 
 

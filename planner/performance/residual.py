@@ -86,6 +86,10 @@ class Residuals:
         """Architecture, GPU, engine and precision of all that took part."""
         return tuple(tuple(key.split("|")) for key in dict.fromkeys(self.tpot.trained.keys[-1])) if self.tpot else ()
 
+    def surest(self, confidence: Floats) -> Floats:
+        """The quantiles [P] of the surest there is: measured configurations; 1 where nothing is known of any."""
+        return self.step_quantile(TIERS[0], confidence) if self.quantiles else np.ones(len(confidence))
+
     def step_quantile(self, level: str, confidence: float | Floats) -> Floats:
         """Measured/kriged TPOT that is not exceeded with this confidence, out of fold; never falls with the confidence."""
         return interpolated(self.quantiles["tpot"][level], np.asarray(confidence, dtype=float))

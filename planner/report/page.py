@@ -152,7 +152,8 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     d, e = max(known, key=lambda x: x[1].step_time_factor)
     which = f" ({d.gpu})" if len(known) > 1 else ""
     factor = f"x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}" if e.step_time_factor >= 1 else step_words(e)
-    return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}",)
+    own = tuple(e.note for _, e in known if e.note)
+    return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
 
 
 SET = {"default": "as they start", "recipe": "by a vendor's recipe", "record": "tuned for records"}

@@ -18,6 +18,7 @@ from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance import serving
+from planner.performance.calibrated import in_words
 from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
@@ -186,6 +187,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
         capacity_factor=now / median if median > 0 else 0.0,
         replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}),
         replicas_at_95=_replicas_at(chosen, survey, {v: x.high for v, x in able.items()}),
+        note=in_words(survey.catalog.calibrated, *_stack(chosen, survey)),
         tuning=survey.scenario.policy.tuning,
         replicas_by_tuning={t: _replicas_at(chosen, survey, {v: _tuned(chosen, survey, v, t) for v in able}) for t in other_tunings(survey)},
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
@@ -204,6 +206,12 @@ def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float,
         return replicas_needed(*able[w], flow, policy.max_slo_load) + policy.spare_replicas
     shared = mixture_factor(scenario) if len(traffic) > 1 else 1.0
     return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
+
+
+def _stack(chosen: Chosen, survey: Survey) -> tuple[str, str, str, int]:
+    """GPU, engine, architecture and TP: what measurements are told apart by."""
+    r, row = survey.replicas, chosen.row
+    return r.gpus[int(r.gpu[row])].name, ENGINES[int(r.engine[row])], chosen.eligible.served.card.name, int(r.tp[row])
 
 
 def other_tunings(survey: Survey) -> tuple[Tuning, ...]:
