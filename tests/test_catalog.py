@@ -416,10 +416,8 @@ def test_an_empty_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shipped", [True, False])
 def test_a_folder_that_holds_nothing(tmp_path: Path, shipped: bool) -> None:
-    assert (
-        refused(tmp_path, shipped)
-        == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of gpus.csv, prices.csv, api_prices.csv, recovery.csv, tokenizers.csv, evidence.csv)"
-    )
+    tables = "gpus.csv, prices.csv, api_prices.csv, recovery.csv, tuning.csv, calibration.csv, tokenizers.csv, evidence.csv"
+    assert refused(tmp_path, shipped) == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of {tables})"
     assert refused(tmp_path / "absent", shipped) == f"{tmp_path / 'absent'}: no such folder"
 
 

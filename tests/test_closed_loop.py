@@ -74,7 +74,7 @@ def test_where_prompts_fill_the_steps_the_wait_is_in_ttft(prompt: int, answer: i
 
 def test_a_saturated_loop_lets_requests_wait_for_prefill_not_for_tokens() -> None:
     """No token waits longer than a full step; every request more adds the time that one takes the engine to TTFT, and nothing to throughput."""
-    loads = np.array([8.0, 16, 32, 64])
+    loads = np.array([16.0, 32, 64, 128])
     found = closed_loop(
         replica().take(np.zeros(4, dtype=np.int64)), np.full(4, 8192), np.full(4, 8), loads, (CARD.name,), CATALOG.measured, COEFFICIENTS, harness="exact"
     )

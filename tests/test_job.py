@@ -146,7 +146,7 @@ def test_a_job_is_priced_by_its_predicted_time(run: Run) -> None:
     assert found["seconds_at_confidence"] > found["seconds"]
     _, out, _ = run(*JOB, "--usd-per-gpu-hour", "0.79", "--replicas", "2", "--concurrency", "128", "--format", "json")
     two = json.loads(out)
-    assert two["gpus"] == 4 and two["seconds"] == pytest.approx(found["seconds"] / 2, rel=0.03) and two["usd"] == pytest.approx(found["usd"], rel=0.03)
+    assert two["gpus"] == 4 and two["seconds"] == pytest.approx(found["seconds"] / 2, rel=0.05) and two["usd"] == pytest.approx(found["usd"], rel=0.05)
 
 
 def test_a_job_without_a_price_takes_the_cheapest_offer(run: Run) -> None:

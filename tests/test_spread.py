@@ -138,7 +138,7 @@ def test_a_context_that_refuses_little_is_let_pass_and_said() -> None:
 
 
 def test_the_context_served_is_no_longer_than_needed(run: Run) -> None:
-    words = ("--isl", "100000", "--osl", "1000", "--qps", "3", "--ttft", "60s", "--model", "Llama-4-Maverick", "--gpu", "B200-SXM")
+    words = ("--isl", "100000", "--osl", "1000", "--qps", "4", "--ttft", "60s", "--model", "Llama-4-Maverick", "--gpu", "B200-SXM")
     plan = json.loads(run(*words, "--format", "json")[1])
     assert int(re.findall(r"--max-model-len (\d+)|--context-length (\d+)|--max_seq_len (\d+)", plan["deployments"][0]["serve_command"])[0][0]) < 262_144
     said = next(w for w in plan["warnings"] if "how much prompts vary" in w)

@@ -126,7 +126,7 @@ def test_beyond_the_batches_of_the_fit_the_band_is_that_of_unknown_generations()
     one = Replicas(tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values()), *(np.array([n], dtype=np.int64) for n in numbers))
     fitted = load_coefficients(catalog.coefficients_file)
     most, found = float(fitted.reached(one)[0]), evidence(one, tuple(names), catalog.measured)
-    shift = step_shift(found, one, tuple(names), replace(fitted, path=None), 0.9, lognormal_mix(1000, 300, 0, 0), np.array([most, 2 * most]))
+    shift = step_shift(found, one, tuple(names), replace(fitted, path=None), 0.9, lognormal_mix(1000, 300, 0, 0), np.array([most, 4 * most]))
     inside, beyond = shift.step[0]
     assert inside == pytest.approx(float(fitted.step_factor(found.tier, 0.9)[0]))
     assert beyond == pytest.approx(max(inside, fitted.quantile(UNSEEN, 0.9)))

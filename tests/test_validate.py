@@ -245,7 +245,7 @@ def test_vllm_admits_fewer_on_small_gpus_and_a100() -> None:
     assert not isinstance(found, str)
     from planner.validation.predictions import _task
 
-    task = _task([points[1]], found, [0], catalog())
+    task = _task([points[1]], found, [0], catalog(), "recipe")
     assert default_max_num_seqs(task.replicas).tolist() == [256]  # A100
 
 

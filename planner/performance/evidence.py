@@ -132,7 +132,7 @@ def step_shift(
     residual of TPOT at these lengths, TP and number in flight; prompts by its mean over the loads. The quantile follows: of kriged
     predictions where pulled (with another TP known only, that of such cases), else of the physics at the tier. A GPU of a generation
     never tested takes the quantile of such generations whatever its tier, unless it was pulled: evidence that is not in the fit
-    did not move the curve.
+    did not move the curve. So does a step that holds more sequences than any row of the fit.
     """
     residuals = residuals_of(coefficients)
     near = _pulled(found, replicas, architecture_names, residuals)
@@ -141,11 +141,13 @@ def step_shift(
     own = calibrated(coefficients.calibrated, replicas, architecture_names) if coefficients.calibrated else None
     if own is not None:
         quantile = np.where(own.is_known, _nearer(sure_factor(own.sd, sure), quantile, residuals.surest(sure), sure), quantile)
-    factor = quantile * coefficients.slower
+    factor = np.full(len(replicas), coefficients.slower)
     if coefficients.tuned:
         factor *= tuned_factor(coefficients, replicas, sure, quantile / _quantile(found, replicas, coefficients, near, np.full(len(replicas), 0.5)))
-    beyond = np.asarray(sequences)[None, :] > coefficients.reached(replicas)[:, None]
-    step, prompt = np.where(beyond, (factor * _wider(coefficients, quantile, sure))[:, None], factor[:, None]), factor.copy()
+    # Up to the next power of two, where bounds on capacity know the step: between two of them a bound must not be the slower one.
+    beyond = np.asarray(sequences)[None, :] > np.exp2(np.ceil(np.log2(coefficients.reached(replicas))))[:, None]
+    wider = np.where(sure >= 0.5, np.maximum(quantile, coefficients.quantiles(UNSEEN, sure)), quantile)
+    step, prompt = np.where(beyond, wider[:, None], quantile[:, None]) * factor[:, None], quantile * factor
     rows = np.flatnonzero(near)
     if len(rows) and residuals.tpot:
         tokens = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
@@ -158,12 +160,6 @@ def step_shift(
 def _nearer(own: Floats, shipped: Floats, surest: Floats, sure: Floats) -> Floats:
     """The narrower of two bands, that of the user's measurements and that of the shipped ones, but never surer than the surest tier."""
     return np.where(sure >= 0.5, np.maximum(np.minimum(own, shipped), surest), np.minimum(np.maximum(own, shipped), surest))
-
-
-def _wider(coefficients: Coefficients, quantile: Floats, sure: Floats) -> Floats:
-    """Factor [P] on a quantile where steps hold more sequences than any row of the fit did: the band is then that of unseen generations."""
-    unseen = coefficients.quantiles(UNSEEN, sure)
-    return np.where(sure >= 0.5, np.maximum(unseen / quantile, 1.0), 1.0)
 
 
 def _quantile(found: Evidence, replicas: Replicas, coefficients: Coefficients, near: NDArray[np.bool_], sure: Floats) -> Floats:
