@@ -33,8 +33,11 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "thinking": {"workload": [{"qps": 2, "models": ["Qwen/Qwen3-4B-Thinking-2507"], "slo": {"e2e_p95": "300s", "ttft_p95": "200s"}, "output_factor": 8}]},
     "shared": {"workload": [{"name": f"tenant {i}", "qps": 1, "min_quality": 0.6, "output_tokens": 100 * (i + 1)} for i in range(3)]},
     "gaps": {"workload": [{"qps": 20, "min_quality": 0.6, "slo": {"itl_p99": "30ms"}, "burst_factor": 1.5, "prefix_cache_hit": 0.3}]},
-    "whole prompts": {"workload": [{"concurrency": 100, "min_quality": 0.6, "burst_factor": 2}], "policy": {"chunked_prefill": False}},
-    "queues": {"workload": [{"qps": 100, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"], "slo": {"ttft_p95": "none", "tpot_p95": "none"}}]},
+    "whole prompts": {"workload": [{"concurrency": 100, "min_quality": 0.6, "burst_factor": 2}], "policy": {"chunked_prefill": False, "engines": ["sglang"]}},
+    "queues": {
+        "workload": [{"qps": 100, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"], "slo": {"ttft_p95": "none", "tpot_p95": "none"}}],
+        "supply": {"gpus": ["L40S"]},
+    },
     "two": {
         "workload": [
             {"name": "chat", "qps": 30, "models": ["Qwen/Qwen3-4B-Instruct-2507-FP8"]},
