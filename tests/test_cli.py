@@ -88,7 +88,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_plan_on_standard_output(run: Run) -> None:
     ran = run(*QUICK)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.startswith("Plan\n") and "Proven optimal" in ran.out and "small-8b: $6.00/h" in ran.out
+    assert ran.out.startswith("Plan\n") and "Proven optimal" in ran.out and "small-8b-fp8: $3.00/h" in ran.out
     assert "\x1b" not in ran.out
 
 

@@ -156,23 +156,22 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
 
 
-SET = {"default": "as they start", "recipe": "by a vendor's recipe", "record": "tuned for records"}
+SET = {"default": "as they start", "recipe": "by recipe", "record": "records"}
 
 
 def _engines(plan: Plan) -> tuple[str, ...]:
-    """How engines are supposed to be set, and what they would take set otherwise."""
+    """How engines are supposed to be set, and what they would take set otherwise (--tuning)."""
     known = [(d, e) for d in plan.deployments if (e := d.evidence) and e.replicas_by_tuning]
     if not known:
         return ()
-    others = []
+    others: list[str] = []
     for name in dict.fromkeys(name for _, e in known for name in e.replicas_by_tuning):
         counts = [(d, e.replicas_by_tuning.get(name)) for d, e in known]
-        if any(n is None for _, n in counts):
-            others.append(f"{SET[name]} they carry nothing within the limits")
-            continue
         replicas, usd = sum(n or 0 for _, n in counts), sum(d.usd_per_hour * (n or 0) / d.replicas for d, n in counts)
-        others.append(f"{SET[name]} {replicas} {plural('replica', replicas)} ({money(usd)}/h)")
-    return (f"set {SET[known[0][1].tuning]}; {', '.join(others)} (--tuning)",)
+        unit = "" if others else f" {plural('replica', replicas)}"
+        says = "nothing within the limits" if any(n is None for _, n in counts) else f"{replicas}{unit} {money(usd)}/h"
+        others.append(f"{SET[name]} {says}")
+    return (f"{SET[known[0][1].tuning]}; {', '.join(others)}",)
 
 
 def _unit_costs(plan: Plan) -> tuple[str, ...]:
