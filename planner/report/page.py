@@ -86,10 +86,10 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
-    """What is worth knowing; of looser rules that save the same, the one that needs least."""
+    """What is worth knowing; of looser rules that save, the one that needs least (it comes last; --details has all)."""
     told = [n for n in plan.notes if NOTHING_SAVED not in n]
-    saving = {n.partition(SAVED)[2]: n for n in told if SAVED in n}  # the strictest comes last
-    return tuple(f"{n[0].upper()}{n[1:]}" for n in told if SAVED not in n or saving[n.partition(SAVED)[2]] == n)
+    strictest = next((n for n in reversed(told) if SAVED in n), None)
+    return tuple(f"{n[0].upper()}{n[1:]}" for n in told if SAVED not in n or n is strictest)
 
 
 def _bought(plan: Plan) -> str:
@@ -169,7 +169,7 @@ def _engines(plan: Plan) -> tuple[str, ...]:
         counts = [(d, e.replicas_by_tuning.get(name)) for d, e in known]
         replicas, usd = sum(n or 0 for _, n in counts), sum(d.usd_per_hour * (n or 0) / d.replicas for d, n in counts)
         unit = "" if others else f" {plural('replica', replicas)}"
-        says = "nothing within the limits" if any(n is None for _, n in counts) else f"{replicas}{unit} {money(usd)}/h"
+        says = "nothing within the limits" if any(n is None for _, n in counts) else f"{replicas}{unit} {money(usd, 2 if usd < 100 else 0)}/h"
         others.append(f"{SET[name]} {says}")
     return (f"{SET[known[0][1].tuning]}; {', '.join(others)}",)
 
