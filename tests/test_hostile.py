@@ -40,7 +40,7 @@ def hostile_plan() -> Plan:
     question = {"workload": [{"qps": 20, "min_quality": 0.5, "models": ["Small-8B"]}], "supply": {"gpus": ["GPU-80"]}, "catalog": [str(TINY)]}
     scenario = Scenario.model_validate(question)
     raw = json.loads(solve(scenario, load_catalog(scenario.catalog)).to_json())
-    keep = {"status", "mode", "kv_cache_dtype", "speculative", "kind", "metric"}
+    keep = {"status", "mode", "kv_cache_dtype", "speculative", "kind", "metric", "tuning"}
 
     def edited(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):

@@ -123,7 +123,7 @@ def test_a_frontier_tells_a_lack_of_measurements_from_technique() -> None:
     for p in (a, b):
         one = with_workload(assumed(scenario, "policy", confidence=0.5), 0, models=(p.plan.deployments[0].checkpoint,))
         medians.append(solve(one, shipped(), compare=False))
-        assert medians[-1].cost.usd_per_hour <= (p.usd_per_hour_at_median or 0.0) * (1 + 1e-9) < p.usd_per_hour * (1 + 1e-9)
+        assert medians[-1].cost.usd_per_hour <= (p.usd_per_hour_at_median or 0.0) * (1 + 1e-9) <= p.usd_per_hour * (1 + 1e-9)
     assert n.premium_at_median_usd_per_hour == pytest.approx(medians[1].cost.usd_per_hour - medians[0].cost.usd_per_hour, abs=2 * 8 * 4.89)
     each = [sum(d.qps for d in m.deployments) / sum(d.gpus * d.slo_load for d in m.deployments) for m in medians]
     assert each[0] / each[1] == pytest.approx(n.otherwise, rel=0.1)
@@ -209,10 +209,10 @@ def test_no_step_between_two_values_is_missed(seed: int) -> None:
 
 
 def test_the_step_of_one_gpu_type_between_two_others_is_found() -> None:
-    found = sweep(asked(min_quality=0.8), shipped(), [axis("qps=27.6661,31.4189")])
+    found = sweep(asked(min_quality=0.8), shipped(), [axis("qps=28,33")])
     costs = [s.usd_per_hour[0] for s in found.steps]
     assert costs == sorted(costs) and len(costs) >= 3
-    assert any("B300-SXM" in (s.structure or "") for s in found.steps[1:-1])
+    assert any("H100-SXM-80GB" in (s.structure or "") for s in found.steps[1:-1])
 
 
 def test_a_search_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -692,7 +692,7 @@ def test_commands_print_studies(run: Run, tmp_path: Path) -> None:
     status, out, err = run("frontier", "--qps", "30", *common, "--format", "json")
     assert (status, err) == (0, "")
     points = json.loads(out)["points"]
-    assert points and all(p["plan"]["schema_version"] == 1 and p["quality"] for p in points)
+    assert points and all(p["plan"]["schema_version"] == 2 and p["quality"] for p in points)
     status, out, err = run("sweep", "--over", "qps=10:20", "--points", "2", "--min-quality", "0.5", *common)
     assert (status, err) == (0, "") and "Which plan takes over where" in out
     status, out, err = run("explain", "--qps", "30", "--min-quality", "0.5", "--why-not", "GPU-80", *common)
