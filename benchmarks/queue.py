@@ -39,7 +39,7 @@ from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
-from planner.performance.serving import curves_of
+from planner.performance.serving import Known, curves_of
 from planner.performance.step import StepCurves
 from planner.planning.infeasible import Infeasible
 from planner.planning.verify import breaches
@@ -106,7 +106,8 @@ def built_of(catalog: Catalog, candidate: tuple[str, str, str, int], isl: int, o
     )
     mix = lognormal_mix(isl, osl, input_cv, output_cv)
     coefficients, memory = load_coefficients(catalog.coefficients_file), memory_fit(replica, mix)
-    curves = curves_of(replica, evidence(replica, (name,), catalog.measured), (name,), mix, coefficients, CONFIDENCE, batched_tokens=BATCHED_TOKENS)
+    known = Known(replica, evidence(replica, (name,), catalog.measured), (name,), coefficients)
+    curves = curves_of(known, mix, CONFIDENCE, batched_tokens=BATCHED_TOKENS)
     seqs = np.minimum(memory.slots, most)
     if seqs[0] < 1:
         return None

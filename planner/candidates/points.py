@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +10,8 @@ from numpy.typing import NDArray
 from planner.candidates.survey import STEP_TOKENS, Survey, curves_of, limits, slots_of, step_tokens, whole_request
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
-from planner.performance.capacity import Capacity, Limit
-from planner.performance.coefficients import Coefficients
-from planner.performance.lengths import LengthMix
-from planner.performance.replicas import Replicas
-from planner.performance.serving import capacity_of, in_flight_capacity
-from planner.performance.step import StepCurves
+from planner.performance.capacity import Capacity
+from planner.performance.serving import Serving, capacity_of, in_flight_capacity
 from planner.scenario.records import Policy, Scenario, Workload
 
 MAX_NUM_SEQS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -126,7 +121,8 @@ class Points:
             if not len(here):
                 continue
             part, curves = self.survey.replicas.take(rows[here]), curves_of(self.survey, w, rows[here], tokens)
-            found = workload_capacity(workload, self.survey.scenario.policy, part, curves, mix, limits(workload, kind[0]), seqs[here], self.survey.coefficients)
+            serving = Serving(part, curves, mix, limits(workload, kind[0]), seqs[here], self.survey.coefficients)
+            found = workload_capacity(workload, self.survey.scenario.policy, serving)
             single[here], saturated[here], per_unit[here] = in_workload_units(workload, found)
         return single, saturated, per_unit
 
@@ -140,13 +136,11 @@ def _sizes(most: int, allowed: list[float]) -> Ints:
     return np.array(sorted({*near, most}), dtype=np.int64)
 
 
-def workload_capacity(
-    workload: Workload, policy: Policy, replicas: Replicas, curves: StepCurves, mix: LengthMix, asked: Sequence[Limit], seqs: Ints, coefficients: Coefficients
-) -> Capacity:
+def workload_capacity(workload: Workload, policy: Policy, serving: Serving) -> Capacity:
     """Capacity for a rate, or for requests in flight, each followed by the next as soon as it is answered."""
     if not workload.is_closed:
-        return capacity_of(replicas, curves, mix, asked, seqs, coefficients)
-    return in_flight_capacity(replicas, curves, mix, asked, seqs, coefficients, policy.keeps_level)
+        return capacity_of(serving)
+    return in_flight_capacity(serving, policy.keeps_level)
 
 
 def in_workload_units(workload: Workload, found: Capacity) -> tuple[Floats, Floats, Floats]:

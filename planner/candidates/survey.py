@@ -26,7 +26,7 @@ from planner.performance.evidence import Evidence, evidence
 from planner.performance.lengths import LengthMix, lognormal_mix, met_by, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
-from planner.performance.serving import UNIT_ENGINES, Options, load_options, most_sequences
+from planner.performance.serving import UNIT_ENGINES, Known, Options, Serving, load_options, most_sequences
 from planner.performance.speculation import measured_loads
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.performance.tuning import coefficients_for, tuned
@@ -104,6 +104,11 @@ class Survey:
         """Names of the rows of ``replicas.architectures``."""
         return tuple(dict.fromkeys(s.card.name for s in self.shapes))
 
+    @property
+    def known(self) -> Known:
+        """The rows with what their steps are predicted from."""
+        return Known(self.replicas, self.evidence, self.names, self.coefficients, self.options)
+
     def gpus_of(self, row: int) -> tuple[int, int]:
         """(GPUs of one replica that must be linked, groups of so many that it has): TP and PP, or a whole unit once."""
         found = self.replicas.at(row)
@@ -130,9 +135,9 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
         rows, replicas = _with_options(replicas, found, names, options, scenario, offers)
         found, shape = found.take(rows), shape[rows]
     may_serve = _may_serve(everyone, shape_of, len(shapes), len(scenario.workload))
-    parts = (replicas, names, found, coefficients, scenario, options)
+    known = Known(replicas, found, names, coefficients, options)
     physics = tuple(
-        _physics(w, _per_shape([s.factors[i] for s in shapes])[shape] * may_serve[i][shape], _per_shape([s.tokens[i] for s in shapes])[shape], *parts)
+        _physics(w, _per_shape([s.factors[i] for s in shapes])[shape] * may_serve[i][shape], _per_shape([s.tokens[i] for s in shapes])[shape], known, scenario)
         for i, w in enumerate(scenario.workload)
     )
     return Survey(scenario, catalog, coefficients, tuple(offers), everyone, shapes, shape_of, shape, replicas, found, physics, excluded, options)
@@ -188,16 +193,14 @@ def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidenc
     unique, back = np.unique(rows, return_inverse=True)
     mix = survey.physics[w].mix(rows[0])
     policy = survey.scenario.policy
-    part, found, sure = survey.replicas.take(unique), survey.evidence.take(unique), confidence or policy.confidence
-    curves = serving.curves_of(part, found, survey.names, mix, survey.coefficients, sure, survey.options, grid, batched_tokens, policy.chunked_prefill)
+    curves = serving.curves_of(survey.known.take(unique), mix, confidence or policy.confidence, grid, batched_tokens, policy.chunked_prefill)
     return curves.take(back)
 
 
 def step_factor(survey: Survey, w: int, row: int, sequences: int, confidence: float | None = None) -> float:
     """What predicted step times of a row are multiplied by with so many sequences: measurements and confidence (the scenario's) together."""
-    one, found = survey.replicas.take(np.array([row])), survey.evidence.take(np.array([row]))
-    mix = survey.physics[w].mix(row)
-    return serving.step_factor(one, found, survey.names, mix, survey.coefficients, confidence or survey.scenario.policy.confidence, survey.options, sequences)
+    one, mix = survey.known.take(np.array([row])), survey.physics[w].mix(row)
+    return serving.step_factor(one, mix, confidence or survey.scenario.policy.confidence, sequences)
 
 
 def _shapes(everyone: Sequence[Eligible]) -> tuple[tuple[Shape, ...], Ints]:
@@ -355,22 +358,20 @@ def _pipelines(one_node: Replicas, s: Ints, fits: NDArray[np.bool_], scenario: S
     return np.array(chosen_pp, dtype=np.int64), np.array(chosen, dtype=np.int64)
 
 
-def _physics(
-    workload: Workload, factor: Floats, tokens: Floats, replicas: Replicas, names: tuple[str, ...], found: Evidence, coefficients: Coefficients,
-    scenario: Scenario, options: Options | None,
-) -> Physics:  # fmt: skip
+def _physics(workload: Workload, factor: Floats, tokens: Floats, known: Known, scenario: Scenario) -> Physics:
     """Slots and an upper bound on capacity of all rows, each under the mix of its output factor (0 = may not serve) and tokens."""
     kinds = {(float(f), float(t)) for f, t in np.unique(np.stack((factor, tokens), axis=1), axis=0)}
     mixes = {(f, t): workload_mix(met_by(workload, t), f) for f, t in sorted(kinds) if f > 0}
-    policy, slots, coarse = scenario.policy, np.zeros(len(replicas), dtype=np.int64), {}
+    policy, slots, coarse = scenario.policy, np.zeros(len(known.replicas), dtype=np.int64), {}
     for kind, mix in mixes.items():
         rows = np.flatnonzero((factor == kind[0]) & (tokens == kind[1]))
-        part = replicas.take(rows)
+        part = known.take(rows)
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
-        slots[rows] = np.minimum(memory_fit(part.compact(), mix, policy.gpu_memory_utilization, least).slots, most_sequences(part, names, options))
-        coarse[kind] = serving.curves_of(part, found.take(rows), names, mix, coefficients, policy.confidence, options, COARSE, CHUNK, policy.chunked_prefill)
-    nothing = np.zeros(len(replicas))
-    return _bounded(Physics(mixes, factor, tokens, slots, coarse, nothing, nothing), workload, replicas, coefficients)
+        room = memory_fit(part.replicas.compact(), mix, policy.gpu_memory_utilization, least).slots
+        slots[rows] = np.minimum(room, most_sequences(part.replicas, known.names, known.options))
+        coarse[kind] = serving.curves_of(part, mix, policy.confidence, COARSE, CHUNK, policy.chunked_prefill)
+    nothing = np.zeros(len(known.replicas))
+    return _bounded(Physics(mixes, factor, tokens, slots, coarse, nothing, nothing), workload, known.replicas, known.coefficients)
 
 
 def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients) -> Physics:
@@ -379,7 +380,8 @@ def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficie
     for kind, mix in physics.mixes.items():
         rows = physics.of_kind(kind, np.arange(len(replicas)))
         part = replicas.take(rows)
-        most[rows], allowed[rows] = serving.bound_of(part, physics.coarse[kind], mix, limits(workload, kind[0]), physics.slots[rows], coefficients)
+        asked = Serving(part, physics.coarse[kind], mix, limits(workload, kind[0]), physics.slots[rows], coefficients)
+        most[rows], allowed[rows] = serving.bound_of(asked)
     return replace(physics, most_qps=most, allowed=allowed)
 
 

@@ -20,7 +20,9 @@ from planner.performance.lengths import LengthMix, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, Floats, Replicas
 from planner.performance.serving import (
+    Known,
     Options,
+    Serving,
     capacity_lifted,
     capacity_of,
     curves_of,
@@ -63,6 +65,11 @@ class Fit:
     qps_per_unit: float
 
     @property
+    def serving(self) -> Serving:
+        """The workload on the replica as ``performance.serving`` takes it."""
+        return Serving(self.replica, self.curves, self.mix, self.limits, np.array([self.max_num_seqs], dtype=np.int64), self.coefficients)
+
+    @property
     def slots(self) -> int:
         """Requests that find room at once."""
         return min(int(self.memory.slots[0]), self.most)
@@ -79,6 +86,10 @@ class Rebuilt:
     tier: str
     fits: Mapping[int, Fit]
     serves: tuple[int, ...]
+
+    def known(self, coefficients: Coefficients, options: Options | None) -> Known:
+        """It with what its steps are predicted from."""
+        return Known(self.replica, self.found, (self.served.card.name,), coefficients, options)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,10 @@ class Case(Account):
     unknown: tuple[tuple[int, str], ...] = field(default=())
     queues: dict[tuple[int, int, bool], Shared | SharedLoop] = field(default_factory=dict, compare=False)  # made so far, as several families ask for them
     loops: dict[tuple[int, int, float], Service] = field(default_factory=dict, compare=False)  # and services of requests in flight
+
+    def known(self, built: Rebuilt) -> Known:
+        """A deployment with what its steps are predicted from."""
+        return built.known(self.coefficients, self.options)
 
     def in_service(self, index: int) -> int:
         """Replicas that must do when the spare ones are gone."""
@@ -173,8 +188,7 @@ class Case(Account):
 
 def loop_service(fit: Fit, each: Floats, is_level: bool) -> Service:
     """Service of one replica with so many requests in flight."""
-    seqs = np.array([fit.max_num_seqs], dtype=np.int64)
-    return in_flight_service(fit.replica, fit.curves, fit.mix, fit.limits, each, seqs, fit.coefficients, is_level, (fit.factor - 1) / fit.factor)[0]
+    return in_flight_service(fit.serving, each, is_level, (fit.factor - 1) / fit.factor)[0]
 
 
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
@@ -252,8 +266,8 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     replica = replica_of(d, served, gpu)
     found = evidence(replica, (served.card.name,), catalog.measured, scenario.policy.tuning)
     bare = Rebuilt(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
-    sure = scenario.policy.confidence
-    fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, bare, scenario.policy, sure, coefficients, options, catalog))}
+    known = bare.known(coefficients, options)
+    fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, known, served, scenario.policy, catalog))}
     return replace(bare, fits=fits)
 
 
@@ -262,19 +276,18 @@ def refitted(case: Case, index: int, w: int, cases: Sequence[tuple[float, int]],
     engines set otherwise than planned."""
     built, policy = case.built[index], case.scenario.policy
     assert built is not None
-    fit, name, tokens = built.fits[w], (built.served.card.name,), batched_tokens_of(case.plan.deployments[index])
-    coefficients, found_there = case.coefficients, built.found
+    fit, tokens = built.fits[w], batched_tokens_of(case.plan.deployments[index])
+    known = case.known(built)
     if tuning is not None:
-        coefficients = replace(coefficients, tuned=tuned(tuning, case.catalog))
-        found_there = evidence(built.replica, name, case.catalog.measured, tuning)
-    at = {
-        sure: curves_of(built.replica, found_there, name, fit.mix, coefficients, sure, case.options, GRID, tokens, policy.chunked_prefill)
-        for sure in dict.fromkeys(sure for sure, _ in cases)
-    }
+        coefficients = replace(case.coefficients, tuned=tuned(tuning, case.catalog))
+        known = replace(known, found=evidence(built.replica, known.names, case.catalog.measured, tuning), coefficients=coefficients)
+    at = {sure: curves_of(known, fit.mix, sure, GRID, tokens, policy.chunked_prefill) for sure in dict.fromkeys(sure for sure, _ in cases)}
     first, *others = (at[sure] for sure, _ in cases)
     is_steady = policy.keeps_level if fit.workload.is_closed else None
     lifted = np.array([i for _, i in cases], dtype=np.int64)
-    found = capacity_lifted(fit.replica, first.above(others), fit.mix, fit.limits, fit.max_num_seqs, coefficients, lifted, is_steady)
+    rows, seqs = np.zeros(len(cases), dtype=np.int64), np.full(len(cases), fit.max_num_seqs)
+    asked = Serving(fit.replica.take(rows), first.above(others), fit.mix, fit.limits, seqs, known.coefficients)
+    found = capacity_lifted(asked, lifted, is_steady)
     able = [_in_units(fit.workload, found, i) for i in range(len(cases))]
     return tuple(replace(fit, curves=at[sure], single=x, saturated=s, qps_per_unit=u) for (sure, _), (x, s, u) in zip(cases, able, strict=True))
 
@@ -283,8 +296,7 @@ def step_factor_at(case: Case, index: int, w: int, confidence: float) -> float:
     """What a deployment's predicted steps are multiplied by at another confidence."""
     built, d = case.built[index], case.plan.deployments[index]
     assert built is not None
-    name = (built.served.card.name,)
-    return step_factor(built.replica, built.found, name, built.fits[w].mix, case.coefficients, confidence, case.options, d.max_num_seqs)
+    return step_factor(case.known(built), built.fits[w].mix, confidence, d.max_num_seqs)
 
 
 def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
@@ -292,32 +304,26 @@ def replica_of(d: Deployment | Brief, served: Served, gpu: Gpu) -> Replicas:
     return Replicas.of(served.card.architecture, gpu, served.checkpoint.precision, d.engine, [d.replica])
 
 
-def _fit(
-    d: Deployment, asked: Workload, built: Rebuilt, policy: Policy, confidence: float, coefficients: Coefficients, options: Options | None,
-    catalog: Catalog,
-) -> Fit | None:  # fmt: skip
+def _fit(d: Deployment, asked: Workload, known: Known, served: Served, policy: Policy, catalog: Catalog) -> Fit | None:
     """The workload on the replica, or None while nobody knows how many tokens an answer takes."""
-    served, replica, found = built.served, built.replica, built.found
     factor = served.output_factor or asked.output_factor
     if not factor:
         return None
     own = own_tokens(served.card, asked, catalog)
     workload = in_own_tokens(asked, own)
-    tokens, name = batched_tokens_of(d), (served.card.name,)
-    mix = workload_mix(workload, factor)
-    memory = memory_fit(replica, mix, policy.gpu_memory_utilization, tokens)
-    most = int(most_sequences(replica, name, options)[0])
+    tokens, mix = batched_tokens_of(d), workload_mix(workload, factor)
+    memory = memory_fit(known.replicas, mix, policy.gpu_memory_utilization, tokens)
+    most = int(most_sequences(known.replicas, known.names, known.options)[0])
     seqs = np.array([min(d.max_num_seqs, int(memory.slots[0]), most)], dtype=np.int64)
-    at = step_factor(replica, found, name, mix, coefficients, confidence, options, d.max_num_seqs)
-    curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, policy.chunked_prefill)
-    units = units_of(replica, curves, mix, coefficients, seqs) if d.decode_engines else None
-    limits = limits_of(workload, factor)
-    if not workload.is_closed:
-        able = capacity_of(replica, curves, mix, limits, seqs, coefficients)
-    else:
-        able = in_flight_capacity(replica, curves, mix, limits, seqs, coefficients, policy.keeps_level)
+    at = step_factor(known, mix, policy.confidence, d.max_num_seqs)
+    curves, limits = curves_of(known, mix, policy.confidence, GRID, tokens, policy.chunked_prefill), limits_of(workload, factor)
+    serving = Serving(known.replicas, curves, mix, limits, seqs, known.coefficients)
+    units = units_of(serving) if d.decode_engines else None
+    able = in_flight_capacity(serving, policy.keeps_level) if workload.is_closed else capacity_of(serving)
     single, saturated, per_unit = _in_units(workload, able, 0)
-    return Fit(workload, own, factor, mix, limits, replica, coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit)
+    return Fit(
+        workload, own, factor, mix, limits, known.replicas, known.coefficients, curves, units, memory, most, int(seqs[0]), at, single, saturated, per_unit
+    )  # fmt: skip
 
 
 def own_tokens(card: Card, asked: Workload, catalog: Catalog) -> float:

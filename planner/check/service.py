@@ -76,7 +76,7 @@ def _beyond_in_flight(case: Case, fit: Fit, limit: Limit, each: float) -> float:
     if case.scenario.policy.keeps_level and not fit.units:
         made = closed.loop(fit.curves, fit.mix, seqs)
         return float(closed.tail(limit.metric, made, closed.at_in_flight(made, n[:, None]), limit.limit_s, limit.share)[0, 0])
-    rate = rate_in_flight(fit.replica, fit.curves, fit.mix, fit.limits, n, seqs, fit.coefficients)
+    rate = rate_in_flight(fit.serving, n)
     return _beyond_at(fit, limit, float(rate[0]))
 
 

@@ -64,10 +64,10 @@ def job_time(question: AskedConfiguration, catalog: Catalog, workload: Workload,
     slots = int(min(memory_fit(one, mix).slots[0], MAX_SEQUENCES))
     if slots < 1:
         raise PlannerError(f"{found.checkpoint.id} leaves no KV cache for requests of these lengths", "--isl", "take more GPUs (--tp) or narrower lengths")
-    known, coefficients = evidence(one, name, catalog.measured), load_coefficients(catalog.coefficients_file)
+    known = serving.Known(one, evidence(one, name, catalog.measured), name, load_coefficients(catalog.coefficients_file))
     times = []
     for confidence in (EXPECTED, q.confidence):
-        curves = serving.curves_of(one, known, name, mix, coefficients, confidence)
+        curves = serving.curves_of(known, mix, confidence)
         times.append(completion(curves, mix, requests, concurrency, replicas, slots))
     words = catalog.tokens_in_words(card, workload.language, workload.tokenizer)
     return JobTime(first, times[0], times[1], requests, concurrency, replicas, slots, workload, tokens, words)

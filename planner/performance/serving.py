@@ -21,7 +21,7 @@ from planner.performance.capacity import BLOCK, Capacity, Limit, Service, capaci
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
 from planner.performance.disaggregated import UnitErrors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
-from planner.performance.evidence import Evidence, step_shift
+from planner.performance.evidence import Evidence, Shift, step_shift
 from planner.performance.lengths import LengthMix
 from planner.performance.predict import Prediction
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
@@ -64,6 +64,46 @@ def _read(ratios: Path, _ratios_at: int, errors: Path, _errors_at: int) -> Optio
     return Options(found, load_errors(errors), " and ".join(dict.fromkeys(r.source for r in rows)))
 
 
+@dataclass(frozen=True)
+class Known:
+    """Replica types [P] and all that their steps are predicted from; ``names`` names ``replicas.architectures``."""
+
+    replicas: Replicas
+    found: Evidence
+    names: tuple[str, ...]
+    coefficients: Coefficients
+    options: Options | None = None
+
+    def take(self, rows: Ints) -> Known:
+        """The rows of an index array."""
+        return replace(self, replicas=self.replicas.take(rows), found=self.found.take(rows))
+
+    def shift(self, confidence: float, mix: LengthMix, sequences: Floats) -> Shift:
+        """``step_shift`` of these replica types."""
+        return step_shift(self.found, self.replicas, self.names, self.coefficients, confidence, mix, sequences)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One workload on replica types [P]: the curves of one engine of each, the lengths, the limits, and the sequences [P] on each (decode) engine."""
+
+    replicas: Replicas
+    curves: StepCurves
+    mix: LengthMix
+    limits: Sequence[Limit]
+    sequences: Ints
+    coefficients: Coefficients
+
+    @property
+    def has_units(self) -> bool:
+        """Whether any row is a disaggregated unit."""
+        return bool(self.replicas.is_unit.any())
+
+    def take(self, rows: Ints) -> Serving:
+        """The rows of an index array."""
+        return replace(self, replicas=self.replicas.take(rows), curves=self.curves.take(rows), sequences=self.sequences[rows])
+
+
 def most_sequences(replicas: Replicas, names: Sequence[str], options: Options | None) -> Ints:
     """Sequences that an engine of each row may admit, [P]: what engines allow, with drafted tokens the highest load measured."""
     most = np.full(len(replicas), MAX_SEQUENCES, dtype=np.int64)
@@ -73,24 +113,22 @@ def most_sequences(replicas: Replicas, names: Sequence[str], options: Options | 
     return most
 
 
-def curves_of(
-    replicas: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float,
-    options: Options | None = None, grid: Floats = GRID, batched_tokens: int = CHUNK, chunked: bool = True,
-) -> StepCurves:  # fmt: skip
-    """Curves of one engine of each row, pulled to measurements and to the confidence. ``names`` names ``replicas.architectures``.
+def curves_of(known: Known, mix: LengthMix, confidence: float, grid: Floats = GRID, batched_tokens: int = CHUNK, chunked: bool = True) -> StepCurves:
+    """Curves of one engine of each row, pulled to measurements and to the confidence.
 
     Where errors are drawn at random, those of both ways of serving stay at the confidence, beside the engine's expected step.
     """
-    shift = step_shift(found, replicas, names, coefficients, confidence, mix, grid)
-    physics = step_curves(replicas.compact(), mix, coefficients, grid, batched_tokens, chunked)
+    replicas, options = known.replicas, known.options
+    shift = known.shift(confidence, mix, grid)
+    physics = step_curves(replicas.compact(), mix, known.coefficients, grid, batched_tokens, chunked)
     curves = physics.pulled(shift.step, shift.prompt, mix, shift.overhead)
     units, drafts = np.flatnonzero(replicas.is_unit), np.flatnonzero(replicas.draft)
     if options and len(units):
-        expected = step_shift(found.take(units), replicas.take(units), names, replace(coefficients, draw=None), EXPECTED, mix, grid)
+        expected = replace(known.take(units), coefficients=replace(known.coefficients, draw=None)).shift(EXPECTED, mix, grid)
         middle = physics.take(units).pulled(expected.step, expected.prompt, mix, expected.overhead)
         curves = _put(curves, units, options.errors.slower(curves.take(units), middle, confidence))
     if options and len(drafts):
-        curves = _put(curves, drafts, speculative_curves(options.speculation, replicas.take(drafts), names, curves.take(drafts), mix, confidence))
+        curves = _put(curves, drafts, speculative_curves(options.speculation, replicas.take(drafts), known.names, curves.take(drafts), mix, confidence))
     return curves
 
 
@@ -101,16 +139,13 @@ def _put(curves: StepCurves, rows: Ints, other: StepCurves) -> StepCurves:
     return replace(curves, step_s=step, floor_s=floor, prefill_s_per_token=prompt, overhead_s=overhead)
 
 
-def step_factor(
-    replica: Replicas, found: Evidence, names: tuple[str, ...], mix: LengthMix, coefficients: Coefficients, confidence: float,
-    options: Options | None, sequences: int,
-) -> float:  # fmt: skip
+def step_factor(known: Known, mix: LengthMix, confidence: float, sequences: int) -> float:
     """What one plain replica's predicted TPOT is multiplied by with so many sequences; with options, what its decode step takes over that of the physics."""
-    at = np.array([float(sequences)])
-    if not options or not (replica.draft[0] or replica.is_unit[0]):
-        return float(step_shift(found, replica, names, coefficients, confidence, mix, at).step[0, 0])
-    curves = curves_of(replica, found, names, mix, coefficients, confidence, options, at)
-    return float(curves.step_s[0, 0] / step_curves(replica, mix, coefficients, at).step_s[0, 0])
+    at, replica = np.array([float(sequences)]), known.replicas
+    if not known.options or not (replica.draft[0] or replica.is_unit[0]):
+        return float(known.shift(confidence, mix, at).step[0, 0])
+    curves = curves_of(known, mix, confidence, at)
+    return float(curves.step_s[0, 0] / step_curves(replica, mix, known.coefficients, at).step_s[0, 0])
 
 
 def drafted_loop(
@@ -134,43 +169,38 @@ def drafted_loop(
     )  # fmt: skip
 
 
-def units_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, coefficients: Coefficients, sequences: Ints) -> Units:
-    """Rows that are units: both pools on the same curves, ``sequences`` [P] on each decode engine."""
-    sent = transfer_seconds(replicas, mix, coefficients, replicas.prefill + replicas.decode)
-    return Units(curves, curves, replicas.prefill, replicas.decode, sent, sequences)
+def units_of(s: Serving) -> Units:
+    """Rows that are units: both pools on the same curves."""
+    r = s.replicas
+    return Units(s.curves, s.curves, r.prefill, r.decode, transfer_seconds(r, s.mix, s.coefficients, r.prefill + r.decode), s.sequences)
 
 
-def capacity_of(replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients) -> Capacity:
+def capacity_of(s: Serving) -> Capacity:
     """``capacity`` of plain rows, ``unit_capacity`` of units (the whole unit's)."""
-    is_unit = replicas.is_unit
-    if not is_unit.any():
-        return capacity(curves, mix, limits, sequences)
-    found = np.zeros((4, len(replicas)))
-    plain = np.flatnonzero(~is_unit)
-    found[:, plain] = _columns(capacity(curves.take(plain), mix, limits, sequences[plain]))
-    units = np.flatnonzero(is_unit)
+    if not s.has_units:
+        return capacity(s.curves, s.mix, s.limits, s.sequences)
+    found = np.zeros((4, len(s.replicas)))
+    plain = np.flatnonzero(~s.replicas.is_unit)
+    found[:, plain] = _columns(capacity(s.curves.take(plain), s.mix, s.limits, s.sequences[plain]))
+    units = np.flatnonzero(s.replicas.is_unit)
     for at in range(0, len(units), BLOCK):
         rows = units[at : at + BLOCK]
-        found[:, rows] = _columns(unit_capacity(units_of(replicas.take(rows), curves.take(rows), mix, coefficients, sequences[rows]), mix, limits))
+        found[:, rows] = _columns(unit_capacity(units_of(s.take(rows)), s.mix, s.limits))
     return Capacity(*found)
 
 
-def capacity_lifted(
-    replica: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: int, coefficients: Coefficients, lifted: Ints,
-    is_steady: bool | None,
-) -> Capacity:  # fmt: skip
-    """Capacity of one replica type in each of several cases [P]: on the curves of its row, with one of the limits lifted (by its index; -1: none).
+def capacity_lifted(s: Serving, lifted: Ints, is_steady: bool | None) -> Capacity:
+    """Capacity of each row with one of the limits lifted (``lifted`` [P]: by its index; -1: none).
 
     is_steady: as in ``in_flight_capacity``, for requests in flight; None for a rate.
     """
-    rows, seqs = np.zeros(len(lifted), dtype=np.int64), np.full(len(lifted), sequences)
-    if is_steady is None and not replica.is_unit.any():
-        return capacity(curves, mix, limits, seqs, lifted)
+    if is_steady is None and not s.has_units:
+        return capacity(s.curves, s.mix, s.limits, s.sequences, lifted)
     found = np.zeros((4, len(lifted)))
     for i in np.unique(lifted).tolist():
-        here, kept = np.flatnonzero(lifted == i), [limit for j, limit in enumerate(limits) if j != i]
-        asked = (replica.take(rows[here]), curves.take(here), mix, kept, seqs[here], coefficients)
-        found[:, here] = _columns(capacity_of(*asked) if is_steady is None else in_flight_capacity(*asked, is_steady))
+        rows = np.flatnonzero(lifted == i)
+        asked = replace(s.take(rows), limits=[limit for j, limit in enumerate(s.limits) if j != i])
+        found[:, rows] = _columns(capacity_of(asked) if is_steady is None else in_flight_capacity(asked, is_steady))
     return Capacity(*found)
 
 
@@ -178,49 +208,42 @@ def _columns(found: Capacity) -> Floats:
     return np.stack((found.qps, found.qps_saturated, found.e2e_s, found.in_flight))
 
 
-def bound_of(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients
-) -> tuple[Floats, Floats]:
+def bound_of(s: Serving) -> tuple[Floats, Floats]:
     """``saturation_bound`` of any rows: requests/s that no capacity exceeds, and about the most sequences on an engine within the limits.
 
     A unit is bound by its prompts, its links, and as many decode engines without prompts between; TTFT and E2E bind by no rate there.
     """
-    most, allowed = saturation_bound(curves, mix, limits, sequences)
-    rows = np.flatnonzero(replicas.is_unit)
+    most, allowed = saturation_bound(s.curves, s.mix, s.limits, s.sequences)
+    rows = np.flatnonzero(s.replicas.is_unit)
     if len(rows):
-        units = units_of(replicas.take(rows), curves.take(rows), mix, coefficients, sequences[rows])
+        units = units_of(s.take(rows))
         decoding = without_prompts(units.decode)
-        answers, _ = saturation_bound(decoding, mix, [x for x in limits if x.metric in ("tpot", "itl")], units.slots)
-        _, within = saturation_bound(decoding, mix, limits, units.slots)
-        most[rows] = np.where(within > 0, np.minimum(prompt_bound(units, mix), units.decode_engines * answers), 0.0)
+        answers, _ = saturation_bound(decoding, s.mix, [x for x in s.limits if x.metric in ("tpot", "itl")], units.slots)
+        _, within = saturation_bound(decoding, s.mix, s.limits, units.slots)
+        most[rows] = np.where(within > 0, np.minimum(prompt_bound(units, s.mix), units.decode_engines * answers), 0.0)
         allowed[rows] = within
     return most, allowed
 
 
-def service_of(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], qps: Floats, sequences: Ints, coefficients: Coefficients,
-    pooling: float = 1.0, reasoning: float = 0.0,
-) -> Service:  # fmt: skip
+def service_of(s: Serving, qps: Floats, pooling: float = 1.0, reasoning: float = 0.0) -> Service:
     """``service`` of rows that are all plain, or ``unit_service`` of rows that are all units."""
-    if not replicas.is_unit.any():
-        return service(curves, mix, qps, sequences, pooling, reasoning)
-    return unit_service(units_of(replicas, curves, mix, coefficients, sequences), mix, limits, qps, reasoning)
+    if not s.has_units:
+        return service(s.curves, s.mix, qps, s.sequences, pooling, reasoning)
+    return unit_service(units_of(s), s.mix, s.limits, qps, reasoning)
 
 
-def in_flight_capacity(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], sequences: Ints, coefficients: Coefficients, is_steady: bool
-) -> Capacity:
+def in_flight_capacity(s: Serving, is_steady: bool) -> Capacity:
     """The most requests in flight on each replica, and the rate there.
 
     is_steady: a router keeps the number at each replica level, so plain engines are closed loops and gain nothing in a pool. Otherwise, and in
     disaggregated units, the number varies as in a queue with Poisson arrivals: the mean number at its capacity counts.
     """
-    found = capacity_of(replicas, curves, mix, limits, sequences, coefficients) if not is_steady or replicas.is_unit.any() else None
-    plain = np.flatnonzero(~replicas.is_unit)
+    found = capacity_of(s) if not is_steady or s.has_units else None
+    plain = np.flatnonzero(~s.replicas.is_unit)
     if not is_steady or not len(plain):
         assert found is not None
         return found
-    n, rate = closed.capacity(curves.take(plain), mix, limits, sequences[plain])
+    n, rate = closed.capacity(s.curves.take(plain), s.mix, s.limits, s.sequences[plain])
     e2e = np.divide(n, rate, out=np.zeros_like(n), where=rate > 0)
     if found is None:
         return Capacity(rate, rate, e2e, n)
@@ -229,34 +252,26 @@ def in_flight_capacity(
     return Capacity(*columns)
 
 
-def in_flight_service(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients,
-    is_steady: bool, reasoning: float = 0.0,
-) -> tuple[Service, Floats]:  # fmt: skip
+def in_flight_service(s: Serving, in_flight: Floats, is_steady: bool, reasoning: float = 0.0) -> tuple[Service, Floats]:
     """Service with so many requests in flight on each replica [P], and the rate there [P]: in_flight = rate x mean E2E. Rows all plain, or all units."""
-    if is_steady and not replicas.is_unit.any():
-        return closed.service(curves, mix, in_flight, sequences, reasoning)
-    rate = rate_in_flight(replicas, curves, mix, limits, in_flight, sequences, coefficients)
-    return service_of(replicas, curves, mix, limits, rate, sequences, coefficients, reasoning=reasoning), rate
+    if is_steady and not s.has_units:
+        return closed.service(s.curves, s.mix, in_flight, s.sequences, reasoning)
+    rate = rate_in_flight(s, in_flight)
+    return service_of(s, rate, reasoning=reasoning), rate
 
 
-def in_flight_rate(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients,
-    is_steady: bool,
-) -> Floats:  # fmt: skip
+def in_flight_rate(s: Serving, in_flight: Floats, is_steady: bool) -> Floats:
     """The rate of ``in_flight_service`` alone, [P]."""
-    if is_steady and not replicas.is_unit.any():
-        return closed.rate(curves, mix, in_flight, sequences)
-    return rate_in_flight(replicas, curves, mix, limits, in_flight, sequences, coefficients)
+    if is_steady and not s.has_units:
+        return closed.rate(s.curves, s.mix, in_flight, s.sequences)
+    return rate_in_flight(s, in_flight)
 
 
-def rate_in_flight(
-    replicas: Replicas, curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], in_flight: Floats, sequences: Ints, coefficients: Coefficients
-) -> Floats:
+def rate_in_flight(s: Serving, in_flight: Floats) -> Floats:
     """The Poisson rate [P] at which so many requests are in each replica in the mean."""
-    low, high = np.zeros(len(replicas)), in_flight / 1e-4  # no answer takes less than a tenth of a millisecond
+    low, high = np.zeros(len(s.replicas)), in_flight / 1e-4  # no answer takes less than a tenth of a millisecond
     for _ in range(SEARCH):
         middle = (low + high) / 2
-        fewer = service_of(replicas, curves, mix, limits, middle, sequences, coefficients).in_flight <= in_flight
+        fewer = service_of(s, middle).in_flight <= in_flight
         low, high = np.where(fewer, middle, low), np.where(fewer, high, middle)
     return low

@@ -17,27 +17,27 @@ from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
-from planner.performance import serving
 from planner.performance.calibrated import in_words
 from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES, Floats
+from planner.performance.serving import Serving, capacity_lifted, in_flight_service, most_sequences, service_of
 from planner.performance.tuning import RECIPE, TUNINGS
 from planner.performance.work import Work, work_of
 from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit, replica_fields
 from planner.scenario.records import Scenario, Tuning, Workload
 from planner.search.answer import Answer
-from planner.search.chosen import Chosen, capacity_of, in_flight, slo_load
+from planner.search.chosen import Chosen, capacity_of, in_flight, serving, slo_load
 
 BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
 
 
 def _served_in_flight(chosen: Chosen, survey: Survey, w: int) -> Service:
     """Service of a workload in flight with all replicas up."""
-    part, curves, mix, asked, each, seqs, level = in_flight(chosen, survey, w, 1.0)
+    part, each = in_flight(chosen, survey, w, 1.0)
     factor = float(survey.physics[w].factor[chosen.row])
-    return serving.in_flight_service(part, curves, mix, asked, each, seqs, survey.coefficients, level, (factor - 1) / factor)[0]
+    return in_flight_service(part, each, survey.scenario.policy.keeps_level, (factor - 1) / factor)[0]
 
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
@@ -222,14 +222,9 @@ def other_tunings(survey: Survey) -> tuple[Tuning, ...]:
 
 def _tuned(chosen: Chosen, survey: Survey, w: int, tuning: Tuning) -> tuple[float, float]:
     """Capacity of a replica alone and in a very large pool with engines set otherwise, at the same operating point and confidence."""
-    other = tuned_otherwise(survey, tuning)
-    rows, point = np.array([chosen.row]), chosen.candidate.point
-    workload, policy, physics = survey.scenario.workload[w], survey.scenario.policy, survey.physics[w]
-    held, tokens = limits(workload, float(physics.factor[chosen.row])), point.max_num_batched_tokens
-    curves, seqs = curves_of(other, w, rows, tokens, policy.confidence), min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0]))
+    workload, policy = survey.scenario.workload[w], survey.scenario.policy
     is_steady = None if workload.concurrency is None else policy.keeps_level
-    part, mix = survey.replicas.take(rows), physics.mix(chosen.row)
-    found = serving.capacity_lifted(part, curves, mix, held, seqs, other.coefficients, np.array([-1]), is_steady)
+    found = capacity_lifted(serving(chosen, tuned_otherwise(survey, tuning), w), np.array([-1]), is_steady)
     single, saturated = (x.tolist() for x in in_workload_units(workload, found)[:2])
     return single[0], saturated[0]
 
@@ -253,9 +248,10 @@ def _otherwise(chosen: Chosen, survey: Survey, w: int, lifts: bool) -> Otherwise
     tokens, confidences = point.max_num_batched_tokens, (BAND[0], BAND[-1], policy.confidence)
     each = [curves_of(survey, w, rows, tokens, c) for c in (confidences if lifts else confidences[:2])]
     curves = each[0].above(each[1:]).take(np.minimum(np.arange(len(lifted)), 2))
-    seqs = min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0]))
+    seqs = np.full(len(lifted), min(point.max_num_seqs, int(slots_of(survey, w, rows, tokens)[0])))
     is_steady = policy.keeps_level if workload.is_closed else None
-    found = serving.capacity_lifted(survey.replicas.take(rows), curves, physics.mix(chosen.row), held, seqs, survey.coefficients, lifted, is_steady)
+    part = survey.replicas.take(np.full(len(lifted), chosen.row))
+    found = capacity_lifted(Serving(part, curves, physics.mix(chosen.row), held, seqs, survey.coefficients), lifted, is_steady)
     single, saturated = (x.tolist() for x in in_workload_units(workload, found)[:2])
     return Otherwise((single[0], saturated[0]), (single[1], saturated[1]), tuple(single[2:]))
 
@@ -278,7 +274,7 @@ def _most_sequences(chosen: Chosen, survey: Survey, w: int) -> str:
     point, row = chosen.candidate.point, np.array([chosen.row])
     seqs, slots = point.max_num_seqs, int(slots_of(survey, w, row, point.max_num_batched_tokens)[0])
     one = survey.replicas.take(row)
-    most = int(serving.most_sequences(one, survey.names, survey.options)[0])
+    most = int(most_sequences(one, survey.names, survey.options)[0])
     if one.is_unit[0] or seqs < slots:
         return "saturation"
     whose = f"the {most} sequences up to which drafting was measured" if one.draft[0] else f"the engines' limit of {most} sequences"
@@ -295,17 +291,12 @@ def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
         return _predicted(chosen.together.service(sorted(chosen.pool.traffic).index(w), (factor - 1) / factor))
     if survey.scenario.workload[w].is_closed:
         return _predicted(_served_in_flight(chosen, survey, w))
-    scenario, rows = survey.scenario, np.array([chosen.row])
-    physics, point = survey.physics[w], chosen.candidate.point
-    factor = float(physics.factor[chosen.row])
+    scenario, factor = survey.scenario, float(survey.physics[w].factor[chosen.row])
     in_service = chosen.pool.total - scenario.policy.spare_replicas
     able = capacity_of(chosen, scenario, w, in_service)
     load = slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total  # today all replicas are up
-    rate = np.array([load * able])
-    seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
-    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked, pooling = survey.replicas.take(rows), physics.mix(chosen.row), limits(scenario.workload[w], factor), min(1.0, point.single[w] / able)
-    return _predicted(serving.service_of(part, curves, mix, asked, rate, seqs, survey.coefficients, pooling, (factor - 1) / factor))
+    pooling = min(1.0, chosen.candidate.point.single[w] / able)
+    return _predicted(service_of(serving(chosen, survey, w), np.array([load * able]), pooling, (factor - 1) / factor))
 
 
 def _predicted(found: Service) -> Predicted:

@@ -11,12 +11,9 @@ from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible
 from planner.candidates.pooling import pool_capacity
 from planner.candidates.survey import Survey, curves_of, limits, slots_of
-from planner.performance import serving
-from planner.performance.capacity import Limit
-from planner.performance.lengths import LengthMix
-from planner.performance.replicas import Floats, Ints, Replicas
+from planner.performance.replicas import Floats
+from planner.performance.serving import Serving, in_flight_rate
 from planner.performance.shared import Shared, SharedLoop, settled
-from planner.performance.step import StepCurves
 from planner.program.problem import ChosenPool
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
@@ -96,23 +93,26 @@ def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True
 
 def _rate_in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> float:
     """Requests/s of a workload's requests in flight with a share of the peak traffic: Little's law at the mean E2E there."""
-    part, curves, mix, asked, each, seqs, level = in_flight(chosen, survey, w, share)
-    rate = serving.in_flight_rate(part, curves, mix, asked, each, seqs, survey.coefficients, level)
+    part, each = in_flight(chosen, survey, w, share)
+    rate = in_flight_rate(part, each, survey.scenario.policy.keeps_level)
     return share * chosen.pool.traffic[w] * float(rate[0] / each[0])
 
 
-def in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> tuple[Replicas, StepCurves, LengthMix, tuple[Limit, ...], Floats, Ints, bool]:
-    """(replica, curves, mix, limits, in flight on each replica, sequences, whether the router keeps level). Shared deployments are as
-    loaded as all their workloads make them."""
-    scenario, rows = survey.scenario, np.array([chosen.row])
-    physics, point = survey.physics[w], chosen.candidate.point
-    factor = float(physics.factor[chosen.row])
+def in_flight(chosen: Chosen, survey: Survey, w: int, share: float) -> tuple[Serving, Floats]:
+    """The workload on one replica, and its requests in flight there. Shared deployments are as loaded as all their workloads make them."""
+    scenario = survey.scenario
     in_service = chosen.pool.total - scenario.policy.spare_replicas
     each = np.array([share * slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total * capacity_of(chosen, scenario, w, in_service)])
+    return serving(chosen, survey, w), each
+
+
+def serving(chosen: Chosen, survey: Survey, w: int) -> Serving:
+    """One workload on one replica at its operating point."""
+    rows, physics, point = np.array([chosen.row]), survey.physics[w], chosen.candidate.point
     seqs = np.minimum(np.array([point.max_num_seqs]), slots_of(survey, w, rows, point.max_num_batched_tokens))
-    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, scenario.policy.confidence)
-    part, mix, asked = survey.replicas.take(rows), physics.mix(chosen.row), limits(scenario.workload[w], factor)
-    return part, curves, mix, asked, each, seqs, scenario.policy.keeps_level
+    curves = curves_of(survey, w, rows, point.max_num_batched_tokens, survey.scenario.policy.confidence)
+    asked = limits(survey.scenario.workload[w], float(physics.factor[chosen.row]))
+    return Serving(survey.replicas.take(rows), curves, physics.mix(chosen.row), asked, seqs, survey.coefficients)
 
 
 def slo_load(chosen: Chosen, scenario: Scenario, in_service: int) -> float:

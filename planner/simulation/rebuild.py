@@ -18,7 +18,7 @@ from planner.performance.evidence import evidence
 from planner.performance.lengths import LengthMix, met_by, workload_cut, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.replicas import ENGINES, Replicas
-from planner.performance.serving import curves_of, load_options
+from planner.performance.serving import Known, curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.performance.tuning import coefficients_for
 from planner.result.plan import Deployment, Plan
@@ -130,10 +130,9 @@ def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog
 
 def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, own: tuple[float, ...], qps: list[float]) -> Engine:
     """The engine for its workloads. Step times of several are weighted by the tokens each writes: what a step reads of KV cache is the mean's."""
-    coefficients = coefficients_for(scenario, catalog)
-    options = load_options(catalog) if d.speculative else None
-    replica, tokens = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens
-    found, name = evidence(replica, (served.card.name,), catalog.measured, scenario.policy.tuning), (served.card.name,)
+    replica, tokens, name = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens, (served.card.name,)
+    found, options = evidence(replica, name, catalog.measured, scenario.policy.tuning), load_options(catalog) if d.speculative else None
+    known = Known(replica, found, name, coefficients_for(scenario, catalog), options)
     flows, steps, weights, kv, curves = [], [], [], [], None
     for workload, each, rate in zip(scenario.workload, own, qps, strict=True):
         if not rate:
@@ -142,7 +141,7 @@ def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog,
         written = served.output_factor or workload.output_factor or 1.0
         mix = workload_mix(met_by(workload, each), written)
         memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
-        curves = curves_of(replica, found, name, mix, coefficients, confidence, options, GRID, tokens, scenario.policy.chunked_prefill)
+        curves = curves_of(known, mix, confidence, GRID, tokens, scenario.policy.chunked_prefill)
         flows.append(_flow(workload, curves, mix, written, each))
         steps.append(np.interp(np.arange(d.max_num_seqs + 1), curves.n, curves.step_s[0]))
         weights.append(rate * mix.mean_output)
