@@ -122,7 +122,7 @@ def bursty(requests: RequestBlock, catalog: Catalog) -> list[dict[str, object]]:
 
 def _served(engine: Engine, replicas: int, requests: RequestBlock, changes: Sequence[FleetChange] = ()) -> tuple[float, float, float, float]:
     """Shares inside TTFT, TPOT and both, and p95 of TTFT (s)."""
-    sim = feed([Deployed(engine, (1.0,), (1.0,), ((0, 0),) * replicas)], RecordedTrace(requests), "least_loaded", 0, [changes]).running[0].sim
+    sim = feed([Deployed(engine, (1.0,), (1.0,), ((0, 0),) * replicas, tuple(changes))], RecordedTrace(requests), "least_loaded").running[0].sim
     counts = sim.counts[0].sum(axis=0)
     ttft, tpot, both = (float(counts[i] / counts[4]) for i in (0, 1, 3))
     return ttft, tpot, both, quantile(sim.histogram[0, 0], 0.95)

@@ -18,9 +18,9 @@ from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
 from planner.simulation import records as core
-from planner.simulation.rebuild import MOST_REPLICAS, Deployed, deployed, lengths_of, refuse_broken, scenario_of, sharing
+from planner.simulation.rebuild import MOST_REPLICAS, Basis, Deployed, deployed, lengths_of, refuse_broken, scenario_of, sharing
 from planner.simulation.results import Simulation, Waited
-from planner.simulation.run import Fed, feed, outcome
+from planner.simulation.run import Conditions, Fed, feed, outcome
 from planner.simulation.state import FleetChange
 from planner.simulation.stream import BLOCK, Floats, Ints, Lengths, RequestBlock
 
@@ -97,7 +97,8 @@ def simulate_hours(plan: Plan, catalog: Catalog | None = None, *, seed: int = 0,
     rates = {w.name: mean * w.burst_factor * burst for w, mean in zip(asked.workload, means, strict=True)}
     waiting = [w for w in asked.workload if w.is_waiting]
     done = _handed(plan, len(waiting), burst)
-    parts = [_deployment(plan, i, catalog, rates, (waiting, done[:, i]), seed, median, router) for i in range(len(plan.deployments))]
+    run = Conditions(router or asked.policy.router, 0.5 if median else asked.policy.confidence, seed)
+    parts = [_deployment(plan, i, catalog, rates, (waiting, done[:, i]), run) for i in range(len(plan.deployments))]
     found = [p[0] for p in parts]
     series = {k: _together(k, [p.series[k] for p in found]) for k in found[0].series}
     tokens, good = (_tokens(found, name) for name in ("usd_per_million_output_tokens", "usd_per_million_good_output_tokens"))
@@ -124,13 +125,12 @@ def _handed(plan: Plan, many: int, burst: float) -> Ints:
 
 
 def _deployment(
-    plan: Plan, index: int, catalog: Catalog, rates: dict[str, Floats], waiting: tuple[list[Workload], Ints], seed: int, median: bool, router: str
+    plan: Plan, index: int, catalog: Catalog, rates: dict[str, Floats], waiting: tuple[list[Workload], Ints], run: Conditions
 ) -> tuple[Simulation, Fed]:
     """One deployment with the workloads it serves and the waiting work (of [waiting workload, hour] requests) it does. Its cost is taken as $1/h."""
     one = at_busiest(plan, index)
     scenario = scenario_of(one)
-    confidence, router = 0.5 if median else scenario.policy.confidence, router or scenario.policy.router
-    (built,) = deployed(one, scenario, catalog, confidence)
+    (built,) = deployed(one, scenario, catalog, run.confidence)
     counts = [hour.deployments[index].replicas for hour in plan.periods]
     most = max(counts)
     if not 0 <= min(counts) <= most <= MOST_REPLICAS:
@@ -140,19 +140,19 @@ def _deployment(
     steady = [(w, s) for w, s in zip(one.workloads, scenario.workload, strict=True) if w.name not in names]
     per_unit = [w.qps / w.demand.value for w, _ in steady]  # requests/s of one in flight where these are what is demanded
     peaks = np.array([rates[w.name] * x for (w, _), x in zip(steady, per_unit, strict=True)]).reshape(len(steady), len(counts))
-    fleet = Deployed(built.engine, (1.0,) * len(one.workloads), built.tokens, ((0, 0),) * most)
+    fleet = Deployed(built.engine, (1.0,) * len(one.workloads), built.tokens, ((0, 0),) * most, tuple(_changes(counts)))
     scenario = with_workloads(scenario, (s for _, s in steady))
     if handed.any():
         hours = handed.any(axis=0)
         both = with_workloads(scenario, (*scenario.workload, *idle))
         qps = [*peaks[:, hours].mean(axis=1).tolist(), *(handed[:, hours].mean(axis=1) / HOUR_S).tolist()]
         due = [-1.0] * len(steady) + [HOUR_S * int(w.deadline.partition(":")[0]) for w in idle]
-        fleet = sharing(fleet, one, both, catalog, confidence, qps, due)
-    stream = Hourly(peaks, [lengths_of(s) for _, s in steady], seed + index, handed if handed.any() else NONE, [lengths_of(w) for w in idle])
-    fed = feed([fleet], stream, router, seed, [_changes(counts)])
+        fleet = sharing(fleet, one, Basis(both, catalog, run.confidence), qps, due)
+    stream = Hourly(peaks, [lengths_of(s) for _, s in steady], run.seed + index, handed if handed.any() else NONE, [lengths_of(w) for w in idle])
+    fed = feed([fleet], stream, run.router, run.seed)
     if handed.any():  # to the end of the last hour, whatever came last
         fed = replace(fed, counted_s=stream.seconds, last_s=stream.seconds)
-    return outcome(one, scenario, fed, "", router, confidence, seed, (), usd_per_hour=1.0), fed
+    return outcome(one, scenario, fed, run, usd_per_hour=1.0), fed
 
 
 def _waited(name: str, handed: Ints, parts: Sequence[Fed], k: int, many: int) -> Waited:

@@ -23,7 +23,7 @@ from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.performance.tuning import coefficients_for
 from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario, Workload
-from planner.simulation.state import Engine, Flow
+from planner.simulation.state import NO_SESSIONS, Engine, FleetChange, Flow, Sessions
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
 MOST_REPLICAS = 100_000  # of a deployment
@@ -35,17 +35,28 @@ ZONES = 3  # assumption: instances are spread evenly over three zones of a regio
 @dataclass(frozen=True)
 class Deployed:
     """One deployment: its engine, by workload [W] the share that it gets and its own tokens per stated token, and the instance each replica stands on
-    (purchase, number)."""
+    (purchase, number); the replicas that come and go, and the sessions that ask it."""
 
     engine: Engine
     shares: tuple[float, ...]
     tokens: tuple[float, ...]
     places: tuple[tuple[int, int], ...]
+    changes: tuple[FleetChange, ...] = ()
+    sessions: Sessions = NO_SESSIONS
 
     @property
     def replicas(self) -> int:
         """Engines."""
         return len(self.places)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What engines are built again from: the workloads, the catalogue, and the confidence of step times (0.5: as expected)."""
+
+    scenario: Scenario
+    catalog: Catalog
+    confidence: float
 
 
 def scenario_of(plan: Plan) -> Scenario:
@@ -79,20 +90,20 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
             wrong = f"has {placed} replicas of {d.max_num_seqs} sequences; from 1 to {MOST_REPLICAS:,} of 1 to {MAX_SEQUENCES} can be simulated"
         if wrong:
             raise PlannerError(wrong, f"deployment {i} ({d.checkpoint} on {d.gpu})", "plan check tells all that does not hold")
-    places = _places(plan)
-    return tuple(_deployed(d, i, plan, scenario, catalog, confidence, places[i]) for i, d in enumerate(plan.deployments))
+    basis = Basis(scenario, catalog, confidence)
+    return tuple(_deployed(plan, i, basis, places) for i, places in enumerate(_places(plan)))
 
 
-def sharing(built: Deployed, plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float, qps: list[float], deadlines_s: list[float]) -> Deployed:
-    """The only deployment of a plan with workloads of a scenario at rates of their own; those that wait for spare capacity have a deadline (time of
+def sharing(built: Deployed, plan: Plan, basis: Basis, qps: list[float], deadlines_s: list[float]) -> Deployed:
+    """The only deployment of a plan with the workloads of ``basis`` at rates of their own; those that wait for spare capacity have a deadline (time of
     day, s), the others one below 0. Beside others, waiting requests join up to the sequences at which a step's share of prompts included keeps
     answers within ``PACE`` of the strictest limit on TPOT and ITL."""
-    (d,) = plan.deployments
+    (d,), scenario, catalog = plan.deployments, basis.scenario, basis.catalog
     (served,) = (s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode)
     tokens = [(catalog.tokens_per_stated(served.card, w.language, w.tokenizer) or 1.0) if w.language else 1.0 for w in scenario.workload]
     known = {w.name: t for w, t in zip(plan.workloads, built.tokens, strict=True)}
     tokens = [known.get(w.name, t) for w, t in zip(scenario.workload, tokens, strict=True)]
-    engine = _engine(d, served, scenario, catalog, confidence, tuple(tokens), qps)
+    engine = _engine(d, served, basis, tuple(tokens), qps)
     flows = tuple(replace(f, deadline=s) for f, s in zip(engine.flows, deadlines_s, strict=True))
     limits = [s.seconds for w in scenario.workload for s in w.limits if s.is_pace]
     spare = None
@@ -115,7 +126,8 @@ def lengths_of(workload: Workload) -> Lengths:
     return cut_to(drawn, cut) if cut else drawn
 
 
-def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float, places: tuple[tuple[int, int], ...]) -> Deployed:
+def _deployed(plan: Plan, index: int, basis: Basis, places: tuple[tuple[int, int], ...]) -> Deployed:
+    d, catalog = plan.deployments[index], basis.catalog
     where = f"deployment {index} ({d.checkpoint} on {d.gpu})"
     served = next((s for s in catalog.served if s.checkpoint.id == d.checkpoint and s.mode == d.mode), None)
     if served is None or d.gpu not in catalog.gpus or d.engine not in ENGINES:
@@ -124,12 +136,13 @@ def _deployed(d: Deployment, index: int, plan: Plan, scenario: Scenario, catalog
         raise PlannerError("disaggregated units cannot be simulated yet", where)
     shares = tuple(sum(r.share for r in w.routing if r.deployment == index) for w in plan.workloads)
     tokens = tuple(next((r.tokens_per_stated for r in w.routing if r.deployment == index), 1.0) for w in plan.workloads)
-    engine = _engine(d, served, scenario, catalog, confidence, tokens, [s * w.qps for s, w in zip(shares, plan.workloads, strict=True)])
+    engine = _engine(d, served, basis, tokens, [s * w.qps for s, w in zip(shares, plan.workloads, strict=True)])
     return Deployed(engine, shares, tokens, places)
 
 
-def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog, confidence: float, own: tuple[float, ...], qps: list[float]) -> Engine:
+def _engine(d: Deployment, served: Served, basis: Basis, own: tuple[float, ...], qps: list[float]) -> Engine:
     """The engine for its workloads. Step times of several are weighted by the tokens each writes: what a step reads of KV cache is the mean's."""
+    scenario, catalog = basis.scenario, basis.catalog
     replica, tokens, name = _replica(d, served, catalog), CHUNK if d.max_num_batched_tokens is None else d.max_num_batched_tokens, (served.card.name,)
     found, options = evidence(replica, name, catalog.measured, scenario.policy.tuning), load_options(catalog) if d.speculative else None
     known = Known(replica, found, name, coefficients_for(scenario, catalog), options)
@@ -141,7 +154,7 @@ def _engine(d: Deployment, served: Served, scenario: Scenario, catalog: Catalog,
         written = served.output_factor or workload.output_factor or 1.0
         mix = workload_mix(met_by(workload, each), written)
         memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
-        curves = curves_of(known, mix, confidence, GRID, tokens, scenario.policy.chunked_prefill)
+        curves = curves_of(known, mix, basis.confidence, GRID, tokens, scenario.policy.chunked_prefill)
         flows.append(_flow(workload, curves, mix, written, each))
         steps.append(np.interp(np.arange(d.max_num_seqs + 1), curves.n, curves.step_s[0]))
         weights.append(rate * mix.mean_output)

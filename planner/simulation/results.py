@@ -137,6 +137,21 @@ class Simulation:
         return pd.DataFrame({k: list(v) for k, v in self.series.items()})
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What was counted of one workload: ``histogram`` of TTFT, TPOT and E2E, ``counts`` by batch, ``sums``, and ``gaps``: histogram of ITL."""
+
+    histogram: Ints
+    counts: Ints
+    sums: Floats
+    gaps: Ints
+
+    @property
+    def requests(self) -> int:
+        """Requests that count."""
+        return int(self.counts[:, core.COUNTED].sum())
+
+
 def rows(found: Simulation) -> list[dict[str, object]]:
     """Flat rows, one per workload and metric."""
     table = []
@@ -175,14 +190,14 @@ def half_width(inside: Ints, counted: Ints) -> float | None:
     return float(STUDENT_95[min(int(some.sum()) - 1, len(STUDENT_95)) - 1] * means.std(ddof=1) / sqrt(some.sum()))
 
 
-def workload(name: str, limits: tuple[Slo, ...], histogram: Ints, counts: Ints, sums: Floats, gaps: Ints, seconds: float) -> SimulatedWorkload:
-    """One workload out of its tallies. gaps: histogram of ITL; seconds: that requests were counted in."""
-    total = int(counts[:, core.COUNTED].sum())
+def workload(name: str, limits: tuple[Slo, ...], tally: Counted, seconds: float) -> SimulatedWorkload:
+    """One workload out of its tally. seconds: that requests were counted in."""
+    total, histogram, counts, sums = tally.requests, tally.histogram, tally.counts, tally.sums
     answered = float(histogram[0].sum())  # those never answered have no latency
     seen = (answered, float(sums[core.SEVERAL]), answered)
     latencies = {m: _latencies(histogram[i], sums[core.TTFT_S + i], seen[i]) for i, m in enumerate(core.METRICS[:3])}
-    itl = _latencies(gaps, float(gaps @ MIDDLES), float(gaps.sum()))
-    held = tuple(_held(limit, histogram, gaps, counts, limits) for limit in limits)
+    itl = _latencies(tally.gaps, float(tally.gaps @ MIDDLES), float(tally.gaps.sum()))
+    held = tuple(_held(limit, tally, limits) for limit in limits)
     share = float(counts[:, core.ALL].sum() / total) if total else 0.0
     return SimulatedWorkload(
         name, total, total / seconds, total * share / seconds, share, half_width(counts[:, core.ALL], counts[:, core.COUNTED]), held,
@@ -196,17 +211,17 @@ def _latencies(histogram: Ints, total_s: float, count: float) -> dict[str, float
     return {"mean": float(total_s / count * 1e3)} | {name: quantile(histogram, share) * 1e3 for name, share in SHARES.items()}
 
 
-def _held(limit: Slo, histogram: Ints, gaps: Ints, counts: Ints, limits: tuple[Slo, ...]) -> LimitResult:
+def _held(limit: Slo, tally: Counted, limits: tuple[Slo, ...]) -> LimitResult:
     """One limit. Its share is exact where it is the tightest on its metric, else (and of ITL) to half a per cent of the limit."""
     metric, percentile, limit_s = limit.metric, limit.percentile, limit.seconds
     tightest = limit_s <= min(s.seconds for s in limits if s.metric == metric)
-    total = int(counts[:, core.COUNTED].sum())
-    width = None
+    total, counts, width = tally.requests, tally.counts, None
     if metric == "itl":
-        seen, share = gaps, within(gaps, limit_s)
+        seen, share = tally.gaps, within(tally.gaps, limit_s)
     else:
         at = core.METRICS.index(metric)
-        seen, share = histogram[at], within(histogram[at], limit_s) * float(histogram[at].sum()) / max(total, 1)
+        seen = tally.histogram[at]
+        share = within(seen, limit_s) * float(seen.sum()) / max(total, 1)
         if tightest:
             share, width = float(counts[:, at].sum() / max(total, 1)), half_width(counts[:, at], counts[:, core.COUNTED])
     value = quantile(seen, percentile / 100) * 1e3

@@ -28,6 +28,16 @@ FAILURE = re.compile(r"(replica|instance|zone)@(.+)")
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How a plan is simulated: the router, the confidence of step times, what random numbers start from, and what fails."""
+
+    router: str
+    confidence: float
+    seed: int
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fed:
     """What was simulated of a stream: the deployments after it, and the seconds in which requests were counted (those of sessions apart)."""
 
@@ -54,30 +64,23 @@ def simulate(
         raise PlannerError("a plan by the hour is simulated hour by hour", "", "plan simulate, or planner.simulation.hours.simulate_hours")
     refuse_broken(plan)
     catalog = catalog or load_catalog(scenario.catalog)
-    confidence = 0.5 if median else scenario.policy.confidence
-    fleet = deployed(plan, scenario, catalog, confidence)
+    run = Conditions(router or scenario.policy.router, 0.5 if median else scenario.policy.confidence, seed, tuple(failures))
+    fleet = deployed(plan, scenario, catalog, run.confidence)
     many = _sessions(plan, traces or {}, burst)
-    stream, words = _stream(plan, scenario, traces or {}, requests, seed, burst, many)
+    stream, words = _stream(plan, traces or {}, requests, seed, burst, many)
     changes = _changes(failures, fleet, scenario.policy.startup_lead)
-    router = router or scenario.policy.router
     warm_up = 0.0 if isinstance(stream, RecordedTrace) else WARM_UP
     sessions = _shared_out(many, fleet, [lengths_of(w) for w in scenario.workload], (max(warm_up, 1e-9) * stream.seconds, stream.seconds), seed)
-    fed = feed(fleet, stream, router, seed, changes, warm_up, sessions)
-    return outcome(plan, scenario, fed, words, router, confidence, seed, failures, plan.cost.usd_per_hour)
+    fleet = tuple(replace(d, changes=tuple(c), sessions=s) for d, c, s in zip(fleet, changes, sessions, strict=True))
+    return outcome(plan, scenario, feed(fleet, stream, run.router, seed, warm_up), run, plan.cost.usd_per_hour, words)
 
 
-def feed(
-    fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, changes: Sequence[Sequence[FleetChange]] = (), warm_up: float = 0.0,
-    sessions: Sequence[Sessions] = (),
-) -> Fed:  # fmt: skip
+def feed(fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, warm_up: float = 0.0) -> Fed:
     """Sends a stream through deployments, each with sessions of its own; each gets its share of every workload, drawn at random."""
     if router not in ROUTERS:
         raise PlannerError(f"unknown router '{router}'", "--router", f"one of {', '.join(ROUTERS)}")
     width = max(stream.seconds, 1e-9) / FRAMES
-    running = tuple(
-        Running(d.engine, d.replicas, router, seed, width, changes[i] if changes else (), sessions=sessions[i] if sessions else NO_SESSIONS)
-        for i, d in enumerate(fleet)
-    )
+    running = tuple(Running(d.engine, d.replicas, router, seed, width, d.changes, sessions=d.sessions) for d in fleet)
     shares = np.cumsum([d.shares for d in fleet], axis=0)  # [D, W]
     rng = np.random.default_rng((seed, 1))
     warm, done, first, last = int(warm_up * stream.count), 0, 0.0, 0.0
@@ -97,7 +100,7 @@ def feed(
             one.feed(block.take(mine).in_own_tokens(fleet[i].tokens), batch[mine])
     for one in running:
         one.finish()
-    begin, end = sessions[0].counted_s if sessions else (0.0, 0.0)
+    begin, end = fleet[0].sessions.counted_s if fleet else (0.0, 0.0)
     return Fed(running, max(last - first, 1e-9), max(last, end), end - begin)
 
 
@@ -122,9 +125,7 @@ def _shared_out(many: Sequence[int], fleet: Sequence[Deployed], lengths: Sequenc
     return found
 
 
-def _stream(
-    plan: Plan, scenario: Scenario, traces: Mapping[str, RequestBlock], requests: int, seed: int, burst: float, many: Sequence[int]
-) -> tuple[Stream, str]:
+def _stream(plan: Plan, traces: Mapping[str, RequestBlock], requests: int, seed: int, burst: float, many: Sequence[int]) -> tuple[Stream, str]:
     """The requests that come by themselves, and all of them in words."""
     names = [w.name for w in plan.workloads]
     unknown = [n for n in traces if n not in names]
@@ -133,7 +134,7 @@ def _stream(
     if not burst > 0:
         raise PlannerError(f"must be above 0, got {burst:g}", "--burst")
     rates = [0.0 if n else w.qps * w.burst_factor * burst for w, n in zip(plan.workloads, many, strict=True)]
-    lengths, faster = [lengths_of(w) for w in scenario.workload], f", {burst:g} times as fast" if burst != 1 else ""
+    lengths, faster = [lengths_of(w) for w in plan.scenario.workload], f", {burst:g} times as fast" if burst != 1 else ""
     closed = f"{sum(many):,} sessions, each asking again as soon as it is answered" if any(many) else ""
     if not traces:
         if requests < 1:
@@ -177,17 +178,15 @@ def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) 
     return found
 
 
-def outcome(
-    plan: Plan, scenario: Scenario, fed: Fed, words: str, router: str, confidence: float, seed: int, failures: Sequence[str], usd_per_hour: float
-) -> Simulation:
-    """What users saw of a stream that was fed to the plan's deployments."""
+def outcome(plan: Plan, scenario: Scenario, fed: Fed, run: Conditions, usd_per_hour: float, words: str = "") -> Simulation:
+    """What users saw of a stream (in ``words``) that was fed to the plan's deployments."""
     sims = [r.sim for r in fed.running]
     histogram, counts, sums = (np.sum([getattr(s, name) for s in sims], axis=0) for name in ("histogram", "counts", "sums"))
     workloads = []
     seconds = np.array([fed.session_s if any(r.sessions.many and r.sessions.many[w] for r in fed.running) else fed.counted_s for w in range(len(counts))])
     for w, asked in enumerate(scenario.workload):
         gaps = np.sum([s.histogram[0, 3] for s, r in zip(sims, fed.running, strict=True) if r.engine.flows[w].prompt_s > 0], axis=0)
-        workloads.append(results.workload(asked.name, asked.limits, histogram[w], counts[w], sums[w], gaps, seconds[w]))
+        workloads.append(results.workload(asked.name, asked.limits, results.Counted(histogram[w], counts[w], sums[w], gaps), seconds[w]))
     used = tuple(
         results.Used(
             f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **r.sim.happened
@@ -197,8 +196,8 @@ def outcome(
     tokens, good = (t * 3600 / 1e6 for t in results.good_tokens(sums / seconds[:, None]))
     series = results.series([s.series for s in sims], sims[0].width, fed.last_s)
     return Simulation(
-        words, router, confidence, seed, int(counts[:, :, 4].sum()), fed.last_s, tuple(workloads), used,
-        usd_per_hour / tokens if tokens else None, usd_per_hour / good if good else None, tuple(failures), series,
+        words, run.router, run.confidence, run.seed, int(counts[:, :, 4].sum()), fed.last_s, tuple(workloads), used,
+        usd_per_hour / tokens if tokens else None, usd_per_hour / good if good else None, run.failures, series,
     )  # fmt: skip
 
 
