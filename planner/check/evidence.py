@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,33 +23,47 @@ MEDIAN = 0.5
 GAIN = 1.002  # a limit binds where lifting it raises capacity by more
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """What one deployment states, and what it is checked against."""
+
+    notes: Notes
+    case: Case
+    index: int
+    built: Rebuilt
+    evidence: PlanEvidence
+    where: str
+
+
 def evidence(case: Case) -> Finding:
     """Everything that the plan's evidence states, from the catalogue's measurements and the curves at other confidences."""
     notes, said = Notes("evidence"), []
     for i, (d, built) in enumerate(zip(case.plan.deployments, case.built, strict=True)):
         if built is None or not built.serves or built.serves[0] not in built.fits:
             continue
-        where = case.where(i)
         if d.evidence is None:
-            notes.add(where, "states no evidence")
+            notes.add(case.where(i), "states no evidence")
             continue
-        _known(notes, case, built, d.evidence, where)
-        _source(notes, case, built, d.evidence, where)
-        otherwise = {v: _otherwise(case, i, built, v) for v in built.serves if v in built.fits}
-        _median(notes, case, i, built, d.evidence, {v: fits[:2] for v, fits in otherwise.items()}, where)
-        _binding(notes, case, i, built, otherwise[built.serves[0]][2:], where)
+        on = _Stated(notes, case, i, built, d.evidence, case.where(i))
+        _known(on)
+        _source(on)
+        otherwise = {v: _otherwise(on, v) for v in built.serves if v in built.fits}
+        _median(on, {v: fits[:2] for v, fits in otherwise.items()})
+        _binding(on, otherwise[built.serves[0]][2:])
         said.append(f"{d.checkpoint} {d.evidence.tier}")
     return notes.finding(f"evidence: {', '.join(said)}, with what the confidence costs against the median")
 
 
-def _known(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: str) -> None:
+def _known(on: _Stated) -> None:
+    notes, built, e, where = on.notes, on.built, on.evidence, on.where
     notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
     notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
-    notes.agree(e.confidence, case.scenario.policy.confidence, where, "a confidence of")
+    notes.agree(e.confidence, on.case.scenario.policy.confidence, where, "a confidence of")
 
 
-def _source(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: str) -> None:
+def _source(on: _Stated) -> None:
     """The nearest measurement is one of the catalogue's, of its date, and as near as the tier says."""
+    notes, case, built, e, where = on.notes, on.case, on.built, on.evidence, on.where
     at = int(built.found.nearest[0])
     if at < 0:
         right, as_of, near = "fitted physics only", case.coefficients.fitted, built.tier == TIERS[-1]
@@ -65,18 +80,18 @@ def _source(notes: Notes, case: Case, built: Rebuilt, e: PlanEvidence, where: st
     notes.require(e.note == own, where, f"states of its evidence '{e.note}', should be '{own}'")
 
 
-def _otherwise(case: Case, i: int, built: Rebuilt, w: int) -> tuple[Fit, ...]:
+def _otherwise(on: _Stated, w: int) -> tuple[Fit, ...]:
     """A workload at the median and at a high confidence; and the first that is served, with each of its limits lifted."""
-    lifts = range(len(built.fits[w].limits)) if w == built.serves[0] else ()
-    return refitted(case, i, w, [(MEDIAN, -1), (HIGH, -1), *((case.scenario.policy.confidence, k) for k in lifts)])
+    lifts = range(len(on.built.fits[w].limits)) if w == on.built.serves[0] else ()
+    return refitted(on.case, on.index, w, [(MEDIAN, -1), (HIGH, -1), *((on.case.scenario.policy.confidence, k) for k in lifts)])
 
 
-def _median(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, at: Mapping[int, tuple[Fit, ...]], where: str) -> None:
+def _median(on: _Stated, at: Mapping[int, tuple[Fit, ...]]) -> None:
     """What the same traffic would take at the median of predictions, and the step at other confidences."""
-    w = built.serves[0]
+    notes, built, e, where, w = on.notes, on.built, on.evidence, on.where, on.built.serves[0]
     for confidence, stated in e.step_time_band.items():
         if _is_share(confidence):
-            right = step_factor_at(case, i, w, float(confidence))
+            right = step_factor_at(on.case, on.index, w, float(confidence))
             notes.agree(stated, right, where, f"at confidence {confidence} a step time factor of", STATED)
         else:
             notes.add(where, f"states a step at the confidence '{confidence}'")
@@ -85,13 +100,14 @@ def _median(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, a
     if len(median) < len(built.serves) or not all(f.single > 0 for f in median.values()):
         return
     notes.agree(e.capacity_factor, built.fits[w].single / median[w].single, where, "a capacity factor of", STATED)
-    _replicas(notes, case, i, median, e.replicas_at_median, "at the median", where)
-    _tunings(notes, case, i, built, e, where)
-    _replicas(notes, case, i, high if len(high) == len(built.serves) else {}, e.replicas_at_95, "at confidence 0.95", where)
+    _replicas(on, median, e.replicas_at_median, "at the median")
+    _tunings(on)
+    _replicas(on, high if len(high) == len(built.serves) else {}, e.replicas_at_95, "at confidence 0.95")
 
 
-def _tunings(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, where: str) -> None:
+def _tunings(on: _Stated) -> None:
     """What the same traffic would take of engines set otherwise."""
+    notes, case, e, where = on.notes, on.case, on.evidence, on.where
     asked = case.scenario.policy.tuning
     known = {"recipe", *(name for name, _ in case.catalog.tuned)} - {asked}
     notes.require(e.tuning == asked, where, f"states engines set as '{e.tuning}', asked for is '{asked}'")
@@ -99,19 +115,19 @@ def _tunings(notes: Notes, case: Case, i: int, built: Rebuilt, e: PlanEvidence, 
     for tuning in TUNINGS:
         if tuning in known and tuning in e.replicas_by_tuning:
             stated = e.replicas_by_tuning[tuning]
-            fits = {w: refitted(case, i, w, [(case.scenario.policy.confidence, -1)], tuning)[0] for w in built.serves}
-            _replicas(notes, case, i, fits, stated, f"of engines set as {tuning}", where)
+            fits = {w: refitted(case, on.index, w, [(case.scenario.policy.confidence, -1)], tuning)[0] for w in on.built.serves}
+            _replicas(on, fits, stated, f"of engines set as {tuning}")
 
 
-def _replicas(notes: Notes, case: Case, i: int, fits: dict[int, Fit], stated: int | None, at: str, where: str) -> None:
+def _replicas(on: _Stated, fits: dict[int, Fit], stated: int | None, at: str) -> None:
     """So many replicas carry the traffic at a confidence, and no fewer do; none is stated where a replica carries nothing."""
     able = bool(fits) and all(f.single > 0 for f in fits.values())
     if stated is None or not able:
-        notes.require(stated is None and not able, where, f"states {'no number of' if stated is None else stated} replicas {at}")
+        on.notes.require(stated is None and not able, on.where, f"states {'no number of' if stated is None else stated} replicas {at}")
         return
-    here = stated - case.scenario.policy.spare_replicas
-    enough, fewer = (_carries(case, i, fits, n) for n in (here, here - 1))
-    notes.require(enough and not fewer, where, f"states {stated} replicas {at}, which are {'too many' if enough else 'too few'}")
+    here = stated - on.case.scenario.policy.spare_replicas
+    enough, fewer = (_carries(on.case, on.index, fits, n) for n in (here, here - 1))
+    on.notes.require(enough and not fewer, on.where, f"states {stated} replicas {at}, which are {'too many' if enough else 'too few'}")
 
 
 def _is_share(text: str) -> bool:
@@ -135,20 +151,20 @@ def _carries(case: Case, i: int, fits: dict[int, Fit], replicas: int) -> bool:
     return at_most(load, policy.max_slo_load)
 
 
-def _binding(notes: Notes, case: Case, i: int, built: Rebuilt, lifted: Sequence[Fit], where: str) -> None:
+def _binding(on: _Stated, lifted: Sequence[Fit]) -> None:
     """What is said to limit a deployment does: lifting that limit raises its capacity more than lifting any other."""
-    d, w = case.plan.deployments[i], built.serves[0]
-    fit, limits = built.fits[w], case.scenario.workload[w].limits
+    d, w = on.case.plan.deployments[on.index], on.built.serves[0]
+    fit, asked = on.built.fits[w], on.case.scenario.workload[w]
     if fit.single <= 0:
         return
     gains = [without.single / fit.single for without in lifted]
     best = int(np.argmax(gains)) if gains else 0
     if gains and gains[best] >= GAIN:
-        share = f"at most {100 * case.scenario.workload[w].max_waiting_share:g}% of requests finding a replica full"
-        right = limits[best].words if best < len(limits) else share
+        share = f"at most {100 * asked.max_waiting_share:g}% of requests finding a replica full"
+        right = asked.limits[best].words if best < len(asked.limits) else share
     else:
         right = _sequences(d, fit)
-    notes.require(d.binding_limit == right, where, f"is said to be limited by '{d.binding_limit}', should be '{right}'")
+    on.notes.require(d.binding_limit == right, on.where, f"is said to be limited by '{d.binding_limit}', should be '{right}'")
 
 
 def _sequences(d: Deployment, fit: Fit) -> str:

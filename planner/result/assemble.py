@@ -8,7 +8,7 @@ from typing import Any, Literal
 from planner.candidates.columns import Formulation
 from planner.candidates.eligibility import counted
 from planner.candidates.survey import Survey
-from planner.program.problem import Status
+from planner.program.problem import Solution, Status
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
 from planner.result.deploy import deployment, limits_in_words, predicted, purchases, slowest, work_on
@@ -56,7 +56,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         ),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         excluded=surveyed.excluded + found.formulation.excluded,
-        solver=search_report(surveyed, found.formulation, found.locations, found.solved, variables=solution.variables, constraints=solution.constraints),
+        solver=search_report(surveyed, found.formulation, found.locations, found.solved, solution),
     )
 
 
@@ -87,16 +87,15 @@ def whole_plan(
 
 
 def search_report(
-    surveyed: Survey, formulation: Formulation, locations: int, solved: int, variables: int | None = None, constraints: int | None = None,
-    structures: int | None = None,
-) -> SolverReport:  # fmt: skip
-    """What was looked at, and what of it was solved."""
+    surveyed: Survey, formulation: Formulation, locations: int, solved: int, solution: Solution | None = None, structures: int | None = None
+) -> SolverReport:
+    """What was looked at, and what of it was solved: one program (``solution``), or one for each of many structures."""
     return SolverReport(
         version=highs_version(),
         candidates=int(sum(surveyed.excluded.values()) + len(surveyed.replicas)),
         candidates_after_pruning=len(formulation.problem.columns),
-        variables=variables,
-        constraints=constraints,
+        variables=solution.variables if solution else None,
+        constraints=solution.constraints if solution else None,
         locations=locations,
         locations_solved=solved,
         structures=structures,
