@@ -32,7 +32,7 @@ from planner.performance.coefficients import load_coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
-from planner.performance.predict import closed_loop
+from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.step import MAX_SEQUENCES
 from planner.validation.single import EXACT
@@ -148,7 +148,7 @@ def predicted_curves(catalog: Catalog, isl: int, osl: int) -> list[Curve]:
     replicas = _replicas(catalog, [p[:5] for p in pairs])
     which, load = np.nonzero(LOADS[None, :] <= np.minimum(np.array([p[5] for p in pairs]), MAX_SEQUENCES)[:, None])
     n, ones = LOADS[load].astype(float), np.ones(len(which))
-    p = closed_loop(replicas.take(which), isl * ones, osl * ones, n, names, catalog.measured, coefficients, harness=EXACT)
+    p = closed_loop(Loops(replicas.take(which), isl * ones, osl * ones, n, names), catalog.measured, coefficients, harness=EXACT)
     found = []
     for i, (card, checkpoint, gpu, engine, tp, _) in enumerate(pairs):
         here = which == i

@@ -10,7 +10,7 @@ import pytest
 from planner import load_catalog
 from planner.performance.coefficients import load_coefficients
 from planner.performance.loop import at_concurrency, loop, loop_columns, loop_curves, prompt_seconds
-from planner.performance.predict import closed_loop
+from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.residual import residuals_of
 from planner.performance.step import CHUNK, GRID, decode_step
@@ -76,7 +76,10 @@ def test_a_saturated_loop_lets_requests_wait_for_prefill_not_for_tokens() -> Non
     """No token waits longer than a full step; every request more adds the time that one takes the engine to TTFT, and nothing to throughput."""
     loads = np.array([16.0, 32, 64, 128])
     found = closed_loop(
-        replica().take(np.zeros(4, dtype=np.int64)), np.full(4, 8192), np.full(4, 8), loads, (CARD.name,), CATALOG.measured, COEFFICIENTS, harness="exact"
+        Loops(replica().take(np.zeros(4, dtype=np.int64)), np.full(4, 8192), np.full(4, 8), loads, (CARD.name,)),
+        CATALOG.measured,
+        COEFFICIENTS,
+        harness="exact",
     )
     assert found.tpot_ms[1:] == pytest.approx(found.tpot_ms[1], rel=1e-6) and found.tpot_ms[1] < 1.2 * found.tpot_ms[0]
     assert np.diff(found.ttft_ms) / np.diff(loads) == pytest.approx(1000 * 8 / found.output_tps[1:], rel=0.1)

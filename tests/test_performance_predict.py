@@ -21,7 +21,7 @@ from planner.catalog.records import Architecture, Gpu, MeasuredConfiguration
 from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
 from planner.performance.loop import LOOP_GRID, LoopCurves, LoopTerms, loop, loop_columns, loop_means, prompt_floor, step_floor
-from planner.performance.predict import TERMS, Prediction, breakdown, closed_loop, monotone
+from planner.performance.predict import TERMS, Loops, Prediction, breakdown, closed_loop, monotone
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.residual import PLAIN, load_residuals, residuals_of
 
@@ -62,7 +62,7 @@ def random_configurations(seed: int, size: int) -> tuple[Replicas, Floats, Float
 
 
 def predicted(replicas: Replicas, isl: Floats, osl: Floats, load: Floats, confidence: float = 0.9) -> Prediction:
-    return closed_loop(replicas, isl, osl, load, cards()[0], known(), coefficients(), confidence, "exact")
+    return closed_loop(Loops(replicas, isl, osl, load, cards()[0]), known(), coefficients(), confidence, "exact")
 
 
 def replica(name: str, gpu: str, precision: str, engine: str, tp: int, times: int = 1) -> Replicas:
@@ -189,10 +189,10 @@ def test_measured_curves_are_met() -> None:
 def test_harness_decides_the_lengths() -> None:
     own = replica("Llama-3.1-8B", "H100-SXM-80GB", "bf16", "vllm", 1)
     isl, osl, load = np.array([2000.0]), np.array([500.0]), np.array([16.0])
-    nominal = closed_loop(own, isl, osl, load, cards()[0], known(), coefficients(), harness="inferencex")
-    exact = closed_loop(own, 0.9 * isl, 0.9 * osl, load, cards()[0], known(), coefficients(), harness="exact")
+    nominal = closed_loop(Loops(own, isl, osl, load, cards()[0]), known(), coefficients(), harness="inferencex")
+    exact = closed_loop(Loops(own, 0.9 * isl, 0.9 * osl, load, cards()[0]), known(), coefficients(), harness="exact")
     assert nominal.tpot_ms[0] == pytest.approx(exact.tpot_ms[0])
-    other = closed_loop(own, 0.9 * isl, 0.9 * osl, load, cards()[0], known(), coefficients(), harness="nvidia")
+    other = closed_loop(Loops(own, 0.9 * isl, 0.9 * osl, load, cards()[0]), known(), coefficients(), harness="nvidia")
     assert other.ttft_ms[0] > exact.ttft_ms[0]
 
 
@@ -242,7 +242,7 @@ def test_without_the_file_predictions_are_the_physics(tmp_path: Path) -> None:
     alone = tmp_path / "coefficients.json"
     alone.write_text((CATALOGS / "coefficients.json").read_text())
     replicas, isl, osl, load = random_configurations(8, 50)
-    found = closed_loop(replicas, isl, osl, load, cards()[0], known(), load_coefficients(alone))
+    found = closed_loop(Loops(replicas, isl, osl, load, cards()[0]), known(), load_coefficients(alone))
     assert np.isfinite(found.tpot_ms).all() and (found.tpot_high == found.tpot_ms).all()
 
 

@@ -106,17 +106,16 @@ def command(case: Case) -> Finding:
         roles = ROLES if d.decode_engines else ("",)
         notes.require(len(lines) == len(roles), where, f"has {len(lines)} start commands, needs {len(roles)}")
         for line, role in zip(lines, roles, strict=False):
-            _compare(notes, case, d, built, line, role, where)
+            _compare(notes, d.engine, line, _right(case, d, built, role), where)
     return notes.finding(f"commands: {len(case.built)} read back flag by flag")
 
 
-def _compare(notes: Notes, case: Case, d: Deployment, built: Rebuilt, line: str, role: str, where: str) -> None:
+def _compare(notes: Notes, engine: str, line: str, right: Settings, where: str) -> None:
     try:
-        found = READERS[d.engine](Words(line))
+        found = READERS[engine](Words(line))
     except (ValueError, KeyError, TypeError) as error:
         notes.add(where, f"its start command cannot be read: {error}")
         return
-    right = _right(case, d, built, role)
     for f in fields(Settings):
         value, ought = getattr(found, f.name), getattr(right, f.name)
         agree = abs(value - ought) <= ROUNDED if f.name == "memory" else value == ought

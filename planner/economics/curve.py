@@ -19,7 +19,7 @@ from planner.performance.capacity import Limit, capacity, service
 from planner.performance.coefficients import load_coefficients
 from planner.performance.evidence import evidence, step_shift
 from planner.performance.lengths import LengthMix
-from planner.performance.predict import closed_loop
+from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import Floats
 from planner.performance.step import GRID, MAX_SEQUENCES, step_curves
 from planner.scenario.records import Supply
@@ -248,17 +248,8 @@ def cost_curve(question: AskedConfiguration, catalog: Catalog, *, usd_per_gpu_ho
     q, found, gpus = first.question, first.found, first.question.tp * first.question.pp
     n = np.arange(1, min(first.slots, MAX_SEQUENCES) + 1)
     rows, coefficients = found.replicas(q, q.tp, len(n)), load_coefficients(catalog.coefficients_file)
-    p = closed_loop(
-        rows,
-        np.full(len(n), float(q.isl)),
-        np.full(len(n), float(q.osl)),
-        n.astype(float),
-        (found.card.name,),
-        catalog.measured,
-        coefficients,
-        q.confidence,
-        EXACT,
-    )
+    loops = Loops(rows, np.full(len(n), float(q.isl)), np.full(len(n), float(q.osl)), n.astype(float), (found.card.name,))
+    p = closed_loop(loops, catalog.measured, coefficients, q.confidence, EXACT)
     loads = Loads(n.astype(float), p.ttft_ms / 1000, p.tpot_ms / 1000, float(q.osl), price * gpus)
     worst = replace(loads, ttft_s=p.ttft_high / 1000, tpot_s=p.tpot_high / 1000).held(asked)
     zone, saturation = loads.zone(asked), loads.saturation()

@@ -23,7 +23,7 @@ from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import memory_fit
-from planner.performance.predict import closed_loop
+from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.step import MAX_SEQUENCES
 from planner.validation.single import EXACT, checkpoints_called
@@ -91,7 +91,8 @@ def speed_frontier(
     which, load = np.nonzero(LOADS[None, :] <= np.minimum(slots, MAX_SEQUENCES)[:, None])
     n = LOADS[load].astype(float)
     rows, coefficients = _replicas(card, types).take(which), load_coefficients(catalog.coefficients_file)
-    p = closed_loop(rows, np.full(len(n), float(isl)), np.full(len(n), float(osl)), n, (card.name,), catalog.measured, coefficients, harness=EXACT)
+    loops = Loops(rows, np.full(len(n), float(isl)), np.full(len(n), float(osl)), n, (card.name,))
+    p = closed_loop(loops, catalog.measured, coefficients, harness=EXACT)
     per_user, per_gpu = 1000 / p.tpot_ms, p.output_tps / rows.tp
     price = np.array([t.usd_per_gpu_hour for t in types])[which]
     cost = price * 1e6 / 3600 / per_gpu

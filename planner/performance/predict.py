@@ -74,21 +74,33 @@ class Breakdown:
     bottleneck: NDArray[np.str_]
 
 
+@dataclass(frozen=True)
+class Loops:
+    """Closed loops [P]: a replica each, with ``concurrency`` requests of nominal lengths; ``names`` names the rows of ``replicas.architectures``."""
+
+    replicas: Replicas
+    isl: Floats
+    osl: Floats
+    concurrency: Floats
+    names: Sequence[str]
+
+
 def closed_loop(
-    replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats, names: Sequence[str], measured: Sequence[MeasuredConfiguration],
-    coefficients: Coefficients, confidence: float = 0.9, harness: str = "inferencex", tuning: Tuning = RECIPE,
+    loops: Loops, measured: Sequence[MeasuredConfiguration], coefficients: Coefficients, confidence: float = 0.9, harness: str = "inferencex",
+    tuning: Tuning = RECIPE,
 ) -> Prediction:  # fmt: skip
-    """Means of closed loops of ``concurrency`` requests with nominal lengths; ``names`` names the rows of ``replicas.architectures``.
+    """Means of closed loops.
 
     harness: whose lengths and overheads: "inferencex" (0.9 x nominal on average), "nvidia", or "exact" (lengths as given).
     """
+    replicas, names = loops.replicas, loops.names
     found, residuals = evidence(replicas, tuple(names), measured, tuning), residuals_of(coefficients)
-    lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (isl, osl)]
+    lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (loops.isl, loops.osl)]
     first, same = _distinct(replicas, *lengths)
     work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness)
     e = loop_columns(work.replicas, coefficients, residuals.terms, harness == "nvidia")
     curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens)).take(same)
-    load, output = np.maximum(np.asarray(concurrency, dtype=float), 1.0), work.output_tokens[same]
+    load, output = np.maximum(np.asarray(loops.concurrency, dtype=float), 1.0), work.output_tokens[same]
     ttft, tpot = at_concurrency(curves, load, output)
     unseen = coefficients.unseen(replicas)
     level, even = np.where(unseen, len(TIERS), found.tier), np.full(len(replicas), 0.5)

@@ -23,7 +23,7 @@ from planner.performance.disaggregated import FILE as ERRORS_FILE
 from planner.performance.disaggregated import UnitErrors, Units, load_errors, prompt_bound, transfer_seconds, unit_capacity, unit_service, without_prompts
 from planner.performance.evidence import Evidence, Shift, step_shift
 from planner.performance.lengths import LengthMix
-from planner.performance.predict import Prediction
+from planner.performance.predict import Loops, Prediction
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
 from planner.performance.speculation import FILE as RATIOS_FILE
 from planner.performance.speculation import Speculation, SpeculationRatio, loop_ratios, measured_loads, speculation, speculative_curves
@@ -148,14 +148,13 @@ def step_factor(known: Known, mix: LengthMix, confidence: float, sequences: int)
     return float(curves.step_s[0, 0] / step_curves(replica, mix, known.coefficients, at).step_s[0, 0])
 
 
-def drafted_loop(
-    found: Prediction, options: Options, replicas: Replicas, names: Sequence[str], concurrency: Floats, output_tokens: Floats, confidence: float
-) -> Prediction:
+def drafted_loop(found: Prediction, options: Options, loops: Loops, output_tokens: Floats, confidence: float) -> Prediction:
     """Closed loops of rows that draft: the measured ratios on what ``found`` predicts without. NaN where none was measured at that load.
 
-    concurrency, output_tokens: [P], of each replica and as written. Rows that do not draft stay.
+    output_tokens: [P], as written. Rows that do not draft stay.
     """
-    ratios = loop_ratios(options.speculation, replicas, names, concurrency)
+    replicas, concurrency = loops.replicas, loops.concurrency
+    ratios = loop_ratios(options.speculation, replicas, loops.names, concurrency)
     tpot, ttft = (np.where(replicas.draft > 0, r, 1.0) for r in ratios)
     low, high = (np.where(replicas.draft > 0, options.speculation.quantile(c), 1.0) for c in (1 - confidence, confidence))
     seconds = found.ttft_ms * ttft + found.tpot_ms * tpot * (output_tokens - 1)

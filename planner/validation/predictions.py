@@ -24,7 +24,7 @@ from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
 from planner.performance.pools import Pools, predicted
-from planner.performance.predict import closed_loop
+from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
@@ -141,9 +141,10 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
-    found = closed_loop(part, isl, osl, each, task.names, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
+    loops = Loops(part, isl, osl, each, task.names)
+    found = closed_loop(loops, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
     if options and part.draft.any():
-        found = drafted_loop(found, options, part, task.names, each, osl * LENGTH_RATIO[name], confidence)
+        found = drafted_loop(found, options, loops, osl * LENGTH_RATIO[name], confidence)
     for j, i in enumerate(task.owner[rows].tolist()):
         answer = answers[i]
         if not found.fits[j]:

@@ -18,7 +18,7 @@ from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.predict import TERMS, Breakdown, Prediction, breakdown, closed_loop
+from planner.performance.predict import TERMS, Breakdown, Loops, Prediction, breakdown, closed_loop
 from planner.performance.replicas import ENGINES, FP8_KV, Floats, Replicas
 from planner.performance.serving import drafted_loop, load_options
 from planner.performance.speculation import measured_loads
@@ -134,9 +134,10 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     count = len(q.concurrency)
     rows, load = found.replicas(q, q.tp, count), np.array(q.concurrency, dtype=float)
     isl, osl = np.full(count, float(q.isl)), np.full(count, float(q.osl))
-    prediction = closed_loop(rows, isl, osl, load, (found.card.name,), catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
+    loops = Loops(rows, isl, osl, load, (found.card.name,))
+    prediction = closed_loop(loops, catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
     if q.speculative:
-        prediction = _drafted(q, found, rows, prediction, catalog)
+        prediction = _drafted(q, found, loops, prediction, catalog)
     parts = breakdown(rows, isl, osl, load, coefficients, harness=EXACT)
     nearest = int(prediction.nearest[0])
     source, as_of = f"{coefficients.source} (no measurement near)", coefficients.fitted
@@ -158,17 +159,17 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     )
 
 
-def _drafted(q: AskedConfiguration, found: Configuration, rows: Replicas, prediction: Prediction, catalog: Catalog) -> Prediction:
+def _drafted(q: AskedConfiguration, found: Configuration, loops: Loops, prediction: Prediction, catalog: Catalog) -> Prediction:
     """The prediction with drafted tokens. Raises PlannerError where they were not measured."""
-    options, load = load_options(catalog), np.array(q.concurrency, dtype=float)
-    most = int(measured_loads(options.speculation, rows, (found.card.name,))[0])
-    if load.max() > most:
+    options = load_options(catalog)
+    most = int(measured_loads(options.speculation, loops.replicas, loops.names)[0])
+    if loops.concurrency.max() > most:
         where = f"{found.card.name} in {found.checkpoint.precision} on {found.gpu.name} with {found.engine}, TP{q.tp}"
         what = f"of more than {most} requests at once" if most else "at all"
         raise PlannerError(
             f"speculative decoding was not measured {what}: {where}", "--concurrency" if most else "--speculative", "see docs/serving-options.md"
         )
-    return drafted_loop(prediction, options, rows, (found.card.name,), load, np.full(len(load), float(q.osl)), q.confidence)
+    return drafted_loop(prediction, options, loops, loops.osl, q.confidence)
 
 
 def _load(q: AskedConfiguration, p: Prediction, parts: Breakdown, j: int) -> Load:
