@@ -13,6 +13,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -22,15 +23,16 @@ from numpy.typing import NDArray
 from planner.calibration.fit import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS, step_quantiles, summary
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
-from planner.performance.capacity import Limit, capacity, pooled_qps
+from planner.performance.capacity import Limit, pooled_qps
 from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.disaggregated import FILE as ERRORS_FILE
-from planner.performance.disaggregated import NODE_GPUS, RATIOS, UnitErrors, Units, load_errors, transfer_seconds, unit_capacity
+from planner.performance.disaggregated import NODE_GPUS, RATIOS, UnitErrors, load_errors
 from planner.performance.evidence import evidence, step_shift
-from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.lengths import lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.pools import EXPECTED, Pools, engines, predicted, sizes_in
-from planner.performance.replicas import Floats, Ints, Replicas
+from planner.performance.replicas import Floats
+from planner.performance.serving import Serving, capacity_of
 from planner.performance.speculation import FILE as RATIOS_FILE
 from planner.performance.speculation import SpeculationRatio, held_out
 from planner.performance.step import GRID, StepCurves, step_curves
@@ -199,18 +201,19 @@ def comparison(catalog: Catalog, coefficients: Coefficients, found: UnitErrors, 
             at, expected = (step_shift(known, replica, names, coefficients, c, mix, GRID) for c in (confidence, EXPECTED))
             both = curves.pulled(at.step, at.prompt, mix)
             apart = found.slower(both, curves.pulled(expected.step, expected.prompt, mix), confidence)
-            cells = [_gain(replica, mix, both, apart, slots, limits, coefficients) for limits in COMPARED_LIMITS]
+            asked = [[Limit("ttft", ttft, 95), Limit("tpot", tpot, 95)] for ttft, tpot in COMPARED_LIMITS]
+            cells = [_gain(Serving(replica, both, mix, limits, slots, coefficients), apart) for limits in asked]
             lines.append(f"| {card} {precision}, {engine} | {gpu} TP{tp}{' DP' * dp} | {lengths[0]} / {lengths[1]} | {' | '.join(cells)} |")
     return lines
 
 
-def _gain(replica: Replicas, mix: LengthMix, both: StepCurves, apart: StepCurves, slots: Ints, limits: tuple[float, float], coefficients: Coefficients) -> str:
-    slo = [Limit("ttft", limits[0], 95), Limit("tpot", limits[1], 95)]
-    alone = capacity(both, mix, slo, slots)
+def _gain(both: Serving, apart: StepCurves) -> str:
+    """The best unit of engines that do their parts ``apart``, beside as many plain ones that do both."""
+    replica, alone = both.replicas, capacity_of(both)
     best: tuple[float, float, str] = (0.0, 0.0, "")
     for x, y in (r for r in RATIOS if sum(r) * int(replica.tp[0]) <= 2 * NODE_GPUS):
-        pools = np.array([x]), np.array([y])
-        qps = float(unit_capacity(Units(apart, apart, *pools, transfer_seconds(replica, mix, coefficients, pools[0] + pools[1]), slots), mix, slo).qps[0])
+        unit = replace(both, replicas=replace(replica, prefill=np.array([x]), decode=np.array([y])), curves=apart)
+        qps = float(capacity_of(unit).qps[0])
         together = float(pooled_qps(alone.qps, alone.qps_saturated, x + y)[0]) * (x + y)
         best = max(best, (qps / (x + y), qps / together if together else np.inf, f"{x}:{y}"))
     return f"{best[2]} {best[1]:.2f}" if best[1] < np.inf and best[0] else f"{best[2]} only" if best[0] else "neither" if not alone.qps[0] else "both only"
