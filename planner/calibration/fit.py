@@ -32,6 +32,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.step import CHUNK, decode_step, prefill_step
+from planner.raw import Raw
 
 NVIDIA_RUNS = ("nvidia_aic_internal", "NVIDIA-AIConfigurator")  # nominal lengths; their TTFT has another base
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
@@ -109,7 +110,7 @@ class FitRows:
     def __len__(self) -> int:
         return len(self.concurrency)
 
-    def take(self, index: NDArray[Any]) -> FitRows:
+    def take(self, index: Ints | NDArray[np.bool_]) -> FitRows:
         """The rows chosen by an index array or mask, and the maxima of no model, GPU or generation that the rest of the rows alone has."""
         picked: dict[str, Any] = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
@@ -475,7 +476,7 @@ def step_quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, 
 # ---- the whole run ----
 
 
-def to_coefficients(x: Floats, data: Mapping[str, str], errors: Mapping[str, Any]) -> Coefficients:
+def to_coefficients(x: Floats, data: Mapping[str, str], errors: Raw) -> Coefficients:
     """The record that is stored, without quantiles. Closed-loop terms and the harness effect stay behind."""
     value = {name: float(np.exp(v)) for name, v in zip(LAYOUT.names, x, strict=True)}
     return Coefficients(
@@ -530,10 +531,10 @@ def reach(rows: FitRows) -> dict[str, float]:
     return dict(sorted(found.items()))
 
 
-def _errors(rows: FitRows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> dict[str, Any]:
+def _errors(rows: FitRows, whole: Floats, tests: Mapping[str, HeldOut], refused: Mapping[str, int]) -> Raw:
     """Errors of the fit, in sample and by what was left out."""
     ttft, tpot = predict(whole, rows)
-    errors: dict[str, Any] = {"in_sample": {"tpot": summary(rows.tpot_s / tpot), "ttft_closed_loop": summary(rows.ttft_s / ttft)}}
+    errors: Raw = {"in_sample": {"tpot": summary(rows.tpot_s / tpot), "ttft_closed_loop": summary(rows.ttft_s / ttft)}}
     for name, test in tests.items():
         errors[f"leave_{name}_out"] = {"tpot": summary(test.tpot), "ttft_closed_loop": summary(test.ttft)}
     errors["leave_model_out"]["tpot_by_model"] = by_group(tests["model"].tpot, rows.model)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_colum
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
 from planner.performance.residual import FILE, GROUPS, OTHER_TP, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
+from planner.raw import Raw
 
 METRICS = ("tpot", "ttft", "tps")
 # First guesses of the kernels: standard deviations by group, length scales in doublings, noise.
@@ -127,7 +127,7 @@ def predict(rows: FitRows, names: Sequence[str], coefficients: Coefficients, res
 
 def compact(asked: Features) -> tuple[Features, Ints]:
     """Distinct configurations, and which one each row has."""
-    index: dict[tuple[Any, ...], int] = {}
+    index: dict[tuple[object, ...], int] = {}
     which = np.array([index.setdefault((*keys, *logs), len(index)) for *keys, logs in zip(*asked.keys, map(tuple, asked.logs.tolist()), strict=True)])
     _, first = np.unique(which, return_index=True)
     return Features(tuple(tuple(column[i] for i in first.tolist()) for column in asked.keys), asked.logs[first]), which
@@ -274,7 +274,7 @@ def band_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, d
 # ---- the whole run ----
 
 
-def error_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, Any]:
+def error_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> Raw:
     """Errors by split and metric, of the whole prediction and of the physics alone."""
     sisters, found = with_sisters(rows), {}
     for name, test in tests.items():
@@ -285,7 +285,7 @@ def error_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, 
     return found
 
 
-def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> dict[str, Any]:
+def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> Raw:
     """What residuals.json holds, without bands and errors: features and weights, no measured value."""
     asked = features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
     _, which = compact(asked)
@@ -317,12 +317,12 @@ def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], t
     }
 
 
-def _kernel_record(k: Kernel) -> dict[str, Any]:
+def _kernel_record(k: Kernel) -> dict[str, object]:
     sd = {g: round(float(np.sqrt(v)), 5) for g, v in zip(GROUPS, k.variance, strict=True)}
     return {"sd": sd, "load": k.load, "isl": k.lengths[0], "osl": k.lengths[1], "tp": k.lengths[2], "noise": k.noise}
 
 
-def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], None]) -> dict[str, Any]:
+def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], None]) -> Raw:
     """Reads, fits, trains, cross-validates."""
     cards = [read_card(path) for path in sorted(models.glob("*.toml"))]
     rows, names = physics.read_rows(files, cards, read_csv(gpus, Gpu), Counter()), [card.name for card in cards]
@@ -338,7 +338,7 @@ def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], No
     return {**found, "quantiles": band_tables(rows, tests), "errors": error_tables(rows, tests)}
 
 
-def write(found: Mapping[str, Any], path: Path) -> None:
+def write(found: Raw, path: Path) -> None:
     """Writes whole or not at all; one configuration or point a line."""
     lines = {key: ",\n  ".join(json.dumps(row) for row in found[key]) for key in ("configurations", "points")}
     rest = json.dumps({key: value for key, value in found.items() if key not in lines}, indent=1)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.main import get_command
@@ -19,6 +19,8 @@ from planner.errors import ScenarioError
 from planner.interrupts import answering
 
 if TYPE_CHECKING:
+    from typer._click.core import Command
+
     from planner.cli.clock import LapClock
     from planner.result.plan import Plan
     from planner.scenario.sources import Question
@@ -109,7 +111,7 @@ def _answer(question: Question, verify: bool, compare: bool, clock: LapClock) ->
 
 
 @cache
-def command() -> Any:
+def command() -> Command:
     """The command with its verbs."""
     app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
     app.callback(invoke_without_command=True)(with_scenario_options(plan))

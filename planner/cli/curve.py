@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -96,7 +97,7 @@ def _refuse(q: AskedCurve) -> None:
             raise PlannerError("means nothing to a frontier, which goes over all of them", flag, "give --gpu, and no --frontier, for one replica's curve")
 
 
-def _parsed(parse: Any, text: str, flag: str) -> float:
+def _parsed(parse: Callable[[str], float], text: str, flag: str) -> float:
     try:
         found: float = parse(text)
     except ValueError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context  # typer carries its own click
+    from typer._click.formatting import HelpFormatter
 
 DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT = "Demand", "Quality and latency", "Supply", "Policy", "Output"
 HEADINGS = ("Arguments", "Options", DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT)
@@ -21,7 +25,7 @@ def heading(path: tuple[str, ...]) -> str:
     return OF_TABLES.get(name, POLICY) if part == "tables" else OF_PARTS.get(part, POLICY)
 
 
-def grouped(command: Any, context: Any, formatter: Any) -> None:
+def grouped(command: Command, context: Context, formatter: HelpFormatter) -> None:
     """Writes the options of a command under their headings; those without one are its own."""
     found: dict[str, list[tuple[str, str]]] = {}
     for option in command.get_params(context):
@@ -37,6 +41,6 @@ def grouped(command: Any, context: Any, formatter: Any) -> None:
 class Verb(TyperCommand):
     """A verb whose help is grouped."""
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Options under their headings."""
         grouped(self, ctx, formatter)

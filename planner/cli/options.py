@@ -68,7 +68,7 @@ def with_scenario_options(function: Callable[..., None]) -> Callable[..., None]:
     generated += [_parameter(n, flag, False, False, QUALITY) for n, flag in zip(SHORTHANDS, shorthands, strict=True)]
     names = [p.name for p in generated]
 
-    def command(**values: Any) -> None:
+    def command(**values: object) -> None:
         asked = {n: values.pop(n) for n in names}
         function(asked={n: v for n, v in asked.items() if v not in (None, False, [], ())}, **values)
 
@@ -82,7 +82,7 @@ def bundled(function: Callable[..., None]) -> Callable[..., None]:
     if not records:
         return function
 
-    def command(**values: Any) -> None:
+    def command(**values: object) -> None:
         found = {name: _gathered(kind, values) for name, kind in records.items()}
         function(**values, **found)
 

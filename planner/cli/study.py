@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -106,7 +106,7 @@ def progress(words: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda there, wanted: bar.update(task, completed=there, total=wanted or None)
 
 
-def deliver_study(form: str, output: str | None, sections: Sequence[Section], payload: Any, rows: Sequence[dict[str, object]]) -> None:
+def deliver_study(form: str, output: str | None, sections: Sequence[Section], payload: object, rows: Sequence[dict[str, object]]) -> None:
     """The study as table, Markdown, JSON (``payload``) or CSV (``rows``)."""
     from planner.report import render
 

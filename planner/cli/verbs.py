@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,10 @@ from typer.main import get_command, get_group
 
 from planner.cli.help import Verb, grouped
 from planner.cli.options import bundled, with_scenario_options
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context  # typer carries its own click
+    from typer._click.formatting import HelpFormatter
 
 VERBS = {  # in the order of --help; module of this folder, and its function or group
     "show": ("show", "show"),
@@ -38,11 +42,11 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
 
 
 @cache
-def _verb(name: str) -> Any:
+def _verb(name: str) -> Command:
     module, attribute = VERBS[name]
     found = getattr(import_module(f"planner.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
-        command: Any = get_group(found)
+        command: Command = get_group(found)
     else:
         asks = "asked" in inspect.signature(found).parameters
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -52,10 +56,10 @@ def _verb(name: str) -> Any:
     return command
 
 
-class _Commands(Mapping[str, object]):
+class _Commands(Mapping[str, "Command"]):
     """Every verb by its name, built when it is looked up."""
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Command:
         return _verb(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -72,7 +76,7 @@ class Verbs(TyperGroup):
         super().__init__(**settings)
         self.commands = cast("Any", _Commands())  # nothing is added to it
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Options under their headings, then the verbs."""
         grouped(self, ctx, formatter)
         self.format_commands(ctx, formatter)

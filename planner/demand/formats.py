@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner import limits
 from planner.demand.tally import MOST_TOKENS, RequestRows
@@ -296,7 +297,7 @@ def _json_rows(trace: TraceFile, blocks: Blocks | None, progress: Progress | Non
         array = _array(trace.path)
         while chunk := list(islice(lines if array is None else array, CHUNK // 4)):
             dropped: Counter[str] = Counter()
-            table: dict[str, list[Any]] = {p: [] for p in (*paths, "cache_hit", *(("cached",) if blocks else ()))}
+            table: dict[str, list[object]] = {p: [] for p in (*paths, "cache_hit", *(("cached",) if blocks else ()))}
             for line in chunk:
                 found = line if isinstance(line, dict) else _object(line)
                 if not isinstance(found, dict):
@@ -318,13 +319,13 @@ def _array(path: Path) -> Iterator[Any] | None:
     if head[:1] != "[" or "\n" in head[1:]:
         return None
     try:
-        found: list[Any] = json.loads(whole(path), parse_int=_whole)
+        found: list[object] = json.loads(whole(path), parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise PlannerError(f"is not JSON: {error}", str(path)) from None
     return iter(found)
 
 
-def _object(line: str) -> Any:
+def _object(line: str) -> object:
     """The object of a line; ... for a blank line or bracket, None for what is none."""
     text = line.strip().rstrip(",")
     if text in ("", "[", "]"):
@@ -340,9 +341,9 @@ def _whole(digits: str) -> float:
     return int(digits) if len(digits) < 300 else float(digits)
 
 
-def _first(found: dict[str, object], paths: list[list[str]]) -> Any:
+def _first(found: dict[str, object], paths: list[list[str]]) -> object:
     for path in paths:
-        value: Any = found
+        value: object = found
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None:
@@ -356,7 +357,7 @@ class Blocks:
     def __init__(self) -> None:
         self._seen = bytearray(1 << 16)
 
-    def found(self, ids: Any, tokens: Any) -> float | None:
+    def found(self, ids: object, tokens: object) -> float | None:
         """Prompt tokens in the leading blocks that were seen before; all blocks are seen from now on. None where ids are unknown."""
         if not isinstance(ids, list) or not ids or not isinstance(tokens, (int, float)) or not 0 <= tokens <= MOST_TOKENS:
             return None
@@ -378,7 +379,7 @@ class Blocks:
 def _rows(frame: pd.DataFrame, dropped: Counter[str], trace: TraceFile) -> RequestRows:
     """What of a table counts, and why the rest does not: the first reason of each row."""
 
-    def number(part: str) -> Any:
+    def number(part: str) -> NDArray[np.float64]:
         return numbers(frame[part]).to_numpy(dtype=float) if part in frame else np.full(len(frame), np.nan)
 
     form = trace.format
@@ -435,11 +436,12 @@ def _float(cell: Any) -> float:
         return float("nan")
 
 
-def _texts(column: pd.Series) -> Any:
-    return column.astype(object).where(column.notna(), "").astype(str).str.lower().str.strip().to_numpy()
+def _texts(column: pd.Series) -> NDArray[np.object_]:
+    found: NDArray[np.object_] = column.astype(object).where(column.notna(), "").astype(str).str.lower().str.strip().to_numpy()
+    return found
 
 
-def seconds(column: pd.Series, unit: str = "") -> Any:
+def seconds(column: pd.Series, unit: str = "") -> NDArray[np.float64]:
     """Arrivals in seconds: numbers in the unit given, else judged by size (since 1970 in ns, us, ms or s; small ones are s); else dates."""
     import pandas as pd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from math import fsum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -97,7 +97,7 @@ class Demanded(BaseModel):
         return f"{self.source}: mean {self.mean:,.4g} req/s, {self.rule} {self.planned:,.4g} req/s ({self.planned / self.mean:.3g} x){grown}"
 
 
-def parse_growth(value: Any) -> float:
+def parse_growth(value: object) -> float:
     """A factor of "1.3", "30%" or "5%/month for 12 months". Raises ValueError."""
     text = str(value).strip()
     match = re.fullmatch(r"(-?[\d.]+)\s*%(?:\s*/\s*(month|quarter|year)\s+for\s+([\d.]+)\s+(?:month|quarter|year)s?)?", text)

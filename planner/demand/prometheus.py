@@ -22,6 +22,7 @@ from planner.demand.lengths import Floats, Histogram
 from planner.demand.records import Demand, Spread, cells_of, spread_in
 from planner.demand.tally import MOST_TOKENS
 from planner.errors import PlannerError
+from planner.raw import Raw
 
 # Names with "." and ":" as "_"; vLLM 0.33 v1/metrics/loggers.py, OpenTelemetry semantic-conventions-genai and the older gen_ai.client.token.usage.
 INPUT = ("vllm_request_prompt_tokens", "gen_ai_client_inference_operation_input_tokens", "gen_ai_client_token_usage|input")
@@ -123,7 +124,7 @@ def _exposition(text: str) -> tuple[list[Sample], int]:
     return found, skipped
 
 
-def _query(answer: Any) -> tuple[list[Sample], int]:
+def _query(answer: Raw) -> tuple[list[Sample], int]:
     results, skipped = answer["data"]["result"], 0
     found: list[Sample] = []
     for result in results:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +15,7 @@ from planner.economics.store import Result
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.planning.infeasible import Infeasible
 from planner.planning.solve import solve
+from planner.raw import Raw
 from planner.result.plan import Deployment, Plan
 from planner.scenario.records import Scenario
 from planner.scenario.sources import ask
@@ -70,7 +70,7 @@ def compare_plans(plans: Sequence[tuple[str, Plan]]) -> tuple[Compared, ...]:
     return beside([(name, Result(p), p.scenario.model_dump(mode="json")) for name, p in plans])
 
 
-def beside(rows: Sequence[tuple[str, Result, Mapping[str, Any]]]) -> tuple[Compared, ...]:
+def beside(rows: Sequence[tuple[str, Result, Raw]]) -> tuple[Compared, ...]:
     """Each answer beside the first, with the difference of the questions."""
     first = rows[0]
     return tuple(
@@ -140,7 +140,7 @@ def _kind(d: Deployment) -> str:
     return f"{d.layout} {d.gpu}, {d.checkpoint.split('/')[-1]}"
 
 
-def differences(base: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> tuple[str, ...]:
+def differences(base: Mapping[str, object], other: Mapping[str, object], path: str = "") -> tuple[str, ...]:
     """Leaves that differ, as "policy.budget: none -> $30/h"."""
     found: list[str] = []
     for key in dict.fromkeys((*base, *other)):
@@ -157,7 +157,7 @@ def differences(base: Mapping[str, Any], other: Mapping[str, Any], path: str = "
     return tuple(found)
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return "none" if value in (None, [], {}, "") else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -179,13 +179,13 @@ def scenarios_in(path: Path) -> list[tuple[str, Scenario]]:
         return [(raw.get("name") or path.stem, ask(file=path).scenario)]
     if not isinstance(named, dict) or not all(isinstance(v, dict) for v in named.values()):
         raise ScenarioError("'scenario' holds named tables, such as [scenario.cut10]", str(path))
-    whole: dict[str, dict[str, Any]] = {BASE: raw} if raw.get("workload") else {}
+    whole: dict[str, Raw] = {BASE: raw} if raw.get("workload") else {}
     order = [*whole, *(n for n in named if n not in whole)]
     found = {name: _resolved(name, named, whole, path, ()) for name in order}
     return [(name, _validated(name, found[name], path)) for name in order]
 
 
-def _resolved(name: str, named: Mapping[str, Any], whole: Mapping[str, Any], path: Path, via: tuple[str, ...]) -> dict[str, Any]:
+def _resolved(name: str, named: Raw, whole: Raw, path: Path, via: tuple[str, ...]) -> Raw:
     """A scenario with all that it inherits."""
     if name in via:
         raise ScenarioError(f"scenario '{name}' inherits from itself ({' -> '.join((*via, name))})", str(path))
@@ -203,7 +203,7 @@ def _resolved(name: str, named: Mapping[str, Any], whole: Mapping[str, Any], pat
     return merged(_resolved(str(parent), named, whole, path, (*via, name)), own)
 
 
-def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, object], override: Mapping[str, object]) -> Raw:
     """The base with an override's leaves; tables are merged, lists replaced, workloads addressed as in ``scenarios_in``."""
     found = dict(base)
     for key, value in override.items():
@@ -219,14 +219,14 @@ def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def _demand(workload: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+def _demand(workload: Mapping[str, object], override: Mapping[str, object]) -> Raw:
     """A workload with another demand: qps takes the place of concurrency and the other way round."""
     twin = {"qps": "concurrency", "concurrency": "qps"}
     dropped = {twin[k] for k in override if k in twin}
     return merged({k: v for k, v in workload.items() if k not in dropped}, override)
 
 
-def _validated(name: str, raw: Mapping[str, Any], path: Path) -> Scenario:
+def _validated(name: str, raw: Raw, path: Path) -> Scenario:
     try:
         return Scenario.model_validate({**raw, "name": raw.get("name") or name})
     except ValidationError as error:

@@ -6,7 +6,6 @@ The replica's price is fixed, so load alone decides the unit cost. Closed loops 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import Floats
 from planner.performance.step import GRID, MAX_SEQUENCES, step_curves
+from planner.raw import Raw
 from planner.scenario.records import Supply
 from planner.validation.predictions import EXPECTED, unbiased
 from planner.validation.single import EXACT, AskedConfiguration, Configuration, Forecast, forecast
@@ -220,10 +220,10 @@ class CostCurve:
         """Price of the replica."""
         return self.loads.usd_per_hour
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Raw:
         """Plain data for JSON; six significant digits."""
         f, q = self.forecast, self.forecast.question
-        found: dict[str, Any] = {
+        found: Raw = {
             "model": f.found.card.name, "checkpoint": f.found.checkpoint.id, "precision": f.found.checkpoint.precision,
             "engine": f.found.engine, "gpu": f.found.gpu.name, "tp": q.tp, "pp": q.pp, "dp": q.dp, "ep": q.ep,
             "kv_cache_dtype": f.kv_cache_dtype, "input_tokens": q.isl, "output_tokens": q.osl, "confidence": q.confidence,
@@ -233,8 +233,7 @@ class CostCurve:
             "offered": [asdict(o) for o in self.offered], "qps_within_limits": self.qps_within_limits,
             "evidence": {"tier": f.tier, "source": f.source, "as_of": f.as_of}, "notes": list(f.notes),
         }  # fmt: skip
-        rounded: dict[str, Any] = shortened(found)
-        return rounded
+        return {key: shortened(value) for key, value in found.items()}
 
 
 def cost_curve(question: AskedConfiguration, catalog: Catalog, *, usd_per_gpu_hour: float | None = None, limits: UserLimits | None = None) -> CostCurve:
@@ -347,7 +346,7 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def shortened(value: Any) -> Any:
+def shortened(value: object) -> object:
     """Floats to six significant digits, all the way down."""
     if isinstance(value, dict):
         return {k: shortened(v) for k, v in value.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from planner.performance.memory import memory_fit
 from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.step import MAX_SEQUENCES
+from planner.raw import Raw
 from planner.validation.single import EXACT, checkpoints_called
 
 LOADS: Ints = np.unique(np.round(2 ** (np.arange(21) / 2)).astype(np.int64))  # 1 to 1,024, two to a doubling
@@ -64,10 +65,9 @@ class SpeedFrontier:
     tried: int
     late: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Raw:
         """Plain data for JSON; six significant digits."""
-        rounded: dict[str, Any] = shortened(asdict(self))
-        return rounded
+        return {key: shortened(value) for key, value in asdict(self).items()}
 
 
 def speed_frontier(

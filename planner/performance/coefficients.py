@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 from planner.catalog.files import read_json
 from planner.catalog.records import Calibration, Gpu
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
+from planner.raw import Raw
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
 UNSEEN = "unseen_generation"  # no tier: the quantiles for GPUs of a generation that those of the tiers were not found on
@@ -32,7 +33,7 @@ SECONDS = ("layer_s", "moe_layer_s", "sparse_layer_s", "all_reduce_s", "step_s",
 def holding(*names: str) -> AfterValidator:
     """A table that has all of these."""
 
-    def check(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    def check(table: Mapping[str, object]) -> Mapping[str, object]:
         missing = next((n for n in names if n not in table), None)
         if missing is not None:
             raise ValueError(f"has no '{missing}'")
@@ -44,7 +45,7 @@ def holding(*names: str) -> AfterValidator:
 def among(*names: str) -> AfterValidator:
     """A table of no others than these."""
 
-    def check(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    def check(table: Mapping[str, object]) -> Mapping[str, object]:
         unknown = next((n for n in table if n not in names), None)
         if unknown is not None:
             raise ValueError(f"has '{unknown}', which is none of {', '.join(names)}")
@@ -87,7 +88,7 @@ class Fitted:
     generations: Mapping[str, Factor]  # generation of GPUs -> further factor on the whole step
     precisions: Annotated[Mapping[str, Factor], among(*PRECISIONS)]  # precision -> factor on the efficiency of reading weights stored in it
     data: Mapping[str, str]  # file -> sha256
-    errors: Mapping[str, Any]
+    errors: Raw
     step_quantiles: Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN)]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
     reach: Mapping[str, Factor] = field(default_factory=dict)  # "GPU|precision" -> most sequences in decoding per GPU of any row of the fit

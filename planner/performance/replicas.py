@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +102,7 @@ class Replicas:
         tp, pp, dp, ep, kv_bytes, draft, prefill, decode = (int(getattr(self, name)[row]) for name in SIZES)
         return ReplicaType(tp, pp, dp, ep, kv_bytes == 1, draft > 0, prefill, decode)
 
-    def take(self, index: NDArray[Any] | slice) -> Replicas:
+    def take(self, index: Ints | NDArray[np.bool_] | slice) -> Replicas:
         """The replica types chosen by an index array, a mask or a slice."""
         return replace(self, **{name: getattr(self, name)[index] for name in COLUMNS})
 

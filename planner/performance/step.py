@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from planner.performance.coefficients import Coefficients
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
-from planner.performance.replicas import Floats, Replicas
+from planner.performance.replicas import Floats, Ints, Replicas
 
 MAX_SEQUENCES = 1024
 PREFILL_FLOOR = 0.7  # prompts run at up to this share of a peak in the fit, so a smaller factor would break the peak
@@ -48,7 +47,7 @@ class StepCurves:
         found: Floats = alone + self.prefill_s_per_token[:, None] * tokens
         return found
 
-    def take(self, index: NDArray[Any] | slice) -> StepCurves:
+    def take(self, index: Ints | NDArray[np.bool_] | slice) -> StepCurves:
         """The rows chosen by an index array, a mask or a slice."""
         whole = None if self.whole_prompt_s is None else self.whole_prompt_s[index]
         prompt, overhead = self.prefill_s_per_token[index], self.overhead_s[index]

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.clean import plain
 from planner.errors import PlannerError, did_you_mean
+from planner.raw import Raw
 
 Chart = Any  # of Altair, layered or not: it is imported where one is drawn
 FORMS = ("html", "png", "svg")
@@ -33,7 +34,8 @@ def drawn(chart: Chart, form: str) -> bytes:
     """The chart's file. Texts in it are shown as they are: no control characters, nothing that a page would run."""
     import vl_convert
 
-    spec = _plain(chart.configure_axis(labelFlush=False, labelOverlap=True).to_dict())
+    spec: Raw = chart.configure_axis(labelFlush=False, labelOverlap=True).to_dict()
+    spec = {plain(key): _plain(value) for key, value in spec.items()}
     version = _version(spec["$schema"], vl_convert.get_vegalite_versions())
     if form == "png":
         return bytes(vl_convert.vegalite_to_png(spec, vl_version=version, scale=2))
@@ -51,7 +53,7 @@ def _version(schema: str, known: Sequence[str]) -> str | None:
     return next((v for v in known if v.removeprefix("v").split(".")[:2] == found[:2]), None)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The same with all texts harmless."""
     if isinstance(value, dict):
         return {_plain(k): _plain(v) for k, v in value.items()}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.economics.explain import Explanation, Margin, WhyNot, distinct
 from planner.report.sections import Grid, Section, money
 from planner.report.studies import noise_words, what
+from planner.result.plan import Plan
 
 
 def explain_sections(found: Explanation) -> list[Section]:
@@ -84,7 +83,7 @@ def explain_rows(found: Explanation) -> list[dict[str, object]]:
 def explain_payload(found: Explanation) -> dict[str, object]:
     """Plain data with every plan."""
 
-    def plan(p: Any) -> Any:
+    def plan(p: Plan | None) -> object:
         return p.model_dump(mode="json") if p else None
 
     def why_not(w: WhyNot) -> dict[str, object]:

@@ -19,7 +19,7 @@ from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer
 from planner.search.hours import GAP, HourlyQuestion, PricedStructure, busiest, busiest_hour
-from planner.search.structures import Block, StructureSpace
+from planner.search.structures import Block, Floats, StructureSpace
 
 ASSUMPTIONS = (
     "Instances are paid by the hour held, on demand, and started and returned at full hours; what they take to start is paid in addition.",
@@ -183,7 +183,7 @@ def _workload(i: int, priced: _Priced, parts: Sequence[Plan]) -> PlanWorkload:
     return alone.model_copy(update=told)
 
 
-def _waiting(w: Workload, done: Sequence[np.ndarray[Any, np.dtype[np.float64]]], told: dict[str, Any]) -> PlanWorkload:
+def _waiting(w: Workload, done: Sequence[Floats], told: dict[str, Any]) -> PlanWorkload:
     """Requests that may wait: by deployment what is done of them each hour, per second."""
     rates, total = np.sum(done, axis=0), float(np.sum(done))
     return PlanWorkload(

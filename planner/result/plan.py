@@ -176,7 +176,7 @@ class Deployment(PlanPart):
         """GPUs of one replica, all engines of a unit together."""
         return self.replica.gpus
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, object]:
         """One flat row; parts become columns such as quality_score."""
         row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts", "busiest"})
         for name, part in (("quality", self.quality), ("memory_gib", self.memory_gib), ("evidence", self.evidence)):
@@ -439,7 +439,7 @@ class Plan(PlanPart):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_any_version(cls, data: Any) -> Any:
+    def _of_any_version(cls, data: object) -> object:
         return upgraded(data)
 
     def to_json(self) -> str:

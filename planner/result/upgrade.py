@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from planner.raw import Raw
 from planner.scenario.units import HOURS_PER_MONTH, parse_duration_s
 
-Data = dict[str, Any]
 OFFER = ("provider", "region", "instance_type", "gpu", "purchase")  # that name an offer
 SAME = ("provider", "region", "instance_type", "basis", "purchase", "gpu", "gpus_per_instance", "source", "as_of")
 
 
-def upgraded(data: Any) -> Any:
+def upgraded(data: object) -> object:
     """The data of a plan as schema version 2 has it. What is no plan of version 1 stays as it is, for the reader to say what is wrong with it."""
     if not isinstance(data, dict) or data.get("schema_version") != 1 or not isinstance(data.get("scenario"), dict):
         return data
@@ -31,7 +28,7 @@ def upgraded(data: Any) -> Any:
     return {**now, "kind": "own", "purchases": [p | owned if isinstance(p, dict) else p for p in bought] if isinstance(bought, list) else bought}
 
 
-def _by_the_hour(old: Data) -> Data:
+def _by_the_hour(old: Raw) -> Raw:
     """Version 1 had a record of its own, with a plan of each deployment alone in its busiest hour."""
     hours, periods, alone = old["hours"], old["periods"], old["plans"]
     known = {tuple(p[k] for k in OFFER): p for plan in alone for p in plan["purchases"]}
@@ -65,15 +62,15 @@ def _by_the_hour(old: Data) -> Data:
     }
 
 
-def _gpus(d: Data) -> int:
+def _gpus(d: Raw) -> int:
     return int(d["tp"] * d["pp"] * max(d["prefill_engines"] + d["decode_engines"], 1))
 
 
-def _used(period: Data, purchase: int, each: list[int]) -> int:
+def _used(period: Raw, purchase: int, each: list[int]) -> int:
     return sum(h["replicas"] * n for d, n in zip(period["deployments"], each, strict=True) for h in d["hosts"] if h["purchase"] == purchase)
 
 
-def _purchase(offer: Data, known: Mapping[str, Any], periods: list[Data], i: int, used: list[int]) -> Data:
+def _purchase(offer: Raw, known: Raw, periods: list[Raw], i: int, used: list[int]) -> Raw:
     most = offer["most_instances"]
     at = next((t for t, p in enumerate(periods) if p["instances"][i] == most), 0)
     held = most * offer["gpus_per_instance"]
@@ -82,7 +79,7 @@ def _purchase(offer: Data, known: Mapping[str, Any], periods: list[Data], i: int
     return {k: offer[k] for k in SAME} | rest | counts
 
 
-def _cost(usd: float, idle: float, workloads: list[Data]) -> Data:
+def _cost(usd: float, idle: float, workloads: list[Raw]) -> Raw:
     cost = {"usd_per_hour": usd, "usd_per_month": usd * HOURS_PER_MONTH, "usd_per_year": usd * 12 * HOURS_PER_MONTH, "idle_usd_per_hour": idle}
     if any(w["demand"]["kind"] == "concurrency" for w in workloads):
         return cost
@@ -93,9 +90,9 @@ def _cost(usd: float, idle: float, workloads: list[Data]) -> Data:
     return cost | unit | {"usd_per_thousand_requests": usd / sum(requests) * 1e3}
 
 
-def _deployment(i: int, plan: Data, periods: list[Data], prices: list[float], workloads: list[Data]) -> Data:
+def _deployment(i: int, plan: Raw, periods: list[Raw], prices: list[float], workloads: list[Raw]) -> Raw:
     """Its busiest hour is the one whose rates the plan of it alone was asked."""
-    d: Data
+    d: Raw
     (d,), own = plan["deployments"], {w["name"]: w for w in plan["workloads"]}
     steady = [w for w in workloads if w["name"] in own and not w["is_waiting"]]
     if steady:
@@ -108,14 +105,14 @@ def _deployment(i: int, plan: Data, periods: list[Data], prices: list[float], wo
     return d | {"busiest": t, "hosts": hosts, "usd_per_hour": usd, "in_flight_per_replica": d["in_flight_per_replica"] if steady else None}
 
 
-def _steady(old: Data, asked: Data, alone: list[Data]) -> Data:
+def _steady(old: Raw, asked: Raw, alone: list[Raw]) -> Raw:
     i = old["deployments"][0]
-    mine: Data = next(w for w in alone[i]["workloads"] if w["name"] == old["name"])
+    mine: Raw = next(w for w in alone[i]["workloads"] if w["name"] == old["name"])
     told = {"demand": {"kind": old["unit"], "value": asked[old["unit"]]}, "rates": old["rates"], "min_quality": asked["min_quality"]}
     return mine | told | {"unit_costs": None, "routing": [mine["routing"][0] | {"deployment": i}]}
 
 
-def _waiting(old: Data, asked: Data, done: list[list[float]]) -> Data:
+def _waiting(old: Raw, asked: Raw, done: list[list[float]]) -> Raw:
     """``done``: requests/s by deployment and hour."""
     limits = [
         {"metric": k.split("_p")[0], "limit_ms": 1e3 * parse_duration_s(v), "percentile": float(k.split("_p")[1])}

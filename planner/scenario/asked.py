@@ -14,6 +14,7 @@ from planner.demand.given import STATED, Demanded, Lengths, parse_growth
 from planner.demand.lengths import lengths_of
 from planner.demand.records import Demand
 from planner.errors import PlannerError
+from planner.raw import Raw
 from planner.scenario.problem import problem
 from planner.scenario.slo import read_limits, strictest
 from planner.scenario.units import parse_duration_s
@@ -36,7 +37,7 @@ def _lengths(demand: Demand, name: str) -> Lengths:
     return lengths_of(demand.histogram, name)
 
 
-def with_demand(data: dict[str, Any]) -> dict[str, Any]:
+def with_demand(data: Raw) -> Raw:
     """A workload's raw fields with what its ``demand``, ``users``, ``growth`` and ``lengths`` stand for. What is stated wins over what a source
     says. Raises a validation error at the field for contradictions and sources that cannot be used."""
     found = dict(data)
@@ -60,7 +61,7 @@ def with_demand(data: dict[str, Any]) -> dict[str, Any]:
     return found | ({"demand": demanded} if demanded else {})
 
 
-def _with_lengths(found: dict[str, Any], lengths: Lengths) -> dict[str, Any]:
+def _with_lengths(found: Raw, lengths: Lengths) -> Raw:
     stated = [n for n in ("input_tokens", "output_tokens", "input_cv", "output_cv") if found.get(n) is not None]
     if stated:
         raise problem(f"lengths and {stated[0]} are both given: lengths of '{lengths.source}' say it all; give one", stated[0])
@@ -69,7 +70,7 @@ def _with_lengths(found: dict[str, Any], lengths: Lengths) -> dict[str, Any]:
     return found | {"lengths": lengths, "input_tokens": lengths.mean_input, "output_tokens": lengths.mean_output}
 
 
-def _from_source(found: dict[str, Any], name: str) -> tuple[dict[str, Any], Demanded]:
+def _from_source(found: Raw, name: str) -> tuple[Raw, Demanded]:
     """Rate, peak, lengths and prefix hits of a demand file, where nothing is stated."""
     from planner.demand.source import read_demand
 
@@ -135,12 +136,12 @@ def advice(demand: Demand) -> str:
     return "; ".join(words)
 
 
-def _percentile(found: dict[str, Any]) -> float:
+def _percentile(found: Raw) -> float:
     """The strictest percentile of the limits: of so many requests the rate must be held."""
     return strictest(read_limits(dict.fromkeys(found.get("slo") or {}, inf)), default=95.0)
 
 
-def _from_users(found: dict[str, Any]) -> tuple[dict[str, Any], Demanded]:
+def _from_users(found: Raw) -> tuple[Raw, Demanded]:
     """Users who wait for an answer, pause and ask again. Of n turns there are n - 1 pauses.
 
     The rate is users / (pause + answer). How long answers take is known once there is a plan; until then it is zero, which is on the safe side.
@@ -158,7 +159,7 @@ def _from_users(found: dict[str, Any]) -> tuple[dict[str, Any], Demanded]:
     return found | {"qps": users / pause}, Demanded(source="users", users=users, think_s=pause)
 
 
-def _parsed(field: str, value: Any, parse: Callable[[Any], float]) -> float:
+def _parsed(field: str, value: object, parse: Callable[[Any], float]) -> float:
     """A field that others follow from, read before these are. Raises a validation error at it."""
     try:
         return parse(value)

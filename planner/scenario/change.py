@@ -47,12 +47,12 @@ def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
 # ---- cheap copies: what the planner itself supposes, of values that need no checking
 
 
-def assumed(scenario: Scenario, part: PartName, **change: Any) -> Scenario:
+def assumed(scenario: Scenario, part: PartName, **change: object) -> Scenario:
     """The scenario with fields of one part replaced, unchecked."""
     return scenario.model_copy(update={part: getattr(scenario, part).model_copy(update=change)})
 
 
-def assumed_of(scenario: Scenario, w: int, **change: Any) -> Scenario:
+def assumed_of(scenario: Scenario, w: int, **change: object) -> Scenario:
     """The scenario with fields of one workload replaced, unchecked."""
     return with_workloads(scenario, (x.model_copy(update=change) if i == w else x for i, x in enumerate(scenario.workload)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_origin
+from typing import get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -21,7 +21,7 @@ class Askable:
 
     path: tuple[str, ...]
     flag: Flag
-    default: Any
+    default: object
     is_switch: bool  # off unless named; what is on by default takes true or false
     is_many: bool
 
@@ -58,5 +58,5 @@ def _walk(part: type[BaseModel], path: tuple[str, ...]) -> Iterator[Askable]:
             yield from _walk(inner, (*path, name))
 
 
-def _default(field: FieldInfo) -> Any:
+def _default(field: FieldInfo) -> object:
     return field.get_default(call_default_factory=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_serializer, model_validator
 
@@ -46,7 +46,7 @@ TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole h
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
 
 
-def listed(value: Any) -> Any:
+def listed(value: object) -> object:
     """A list of numbers as the text it is typed as."""
     return ",".join(f"{v:g}" for v in value) if isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value) else value
 
@@ -126,7 +126,7 @@ class Workload(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_slo(cls, data: Any) -> Any:
+    def _read_slo(cls, data: object) -> object:
         """Checks the names of limits and adds the default ones."""
         if not isinstance(data, dict):
             return data
@@ -427,7 +427,7 @@ class Scenario(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _any_traffic(cls, data: Any) -> Any:
+    def _any_traffic(cls, data: object) -> object:
         """Who asks for the most traffic states none: workloads then count in equal parts."""
         if not isinstance(data, dict) or not isinstance(data.get("objective"), dict) or data["objective"].get("maximize") != "qps":
             return data

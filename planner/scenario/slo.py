@@ -61,12 +61,12 @@ def metric_of(limit: str) -> str:
     return "tpot" if metric == SPEED else metric
 
 
-def canonical_limits(limits: Any) -> Any:
+def canonical_limits(limits: object) -> Any:
     """NAME=VALUE limits with tokens/s per user written as TPOT: tps_user_p95 = 20 (or "20/s") is tpot_p95 = "50ms". Raises ValueError."""
     limits = parse_pairs(limits)
     if not isinstance(limits, dict):
         return limits
-    found: dict[Any, Any] = {}
+    found: dict[object, object] = {}
     for name, value in limits.items():
         is_speed = str(name).startswith(f"{SPEED}_p")
         key = f"tpot{str(name).removeprefix(SPEED)}" if is_speed else name
@@ -76,7 +76,7 @@ def canonical_limits(limits: Any) -> Any:
     return found
 
 
-def with_defaults(limits: Any, streams: bool) -> Any:
+def with_defaults(limits: object, streams: bool) -> object:
     """Limits of one workload with names checked and, unless nobody waits for its answers, the default limits on what is not limited. Raises a validation error.
 
     Who limits E2E alone does not stream; every other SLO gets both streaming limits.

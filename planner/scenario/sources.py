@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from planner.catalog.files import is_file, message_of, parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
+from planner.raw import Raw
 from planner.scenario.fields import PREFIX, askables, by_path
 from planner.scenario.records import Owned, OwnedFile, Scenario
 from planner.scenario.slo import DEFAULT_SLO, METRICS, canonical_limits, metric_of
@@ -28,13 +28,13 @@ class Question:
     origins: Origins = field(default_factory=dict)
 
 
-def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None, file: Path | None = None) -> Question:
+def ask(flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None, file: Path | None = None) -> Question:
     """The question of flags over environment over file over defaults.
 
     flags: parameter name -> value as typed (`fields.Askable.parameter`, and ttft, tpot, e2e, percentile).
     Raises ScenarioError naming flag, variable or file and line.
     """
-    raw: dict[str, Any] = {}
+    raw: Raw = {}
     origins: Origins = {}
     text = ""
     if file is not None:
@@ -49,7 +49,7 @@ def ask(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] |
         raise _describe(error, origins, file, text) from None
 
 
-def _read(file: Path) -> tuple[dict[str, Any], str]:
+def _read(file: Path) -> tuple[Raw, str]:
     try:
         text = read_text(file)
         return parse_toml(text, file), text
@@ -57,7 +57,7 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
         raise ScenarioError(error.what, error.where, error.hint) from None
 
 
-def _find_demand(raw: dict[str, Any], folder: Path) -> None:
+def _find_demand(raw: Raw, folder: Path) -> None:
     """Files of demand named in a scenario file stand beside it."""
     workloads = raw.get("workload")
     for workload in workloads if isinstance(workloads, list) else []:
@@ -67,7 +67,7 @@ def _find_demand(raw: dict[str, Any], folder: Path) -> None:
                 workload[key] = str(folder / name)
 
 
-def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> None:
+def _note(value: object, path: tuple[str, ...], origin: str, origins: Origins) -> None:
     """Records the origin of every leaf below a value."""
     if isinstance(value, dict) and (len(path) < 2 or path[-1].isdigit()):
         for key, inner in value.items():
@@ -79,8 +79,8 @@ def _note(value: Any, path: tuple[str, ...], origin: str, origins: Origins) -> N
         origins[".".join(path)] = origin
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _from_environment(environment: Mapping[str, str]) -> Raw:
+    found: Raw = {}
     variables = [a.variable for a in askables()]
     for name in environment:
         if name.startswith(PREFIX) and name not in variables:
@@ -92,7 +92,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _expand_slo(flags: dict[str, Any]) -> dict[str, Any]:
+def _expand_slo(flags: Raw) -> Raw:
     """--ttft 2s --percentile 95 is --slo ttft_p95=2s; --tps-user 20 is --tpot 50ms."""
     if flags.get("tps_user") is not None:
         if flags.get("tpot") is not None:
@@ -126,7 +126,7 @@ def _check_limit(metric: str, limit: str, percentile: str) -> None:
     _check_percentile(percentile)
 
 
-def _pairs(texts: Any, where: str) -> dict[str, Any]:
+def _pairs(texts: object, where: str) -> Raw:
     """NAME=VALUE texts as a mapping. Raises ScenarioError."""
     try:
         return dict(canonical_limits(texts))
@@ -139,7 +139,7 @@ def _check_percentile(percentile: str) -> None:
         raise ScenarioError(f"'{percentile}' is not a percentile from 50 to 99.9", "--percentile")
 
 
-def _apply(raw: dict[str, Any], origins: Origins, origin: str, values: Mapping[str, Any]) -> None:
+def _apply(raw: Raw, origins: Origins, origin: str, values: Raw) -> None:
     known = {a.parameter: a for a in askables()}
     if values.get("qps") and values.get("concurrency"):
         raise ScenarioError("give either qps or concurrency, not both", "--concurrency" if origin == "flag" else "PLANNER_CONCURRENCY")
@@ -170,13 +170,13 @@ def _owned(file: Path) -> tuple[Owned, ...]:
         raise ScenarioError(error.what, error.where, hint) from None
 
 
-def _without(limits: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _without(limits: Raw, given: Raw) -> Raw:
     """Limits of other metrics than those given now."""
     metrics = {metric_of(k) for k in given}
     return {k: v for k, v in limits.items() if metric_of(k) not in metrics}
 
 
-def _place(raw: dict[str, Any], path: tuple[str, ...], flag: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _place(raw: Raw, path: tuple[str, ...], flag: str) -> tuple[Raw, tuple[str, ...]]:
     """The table a value goes to, made if absent."""
     if path[0] == "workload":
         workloads = raw.get("workload") or [{}]

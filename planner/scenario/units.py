@@ -13,7 +13,7 @@ _HOURS = {"h": 1.0, "hour": 1.0, "day": 24.0, "month": HOURS_PER_MONTH, "mo": HO
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6}
 
 
-def parse_duration_s(value: Any) -> float:
+def parse_duration_s(value: object) -> float:
     """Seconds of "2s", "50ms", "1.5 min". Raises ValueError, with a hint where the unit is missing."""
     text = str(value).strip()
     match = re.fullmatch(r"([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ]*)", text)
@@ -47,7 +47,7 @@ def exact(number: float) -> str:
     return text if float(text) == number else repr(number)
 
 
-def parse_usd_per_hour(value: Any) -> float:
+def parse_usd_per_hour(value: object) -> float:
     """Dollars per hour of "120/h", "50000/month", "$1.2M/year". Raises ValueError without a period."""
     text = str(value).strip().replace(",", "").replace("_", "").lstrip("$")
     match = re.fullmatch(r"(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([kKmM]?)\s*(?:/\s*([a-zA-Z]+))?", text)
@@ -76,7 +76,7 @@ def parse_share(value: Any) -> float:
     return number
 
 
-def parse_rate(value: Any) -> float:
+def parse_rate(value: object) -> float:
     """Tokens per second of 20 or "20/s". Raises ValueError."""
     match = re.fullmatch(r"(\d*\.?\d+(?:[eE][+-]?\d+)?)\s*(?:/\s*s)?", str(value).strip())
     if not match or not 1e-6 <= float(match.group(1)) <= 1e6:
@@ -84,7 +84,7 @@ def parse_rate(value: Any) -> float:
     return float(match.group(1))
 
 
-def parse_pairs(value: Any) -> Any:
+def parse_pairs(value: object) -> object:
     """{"H100": "64"} of ("H100=64",); a mapping stays as it is."""
     if not isinstance(value, (list, tuple)):
         return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from planner.search.answer import Answer
 from planner.search.apart import crowded
 from planner.search.structures import Block, Floats, Idle, Ints, Structure, StructureSpace
 
+V = TypeVar("V")
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
 
@@ -247,7 +248,7 @@ def _in_hour(flat_workload: Workload, asked: HourlyQuestion, peak: float, i: int
 def restricted(whole: Survey, kept: Sequence[int]) -> Survey:
     """The survey of some of its workloads. Rows keep their places."""
 
-    def pick(values: Sequence[Any]) -> tuple[Any, ...]:
+    def pick(values: Sequence[V]) -> tuple[V, ...]:
         return tuple(values[w] for w in kept)
 
     scenario = whole.scenario.model_copy(update={"workload": pick(whole.scenario.workload)})

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
-from typing import Any
+from typing import TypeVar
 
 from planner.candidates.eligibility import needed
 from planner.candidates.offers import allowed
@@ -19,6 +19,7 @@ from planner.scenario.caps import uncapped
 from planner.scenario.change import with_workloads
 from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, WhatIf, Workload
 
+V = TypeVar("V")
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
 # What decides the physics of candidates; everything else is asked of the same candidates.
 PHYSICAL = ("confidence", "tuning", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill")
@@ -107,7 +108,7 @@ def _limited(asked: Workload, scenario: Workload) -> Workload:
     return asked.model_copy(update={"slo": scenario.slo})
 
 
-def _keep(kept: OrderedDict[str, Any], key: str, value: object) -> None:
+def _keep(kept: OrderedDict[str, V], key: str, value: V) -> None:
     """Puts a value last, and forgets the ones that were not asked for the longest."""
     kept[key] = value
     while len(kept) > MOST_FAMILIES:

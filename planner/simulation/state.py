@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +120,7 @@ class Running:
         state["slots"] += many
 
 
-def _place(state: Records, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
+def _place(state: Records, names: Sequence[str], arrays: Sequence[NDArray[np.generic]]) -> None:
     """Tells the state where arrays lie, which must live as long as they are worked on."""
     for name, array in zip(names, arrays, strict=True):
         state[name] = array.ctypes.data
