@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Errors:
+class MedianErrors:
     """Median absolute errors of TPOT and TTFT over the rows: before, after, and with each configuration predicted from the others."""
 
     metric: str
@@ -67,7 +67,7 @@ class Learnt:
 
     rows: tuple[Row, ...]
     calibration: tuple[Calibration, ...]
-    errors: tuple[Errors, ...]
+    errors: tuple[MedianErrors, ...]
     unused: Mapping[str, tuple[int, ...]]
 
 
@@ -206,7 +206,7 @@ def _covariance(metric: str, rows: Sequence[Row]) -> Floats:
     return found
 
 
-def _errors(metric: str, rows: Sequence[Row]) -> Errors:
+def _errors(metric: str, rows: Sequence[Row]) -> MedianErrors:
     """What is left of the errors when the factors are applied, of all rows, and of each configuration learnt from the others."""
     used = [r for r in rows if metric in r.log_ratio]
     y = np.array([r.log_ratio[metric] for r in used])
@@ -217,7 +217,7 @@ def _errors(metric: str, rows: Sequence[Row]) -> Errors:
         if base:
             left[test] = _carried(metric, [used[i] for i in base], [used[i] for i in test])
     after = _carried(metric, used, used)
-    return Errors(metric, len(used), _median(y), _median(y - after), None if np.isnan(left).any() else _median(y - left))
+    return MedianErrors(metric, len(used), _median(y), _median(y - after), None if np.isnan(left).any() else _median(y - left))
 
 
 def _carried(metric: str, base: Sequence[Row], asked: Sequence[Row]) -> Floats:
