@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -55,8 +55,8 @@ def curve(q: AskedCurve) -> None:
     if q.usd_per_hour is not None and not 0 < q.usd_per_hour < float("inf"):
         raise PlannerError("must be more than zero", "--usd-per-hour")
     from planner.catalog.load import load_catalog
-    from planner.economics.curve import UserLimits, cost_curve
-    from planner.economics.speed import Axis, speed_frontier
+    from planner.economics.curve import CostCurve, UserLimits, cost_curve
+    from planner.economics.speed import Axis, SpeedFrontier, speed_frontier
     from planner.report.charts import cost_chart, speed_chart
     from planner.report.curve import formatted
     from planner.scenario.units import parse_duration_s, parse_rate
@@ -67,7 +67,9 @@ def curve(q: AskedCurve) -> None:
     if q.frontier or not q.gpu:
         _refuse(q)
         asked: Axis = "cost" if q.by == "cost" else "throughput"  # checked above
-        found: Any = speed_frontier(q.checkpoint, known, isl=q.isl, osl=q.osl, by=asked, gpu=q.gpu, engine=q.engine, max_ttft_s=limits.max_ttft_s)
+        found: CostCurve | SpeedFrontier = speed_frontier(
+            q.checkpoint, known, isl=q.isl, osl=q.osl, by=asked, gpu=q.gpu, engine=q.engine, max_ttft_s=limits.max_ttft_s
+        )
     else:
         question = AskedConfiguration(
             q.checkpoint, q.gpu, q.tp, q.pp, max(q.dp, 1), max(q.ep, q.dp), q.kv_cache, q.engine or "vllm", q.isl, q.osl, (1,), q.confidence
@@ -78,7 +80,7 @@ def curve(q: AskedCurve) -> None:
             if error.where != "--checkpoint":
                 raise
             raise PlannerError(error.what, "MODEL", error.hint) from None
-    draw(q.printed.chart, lambda: speed_chart(found) if q.frontier or not q.gpu else cost_chart(found))
+    draw(q.printed.chart, lambda: cost_chart(found) if isinstance(found, CostCurve) else speed_chart(found))
     deliver(formatted(found, q.printed.form), q.printed.output)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from planner.clean import clipped, error_line
 from planner.cli import streams
@@ -43,15 +42,15 @@ def status_of(words: list[str]) -> int:
             streams.say(error.format_message())  # type: ignore[attr-defined]
             return 2
         if hasattr(error, "format_message"):  # a usage error of the command-line library
-            return _failed(_usage(error), 2)
+            return _failed(_usage(str(error.format_message())), 2)
         if debug:
             raise
         return _failed(f"internal error: {type(error).__name__}: {clipped(str(error))} (please report it; --debug shows where)", 4)
     return status if isinstance(status, int) else 0
 
 
-def _usage(error: Any) -> str:
-    message = " ".join(str(error.format_message()).split())
+def _usage(text: str) -> str:
+    message = " ".join(text.split())
     return f"{message.rstrip('.')} (plan --help)"
 
 
