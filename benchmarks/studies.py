@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from planner import Scenario, load_catalog, solve
-from planner.economics.change import with_workload
 from planner.economics.frontier import frontier
 from planner.economics.runs import Where, answers
 from planner.economics.sweep import axis, sweep
+from planner.scenario.change import with_workload
 
 RESULTS = Path(__file__).parent / "results" / "studies.json"
 

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from planner import Scenario, load_catalog, solve
 from planner.catalog.catalog import Catalog
-from planner.economics.change import with_workload
 from planner.result.plan import Plan
+from planner.scenario.change import with_workload
 from planner.simulation.rebuild import Deployed, deployed, scenario_of
 from planner.simulation.results import quantile
 from planner.simulation.run import feed, simulate

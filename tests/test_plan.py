@@ -129,7 +129,7 @@ def test_the_headline_stands_beside_hosted_apis() -> None:
 
 def test_the_headlines_json_is_its_schema_and_reads_back() -> None:
     plan = headline()
-    jsonschema.validate(json.loads(plan.to_json()), Plan.model_json_schema())
+    jsonschema.validate(json.loads(plan.to_json()), Plan.model_json_schema(mode="serialization"))
     assert Plan.model_validate_json(plan.to_json()) == plan
     assert plan.schema_version == 1 and plan.catalog_hash == shipped().hash
 
@@ -454,7 +454,7 @@ def test_no_data_is_told_from_cannot() -> None:
 
 
 def test_no_single_change_would_do() -> None:
-    error = refused(asked(supply={"max_gpus": 1}, policy={"budget": "0.4/h"}), tiny())
+    error = refused(asked(supply={"max_gpus": 1}, policy={"budget": "0.4/h"}, qps=40), tiny())
     assert not error.changes or all("GPUs" not in c and "budget" not in c for c in error.changes)
 
 
@@ -654,8 +654,8 @@ def test_a_near_tie_on_better_evidence_is_pointed_out() -> None:
 
 
 def test_without_a_ttft_limit_a_plan_does_not_queue_for_ever() -> None:
-    """Eleven replicas would run 416 requests over 345 sequences each; twelve leave some free, and who wants eleven is told."""
-    question = {"workload": [{"qps": 20, "models": ["gpt-oss-120b"], "slo": {"ttft_p95": "none"}}], "supply": {"gpus": ["H100-SXM-80GB"]}}
+    """Thirteen replicas would run 381 requests over 345 sequences each; fourteen leave some free, and who wants thirteen is told."""
+    question = {"workload": [{"qps": 25, "models": ["gpt-oss-120b"], "slo": {"ttft_p95": "none"}}], "supply": {"gpus": ["H100-SXM-80GB"]}}
     plan, full = (solved({**question, "workload": [question["workload"][0] | more]}, shipped()) for more in ({}, {"max_waiting_share": 1}))
     one, other = plan.deployments[0], full.deployments[0]
     assert one.replicas > other.replicas and other.in_flight_per_replica > other.max_num_seqs
