@@ -131,7 +131,7 @@ def test_the_headlines_json_is_its_schema_and_reads_back() -> None:
     plan = headline()
     jsonschema.validate(json.loads(plan.to_json()), Plan.model_json_schema(mode="serialization"))
     assert Plan.model_validate_json(plan.to_json()) == plan
-    assert plan.schema_version == 1 and plan.catalog_hash == shipped().hash
+    assert plan.schema_version == 2 and plan.catalog_hash == shipped().hash
 
 
 def test_solving_again_gives_the_same_bytes() -> None:
