@@ -99,12 +99,13 @@ def _place_in_nodes(notes: Notes, offer: Offer, gpus: int, guests: list[Guest], 
     """First fit, largest first, into the nodes there are, the last of which may be smaller: exact for replicas of 2^k GPUs in nodes of 2^k."""
     room = [offer.gpus_per_node] * (gpus // offer.gpus_per_node) + [gpus % offer.gpus_per_node]
     for g in guests:
-        for n in range(g.replicas):
-            node = next((i for i, free in enumerate(room) if free >= g.gpus), None)
-            if node is None:
-                notes.add(where, f"no node has room for replica {n + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs")
-                return
-            room[node] -= g.gpus
+        left = g.replicas
+        for i, free in enumerate(room):
+            here = min(left, free // g.gpus)
+            room[i], left = free - here * g.gpus, left - here
+        if left:
+            notes.add(where, f"no node has room for replica {g.replicas - left + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs")
+            return
 
 
 def _place_whole(notes: Notes, offer: Offer, instances: int, guests: list[Guest], where: str) -> None:
@@ -114,22 +115,26 @@ def _place_whole(notes: Notes, offer: Offer, instances: int, guests: list[Guest]
         if g.gpus > size and (g.pp == 1 or g.gpus % size):
             notes.add(g.where, f"{g.gpus} GPUs do not fill whole instances of {where}")
             continue
-        for n in range(g.replicas):
-            if not settle(taken, g.gpus, size):
-                notes.add(where, f"no room for replica {n + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs, {instances} instances of {size} held")
-                break
+        placed = _fill(taken, g.gpus, size, g.replicas)
+        if placed < g.replicas:
+            notes.add(where, f"no room for replica {placed + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs, {instances} instances of {size} held")
 
 
-def settle(taken: list[int], gpus: int, size: int) -> bool:
-    """Places one replica, if there is room."""
+def _fill(taken: list[int], gpus: int, size: int, replicas: int) -> int:
+    """Places replicas of one size by first fit, as many as there is room for, in a single pass: later ones never fit where earlier ones of their size did not."""
     if gpus > size:
-        empty = [i for i, t in enumerate(taken) if t == 0][: gpus // size]
-        for i in empty if len(empty) == gpus // size else ():
+        each = gpus // size
+        empty = [i for i, t in enumerate(taken) if t == 0][: each * replicas]
+        placed = len(empty) // each
+        for i in empty[: placed * each]:
             taken[i] = size
-        return len(empty) == gpus // size
+        return placed
+    left = replicas
     for i, t in enumerate(taken):
+        if not left:
+            break
         start = -(-t // gpus) * gpus
-        if start + gpus <= size:
-            taken[i] = start + gpus
-            return True
-    return False
+        here = min(left, max((size - start) // gpus, 0))
+        if here:
+            taken[i], left = start + here * gpus, left - here
+    return replicas - left
