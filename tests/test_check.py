@@ -19,7 +19,7 @@ from planner import Scenario, load_catalog, solve
 from planner.catalog.replica_type import ReplicaType
 from planner.check.check import Report, check_plan
 from planner.check.command import READERS, Settings, Words
-from planner.check.packing import settle
+from planner.check.packing import fill
 from planner.emit.engine import GpuMemory, Steps, serve_command
 from planner.result.plan import Plan
 
@@ -279,15 +279,15 @@ def test_replicas_without_instances_are_not_placed() -> None:
 def test_placing_succeeds_exactly_where_the_packing_rows_hold(size: int, instances: int, replicas: list[int]) -> None:
     replicas = sorted((g for g in replicas if g <= size), reverse=True)
     taken = [0] * instances
-    placed = all(settle(taken, g, size) for g in replicas)
+    placed = all(fill(taken, g, size, 1) for g in replicas)
     rows = all(sum(g // s for g in replicas if g >= s) <= size // s * instances for s in (1, 2, 4, 8) if s <= size)
     assert placed == rows
 
 
 def test_a_replica_over_several_instances_takes_them_whole() -> None:
     taken = [0, 0, 0]
-    assert settle(taken, 16, 8) and taken == [8, 8, 0]
-    assert not settle(taken, 16, 8) and settle(taken, 8, 8)
+    assert fill(taken, 16, 8, 1) and taken == [8, 8, 0]
+    assert not fill(taken, 16, 8, 1) and fill(taken, 8, 8, 1)
 
 
 CAPACITIES = """candidate,gpu,gpus,usd_per_hour,class,max_qps

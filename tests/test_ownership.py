@@ -129,7 +129,7 @@ def test_the_cost_of_a_job(run: Run) -> None:
 
 BAD = {
     "all that is missing": (("gpu", "A100-SXM-80GB", "--price", 1), "give --years, --electricity"),
-    "no such GPU": (("gpu", "A800-80GB", *INPUTS), "did you mean 'A800-SXM-80GB'?"),
+    "no such GPU": (("gpu", "A800-SXN-80GB", *INPUTS), "did you mean 'A800-SXM-80GB'?"),
     "a percentage": (("gpu", "L4", "--price", 1, "--years", 1, "--electricity", 1, "--utilization", 70), "--utilization: 70 must be a share"),
     "no cost": (("job", "--gpus", 2, "--seconds", 3), "what a GPU costs is not known"),
     "two costs": (("job", "--gpus", 2, "--seconds", 3, "--usd-per-gpu-hour", 1, "--kw", 1), "--kw cannot stand beside it"),

@@ -115,13 +115,13 @@ def _place_whole(notes: Notes, offer: Offer, instances: int, guests: list[Guest]
         if g.gpus > size and (g.pp == 1 or g.gpus % size):
             notes.add(g.where, f"{g.gpus} GPUs do not fill whole instances of {where}")
             continue
-        placed = _fill(taken, g.gpus, size, g.replicas)
+        placed = fill(taken, g.gpus, size, g.replicas)
         if placed < g.replicas:
             notes.add(where, f"no room for replica {placed + 1} of {g.replicas} of {g.where}: {g.gpus} GPUs, {instances} instances of {size} held")
 
 
-def _fill(taken: list[int], gpus: int, size: int, replicas: int) -> int:
-    """Places replicas of one size by first fit, as many as there is room for, in a single pass: later ones never fit where earlier ones of their size did not."""
+def fill(taken: list[int], gpus: int, size: int, replicas: int) -> int:
+    """Places replicas of one size by first fit, as many as there is room for. One pass does: no later one fits where an earlier one did not."""
     if gpus > size:
         each = gpus // size
         empty = [i for i, t in enumerate(taken) if t == 0][: each * replicas]
