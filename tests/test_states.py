@@ -12,7 +12,7 @@ import pytest
 from brute_force import rules as ruled
 
 from planner import Scenario, autoscale
-from planner.check.packing import settle
+from planner.check.packing import fill
 from planner.program.optimum import cheapest
 from planner.program.pools import pools
 from planner.program.problem import Column, Problem, Purchasable, Rules, Solution, State, Tier, Traffic, Waiting, circle
@@ -57,7 +57,7 @@ def packs(question: Problem, held: tuple[int, ...], counts: Sequence[int]) -> bo
             guests = sorted(
                 (c.gpus for c, s in zip(columns, split, strict=True) for i, n in zip(c.offers, s, strict=True) if i == o for _ in range(n)), reverse=True
             )
-            if not all(settle(taken, g, offer.gpus) for g in guests):
+            if not all(fill(taken, g, offer.gpus, 1) for g in guests):
                 break
         else:
             return True
