@@ -201,7 +201,8 @@ def test_service_within_capacity_meets_the_limits(limits: list[Limit], share: fl
     pooled = pooled_qps(found.qps, found.qps_saturated, count)
     predicted = service(line(), mix, share * pooled, seqs(slots), found.qps / pooled)
     for limit in wanted:
-        assert getattr(predicted, f"{limit.metric}_s")[f"p{limit.percentile:g}"][0] <= limit.limit_s * (1 + 1e-6)
+        # Capacity asks for the share beyond the limit, service for the percentile, which is read between points: at a jump of ITL they differ by 3e-5.
+        assert getattr(predicted, f"{limit.metric}_s")[f"p{limit.percentile:g}"][0] <= limit.limit_s * (1 + 1e-4)
 
 
 def test_pools_gain_and_the_gain_ends_at_eight() -> None:
