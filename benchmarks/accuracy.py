@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import FitRows
+from planner.calibration.measured import FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.load import load_catalog
@@ -240,8 +240,8 @@ def main() -> None:
     asked = parser.parse_args()
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
     gpus = read_csv(ROOT / "catalogs" / "gpus.csv", Gpu)
-    files, refused = physics.data_files(ROOT / "catalogs", asked.reference), Counter[str]()
-    rows, names = physics.read_rows(files, cards, gpus, refused), [card.name for card in cards]
+    files, refused = data_files(ROOT / "catalogs", asked.reference), Counter[str]()
+    rows, names = read_rows(files, cards, gpus, refused), [card.name for card in cards]
     kernels = load_residuals(ROOT / "catalogs" / "residuals.json").kernels
     whole = physics.fit(rows)
     all_splits = krige.splits(rows)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import FitRows
+from planner.calibration.measured import FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -211,8 +211,8 @@ def main() -> None:
 
 def run(options: argparse.Namespace, python: str) -> dict[str, Any]:
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
-    files = physics.data_files(ROOT / "catalogs", options.reference)
-    rows, names = physics.read_rows(files, cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), Counter()), [card.name for card in cards]
+    files = data_files(ROOT / "catalogs", options.reference)
+    rows, names = read_rows(files, cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), Counter()), [card.name for card in cards]
     questions = {i: question(rows, i) for i in sample(rows, options.rows).tolist()}
     records = {i: record for i, record in questions.items() if not isinstance(record, str)}
     start = time.perf_counter()

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from planner.calibration import fit as physics
 from planner.calibration import krige
-from planner.calibration.fit import FitRows
+from planner.calibration.measured import FitRows, data_files, read_rows
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, capacity, service
@@ -408,8 +408,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "coverage.json")
     options = parser.parse_args()
     catalog = load_catalog(())
-    files = physics.data_files(ROOT / "catalogs", options.reference)
-    rows, names = physics.read_rows(files, catalog.cards, tuple(catalog.gpus.values()), Counter()), [card.name for card in catalog.cards]
+    files = data_files(ROOT / "catalogs", options.reference)
+    rows, names = read_rows(files, catalog.cards, tuple(catalog.gpus.values()), Counter()), [card.name for card in catalog.cards]
     shipped, kernels = load_coefficients(catalog.coefficients_file), load_residuals(catalog.coefficients_file.with_name(FILE)).kernels
     asked = configurations(rows)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from planner import Scenario, load_catalog, solve
+from planner.performance.replicas import Floats
 from planner.validation.calibrate import Learnt, learn
 from planner.validation.points import MeasuredPoint, read_points
 from planner.validation.predictions import predict_points
@@ -45,7 +46,7 @@ def taught(tmp_path: Path, slower: float = 1.5) -> Learnt:
     return learn(rows_at(tmp_path, five(), slower), load_catalog(), "mine.csv", TODAY)
 
 
-def predicted(tmp_path: Path, asked: list[Asked], learnt: Learnt | None) -> np.ndarray:  # type: ignore[type-arg]
+def predicted(tmp_path: Path, asked: list[Asked], learnt: Learnt | None) -> Floats:
     catalog = load_catalog()
     points = rows_at(tmp_path, asked, 1.0)
     return np.array([a.predicted["tpot_ms"] for a in predict_points(points, replace(catalog, calibrated=learnt.calibration if learnt else ()), 0.5)])

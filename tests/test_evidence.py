@@ -41,12 +41,13 @@ def test_the_same_architecture_comes_before_any_other_and_the_same_configuration
 
 def test_the_weights_follow_from_the_shipped_curves() -> None:
     optimize = pytest.importorskip("scipy.optimize")
-    from planner.calibration import fit, krige
+    from planner.calibration import krige
+    from planner.calibration import measured as measured_rows
     from planner.catalog.cards import read_card
     from planner.performance.residual import load_residuals
 
     cards, catalog = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))], load_catalog()
-    rows = fit.read_rows([ROOT / "catalogs" / "curves.csv"], cards, list(catalog.gpus.values()), Counter())
+    rows = measured_rows.read_rows([ROOT / "catalogs" / "curves.csv"], cards, list(catalog.gpus.values()), Counter())
     plain = replace(load_residuals(ROOT / "catalogs" / "residuals.json"), tpot=None, ttft=None)
     missed = krige.residuals_in_logs(rows, load_coefficients(ROOT / "catalogs" / "coefficients.json"), plain)["tpot"]
     r = rows.replicas

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from planner.calibration import fit as fitting
+from planner.calibration import measured as measured_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -27,10 +28,10 @@ STORED = json.loads((ROOT / "catalogs" / "coefficients.json").read_text())
 
 
 @lru_cache
-def measured() -> tuple[fitting.Rows, Counter[str]]:
+def measured() -> tuple[measured_rows.FitRows, Counter[str]]:
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
     refused: Counter[str] = Counter()
-    rows = fitting.read_rows([ROOT / "catalogs" / "curves.csv"], cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), refused)
+    rows = measured_rows.read_rows([ROOT / "catalogs" / "curves.csv"], cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), refused)
     return rows, refused
 
 
@@ -109,7 +110,7 @@ def test_a_generation_left_out_takes_no_part_in_its_fold(monkeypatch: pytest.Mon
     rows, _ = measured()
     trained: list[set[str]] = []
 
-    def instead(train: fitting.Rows, start: object) -> np.ndarray:
+    def instead(train: measured_rows.FitRows, start: object) -> np.ndarray:
         trained.append(set(train.generation.tolist()))
         return fitted()
 
@@ -122,7 +123,7 @@ def test_a_generation_left_out_takes_no_part_in_its_fold(monkeypatch: pytest.Mon
 def test_unusable_rows_are_refused_by_reason() -> None:
     row = {"source": "inferencex_db_via_aic", "load_type": "closed_loop", "mode": "agg", "spec_decode": "none", "concurrency": "4", "tp": "4", "engine": "vllm"}
     row |= {"ttft_ms_mean": "100", "tpot_ms_mean": "10", "notes": "", "dp_attn": "1"}
-    assert fitting._refusal(row) == ""
+    assert measured_rows._refusal(row) == ""
     for key, value, reason in (
         ("mode", "disagg", "disaggregated"),
         ("spec_decode", "mtp", "speculative decoding"),
@@ -134,7 +135,7 @@ def test_unusable_rows_are_refused_by_reason() -> None:
         ("source", "someone", "another kind of source"),
         ("engine", "atom", "engine not planned"),
     ):
-        assert fitting._refusal(row | {key: value}) == reason
+        assert measured_rows._refusal(row | {key: value}) == reason
 
 
 @pytest.mark.parametrize(
@@ -148,4 +149,4 @@ def test_unusable_rows_are_refused_by_reason() -> None:
     ],
 )
 def test_gpus_and_attention_groups_are_told_apart(columns: dict[str, str], sizes: tuple[int, int]) -> None:
-    assert fitting._sizes(columns) == sizes
+    assert measured_rows._sizes(columns) == sizes

@@ -15,6 +15,7 @@ pytest.importorskip("scipy")
 
 from planner.calibration import fit as fitting
 from planner.calibration import krige
+from planner.calibration import measured as measured_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -32,9 +33,9 @@ def places(*rows: tuple[str, str, int]) -> Features:
 
 
 @lru_cache
-def measured() -> tuple[fitting.Rows, tuple[str, ...]]:
+def measured() -> tuple[measured_rows.FitRows, tuple[str, ...]]:
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
-    rows = fitting.read_rows([ROOT / "catalogs" / "curves.csv"], cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), Counter())
+    rows = measured_rows.read_rows([ROOT / "catalogs" / "curves.csv"], cards, read_csv(ROOT / "catalogs" / "gpus.csv", Gpu), Counter())
     return rows, tuple(card.name for card in cards)
 
 
@@ -77,7 +78,7 @@ def test_folds_never_train_on_what_they_test(monkeypatch: pytest.MonkeyPatch) ->
     coefficients = load_coefficients(ROOT / "catalogs" / "coefficients.json")
     stored = load_residuals(ROOT / "catalogs" / "residuals.json")
 
-    def instead(train: fitting.Rows, *_: object) -> krige.Trained:
+    def instead(train: measured_rows.FitRows, *_: object) -> krige.Trained:
         seen.append(set(krige.configurations(train).tolist()))
         return krige.Trained(coefficients, stored, (whole, whole), replace(stored, tpot=None, ttft=None))
 

@@ -174,11 +174,11 @@ def test_thinner_evidence_never_has_a_narrower_band() -> None:
 
 def test_measured_curves_are_met() -> None:
     """The shipped curves took part in the training, so this asks for little: that training and prediction agree."""
-    fitting = pytest.importorskip("planner.calibration.fit")
+    measured_rows = pytest.importorskip("planner.calibration.measured")
     from collections import Counter
 
     read = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
-    rows = fitting.read_rows([CATALOGS / "curves.csv"], read, list(gpus()), Counter())
+    rows = measured_rows.read_rows([CATALOGS / "curves.csv"], read, list(gpus()), Counter())
     own = rows.take(np.flatnonzero(rows.harness == 0))
     found = predicted(own.replicas, own.input_tokens, own.output_tokens, own.concurrency)
     kept = np.isfinite(own.ttft_s)

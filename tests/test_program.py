@@ -105,7 +105,10 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
     # 10 req/s, mean 0.75 of 0.9 and 0.6: half and half, 5 on each: 1 × $10 + 1 × $1; only good ones: 2 × $10.
     columns = [column("good", {0: 5}, (0,), quality={0: 0.9}), column("bad", {0: 5}, (1,), gpu="B", quality={0: 0.6})]
     question = problem([10], columns, [offer(1, 10), offer(1, 1, "B")], pools_per_workload=None, mix=True)
-    floor = lambda q, **rules: replace(question, demands=(Traffic("w0", (10.0,), q),), rules=replace(question.rules, **rules))  # noqa: E731
+
+    def floor(q: float, **rules: Any) -> Problem:
+        return replace(question, demands=(Traffic("w0", (10.0,), q),), rules=replace(question.rules, **rules))
+
     assert cost(floor(None)) == pytest.approx(2)
     assert cost(floor(0.75)) == pytest.approx(11)
     assert cost(floor(0.76)) == pytest.approx(20)  # a little over half needs a second good one, which then carries all

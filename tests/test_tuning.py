@@ -146,7 +146,7 @@ def test_the_page_says_how_engines_are_set(run: Run) -> None:
 
 def test_what_is_left_out_of_the_rows_is_left_out_of_the_maxima() -> None:
     pytest.importorskip("scipy")
-    from planner.calibration import fit
+    from planner.calibration import measured as measured_rows
 
     data = ROOT.parent / "shared" / "data" / "measured"
     if not data.is_dir():
@@ -154,7 +154,7 @@ def test_what_is_left_out_of_the_rows_is_left_out_of_the_maxima() -> None:
     from planner.catalog.cards import read_card
 
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
-    rows = fit.read_rows(fit.data_files(data), cards, list(load_catalog().gpus.values()), Counter())
+    rows = measured_rows.read_rows(measured_rows.data_files(data), cards, list(load_catalog().gpus.values()), Counter())
     assert rows.maxima is not None
     model, gpu = "gpt-oss-120b", "H200-SXM-141GB"
     without = rows.take(np.flatnonzero((rows.model != model) & (rows.gpu != gpu)))

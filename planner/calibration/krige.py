@@ -21,7 +21,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import least_squares, minimize
 
 from planner.calibration import fit as physics
-from planner.calibration.fit import RANDOM_LENGTHS, SHARES, FitRows
+from planner.calibration.fit import SHARES
+from planner.calibration.measured import RANDOM_LENGTHS, FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
@@ -325,7 +326,7 @@ def _kernel_record(k: Kernel) -> dict[str, object]:
 def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], None]) -> Raw:
     """Reads, fits, trains, cross-validates."""
     cards = [read_card(path) for path in sorted(models.glob("*.toml"))]
-    rows, names = physics.read_rows(files, cards, read_csv(gpus, Gpu), Counter()), [card.name for card in cards]
+    rows, names = read_rows(files, cards, read_csv(gpus, Gpu), Counter()), [card.name for card in cards]
     whole = physics.fit(rows)
     kernels = fit_kernels(rows, names, whole)
     log(f"{len(rows)} rows; kernels {kernels}")
@@ -358,7 +359,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     asked = parser.parse_args(None if arguments is None else list(arguments))
     write(
         run(
-            physics.data_files(asked.data, asked.reference),
+            data_files(asked.data, asked.reference),
             root / "models",
             root / "catalogs" / "gpus.csv",
             lambda line: print(line, file=sys.stderr, flush=True),

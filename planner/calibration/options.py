@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.calibration.fit import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS, step_quantiles, summary
+from planner.calibration.fit import step_quantiles, summary
+from planner.calibration.measured import CHECKPOINTS, ENGINE_NAMES, GPU_NAMES, NVIDIA_RUNS, RANDOM_LENGTHS
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.performance.capacity import Limit, pooled_qps

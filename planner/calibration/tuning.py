@@ -19,6 +19,7 @@ import numpy as np
 
 from planner.calibration import fit as physics
 from planner.calibration.maxima import read_maxima
+from planner.calibration.measured import CHECKPOINTS, MAXIMA
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import read_csv
@@ -33,7 +34,8 @@ from planner.validation.predictions import predict_points
 FEWEST_RUNS = 8  # below them an engine is as the slowest other one
 SHORTEST = 10  # tokens of an answer: with fewer the benchmark's own front end is measured
 AS_STARTED = ("github:gpustack/gpustack@47277d7 docs/performance-lab", "2026-08-21", "Apache-2.0")
-RECORDS = ("MLCommons inference v4.1 offline and NVIDIA TensorRT-LLM performance overview (github:NVIDIA/TensorRT-LLM@03e27c7)", "2025-10-29", "Apache-2.0")
+OVERVIEW = "NVIDIA TensorRT-LLM performance overview (github:NVIDIA/TensorRT-LLM@03e27c7, undated)"
+RECORDS = (f"MLCommons inference v4.1 offline (2024-08-28) and {OVERVIEW}", "2024-08-28", "Apache-2.0")  # the only date of the two
 
 Runs = Mapping[str, Sequence[tuple[str, float]]]  # engine -> (setup, measured/predicted time)
 
@@ -51,7 +53,7 @@ def as_started(path: Path, catalog: Catalog) -> Runs:
 def records(path: Path, models: Path, gpus: Path, catalog: Catalog) -> Runs:
     """Published maxima, against what a recipe would reach with as many requests as fit."""
     cards = [read_card(card) for card in sorted(models.glob("*.toml"))]
-    maxima = read_maxima(path, cards, read_csv(gpus, Gpu), physics.CHECKPOINTS, Counter())
+    maxima = read_maxima(path, cards, read_csv(gpus, Gpu), CHECKPOINTS, Counter())
     tps = physics.maximum(physics.of_coefficients(load_coefficients(catalog.coefficients_file)), maxima)
     best = maxima.best(tps)
     found = defaultdict(list)
@@ -87,7 +89,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     asked = parser.parse_args(None if arguments is None else list(arguments))
     catalog = load_catalog(())
     started = as_started(root / "benchmarks" / "data" / "engines_as_started.csv", catalog)
-    fast = records(asked.data / physics.MAXIMA, root / "models", root / "catalogs" / "gpus.csv", catalog)
+    fast = records(asked.data / MAXIMA, root / "models", root / "catalogs" / "gpus.csv", catalog)
     found = rows("default", started, AS_STARTED) + rows("record", fast, RECORDS)
     with asked.output.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, list(TunedEngine.model_fields), lineterminator="\n")

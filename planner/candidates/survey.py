@@ -396,7 +396,7 @@ def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:
         if asked.metric == "ttft" and factor > 1:
             found.append(Limit("e2e", asked.seconds, asked.percentile, (factor - 1) / factor))
         else:
-            found.append(Limit(asked.metric, asked.seconds, asked.percentile))  # type: ignore[arg-type]  # checked by the scenario
+            found.append(Limit(asked.metric, asked.seconds, asked.percentile))
     if workload.is_queue_bounded:
         found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))
     return tuple(found)

@@ -61,7 +61,9 @@ def in_use(m: Model, d: PoolIndex) -> Term:
     """The binary "deployment d is in use"; 1 where that is known."""
     if d in m.u:
         return m.u[d]
-    return m.y[d, 0] if (d, 0) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
+    if (d, 0) not in m.y:
+        return 1
+    return m.y[d, 0]
 
 
 def uses(m: Model, pools: tuple[Pool, ...], w: WorkloadIndex, d: PoolIndex) -> Term:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from planner.scenario.records import Scenario, Workload
 
 PartName = Literal["supply", "policy", "solver", "what_if"]
+PARTS: Mapping[str, PartName] = {name: name for name in get_args(PartName)}
 
 
 def changed(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
     """The scenario with fields set by their paths, such as {"policy.budget": 120.0, "workload.0.qps": 5}, in plain units, checked as a file is.
 
-    Raises pydantic.ValidationError where a value is none that could be asked for.
+    Raises pydantic.ValidationError where a value is none that could be asked for, KeyError for a part that there is not.
     """
     for path, value in changes.items():
         part, _, field = path.partition(".")
@@ -21,7 +22,7 @@ def changed(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
             place, _, field = field.partition(".")
             scenario = with_workload(scenario, int(place), **{field: value})
         else:
-            scenario = assumed(scenario, part, **{field: value})  # type: ignore[arg-type]  # a path names a part
+            scenario = assumed(scenario, PARTS[part], **{field: value})
             now = getattr(scenario, part)
             unknown = {} if field in type(now).model_fields else {field: value}
             type(now).model_validate(now.model_dump(mode="json") | unknown)

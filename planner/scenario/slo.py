@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from planner.scenario.problem import problem
 from planner.scenario.units import format_duration, parse_pairs, parse_rate
 
-METRICS = ("ttft", "tpot", "itl", "e2e")
+Metric = Literal["ttft", "tpot", "itl", "e2e"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 SPEED = "tps_user"  # tokens/s of one user once the answer runs: another way to say TPOT
 MOST_REQUESTS = 90  # a limit at this percentile or above says how long requests may wait, and so keeps queues short by itself
 DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
@@ -20,7 +21,7 @@ DEFAULT_SLO = {"ttft_p95": 2.0, "tpot_p95": 0.050}
 class Slo:
     """One limit: so many of a hundred requests are within so many seconds."""
 
-    metric: str  # of METRICS
+    metric: Metric
     percentile: float
     seconds: float
 
@@ -47,7 +48,8 @@ class Slo:
 
 def read_limits(limits: Mapping[str, float]) -> tuple[Slo, ...]:
     """Limits by name, as objects."""
-    return tuple(Slo(metric, float(percentile), s) for (metric, _, percentile), s in ((name.rpartition("_p"), s) for name, s in limits.items()))
+    known: Mapping[str, Metric] = {metric: metric for metric in METRICS}
+    return tuple(Slo(known[metric], float(percentile), s) for (metric, _, percentile), s in ((name.rpartition("_p"), s) for name, s in limits.items()))
 
 
 def strictest(limits: Iterable[Slo], default: float) -> float:

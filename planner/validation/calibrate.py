@@ -148,13 +148,12 @@ def _stack(rows: Sequence[Row], source: str, today: date) -> list[Calibration]:
         (step, sd), (prompt, _) = (effects[metric][i] for metric in ("tpot_ms", "ttft_ms"))
         level = len(key) - 1
         here = [r for r in rows if r.key(level) == key]
-        found.append(
-            Calibration(
-                gpu=here[0].gpu, engine=here[0].engine, architecture=here[0].architecture if level else "", tp=here[0].tp if level > 1 else None,  # type: ignore[arg-type]
-                step=round(float(np.exp(step)), 4), prompt=round(float(np.exp(prompt)), 4), overhead=1.0 if level else round(float(np.exp(overhead)), 4),
-                step_sd=round(sd, 4), points=len(here), source=source, as_of=today,
-            )
-        )  # fmt: skip
+        row = {
+            "gpu": here[0].gpu, "engine": here[0].engine, "architecture": here[0].architecture if level else "", "tp": here[0].tp if level > 1 else None,
+            "step": round(float(np.exp(step)), 4), "prompt": round(float(np.exp(prompt)), 4), "overhead": 1.0 if level else round(float(np.exp(overhead)), 4),
+            "step_sd": round(sd, 4), "points": len(here), "source": source, "as_of": today,
+        }  # fmt: skip
+        found.append(Calibration.model_validate(row))
     return found
 
 

@@ -142,9 +142,10 @@ def _unread(row: Mapping[str, str], line: int, why: str) -> MeasuredPoint:
 
 def _tuning(text: str, where: str) -> Tuning:
     """How the engine was set; a recipe where that is not told."""
-    if text not in ("", *TUNINGS):
+    found = next((t for t in TUNINGS if t == (text or RECIPE)), None)
+    if found is None:
         raise CatalogError(f"'tuning': none of {', '.join(TUNINGS)}, got '{text}'", where, did_you_mean(text, TUNINGS))
-    return text or RECIPE  # type: ignore[return-value]  # one of them
+    return found
 
 
 def _load(rate: float | None) -> str:
