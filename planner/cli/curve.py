@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.charts import Charted, draw
-from planner.cli.options import CatalogOption, deliver
+from planner.cli.options import CatalogOption, DpOption, EpOption, KvCacheOption, PpOption, TpOption, deliver
 from planner.cli.validate import ConfidenceOption, known_confidence
 from planner.errors import PlannerError, did_you_mean
 
@@ -32,11 +32,11 @@ class AskedCurve:
     ] = None
     min_tokens_per_user: Annotated[str, typer.Option("--min-tokens-per-user", help="least tokens/s of one user", metavar="RATE")] = "20"
     max_ttft: Annotated[str, typer.Option("--max-ttft", help="longest time to first token", metavar="TIME")] = "1s"
-    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1
-    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1
-    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1
-    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1
-    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto"
+    tp: TpOption = 1
+    pp: PpOption = 1
+    dp: DpOption = 1
+    ep: EpOption = 1
+    kv_cache: KvCacheOption = "auto"
     engine: Annotated[str, typer.Option("--engine", help="vllm (usual), sglang or trtllm; of the frontier: all", metavar="ENGINE", show_default=False)] = ""
     confidence: ConfidenceOption = 0.9
     printed: Charted

@@ -29,6 +29,11 @@ OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE", rich_help_panel=OUTPUT)
 ]
 DetailsOption = Annotated[bool, typer.Option("--details", help="everything there is to say, not the short page", show_default=False, rich_help_panel=OUTPUT)]
+TpOption = Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)]
+PpOption = Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)]
+DpOption = Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)]
+EpOption = Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)]
+KvCacheOption = Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")]
 CatalogOption = Annotated[
     list[str] | None, typer.Option("--catalog", help="folder with cards, prices, GPUs of your own; they win over the shipped ones", metavar="DIR")
 ]

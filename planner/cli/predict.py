@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.options import CatalogOption, Printed, deliver
+from planner.cli.options import CatalogOption, DpOption, EpOption, KvCacheOption, PpOption, Printed, TpOption, deliver
 from planner.cli.validate import ConfidenceOption, known_confidence
 from planner.errors import PlannerError
 
@@ -23,11 +23,11 @@ class AskedPrediction:
     isl: Annotated[int, typer.Option("--isl", help="prompt tokens per request", metavar="N", min=1)]
     osl: Annotated[int, typer.Option("--osl", help="tokens written per request, reasoning included", metavar="N", min=1)]
     concurrency: Annotated[str, typer.Option("--concurrency", help="requests in flight, several by commas", metavar="N,…")] = "1,8,64"
-    tp: Annotated[int, typer.Option("--tp", help="GPUs that share every layer", metavar="N", min=1)] = 1
-    pp: Annotated[int, typer.Option("--pp", help="pipeline stages", metavar="N", min=1)] = 1
-    dp: Annotated[int, typer.Option("--dp", help="groups of attention data parallel among the GPUs of --tp", metavar="N", min=1)] = 1
-    ep: Annotated[int, typer.Option("--ep", help="GPUs that whole experts are spread over", metavar="N", min=1)] = 1
-    kv_cache: Annotated[str, typer.Option("--kv-cache-dtype", help="auto (the checkpoint's usual one), fp8 or 16-bit", metavar="DTYPE")] = "auto"
+    tp: TpOption = 1
+    pp: PpOption = 1
+    dp: DpOption = 1
+    ep: EpOption = 1
+    kv_cache: KvCacheOption = "auto"
     engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm", metavar="ENGINE")] = "vllm"
     speculative: Annotated[str, typer.Option("--speculative", help="mtp: the checkpoint's own layer drafts tokens", metavar="WAY", show_default=False)] = ""
     confidence: ConfidenceOption = 0.9

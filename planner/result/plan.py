@@ -1,4 +1,7 @@
-"""The answer: one typed, immutable Plan of any kind. Its JSON is the contract (`plan schema`); earlier versions are read as well (upgrade.py)."""
+"""The answer: one typed, immutable Plan of any kind. Its JSON is the contract (`plan schema`); earlier versions are read as well (upgrade.py).
+
+Longer than other files on purpose: a contract is read in one piece.
+"""
 
 from __future__ import annotations
 
