@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from planner.bench.points import read_points
 from planner.calibration import fit as physics
 from planner.calibration import krige
 from planner.calibration.measured import FitRows, data_files, read_rows
@@ -40,7 +41,6 @@ from planner.performance.lengths import lognormal_mix
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.residual import load_residuals
 from planner.performance.step import GRID, StepCurves, step_curves
-from planner.validation.points import read_points
 from planner.validation.predictions import predict_points
 
 ROOT = Path(__file__).parents[1]

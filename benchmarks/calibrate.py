@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.bench.points import MeasuredPoint, read_points
 from planner.catalog.load import load_catalog
 from planner.validation.calibrate import Row, _carried, _median, rows_of
-from planner.validation.points import MeasuredPoint, read_points
 
 GIVEN, SEEDS = 5, 20
 

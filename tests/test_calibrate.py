@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from planner import Scenario, load_catalog, solve
+from planner.bench.points import MeasuredPoint, read_points
 from planner.performance.replicas import Floats
 from planner.validation.calibrate import Learnt, learn
-from planner.validation.points import MeasuredPoint, read_points
 from planner.validation.predictions import predict_points
 from tests.conftest import Run
 

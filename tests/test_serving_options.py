@@ -14,6 +14,7 @@ import pytest
 from conftest import Run
 
 from planner import Scenario, load_catalog, solve
+from planner.bench.points import read_points
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, survey
 from planner.catalog.catalog import Catalog
@@ -26,7 +27,6 @@ from planner.performance.disaggregated import RATIOS
 from planner.performance.replicas import ENGINES
 from planner.performance.speculation import measured_loads
 from planner.result.plan import Deployment, Plan
-from planner.validation.points import read_points
 from planner.validation.predictions import RowPrediction, predict_points
 
 DEFAULT = ("attention_dp", "expert_parallel")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from planner import Plan, Scenario, load_catalog, solve
+from planner.bench.points import read_points
 from planner.check.check import check_plan
 from planner.errors import CatalogError
 from planner.performance.coefficients import UNSEEN, load_coefficients
@@ -20,7 +21,6 @@ from planner.performance.lengths import lognormal_mix
 from planner.performance.replicas import ENGINES, PRECISIONS, Replicas
 from planner.performance.tuning import SHARES, tuned, tuned_factor
 from planner.planning.infeasible import Infeasible
-from planner.validation.points import read_points
 from planner.validation.predictions import predict_points
 from tests.conftest import Run
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from planner import Catalog, load_catalog
+from planner.bench.labels import ENGINES, MODELS, engine_of, labels_of
+from planner.bench.points import LATENCIES, MeasuredPoint, read_points
 from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS
 from planner.report.validate import spans
 from planner.validation.compare import compare, measured, record
-from planner.validation.labels import ENGINES, MODELS, engine_of, labels_of
 from planner.validation.mapping import harness, map_point
-from planner.validation.points import LATENCIES, MeasuredPoint, read_points
 from planner.validation.predictions import RowPrediction, default_max_num_seqs, predict_points
 
 ROOT = Path(__file__).parent.parent

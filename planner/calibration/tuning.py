@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.bench.points import read_points
 from planner.calibration import fit as physics
 from planner.calibration.maxima import read_maxima
 from planner.calibration.measured import CHECKPOINTS, MAXIMA
@@ -28,7 +29,6 @@ from planner.catalog.records import Gpu, TunedEngine
 from planner.performance.coefficients import load_coefficients
 from planner.performance.replicas import ENGINES
 from planner.performance.tuning import RECIPE, SHARES
-from planner.validation.points import read_points
 from planner.validation.predictions import predict_points
 
 FEWEST_RUNS = 8  # below them an engine is as the slowest other one

@@ -22,11 +22,11 @@ def calibrate(paths: PointFiles, output: FolderOption, form: FormatOption = "tab
     known_format(form)
     from datetime import date
 
+    from planner.bench.points import read_points
     from planner.catalog.load import load_catalog
     from planner.files import check_target, write_whole
     from planner.report.calibrate import calibration_csv, formatted
     from planner.validation.calibrate import learn, source_of
-    from planner.validation.points import read_points
 
     if output.exists() and not output.is_dir():
         raise PlannerError("is a file, not a folder", str(output), "give a folder; calibration.csv is written into it")

@@ -21,10 +21,10 @@ def validate(
     known_format(form)
     check_writable(output)
     known_confidence(confidence)
+    from planner.bench.points import read_points
     from planner.catalog.load import load_catalog
     from planner.report.validate import formatted
     from planner.validation.compare import compare
-    from planner.validation.points import read_points
     from planner.validation.predictions import predict_points
 
     points = read_points(path)

@@ -6,11 +6,9 @@ Formats: azure (LLM inference traces 2023 and 2024), burstgpt, mooncake, litellm
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import limits
 from planner.demand.tally import MOST_TOKENS, RequestRows
 from planner.errors import PlannerError, did_you_mean
+from planner.opened import BUFFER, beginning, opened, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 200_000  # rows read at once
-BUFFER = 2**20  # bytes read at once
 MOST_BLOCKS = 2**30  # prefix blocks told apart, one bit each; beyond, numbers fold onto one another
 PARTS = ("ts", "isl", "osl", "cached", "reasoning", "model", "status")
 Progress = Callable[[int, int], None]
@@ -117,67 +114,6 @@ def _unit(text: str) -> str:
 
 LATEST_S = 1e11  # since 1970: the year 5138; a number beyond is no time
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-
-
-def opened(path: Path) -> tuple[Unzipped, Callable[[], int], int]:
-    """The file's bytes (unzipped), how far it was read, and its size. Raises PlannerError, also while it is read."""
-    try:
-        raw = path.open("rb")
-        return Unzipped(raw, path), raw.tell, path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"cannot read the file: {getattr(error, 'strerror', error)}", str(path)) from None
-
-
-class Unzipped(io.RawIOBase):
-    """A file's bytes, unzipped where it is zipped, as long as they can be those of a trace: no endless line, no bomb."""
-
-    def __init__(self, raw: io.BufferedReader, path: Path) -> None:
-        self._raw, self._path, self._size = raw, path, max(path.stat().st_size, 1)
-        self._zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-        self._stream: gzip.GzipFile | io.BufferedReader = gzip.GzipFile(fileobj=raw) if self._zipped else raw
-        self._read = self._line = 0  # bytes so far, and since the last end of a line
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Some more bytes. Raises PlannerError for a damaged file and beyond the limits."""
-        try:
-            found = self._stream.read(len(buffer))
-        except (OSError, EOFError, zlib.error):
-            raise PlannerError("is no whole gzip file" if self._zipped else "cannot be read", str(self._path)) from None
-        self._read += len(found)
-        end = max(found.rfind(b"\n"), found.rfind(b"\r"))
-        self._line = self._line + len(found) if end < 0 else len(found) - end - 1
-        if self._line > limits.LINE_BYTES:
-            raise PlannerError(f"has a line of more than {limits.LINE_BYTES // limits.MIB} MiB, the most that is read", str(self._path))
-        if self._read > max(limits.LINE_BYTES, limits.UNZIPPED_RATIO * self._size):
-            raise PlannerError(f"holds more than {limits.UNZIPPED_RATIO} times its own size, the most that is unzipped", str(self._path), "unzip it first")
-        buffer[: len(found)] = found
-        return len(found)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._raw.close()
-        super().close()
-
-
-def beginning(path: Path, size: int = 65536) -> str:
-    """The first characters of a file."""
-    stream, _, _ = opened(path)
-    with stream:
-        return bytes(stream.read(size) or b"").decode("utf-8-sig", errors="replace")
-
-
-def whole(path: Path) -> str:
-    """All characters of a file. Raises PlannerError for one too large to be read whole."""
-    stream, _, _ = opened(path)
-    with stream, io.BufferedReader(stream, BUFFER) as buffered:
-        found = buffered.read(limits.FILE_BYTES + 1)
-    if len(found) > limits.FILE_BYTES:
-        raise PlannerError(f"has more than {limits.FILE_BYTES // limits.MIB} MiB, the most that is read whole", str(path), "as lines or CSV it may be longer")
-    return found.decode("utf-8-sig", errors="replace")
 
 
 def _is_json(path: Path) -> bool:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from planner.demand.arrivals import Arrivals, arrivals, since_monday
-from planner.demand.formats import beginning, whole
 from planner.demand.lengths import Floats, Histogram
 from planner.demand.records import Demand, Spread, cells_of, spread_in
 from planner.demand.tally import MOST_TOKENS
 from planner.errors import PlannerError
+from planner.opened import beginning, whole
 from planner.raw import Raw
 
 # Names with "." and ":" as "_"; vLLM 0.33 v1/metrics/loggers.py, OpenTelemetry semantic-conventions-genai and the older gen_ai.client.token.usage.

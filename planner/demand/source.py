@@ -10,12 +10,13 @@ import numpy as np
 
 from planner.catalog.files import csv_dicts, is_file, read_toml
 from planner.catalog.load import shipped_folders
-from planner.demand.formats import Progress, beginning, rows, trace_of
+from planner.demand.formats import Progress, rows, trace_of
 from planner.demand.lengths import Histogram
 from planner.demand.prometheus import is_prometheus, placed, read_prometheus
 from planner.demand.records import Demand, DemandFile, cells_of, demand_of, spread_in
 from planner.demand.tally import MOST_TOKENS, Tally
 from planner.errors import PlannerError, did_you_mean
+from planner.opened import beginning
 
 INTERVAL = re.compile(r"\[\s*([\d.]+)\s*[;,]\s*([\d.]+|inf)\s*[)\]]")
 LARGEST_MODELS = 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from planner.bench.points import MeasuredPoint
 from planner.report.sections import Grid, Section
 from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, record, summary
-from planner.validation.points import MeasuredPoint
 from planner.validation.predictions import RowPrediction
 
 COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered")

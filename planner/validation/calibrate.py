@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.bench.points import MeasuredPoint
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Calibration
 from planner.performance.replicas import Floats
 from planner.validation.mapping import SATURATION
-from planner.validation.points import MeasuredPoint
 from planner.validation.predictions import RowPrediction, predict_points
 
 EXPECTED = 0.5

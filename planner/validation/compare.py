@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from planner.bench.points import MeasuredPoint
 from planner.performance.loop import LENGTH_RATIO
 from planner.validation.mapping import CLOSED, POISSON, SATURATION, SLA, flag, harness
-from planner.validation.points import MeasuredPoint
 from planner.validation.predictions import RowPrediction
 
 NEAR = 0.2  # "within 20 %"

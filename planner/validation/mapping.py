@@ -9,12 +9,12 @@ import math
 import re
 from dataclasses import dataclass
 
+from planner.bench.labels import Labels, engine_of
+from planner.bench.points import MeasuredPoint
 from planner.performance.capacity import Limit
 from planner.performance.disaggregated import NODE_GPUS
 from planner.performance.pools import sizes_in
 from planner.performance.replicas import ENGINES, PRECISIONS
-from planner.validation.labels import Labels, engine_of
-from planner.validation.points import MeasuredPoint
 
 KINDS = CLOSED, POISSON, SATURATION, SLA = "closed_loop", "poisson", "saturation", "sla"
 FLAGS = ("INCONSISTENT", "AMBIGUOUS")  # in notes: numbers that contradict each other; rows that mix runs with and without speculative decoding

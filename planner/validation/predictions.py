@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.bench.labels import labels_of
+from planner.bench.points import MeasuredPoint
 from planner.catalog.catalog import Catalog
 from planner.catalog.names import measured_as
 from planner.catalog.records import MeasuredConfiguration
@@ -30,9 +32,7 @@ from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.performance.tuning import TUNINGS, tuned
 from planner.scenario.records import Tuning
-from planner.validation.labels import labels_of
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
-from planner.validation.points import MeasuredPoint
 
 EXPECTED = 0.5  # open loops are predicted at the middle of the band
 SMALL_STEP = 2048  # max_num_batched_tokens of vLLM's server on small GPUs, see _is_small
