@@ -22,7 +22,7 @@ from planner.performance import serving
 from planner.performance.capacity import Limit
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import RATIOS
-from planner.performance.evidence import Evidence, evidence
+from planner.performance.evidence import Evidence, evidence, retuned
 from planner.performance.lengths import LengthMix, lognormal_mix, met_by, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
@@ -145,7 +145,7 @@ def survey(scenario: Scenario, catalog: Catalog, offers: Sequence[Offer]) -> Sur
 
 def tuned_otherwise(survey: Survey, tuning: Tuning) -> Survey:
     """The same replica types with engines set otherwise: steps and evidence of curves computed from here on."""
-    found = evidence(survey.replicas, survey.names, survey.catalog.measured, tuning)
+    found = retuned(survey.evidence, survey.replicas, survey.names, survey.catalog.measured, tuning)
     return replace(survey, coefficients=replace(survey.coefficients, tuned=tuned(tuning, survey.catalog)), evidence=found)
 
 

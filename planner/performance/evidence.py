@@ -53,13 +53,22 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     otherwise than a recipe.
     The nearest of those at a tier is the one whose error differs least by what the two differ in (``APART``).
     """
-    ours = _ours(replicas)
-    theirs = _theirs(replicas, architecture_names, measured)
+    ours, theirs = _ours(replicas), _theirs(replicas, architecture_names, measured)
+    return Evidence(_tiers(replicas, ours, theirs, tuning), _nearest(replicas, ours, theirs, measured))
+
+
+def retuned(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration], tuning: Tuning) -> Evidence:
+    """The evidence of the same replica types with engines set otherwise: what was measured nearest is the same."""
+    return Evidence(_tiers(replicas, _ours(replicas), _theirs(replicas, architecture_names, measured), tuning), found.nearest)
+
+
+def _tiers(replicas: Replicas, ours: Ints, theirs: Ints, tuning: Tuning) -> Ints:
+    """Tiers [P], as ``evidence`` describes them."""
     tier = np.full(len(replicas), 3)
     for level, columns in ((2, [0]), (1, [0, 1]), (0, [0, 1, 2, 3, 4, 5, 6])):  # GPU, architecture, precision, engine, TP, PP, DP
         tier = np.where(_look_up(ours[:, columns], theirs[:, columns]) >= 0, level, tier)
     unusual = replicas.kv_bytes != np.array([1 if p in FP8_KV else 2 for p in PRECISIONS])[replicas.precision]
-    return Evidence(np.where(unusual | (tuning != RECIPE), np.maximum(tier, 1), tier), _nearest(replicas, ours, theirs, measured))
+    return np.where(unusual | (tuning != RECIPE), np.maximum(tier, 1), tier)
 
 
 def _nearest(replicas: Replicas, ours: Ints, theirs: Ints, measured: Sequence[MeasuredConfiguration]) -> Ints:
