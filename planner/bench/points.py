@@ -1,4 +1,4 @@
-"""Reads files of measured serving points: one row per measurement, latencies in milliseconds, rates in tokens/s and requests/s.
+"""Measured serving points in their one form: one row per measurement, latencies in milliseconds, rates in tokens/s and requests/s; read and written.
 
 Only what is needed to predict a row must be there: a row without it, or with a cell that is no number, keeps its place and says why it cannot be
 read. A file is refused where its header is wrong or no row can be read.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from planner.catalog.files import csv_rows
@@ -19,15 +19,35 @@ from planner.scenario.records import Tuning
 
 NEEDED = ("model", "gpu", "engine", "isl", "osl")
 LATENCIES = tuple(f"{metric}_ms_{part}" for metric in ("ttft", "tpot", "e2e") for part in ("mean", "p50", "p90", "p95", "p99"))
+MEASURED = "measured"
 RATES = ("request_rate_achieved", "output_tps_total", "output_tps_per_gpu", "total_tps_per_gpu")
 OTHER_NAMES = {"ttft_ms": "ttft_ms_mean", "tpot_ms": "tpot_ms_mean", "e2e_ms": "e2e_ms_mean", "dp": "dp_attn", "output_tps": "output_tps_total"}
 WORDS = (
     "source", "source_ref", "license", "date", "engine_version", "precision", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode",
     "tuning", "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
 )  # fmt: skip
+PROVENANCE = ("tool", "tool_version", "file", "file_sha256", "run", "confidence", "tpot_def", "token_source")
 KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
+COLUMNS = (
+    "source", "date", "engine", "engine_version", "model", "precision", "gpu", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode", "tuning",
+    "isl", "osl", "workload", "load_type", "concurrency", "request_rate", *RATES, *LATENCIES, *PROVENANCE, "notes",
+)  # fmt: skip
 MOST = 1e9  # of any number in a row
 TRUE, FALSE = ("true", "yes"), ("", "false", "no")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a point comes from. ``tpot_def``: what the tool calls TPOT (docs/measure.md); ``token_source``: who counted tokens (client, server, nominal)."""
+
+    tool: str = ""
+    tool_version: str = ""
+    file: str = ""
+    file_sha256: str = ""
+    run: str = ""  # which one of the file's
+    confidence: str = MEASURED  # or simulated, estimated
+    tpot_def: str = ""
+    token_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,28 +55,30 @@ class MeasuredPoint:
     """One measured row. ``measured`` holds what the row gives of LATENCIES and RATES; 0 in ``dp`` = on, size not told."""
 
     line: int
-    source: str
-    date: str
-    model: str
-    precision: str
-    gpu: str
-    engine: str
-    gpus: int | None
-    tp: int | None
-    pp: int
-    ep: int
-    dp: int
-    mode: str
-    spec_decode: str
-    isl: float
-    osl: float
-    workload: str
-    load: str  # closed_loop, open_loop…, burst…, static_batch; told from the other columns where blank
-    concurrency: float | None
-    request_rate: float | None  # infinite: all at once
-    measured: Mapping[str, float]
-    notes: str
+    source: str = ""
+    date: str = ""
+    model: str = ""
+    precision: str = ""
+    gpu: str = ""
+    engine: str = ""
+    gpus: int | None = None
+    tp: int | None = None
+    pp: int = 1
+    ep: int = 1
+    dp: int = 1
+    mode: str = ""
+    spec_decode: str = ""
+    isl: float = math.nan
+    osl: float = math.nan
+    workload: str = ""
+    load: str = ""  # closed_loop, open_loop…, burst…, offline, static_batch; told from the other columns where blank
+    concurrency: float | None = None
+    request_rate: float | None = None  # infinite: all at once
+    measured: Mapping[str, float] = field(default_factory=dict)
+    notes: str = ""
     tuning: Tuning = RECIPE  # how the engine was set
+    engine_version: str = ""
+    provenance: Provenance = Provenance()
     unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
 
 
@@ -92,7 +114,7 @@ def _columns(header: Sequence[str], where: str) -> list[str]:
     """Our names of the columns. Columns that mean nothing to us are passed over, misspelt ones are not."""
     columns = [OTHER_NAMES.get(c.strip(), c.strip()) for c in header]
     for name in columns:
-        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.85) if name not in KNOWN else []
+        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.85) if name not in (*KNOWN, *PROVENANCE) else []
         if near:
             raise CatalogError(f"unknown column '{name}'", where, f"did you mean '{near[0]}'?")
     if len(set(columns)) < len(columns):
@@ -122,22 +144,35 @@ def _point(row: Mapping[str, str], line: int, where: str) -> MeasuredPoint:
         raise CatalogError(f"'{'isl' if isl is None else 'osl'}' is blank", where)
     rate, concurrency = _number(row.get("request_rate", ""), "request_rate", where, 0.0, endless=True), number("concurrency")
     measured = {name: value for name in (*LATENCIES, *RATES) if (value := number(name)) is not None}
-    text = row.get
-    return MeasuredPoint(
-        line, text("source", ""), text("date", ""), row["model"], text("precision", ""), row["gpu"], row["engine"], size("gpus_total"), size("tp"),
-        size("pp") or 1, size("ep") or 1, _attention(text("dp_attn", ""), where), text("mode", ""), text("spec_decode", ""), isl, osl,
-        text("workload", ""), text("load_type", "") or _load(rate), concurrency, rate, measured, text("notes", ""), _tuning(text("tuning", ""), where),
+    tuning = _tuning(row.get("tuning", ""), where)
+    return replace(
+        _named(row, line), gpus=size("gpus_total"), tp=size("tp"), pp=size("pp") or 1, ep=size("ep") or 1, dp=_attention(row.get("dp_attn", ""), where),
+        isl=isl, osl=osl, load=row.get("load_type", "") or _load(rate), concurrency=concurrency, request_rate=rate, measured=measured, tuning=tuning,
     )  # fmt: skip
 
 
 def _unread(row: Mapping[str, str], line: int, why: str) -> MeasuredPoint:
     """A row that keeps its place; its names are shown where they are told."""
+    return replace(_named(row, line), unread=why)
+
+
+def _named(row: Mapping[str, str], line: int) -> MeasuredPoint:
+    """A row's texts."""
     text = row.get
+    came = {name: text(name, "") for name in PROVENANCE}
     return MeasuredPoint(
-        line, text("source", ""), text("date", ""), text("model", ""), text("precision", ""), text("gpu", ""), text("engine", ""), None, None, 1, 1, 1,
-        text("mode", ""), text("spec_decode", ""), math.nan, math.nan, text("workload", ""), text("load_type", ""), None, None, {}, text("notes", ""),
-        unread=why,
+        line, text("source", ""), text("date", ""), text("model", ""), text("precision", ""), text("gpu", ""), text("engine", ""), mode=text("mode", ""),
+        spec_decode=text("spec_decode", ""), workload=text("workload", ""), load=text("load_type", ""), notes=text("notes", ""),
+        engine_version=text("engine_version", ""), provenance=Provenance(**came | {"confidence": came["confidence"] or MEASURED}),
     )  # fmt: skip
+
+
+def cells_of(point: MeasuredPoint) -> list[object]:
+    """A point as the cells of COLUMNS, which read back as it."""
+    came = {name: getattr(point.provenance, name) for name in PROVENANCE}
+    known = asdict(point) | came | dict(point.measured)
+    known |= {"gpus_total": point.gpus, "dp_attn": {0: "true", 1: ""}.get(point.dp, point.dp), "load_type": point.load}
+    return [known.get(name) for name in COLUMNS]
 
 
 def _tuning(text: str, where: str) -> Tuning:
