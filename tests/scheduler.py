@@ -25,6 +25,7 @@ class Run:
     itl: Floats
     itl_weight: Floats
     found: Floats
+    parts: dict[str, Floats]  # of each TTFT: see ``_Parts``
 
     def itl_beyond(self, limit: float) -> float:
         """Share of tokens that waited longer."""
@@ -35,6 +36,29 @@ class Run:
         order = np.argsort(self.itl)
         below = np.cumsum(self.itl_weight[order])
         return float(self.itl[order][np.searchsorted(below, share * below[-1])])
+
+
+class _Parts:
+    """Where the time to each first token goes: until the step under way ends, until the first step of its own and what others' prompts take in its own
+    steps, its own prompt with the decoding beside it, and the decoding in the step that writes the token."""
+
+    def __init__(self, count: int) -> None:
+        self.schedule, self.queue, self.prefill, self.first_decode = (np.zeros(count) for _ in range(4))
+        self.begun = np.zeros(count, dtype=bool)
+
+    def step(self, taken: list[tuple[int, float]], since: float, arrival: Floats, decode: float, token: float) -> None:
+        """Counts a step: requests with the prompt tokens that it computes of each."""
+        whole = sum(tokens for _, tokens in taken)
+        for i, tokens in taken:
+            if not self.begun[i]:
+                self.begun[i], self.queue[i] = True, since - arrival[i] - self.schedule[i]
+            self.queue[i] += token * (whole - tokens)
+            self.prefill[i] += self.first_decode[i] + token * tokens
+            self.first_decode[i] = decode
+
+    def cut(self, steady: slice) -> dict[str, Floats]:
+        """The parts of some requests."""
+        return {name: getattr(self, name)[steady] for name in ("schedule", "queue", "prefill", "first_decode")}
 
 
 def drawn(rng: np.random.Generator, mix: LengthMix, which: int, count: int) -> Floats:
@@ -67,25 +91,29 @@ def simulate(
     first, finish = np.zeros(count), np.zeros(count)
     until: dict[int, list[int]] = {}  # decode step -> requests that end with it
     now, step, head, arrived, running, last = 0.0, 0, 0, 0, 0, 0.0
-    gaps, tokens_seen = [], []
+    gaps, tokens_seen, parts = [], [], _Parts(count)
     while head < count or running:
         if not running and head == arrived and arrival[head] > now:
             now = last = float(arrival[head])
         while arrived < count and arrival[arrived] <= now:
+            parts.schedule[arrived] = now - arrival[arrived]
             arrived += 1
         begun: list[int] = []
         if not chunked and head < arrived and running < slots:
+            parts.step([(head, left[head] + base / token)], now, arrival, 0.0, token)
             now += base + token * left[head]
             begun.append(head)
         else:
-            room, work, at = float(budget - running), 0.0, head
+            room, work, at, taken = float(budget - running), 0.0, head, list[tuple[int, float]]()
             while at < arrived and running + len(begun) < slots and room > 0:
                 part = min(left[at], room)
                 left[at], room, work = left[at] - part, room - part, work + part
+                taken.append((at, part))
                 if left[at] > 1e-9:
                     break
                 begun.append(at)
                 at += 1
+            parts.step(taken, now, arrival, base + slope * running, token)
             now, step = now + base + slope * running + token * work, step + 1
             if running:
                 gaps.append(now - last)
@@ -105,4 +133,4 @@ def simulate(
     tpot = (finish - first) / np.maximum(answer - 1, 1)
     found = np.arange(count) - np.searchsorted(np.sort(finish), arrival)
     seen = np.array(gaps)[middle], np.array(tokens_seen, float)[middle]
-    return Run((first - arrival)[steady], tpot[steady], (finish - arrival)[steady], *seen, found[steady].astype(float))
+    return Run((first - arrival)[steady], tpot[steady], (finish - arrival)[steady], *seen, found[steady].astype(float), parts.cut(steady))

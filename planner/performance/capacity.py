@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.chain import Chain, Interpolation, Rows, chain
+from planner.performance.first_token import queue_parts
 from planner.performance.halving import edges, halved, levels
 from planner.performance.lengths import LengthMix
 from planner.performance.queue import QueueState, full_share, number, state, taken, waiting
@@ -71,6 +72,7 @@ class Service:
     in_flight: Floats  # mean per replica
     itl_s: dict[str, Floats] = field(default_factory=dict)  # empty: not predicted
     waiting_share: Floats = field(default_factory=lambda: np.zeros(0))  # of the requests: they find the replica full
+    ttft_parts_s: dict[str, Floats] = field(default_factory=dict)  # ``first_token.PARTS`` of the mean TTFT
 
 
 def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints, lifted: Ints | None = None) -> Capacity:
@@ -275,7 +277,8 @@ def service_at(queue: Chain, now: QueueState, waits: Rows, mix: LengthMix, qps: 
     """Service of requests of a mix at a state of the queue with so many waiting for a slot [P, 1]; ``qps`` [P] of theirs. reasoning as in ``service``."""
     ttft, answers, steps = mean_seconds(queue, now, waits)
     e2e = ttft + answers
-    ttft = ttft + now.tpot * reasoning * mix.mean_output
+    thinks = now.tpot * reasoning * mix.mean_output
+    ttft = ttft + thinks
     stretch = max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
     longest = 50 * (e2e + 1.0 / np.maximum(now.drain, 1e-6)) * stretch
     means = {"ttft": ttft, "tpot": mean_tpot(queue, now), "itl": answers / steps, "e2e": e2e}
@@ -284,7 +287,8 @@ def service_at(queue: Chain, now: QueueState, waits: Rows, mix: LengthMix, qps: 
         of = "e2e" if metric == "ttft" and reasoning else metric
         tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, now.rate / queue.rate)[:, 0])
+    parts = queue_parts(queue, now, waits / now.rate, thinks)
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, now.rate / queue.rate)[:, 0], parts)
 
 
 def mean_seconds(queue: Chain, now: QueueState, waits: Rows) -> tuple[Rows, Rows, float]:

@@ -15,6 +15,7 @@ from planner.performance.backlog import Backlog, backlog
 from planner.performance.capacity import BLOCK, SHARES, Limit, Service
 from planner.performance.cells import Cells
 from planner.performance.chain import Interpolation, Rows, prompt_moments
+from planner.performance.first_token import loop_parts
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
@@ -417,7 +418,9 @@ def service_at(made: ClosedLoop, s: Closed, in_flight: Floats, reasoning: float 
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         upper = 50 * (mean + (e2e if metric == "itl" else 0.0)) * longest
         found[metric] = {"mean": mean[:, 0], **dict(zip(SHARES, _quantiles(of, made, s, tuple(SHARES.values()), upper, part)[..., 0], strict=True))}
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0])
+    bare = (_bare(made, s, mix.inputs) @ mix.inputs.weight)[:, None]
+    parts = loop_parts(made, s, bare, s.tpot * reasoning * mix.mean_output)
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0], parts)
 
 
 def seen_by(made: ClosedLoop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[ClosedLoop, Closed]:

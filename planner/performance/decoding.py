@@ -40,7 +40,8 @@ class Numbers:
 class StepNoise:
     """What the time of L steps scatters by, all [P, 1]: see ``decoding``."""
 
-    prompts: Rows  # variance of the prompts in a step
+    step_prompts: Rows  # variance of the prompts in a step
+    prompts: Rows  # the same with a safety margin
     again: Rows  # correlation of one step's with the next's
     prompts_third: Rows  # third central moment per step of many
     load: Rows  # variance of a step through the number in flight, by L^2 of few steps
@@ -67,11 +68,7 @@ def noise_of(chain: Chain, at: Numbers, wait: Wait) -> StepNoise:
     most = full_step(chain, at.room)
     # Each prompt brings those that come meanwhile: a busy period, hence the powers of 1 - prompts.
     many = arrivals * w2 / others**2  # variance per step of many
-    one = arrivals * w2 / (1 - prompts**2)  # of one step: gated batches
-    if chain.is_chunked:  # a step is at most full
-        mean = prompts * at.tpot
-        bound = np.maximum(mean * (most - mean), 0.05 * mean * most) + 1e-30
-        one = one / np.cbrt(1 + (one / bound) ** 3)
+    one = _step_prompts_var(chain, arrivals, prompts, prompts * at.tpot, most)
     ratio = np.maximum(many / (one + 1e-30), 1.0)
     burst = w3 / others**4 + 3 * lam * w2 * w2 / others**5  # third moment of a busy period
     # The number in flight: what prompts and number have in common, and the square of the number's own effect.
@@ -92,6 +89,7 @@ def noise_of(chain: Chain, at: Numbers, wait: Wait) -> StepNoise:
     wider = wide * np.sqrt(wide)
     wide = wide * safe
     return StepNoise(
+        step_prompts=one,
         prompts=one * wide,
         again=(ratio - 1) / (ratio + 1),
         prompts_third=arrivals * others * burst * wider,
@@ -110,6 +108,15 @@ def noise_of(chain: Chain, at: Numbers, wait: Wait) -> StepNoise:
         bare=at.tpot * others,
         longest=at.crowded + most,
     )
+
+
+def _step_prompts_var(chain: Chain, arrivals: Rows, prompts: Rows, mean: Rows, most: Rows) -> Rows:
+    """Variance of the prompts in one step, which are ``mean`` seconds in the mean: gated batches, and with chunks a step is at most full."""
+    one: Rows = arrivals * chain.work_m2 / (1 - prompts**2)
+    if not chain.is_chunked:
+        return one
+    bound = np.maximum(mean * (most - mean), 0.05 * mean * most) + 1e-30
+    return one / np.cbrt(1 + (one / bound) ** 3)
 
 
 def _own_and_wait(chain: Chain, at: Numbers, wait: Wait, most: Rows) -> Rows:

@@ -16,6 +16,7 @@ from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service
 from planner.performance.chain import PROMPT_LOAD, Chain, Rows, chain
 from planner.performance.coefficients import Coefficients, Quantiles, interpolated
 from planner.performance.decoding import decoding
+from planner.performance.first_token import parts_of
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import kv_per_sequence, shapes
 from planner.performance.queue import QueueState, state, waiting
@@ -166,13 +167,24 @@ def unit_service(units: Units, mix: LengthMix, limits: Sequence[Limit], qps: Flo
     means = _means(now)
     in_flight, longest = qps * means["e2e"][:, 0], 50 * (means["e2e"] + 1 / np.maximum(now.decode.drain, 1e-6))
     longest = longest * max(float(mix.output_tokens.max()) / mix.mean_output, float(mix.input_tokens.max()) / mix.mean_input)
-    means["ttft"] = means["ttft"] + now.decode.tpot * reasoning * mix.mean_output
+    thinks = now.decode.tpot * reasoning * mix.mean_output
+    means["ttft"] = means["ttft"] + thinks
     found = {}
     for metric, mean in means.items():
         of, part = ("e2e", reasoning) if metric == "ttft" and reasoning else (metric, 1.0)
         high = 50 * mean if metric in ("tpot", "itl") else longest
         found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, now, share, high, part) for name, share in SHARES.items()}}
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], tail("full", now.queue, now.decode, 0.0)[:, 0])
+    waits = tail("full", now.queue, now.decode, 0.0)[:, 0]
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], waits, _ttft_parts(units, now, thinks))
+
+
+def _ttft_parts(units: Units, now: Moment, reasoning_s: Rows) -> dict[str, Floats]:
+    """What the mean TTFT is made of: the step under way is that of the decode engine which takes the prompt in."""
+    prompts, decode, request = now.prompts, now.decode, units.prefill.overhead_s[:, None]
+    transfer = units.transfer_s.mean(axis=1, keepdims=True)
+    prefill = prompts.own.mean(axis=1, keepdims=True) - request - transfer
+    waits = prompts.waits * prompts.mean + now.waiting / decode.rate
+    return parts_of(waits, request=request, schedule=decode.step / 2, prefill=prefill, transfer=transfer, reasoning=reasoning_s)
 
 
 def closed_unit(units: Units, mix: LengthMix, concurrency: Floats) -> tuple[Floats, Floats, Floats]:

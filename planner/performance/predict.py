@@ -15,6 +15,7 @@ from planner.catalog.records import MeasuredConfiguration
 from planner.performance.calibrated import Calibrated, calibrated, sure_factor
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
 from planner.performance.evidence import evidence
+from planner.performance.first_token import parts_of, scaled_to
 from planner.performance.loop import (
     LENGTH_RATIO,
     Loop,
@@ -31,7 +32,7 @@ from planner.performance.loop import (
 )  # fmt: skip
 from planner.performance.replicas import COLUMNS, Floats, Ints, Replicas
 from planner.performance.residual import Features, Residual, Residuals, between_loads, features, residuals_of
-from planner.performance.step import all_reduce, decode_flops, layer_overhead, weight_time
+from planner.performance.step import all_reduce, decode_flops, decode_step, layer_overhead, weight_time
 from planner.performance.tuning import RECIPE, tuned_factor
 from planner.scenario.records import Tuning
 
@@ -247,6 +248,29 @@ def breakdown(replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats,
     milliseconds = {name: (value * e["vendor"] * 1000)[:, 0] for name, value in parts.items()}
     largest = np.argmax(np.stack([milliseconds[name] for name in TERMS]), axis=0)
     return Breakdown(**milliseconds, bottleneck=np.array(TERMS)[largest])
+
+
+def ttft_parts(loops: Loops, coefficients: Coefficients, ttft_ms: Floats, harness: str = "inferencex") -> dict[str, Floats]:
+    """Milliseconds [P] of each of ``first_token.PARTS`` at these loads, which add up to ``ttft_ms`` [P]: the physics' parts, in proportion.
+
+    Of the steps that the physics lets a request wait, start-up included, the last writes the first token.
+    """
+    work = _work(loops.replicas, loops.isl, loops.osl, harness)
+    e = loop_columns(loops.replicas, coefficients, residuals_of(coefficients).terms, harness == "nvidia")
+    curves, load = loop_curves(work, e), np.maximum(np.asarray(loops.concurrency, dtype=float), 1.0)
+    decoding = straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding)[:, None]
+    step, prompt = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e)
+    others = e["burst"] * np.maximum(decoding - 1, 0.0) ** e["burst_power"]
+    ttft, settled = (at_concurrency(curves, n, work.output_tokens)[0] for n in (load, np.minimum(load, curves.concurrency[:, -1])))
+    first = np.minimum(e["start_steps"], 1.0)
+    found = parts_of(
+        prompt * others + (ttft - settled)[:, None],
+        request=e["request_s"],
+        schedule=(e["start_steps"] - first) * step,
+        prefill=prompt,
+        first_decode=first * step,
+    )
+    return scaled_to(found, ttft_ms)
 
 
 def rows_of(prediction: Prediction) -> list[dict[str, object]]:

@@ -10,6 +10,10 @@ from planner.validation.single import Forecast, Load
 
 BAR = 32  # characters of the longest bar
 PARTS = {"weights": "weights", "kv": "KV cache", "compute": "compute", "all_reduce": "all-reduce", "overhead": "overhead", "prefill": "prompts of others"}
+PARTS_OF_TTFT = {
+    "request": "request", "queue": "queue", "schedule": "schedule", "prefill": "prefill", "transfer": "transfer", "first_decode": "first decode",
+    "reasoning": "reasoning",
+}  # fmt: skip
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -27,13 +31,13 @@ def formatted(forecast: Forecast, form: str) -> str:
 
 
 def _flat(p: Load) -> dict[str, object]:
-    row = {k: v for k, v in vars(p).items() if k != "step_ms"}
-    return row | {f"step_{name}_ms": value for name, value in p.step_ms.items()}
+    row = {k: v for k, v in vars(p).items() if not isinstance(v, dict)}
+    return row | {f"step_{name}_ms": value for name, value in p.step_ms.items()} | {f"ttft_{name}_ms": value for name, value in p.ttft_parts_ms.items()}
 
 
 def forecast_sections(f: Forecast) -> list[Section]:
     """Latency and throughput first, then why, then how sure."""
-    return [_service(f), _chart(f), _step(f), _memory(f), _evidence(f)]
+    return [_service(f), _chart(f), _first_token(f), _step(f), _memory(f), _evidence(f)]
 
 
 def _service(f: Forecast) -> Section:
@@ -67,6 +71,15 @@ def bars(values: Sequence[float], width: int = BAR) -> list[str]:
         whole, rest = divmod(round(8 * width * value / most), 8)
         found.append("█" * whole + (EIGHTHS[rest] if rest else ""))
     return found
+
+
+def _first_token(f: Forecast) -> Section:
+    """Where the time to the first token goes."""
+    shown = [name for name in PARTS_OF_TTFT if any(p.ttft_parts_ms[name] for p in f.points)]
+    rows = tuple((f"{p.concurrency:,}", ms(p.ttft_ms), *(ms(p.ttft_parts_ms[name]) for name in shown)) for p in f.points)
+    line = "Parts of the mean TTFT, by the fitted physics in proportion; schedule and queue hold the start-up of a benchmark. No network to the user."
+    header = ("requests", "TTFT", *(PARTS_OF_TTFT[name] for name in shown))
+    return Section("Until the first token", (line,), Grid(header, rows, header))
 
 
 def _step(f: Forecast) -> Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,10 @@ from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.catalog.replica_type import ReplicaType
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.coefficients import TIERS, load_coefficients
+from planner.performance.first_token import PARTS
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
-from planner.performance.predict import TERMS, Breakdown, Loops, Prediction, breakdown, closed_loop
+from planner.performance.predict import TERMS, Breakdown, Loops, Prediction, breakdown, closed_loop, ttft_parts
 from planner.performance.replicas import ENGINES, FP8_KV, Floats, Replicas
 from planner.performance.serving import drafted_loop, load_options
 from planner.performance.speculation import measured_loads
@@ -89,6 +90,7 @@ class Load:
     in_flight_decoding: float
     step_ms: dict[str, float]
     bottleneck: str
+    ttft_parts_ms: dict[str, float]  # of the mean TTFT, which they add up to
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     _check(q, found)
     memory = memory_fit(found.replicas(q, q.tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)])))
     _check_memory(q, found, memory)
-    coefficients = load_coefficients(catalog.coefficients_file)
+    coefficients = replace(load_coefficients(catalog.coefficients_file), calibrated=catalog.calibrated)
     count = len(q.concurrency)
     rows, load = found.replicas(q, q.tp, count), np.array(q.concurrency, dtype=float)
     isl, osl = np.full(count, float(q.isl)), np.full(count, float(q.osl))
@@ -138,7 +140,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     prediction = closed_loop(loops, catalog.measured, coefficients, confidence=q.confidence, harness=EXACT)
     if q.speculative:
         prediction = _drafted(q, found, loops, prediction, catalog)
-    parts = breakdown(rows, isl, osl, load, coefficients, harness=EXACT)
+    steps, first = breakdown(rows, isl, osl, load, coefficients, harness=EXACT), ttft_parts(loops, coefficients, prediction.ttft_ms, harness=EXACT)
     nearest = int(prediction.nearest[0])
     source, as_of = f"{coefficients.source} (no measurement near)", coefficients.fitted
     if nearest >= 0:
@@ -148,7 +150,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
     return Forecast(
         question=q,
         found=found,
-        points=tuple(_load(q, prediction, parts, j) for j in range(count)),
+        points=tuple(_load(q, prediction, steps, first, j) for j in range(count)),
         memory_gib=dict(zip(SHARES, (_short(x[0]) for x in used), strict=True)),
         slots=slots,
         kv_gib_per_request=_short(memory.kv_gib_per_sequence[0]),
@@ -172,7 +174,7 @@ def _drafted(q: AskedConfiguration, found: Configuration, loops: Loops, predicti
     return drafted_loop(prediction, options, loops, loops.osl, q.confidence)
 
 
-def _load(q: AskedConfiguration, p: Prediction, parts: Breakdown, j: int) -> Load:
+def _load(q: AskedConfiguration, p: Prediction, parts: Breakdown, first: Mapping[str, Floats], j: int) -> Load:
     """The j-th concurrency."""
     return Load(
         concurrency=q.concurrency[j],
@@ -188,6 +190,7 @@ def _load(q: AskedConfiguration, p: Prediction, parts: Breakdown, j: int) -> Loa
         in_flight_decoding=_short(p.in_flight_decoding[j]),
         step_ms={term: _short(getattr(parts, term)[j]) for term in TERMS},
         bottleneck=str(parts.bottleneck[j]),
+        ttft_parts_ms={name: _short(first[name][j]) for name in PARTS},
     )
 
 
