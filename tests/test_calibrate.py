@@ -130,3 +130,15 @@ def test_rows_that_teach_nothing_are_named_and_nothing_is_written(run: Run, tmp_
     path.write_text(",".join(COLUMNS) + f"\n{QWEN},fp8,H100-SXM-80GB,vllm,{cells[0]},1000,300,4,{cells[1]},{cells[2]}\n")
     status, _, err = run("calibrate", str(path), "-o", str(folder))
     assert status == 2 and says in err and not folder.exists()
+
+
+def test_benchmarks_of_tools_teach_and_bounds_do_not(run: Run, tmp_path: Path) -> None:
+    bench = Path(__file__).parent / "data" / "bench"
+    files = [bench / name for name in ("inferencex-agg.handwritten.json", "trtllm-bench-report.handwritten.json")]
+    status, out, err = run("calibrate", *files, "-o", tmp_path / "mine")
+    assert status == 0, err
+    assert "1 measurements teach" in out and "an upper bound" in out and "trtllm-bench-report.handwritten.json 1" in out
+    rows = list(csv.DictReader((tmp_path / "mine" / "calibration.csv").open()))
+    assert {(r["engine"], r["gpu"]) for r in rows} == {("vllm", "H100-SXM-80GB")}
+    status, _, err = run("calibrate", files[1], "-o", tmp_path / "none")
+    assert status == 2 and "an upper bound" in err and not (tmp_path / "none").exists()

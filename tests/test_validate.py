@@ -14,15 +14,17 @@ import pytest
 
 from planner import Catalog, load_catalog
 from planner.bench.labels import ENGINES, MODELS, engine_of, labels_of
-from planner.bench.points import LATENCIES, MeasuredPoint, read_points
+from planner.bench.points import LATENCIES, MeasuredPoint, read_points, spans
+from planner.bench.read import read_bench
+from planner.bench.setup import Setup
 from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS
-from planner.report.validate import spans
 from planner.validation.compare import compare, measured, record
 from planner.validation.mapping import harness, map_point
 from planner.validation.predictions import RowPrediction, default_max_num_seqs, predict_points
 
 ROOT = Path(__file__).parent.parent
+BENCH = ROOT / "tests" / "data" / "bench"
 MIXED = ROOT / "tests" / "data" / "points" / "mixed.csv"
 CURVES = ROOT / "catalogs" / "curves.csv"
 
@@ -429,8 +431,63 @@ def test_table_names_sources_and_lists_refusals(run: Run) -> None:
     assert status == 0 and "Not predicted" in out and "no GPU 'TPU-v6e' in the catalogue" in out and "Predicted in part" in out
     status, out, _ = run("validate", ROOT / "examples" / "points.csv")
     assert status == 0
-    for word in ("Predicted against measured", "By source", "By GPU", "By model", "By engine", "By evidence tier", "median |error|", "covered"):
+    for word in ("Predicted against measured", "By GPU", "By model", "median |error|", "covered", "Row by row"):
         assert word in out
+    assert "By source" not in out  # there is but one
+
+
+def test_few_rows_are_shown_one_by_one_with_their_bands(run: Run, tmp_path: Path) -> None:
+    asked = "Llama-3.1-8B,H100-SXM-80GB,vllm,bf16,1,1000,200,8,{},{}"
+    header = "model,gpu,engine,precision,tp,isl,osl,concurrency,tpot_ms_mean,output_tps_total\n"
+    (tmp_path / "p.csv").write_text(header + asked.format(1, 1) + "\n")
+    row = json.loads(run("validate", tmp_path / "p.csv", "--format", "json")[1])["rows"][0]
+    inside, outside = row["predicted_tpot_ms"] * 1.01, row["predicted_tpot_ms_high"] * 1.2
+    for value, word in ((inside, "yes"), (outside, "no")):
+        (tmp_path / "p.csv").write_text(header + asked.format(value, 999) + "\n")
+        line = next(text for text in run("validate", tmp_path / "p.csv")[1].splitlines() if "1000/200, 8 at once" in text)
+        assert line.split()[-1] == word and f"{row['predicted_tpot_ms'] / value - 1:+.1%}" in line
+
+
+@pytest.mark.parametrize("form", ["html", "svg"])
+def test_the_chart_holds_every_pair(run: Run, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("altair")
+    target = tmp_path / f"v.{form}"
+    assert run("validate", ROOT / "examples" / "points.csv", "--chart", target)[0] == 0
+    assert "measured TPOT, ms" in target.read_text() and "measured TTFT, ms" in target.read_text()
+    (tmp_path / "p.csv").write_text("model,gpu,engine,isl,osl,concurrency,tp\nLlama-3.1-8B,L4,vllm,10,10,1,1\n")
+    status, _, err = run("validate", tmp_path / "p.csv", "--chart", target)
+    assert status == 2 and "there is nothing to draw" in err
+
+
+def test_files_of_tools_are_compared_together(run: Run) -> None:
+    """Several files of several tools; an offline run counts as sent at once, and says that it is a bound."""
+    files = [BENCH / name for name in ("inferencex-agg.handwritten.json", "trtllm-bench-report.handwritten.json", "llmd-br-0.2.handwritten.yaml")]
+    status, out, err = run("validate", *files, "--format", "json")
+    assert status == 0, err
+    rows = json.loads(out)["rows"]
+    assert [r["load"] for r in rows] == ["closed_loop", "saturation", "poisson"]
+    assert "an upper bound" in rows[1]["note"] and rows[1]["measured_output_tps"] == 3297
+    assert rows[2]["measured_ttft_ms_p99"] == 720 and rows[0]["measured_tpot_ms"] == 23.1
+
+
+def test_what_a_benchmark_does_not_say_is_asked_for(run: Run) -> None:
+    status, out, err = run("validate", BENCH / "vllm-bench-serve-0.33.handwritten.json")
+    assert status == 2 and out == "" and err.count("\n") == 1 and "--engine vllm@0.33.0 --precision fp8" in err
+    status, out, err = run("validate", BENCH / "vllm-bench-serve-0.33.handwritten.json", "--engine", "vllm", "--precision", "fp8", "--tuning", "quick")
+    assert status == 2 and "--tuning" in err
+
+
+def test_data_parallel_of_a_dense_model_is_replicas(tmp_path: Path) -> None:
+    """vLLM counts TP within one of its data parallel groups: 2 groups of TP4 are 8 GPUs, two replicas of a dense model and one of experts."""
+    run_of = json.loads((BENCH / "vllm-bench-serve-0.33.handwritten.json").read_text())
+    found = []
+    for model in ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-235B-A22B-Instruct-2507"):
+        (tmp_path / "a.json").write_text(json.dumps(run_of | {"dp": "2", "model_id": model}))
+        (point,) = read_bench(tmp_path / "a.json", Setup(engine="vllm", precision="fp8"))
+        mapped = map_point(point, labels_of(catalog()))
+        assert isinstance(mapped, tuple)
+        found.append((point.gpus, mapped[0].tp, mapped[0].dp, mapped[0].replicas))
+    assert found == [(8, 4, 1, 2), (8, 8, 2, 1)]
 
 
 def test_csv_and_markdown(run: Run, tmp_path: Path) -> None:

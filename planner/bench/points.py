@@ -79,6 +79,7 @@ class MeasuredPoint:
     tuning: Tuning = RECIPE  # how the engine was set
     engine_version: str = ""
     provenance: Provenance = Provenance()
+    place: str = ""  # which of several files it stands in
     unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
 
 
@@ -108,6 +109,24 @@ def read_points(path: Path) -> list[MeasuredPoint]:
     if first and all(p.unread for p in points):
         raise CatalogError(first.what, first.where, "no other row can be read either" if len(points) > 1 else "")
     return points
+
+
+def lines_of(points: Sequence[MeasuredPoint]) -> str:
+    """Where points stand: lines as 2-9, 12, by file where there are several."""
+    places = dict.fromkeys(p.place for p in points)
+    return "; ".join(f"{place} {lines}" if place else lines for place in places for lines in [spans([p.line for p in points if p.place == place])])
+
+
+def spans(numbers: Sequence[int], most: int = 8) -> str:
+    """Line numbers as 2-9, 12, 15-17, …"""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    words = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:most]]
+    return ", ".join(words) + (f", … ({len(runs) - most} more)" if len(runs) > most else "")
 
 
 def _columns(header: Sequence[str], where: str) -> list[str]:

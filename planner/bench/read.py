@@ -73,7 +73,7 @@ def _is_table(path: Path) -> bool:
         return False
     if first.startswith("Run Info,"):
         raise PlannerError("is GuideLLM's CSV", str(path), "give benchmarks.json of the same run, which holds all of it")
-    return path.suffix.lower() not in (".yaml", ".yml", ".json", ".jsonl") and "," in first.split("\n", 1)[0]
+    return path.suffix.lower() == ".csv" or (path.suffix.lower() not in (".yaml", ".yml", ".json", ".jsonl") and "," in first.split("\n", 1)[0])
 
 
 def _of_tool(path: Path) -> list[MeasuredPoint]:

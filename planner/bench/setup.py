@@ -20,6 +20,7 @@ SIDECAR = "bench.meta.toml"
 CHECKPOINT = "checkpoint"  # of a precision: that which the checkpoint was published in
 ITS_OWN = ("compressed-tensors", "modelopt", "auto", "none")  # words of engines for a checkpoint run as it is
 NATIVE = ("gpt-oss",)  # models that exist in one precision, whatever a row calls it
+TIMES_DP = ("vllm",)  # engines whose TP is that of one of their data parallel groups; others spread the groups over the GPUs of TP
 EXAMPLES = {
     "model": "meta-llama/Llama-3.3-70B-Instruct", "gpu": "H100-SXM-80GB", "tp": "4", "engine": "vllm@0.33.0", "precision": "fp8", "concurrency": "64",
 }  # fmt: skip
@@ -27,8 +28,8 @@ SIZES = ("tp", "pp", "dp", "ep", "gpus")
 
 
 class Setup(Record):
-    """What was measured, as far as it is told: "" and None where it is not. ``engine`` may carry its version (vllm@0.33.0); ``dp``: groups of attention
-    data parallel; ``gpus``: all behind the endpoint."""
+    """What was measured, as far as it is told: "" and None where it is not. ``engine`` may carry its version (vllm@0.33.0); ``dp``: as the engine was
+    started; ``gpus``: all behind the endpoint."""
 
     model: Name = ""
     gpu: Name = ""
@@ -119,11 +120,11 @@ def _own_size(point: MeasuredPoint, name: str) -> int | None:
 
 
 def _sized(point: MeasuredPoint, sizes: dict[str, int | None]) -> MeasuredPoint:
-    """With its sizes, and those that follow from them: one GPU is TP 1, and one replica has tp x pp GPUs (its groups of attention among them)."""
-    tp, gpus, pp = sizes["tp"], sizes["gpus"], sizes["pp"] or 1
+    """With its sizes, and those that follow: one GPU is TP 1, and one replica has tp x pp GPUs, each times its data parallel where the engine counts so."""
+    tp, gpus, pp, dp = sizes["tp"], sizes["gpus"], sizes["pp"] or 1, sizes["dp"] or 1
     tp = tp or (1 if gpus == 1 else None)
-    gpus = gpus or (tp * pp if tp and point.mode != "disagg" else None)
-    dp = sizes["dp"] or 1
+    each = pp * (dp if engine_of(point.engine) in TIMES_DP else 1)
+    gpus = gpus or (tp * each if tp and point.mode != "disagg" else None)
     return replace(point, tp=tp, gpus=gpus, pp=pp, ep=sizes["ep"] or 1, dp=min(dp, point.dp) if dp == 1 else dp)  # 0: on, its size not told
 
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import CatalogOption, FormatOption, deliver, known_format
+from planner.cli.setup import AskedSetup, BenchFiles, measured_points
 from planner.errors import PlannerError
 
-PointFiles = Annotated[list[Path], typer.Argument(help="measured points as CSV, as plan validate reads them", metavar="POINTS.csv")]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", help="folder for calibration.csv; plan with --catalog DIR", metavar="DIR")]
 
 
-def calibrate(paths: PointFiles, output: FolderOption, form: FormatOption = "table", catalog: CatalogOption = None) -> None:
+def calibrate(*, paths: BenchFiles, output: FolderOption, asked_of: AskedSetup, form: FormatOption = "table", catalog: CatalogOption = None) -> None:
     """Correct predictions by a handful of your own measurements, for --catalog.
 
     plan calibrate points.csv -o mine
@@ -22,7 +22,6 @@ def calibrate(paths: PointFiles, output: FolderOption, form: FormatOption = "tab
     known_format(form)
     from datetime import date
 
-    from planner.bench.points import read_points
     from planner.catalog.load import load_catalog
     from planner.files import check_target, write_whole
     from planner.report.calibrate import calibration_csv, formatted
@@ -30,7 +29,7 @@ def calibrate(paths: PointFiles, output: FolderOption, form: FormatOption = "tab
 
     if output.exists() and not output.is_dir():
         raise PlannerError("is a file, not a folder", str(output), "give a folder; calibration.csv is written into it")
-    points = [point for path in paths for point in read_points(path)]
+    points = measured_points(paths, asked_of)
     learnt = learn(points, load_catalog(catalog or ()), source_of(paths), date.today())
     if not learnt.rows:
         reason = max(learnt.unused, key=lambda why: len(learnt.unused[why]))

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from typer._click.formatting import HelpFormatter
 
 DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT = "Demand", "Quality and latency", "Supply", "Policy", "Output"
-HEADINGS = ("Arguments", "Options", DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT)
+MEASURED = "Measured engine, where the files do not say it (or in bench.meta.toml beside them)"
+HEADINGS = ("Arguments", "Options", MEASURED, DEMAND, QUALITY, SUPPLY, POLICY, OUTPUT)
 OF_WORKLOADS = {"min_quality", "mean_quality", "quality_metric", "slo", "max_waiting_share", "max_refused"}  # its other fields are demand
 OF_PARTS = {"supply": SUPPLY, "policy": POLICY, "solver": POLICY, "objective": POLICY, "what_if": POLICY, "catalog": SUPPLY}
 OF_TABLES = {"demand": DEMAND, "capacities": SUPPLY}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.bench.points import lines_of
 from planner.catalog.records import Calibration
 from planner.performance.calibrated import sure_factor
 from planner.report.sections import Grid, Section
-from planner.report.validate import spans
 from planner.validation.calibrate import Learnt
 
 NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT"}
@@ -29,8 +29,8 @@ def formatted(learnt: Learnt, folder: Path, form: str) -> str:
     if form == "csv":
         return calibration_csv(learnt)
     if form == "json":
-        rows = [c.model_dump(mode="json") for c in learnt.calibration]
-        return json.dumps({"calibration": rows, "errors": [asdict(e) for e in learnt.errors], "unused": learnt.unused}, indent=1) + "\n"
+        rows, unused = [c.model_dump(mode="json") for c in learnt.calibration], {why: [p.line for p in points] for why, points in learnt.unused.items()}
+        return json.dumps({"calibration": rows, "errors": [asdict(e) for e in learnt.errors], "unused": unused}, indent=1) + "\n"
     from planner.report import render
 
     sections = calibration_sections(learnt, folder)
@@ -64,5 +64,5 @@ def _factors(c: Calibration) -> tuple[str, ...]:
 
 
 def _unused(learnt: Learnt) -> list[Section]:
-    rows = tuple((why, f"{len(lines):,}", spans(lines)) for why, lines in learnt.unused.items())
+    rows = tuple((why, f"{len(points):,}", lines_of(points)) for why, points in learnt.unused.items())
     return [Section("Not used", grid=Grid(("reason", "rows", "lines of the file"), rows, ("rows",)), is_caution=True)] if rows else []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from planner.errors import PlannerError
 from planner.report.drawing import Chart
 
 if TYPE_CHECKING:
+    from planner.bench.points import MeasuredPoint
     from planner.catalog.ownership import OwnedGpu
     from planner.economics.compare import Compared
     from planner.economics.curve import CostCurve
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from planner.economics.sweep import Sweep
     from planner.result.plan import Plan
     from planner.simulation.results import Simulation
+    from planner.validation.predictions import RowPrediction
 
 
 def cost_chart(curve: CostCurve) -> Chart:
@@ -228,3 +231,39 @@ def comparison_chart(found: Sequence[Compared]) -> Chart:
         x=alt.X("usd_per_hour:Q", title="$ per hour"), y=alt.Y("scenario:N", sort=None, title=""), tooltip=["scenario:N", "usd_per_hour:Q", "why:N"]
     )
     return base.mark_bar() + base.mark_text(align="left", dx=4).encode(text=alt.Text("usd_per_hour:Q", format="$,.2f"))
+
+
+def validation_chart(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction]) -> Chart:
+    """Predicted against measured, both logarithmic, a panel for each metric: bands upright, and the line where both are equal.
+    Raises PlannerError where there is nothing to draw."""
+    import altair as alt
+
+    from planner.report.validate import load_name, row_name
+    from planner.validation.compare import METRICS, pairs
+
+    rows = [
+        {
+            "metric": METRICS[pair.metric], "measured": pair.measured, "predicted": pair.predicted, "low": pair.low or pair.predicted,
+            "high": pair.high or pair.predicted, "tier": answer.tier, "row": row_name(point), "load": load_name(point),
+        }
+        for point, answer in zip(points, answers, strict=True)
+        for pair in pairs(point, answer)
+    ]  # fmt: skip
+
+    def panel(metric: str) -> Chart:
+        own = [r for r in rows if r["metric"] == metric]
+        ends = [float(str(r[k])) for r in own for k in ("measured", "predicted")]
+        scale = alt.Scale(type="log", nice=False, padding=8)
+        x = alt.X("measured:Q", scale=scale, title=f"measured {metric}" + ("" if metric == "tokens/s" else ", ms"))
+        base = alt.Chart(alt.InlineData(own), width=260, height=260)
+        same = alt.Chart(alt.InlineData([{"measured": e, "predicted": e} for e in (min(ends), max(ends))])).mark_line(color="grey", strokeDash=[4, 4])
+        band = base.mark_rule(opacity=0.4).encode(x=x, y=alt.Y("low:Q", scale=scale, title="predicted"), y2="high:Q", color="tier:N")
+        dots = base.mark_point(filled=True).encode(
+            x=x, y=alt.Y("predicted:Q", scale=scale), color="tier:N", tooltip=["row:N", "load:N", "measured:Q", "predicted:Q", "low:Q", "high:Q"]
+        )
+        return same.encode(x=x, y=alt.Y("predicted:Q", scale=scale)) + band + dots
+
+    panels = [panel(metric) for metric in dict.fromkeys(str(r["metric"]) for r in rows)]
+    if not panels:
+        raise PlannerError("there is nothing to draw: no row is both measured and predicted", "--chart")
+    return alt.concat(*panels, columns=3).properties(title="Predicted against measured; bars: the band")

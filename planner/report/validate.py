@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from planner.bench.points import MeasuredPoint
+from planner.bench.points import MeasuredPoint, lines_of
 from planner.report.sections import Grid, Section
-from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, record, summary
+from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, pairs, record, summary
 from planner.validation.predictions import RowPrediction
 
 COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered")
 TITLES = {"load": "By load", "source": "By source", "gpu": "By GPU", "model": "By model", "engine": "By engine", "tier": "By evidence tier"}
+MOST_EACH = 24  # rows that are shown one by one
 CLOSED_METRICS = tuple(m for m in METRICS if m not in PERCENTILES)
 
 
@@ -34,16 +35,51 @@ def formatted(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction],
 def validation_sections(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], comparison: Comparison) -> list[Section]:
     """All errors, then by group, then the rows without a prediction."""
     c = comparison
+    nothing = () if c.overall else ("No row gives a figure that is predicted.",)
     lines = (
         f"{c.predicted:,} of {c.rows:,} rows predicted. Error = predicted / measured - 1; bias is its median.",
         f"Covered: measured at most the upper bound of the band, which should hold {c.confidence:.0%}.",
         "The shipped curves are what the predictions are fitted to: errors on those rows are not errors on rows never seen.",
+        *nothing,
     )
     sections = [Section("Predicted against measured", lines, _overall(c.overall) if c.overall else None)]
-    sections += [_group(title, c.by[name]) for name, title in TITLES.items() if c.by[name]]
+    sections += [each] if (each := _each(points, answers)) else []
+    sections += [_group(title, c.by[name]) for name, title in TITLES.items() if len(c.by[name]) > 1]
     if any(m in PERCENTILES for m in c.overall):
         sections.append(Section("Poisson percentiles", grid=_overall(c.overall, tuple(PERCENTILES))))
     return sections + _refused(points, answers, comparison)
+
+
+def _each(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction]) -> Section | None:
+    """Every metric of every row, where there are few: a user's own."""
+    if len(points) > MOST_EACH:
+        return None
+    rows = []
+    for point, answer in zip(points, answers, strict=True):
+        for i, pair in enumerate(pairs(point, answer)):
+            band = "" if pair.low is None and pair.high is None else f"{_short(pair.low)} to {_short(pair.high)}"
+            inside = {None: "", True: "yes", False: "no"}[pair.is_inside]
+            name = (row_name(point), load_name(point), answer.tier) if i == 0 else ("", "", "")
+            rows.append((*name, METRICS[pair.metric], _short(pair.measured), _short(pair.predicted), f"{pair.error:+.1%}", band, inside))
+    header = ("row", "load", "evidence", "metric", "measured", "predicted", "error", "band", "inside")
+    return Section("Row by row, ms and tokens/s", grid=Grid(header, tuple(rows), ("measured", "predicted", "error"))) if rows else None
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def row_name(point: MeasuredPoint) -> str:
+    """What was measured, briefly."""
+    model = point.model.rsplit("/", maxsplit=1)[-1]
+    return f"{model} {point.precision}".strip() + f" on {point.gpu}, {point.engine}" + (f" TP{point.tp}" if point.tp else "")
+
+
+def load_name(point: MeasuredPoint) -> str:
+    """Lengths and load."""
+    rate, held = point.request_rate, point.concurrency
+    load = "all at once" if rate == float("inf") else f"{rate:g}/s" if rate else f"{held:g} at once" if held else point.load
+    return f"{point.isl:.0f}/{point.osl:.0f}, {load}"
 
 
 def _overall(errors: Mapping[str, Errors], metrics: Sequence[str] = CLOSED_METRICS) -> Grid:
@@ -68,23 +104,11 @@ def _refused(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], 
     """Counts by reason, and the lines of the file they stand on."""
     sections = []
     if comparison.refused:
-        lines = {reason: [p.line for p, a in zip(points, answers, strict=True) if a.reason == reason and not a.predicted] for reason in comparison.refused}
-        rows = tuple((reason, f"{count:,}", spans(lines[reason])) for reason, count in comparison.refused.items())
+        where = {reason: [p for p, a in zip(points, answers, strict=True) if a.reason == reason and not a.predicted] for reason in comparison.refused}
+        rows = tuple((reason, f"{count:,}", lines_of(where[reason])) for reason, count in comparison.refused.items())
         sections.append(Section("Not predicted", grid=Grid(("reason", "rows", "lines of the file"), rows, ("rows",)), is_caution=True))
-    partly = [p.line for p, a in zip(points, answers, strict=True) if a.reason and a.predicted]
+    partly = [p for p, a in zip(points, answers, strict=True) if a.reason and a.predicted]
     if partly:
-        text = f"{len(partly):,} rows offer more than can be served: tokens/s only, no percentiles (lines {spans(partly)})."
+        text = f"{len(partly):,} rows offer more than can be served: tokens/s only, no percentiles (lines {lines_of(partly)})."
         sections.append(Section("Predicted in part", (text,), is_caution=True))
     return sections
-
-
-def spans(numbers: Sequence[int], most: int = 8) -> str:
-    """Line numbers as 2-9, 12, 15-17, …"""
-    runs: list[list[int]] = []
-    for n in sorted(numbers):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    words = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:most]]
-    return ", ".join(words) + (f", … ({len(runs) - most} more)" if len(runs) > most else "")

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.bench.load import OFFLINE
+from planner.bench.points import MEASURED as REALLY
 from planner.bench.points import MeasuredPoint
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Calibration
 from planner.performance.replicas import Floats
-from planner.validation.mapping import SATURATION
+from planner.validation.mapping import SATURATION, UPPER_BOUND
 from planner.validation.predictions import RowPrediction, predict_points
 
 EXPECTED = 0.5
@@ -63,12 +65,12 @@ class MedianErrors:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What the measurements teach. ``unused``: rows that say nothing, by reason, with their lines."""
+    """What the measurements teach. ``unused``: rows that say nothing, by reason, by their points."""
 
     rows: tuple[Row, ...]
     calibration: tuple[Calibration, ...]
     errors: tuple[MedianErrors, ...]
-    unused: Mapping[str, tuple[int, ...]]
+    unused: Mapping[str, tuple[MeasuredPoint, ...]]
 
 
 def source_of(paths: Sequence[Path]) -> str:
@@ -83,15 +85,15 @@ def learn(points: Sequence[MeasuredPoint], catalog: Catalog, source: str, today:
     return Learnt(tuple(rows), learnt, tuple(_errors(m, rows) for m in PRIORS if any(m in r.log_ratio for r in rows)), {k: tuple(v) for k, v in unused.items()})
 
 
-def rows_of(points: Sequence[MeasuredPoint], catalog: Catalog) -> tuple[list[Row], dict[str, list[int]]]:
-    """The rows that teach, and the lines of the others by reason."""
+def rows_of(points: Sequence[MeasuredPoint], catalog: Catalog) -> tuple[list[Row], dict[str, list[MeasuredPoint]]]:
+    """The rows that teach, and the others by reason."""
     loops = [_as_loop(p) for p in points]
     rows: list[Row] = []
-    unused: dict[str, list[int]] = {}
+    unused: dict[str, list[MeasuredPoint]] = {}
     for point, answer in zip(loops, predict_points(loops, replace(catalog, calibrated=()), EXPECTED), strict=True):
         found = _row(point, answer)
         if isinstance(found, str):
-            unused.setdefault(found, []).append(point.line)
+            unused.setdefault(found, []).append(point)
         else:
             rows.append(found)
     return rows, unused
@@ -111,6 +113,8 @@ def _as_loop(point: MeasuredPoint) -> MeasuredPoint:
 
 def _row(point: MeasuredPoint, answer: RowPrediction) -> Row | str:
     """A row that teaches, or why it does not."""
+    if point.load == OFFLINE or point.provenance.confidence != REALLY:
+        return UPPER_BOUND if point.load == OFFLINE else f"{point.provenance.confidence}, not measured"
     if not answer.predicted:
         return point.unread or answer.reason or "cannot be predicted"
     if answer.stands_for is None:

@@ -60,6 +60,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One metric of one row, in ms or tokens/s: predicted beside measured, with the band where there is one."""
+
+    metric: str
+    measured: float
+    predicted: float
+    low: float | None
+    high: float | None
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured - 1."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def is_inside(self) -> bool | None:
+        """Whether the measurement is inside the band; None where there is none."""
+        bounds = [measured_by for bound, measured_by in ((self.low, self.measured >= (self.low or 0)), (self.high, self.measured <= (self.high or 0))) if bound]
+        return all(bounds) if bounds else None
+
+
+@dataclass(frozen=True)
 class _Error:
     metric: str
     group: tuple[str, ...]
@@ -105,6 +127,16 @@ def measured(point: MeasuredPoint, answer: RowPrediction, metric: str) -> float 
         return None
     # Mean and median TPOT differ by little; those of TTFT do not.
     return given(f"{metric}_mean") or (given("tpot_ms_p50") if metric == "tpot_ms" else None)
+
+
+def pairs(point: MeasuredPoint, answer: RowPrediction) -> list[Pair]:
+    """All that a row measured and that is predicted."""
+    found = []
+    for metric in METRICS:
+        value, predicted = measured(point, answer, metric), answer.predicted.get(metric)
+        if value and predicted is not None:
+            found.append(Pair(metric, value, predicted, *(answer.band.get(f"{metric}_{side}") for side in ("low", "high"))))
+    return found
 
 
 def _output_tps(point: MeasuredPoint, answer: RowPrediction) -> float | None:

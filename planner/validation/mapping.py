@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.bench.labels import Labels, engine_of
-from planner.bench.points import MeasuredPoint
+from planner.bench.load import OFFLINE
+from planner.bench.points import MEASURED, MeasuredPoint
 from planner.performance.capacity import Limit
 from planner.performance.disaggregated import NODE_GPUS
 from planner.performance.pools import sizes_in
@@ -28,6 +29,7 @@ NVIDIA_RUNS = ("nvidia_aic_internal", "nvidia-aiconfigurator")
 QUANTISED_BY_HARNESS = ("hopper", "ada")
 DISAGGREGATED, DRAFTED = "disagg", "mtp"  # words of the columns mode and spec_decode
 DECODE_LAYOUT = "layout of the decode engines not recorded: the faster of those with and without attention data parallel"
+UPPER_BOUND = "offline, without a server: an upper bound"
 FIXED_LENGTHS = ("synthetic", "random")  # words of a workload whose requests are all about as long
 
 
@@ -68,11 +70,15 @@ def map_point(point: MeasuredPoint, labels: Labels) -> tuple[Mapped, ...] | str:
     precision = labels.precision(point.precision, point.model, card, gpu)
     if precision not in PRECISIONS:
         return f"unknown precision '{point.precision}'"
+    if point.dp > 1 and not labels.cards[card].architecture.experts:
+        point = replace(point, dp=1)  # data parallel of dense models are replicas
     sizes = [(pools[3], 1, (DECODE_LAYOUT,))] if pools else _sizes(point, kind)
     if isinstance(sizes, str):
         return sizes
     notes = [f"flagged {flag(point)}: not compared"] if flag(point) else []
     notes += [labels.taken_as(point.gpu)] if labels.taken_as(point.gpu) else []
+    notes += [UPPER_BOUND] if point.load == OFFLINE else []
+    notes += [f"{point.provenance.confidence}, not measured"] if point.provenance.confidence != MEASURED else []
     notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 and not pools else []
     if precision == "bf16" and _is_quantised(point, engine, labels.gpus[gpu].generation):
         precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]
@@ -142,7 +148,7 @@ def _kind(point: MeasuredPoint) -> str:
     load = point.load.lower()
     if load.startswith("static"):
         return "a static batch: no requests arrive"
-    if load.startswith("burst") or (point.request_rate is not None and math.isinf(point.request_rate)):
+    if load == OFFLINE or load.startswith("burst") or (point.request_rate is not None and math.isinf(point.request_rate)):
         return SATURATION
     if load.startswith("open"):
         if _limits(point):
