@@ -74,15 +74,15 @@ def thinking_words(engine: str, checkpoint: str, thinks: bool, is_hybrid: bool) 
     words, remarks = [], []
     parser, asked = family.parsers.get(engine, ""), family.on if thinks else family.off
     if thinks and parser and parser != BUILT_IN:
-        words.append(f"--tokenizer-mode {family.tokenizer}" if family.tokenizer and engine == "vllm" else "")
-        words.append(f"--reasoning{'_' if engine == 'trtllm' else '-'}parser {parser}")
+        words += ["--tokenizer-mode", family.tokenizer] if family.tokenizer and engine == "vllm" else []
+        words += ["--reasoning_parser" if engine == "trtllm" else "--reasoning-parser", parser]
     if asked and family.by_system_prompt:
         remarks.append(f'every request needs the system prompt "{asked}"')
     elif asked and engine == "trtllm":
         remarks.append(f'every request needs "chat_template_kwargs": {asked}')
     elif asked:
-        words.append(f"--default-chat-template-kwargs '{asked}'")
-    return [w for w in words if w], remarks + ([UNKNOWN_PARSER] if thinks and not parser else [])
+        words += ["--default-chat-template-kwargs", asked]
+    return words, remarks + ([UNKNOWN_PARSER] if thinks and not parser else [])
 
 
 UNKNOWN_PARSER = "its reasoning parser is not known: thoughts stay in the answer"
