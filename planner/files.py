@@ -71,6 +71,14 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
         unfinished.discard(new)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder that results are written into, and those above it. Raises PlannerError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"cannot make the folder: {reason(error)}", str(path), HINT) from None
+
+
 def check_target(path: Path | str) -> None:
     """Refuses a path that cannot be written, before any work is done for it. Raises PlannerError."""
     if _descriptor(path) is not None:

@@ -23,6 +23,8 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "show": ("show", "show"),
     "check": ("check", "check"),
     "simulate": ("simulate", "simulate"),
+    "emit": ("emit", "emit"),
+    "bench-script": ("bench_script", "bench_script"),
     "schema": ("show", "schema"),
     "predict": ("predict", "predict"),
     "validate": ("validate", "validate"),

@@ -1,0 +1,73 @@
+"""`plan bench-script` writes the benchmark that measures what a plan assumes, and says what each result would decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli.options import CatalogOption, deliver, say
+from planner.cli.show import PlanFile, read_saved
+from planner.errors import PlannerError, did_you_mean
+
+if TYPE_CHECKING:
+    from planner.deploy.release import Release
+    from planner.deploy.tools import Client
+
+ToolOption = Annotated[str, typer.Option("--tool", help="client: vllm, guidellm, aiperf or inference-perf", metavar="NAME")]
+ScriptOption = Annotated[
+    str | None, typer.Option("-o", "--output", help="write the script here, and the requests that it sends beside it; else print the script", metavar="FILE")
+]
+
+
+def bench_script(path: PlanFile, tool: ToolOption = "vllm", output: ScriptOption = None, catalog: CatalogOption = None) -> None:
+    """Write the benchmark that settles a plan's doubt: its lengths, rates and prefixes, and what each result would decide.
+
+    plan bench-script plan.json -o bench.sh
+    """
+    from planner.deploy.release import Settings, release
+
+    client = known_client(tool)
+    found = release(read_saved(path), Settings({}))
+    if output in (None, "-"):
+        deliver("".join(script for _, script, _ in _scripts(found, client, "bench", catalog)), None)
+        return
+    target = Path(str(output))
+    write_scripts(found, client, target, catalog)
+
+
+def write_scripts(found: Release, client: Client, target: Path, catalog: list[str] | None) -> None:
+    """Writes the script of each deployment, and the files beside it; says their names."""
+    from planner.files import check_target, write_result
+
+    check_target(target)
+    for stem, script, files in _scripts(found, client, target.stem, catalog):
+        place = target.with_name(f"{stem}{target.suffix or '.sh'}")
+        for name, text in (*files, (place.name, script)):
+            write_result(target.with_name(name), text)
+        say(f"{place} and {len(files)} files that it reads")
+
+
+def known_client(tool: str) -> Client:
+    """The client of a name. Raises PlannerError."""
+    from planner.deploy.tools import CLIENTS
+
+    if tool not in CLIENTS:
+        raise PlannerError(f"unknown tool '{tool}'", "--tool", did_you_mean(tool, CLIENTS) or f"one of {', '.join(CLIENTS)}")
+    return CLIENTS[tool]
+
+
+def _scripts(found: Release, client: Client, stem: str, catalog: list[str] | None) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(stem, script, files beside it) of each deployment; one alone takes the stem as it is."""
+    from planner.catalog.load import load_catalog
+    from planner.deploy.bench import bench
+    from planner.deploy.script import benchmark
+
+    loaded = load_catalog(catalog if catalog is not None else list(found.plan.scenario.catalog))
+    made = []
+    for i, s in enumerate(found.served):
+        each = stem if len(found.served) == 1 else f"{stem}-{s.name}"
+        b = benchmark(found, bench(found, i, loaded), client, each)
+        made.append((each, b.script, [(f.file, f.text) for f in b.files]))
+    return made
