@@ -54,11 +54,19 @@ def read_bench(path: Path, flags: Setup) -> list[MeasuredPoint]:
     if not path.exists():
         raise PlannerError("no such file", str(path))
     if _is_table(path):
-        return read_points(path)
-    found = [_placed(p, path) for p in _of_tool(path)]
+        return _stamped(read_points(path), path)
+    return completed(_stamped([_placed(p, path) for p in _of_tool(path)], path), path, flags)
+
+
+def _stamped(points: Sequence[MeasuredPoint], path: Path) -> list[MeasuredPoint]:
+    """The points with the file that they are from, unless they say that they came from another."""
     digest = _sha256(path)
-    stamped = [replace(p, provenance=replace(p.provenance, file=path.name, file_sha256=digest)) for p in found]
-    return completed(stamped, path, flags)
+    return [
+        p
+        if p.provenance.file_sha256
+        else replace(p, provenance=replace(p.provenance, file=path.name, file_sha256=digest, run=p.provenance.run or f"line {p.line}"))
+        for p in points
+    ]
 
 
 def passed_over(path: Path) -> str:

@@ -38,7 +38,7 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
     for folder in map(Path, folders):
         if not is_folder(folder):
             raise CatalogError("no such folder", str(folder))
-        if not is_folder(folder / "models") and not any(is_file(folder / n) for n in (*_TABLES, *_FITTED)):
+        if not holds_catalog(folder):
             raise CatalogError("holds no catalogue", str(folder), f"needs models/*.toml or one of {', '.join(_TABLES)}")
         places.append((folder / "models", folder))
     files = sorted({f for m, c in places for f in (*m.glob("*.toml"), *(c / n for n in (*_TABLES, *_FITTED))) if f.is_file()})
@@ -67,6 +67,11 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
         calibrated=tuple(c for c in tables["calibration.csv"] if isinstance(c, Calibration)),
         tokens={(t.tokenizer, t.language): t for t in tables["tokenizers.csv"] if isinstance(t, TokenCount)},
     )
+
+
+def holds_catalog(folder: Path) -> bool:
+    """Whether a folder has anything that a catalogue is made of."""
+    return is_folder(folder / "models") or any(is_file(folder / name) for name in (*_TABLES, *_FITTED))
 
 
 def _with_weights(row: MeasuredConfiguration, cards: Mapping[str, Card]) -> MeasuredConfiguration:

@@ -1,4 +1,4 @@
-"""`plan demand show` describes a trace, a demand file or a shipped shape; `plan import demand` turns traces, logs and metrics into a demand TOML."""
+"""`plan demand show` describes a trace, a demand file or a shipped shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format, say
+from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
 from planner.cli.study import progress
 from planner.errors import PlannerError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from planner.demand.records import Demand
 
 app = typer.Typer(help="What streams of requests look like.", no_args_is_help=True, rich_markup_mode=None)
-imports = typer.Typer(help="Bring in what one already has: demand.", no_args_is_help=True, rich_markup_mode=None)
 
 AsOption = Annotated[
     str,
@@ -49,31 +48,10 @@ def show(
     from planner.demand.source import shapes
     from planner.report.demand import formatted, listed
 
-    deliver(formatted(_read(name, as_format, mapped, model), form) if name else listed(shapes(), form), output)
+    deliver(formatted(read_any(name, as_format, mapped, model), form) if name else listed(shapes(), form), output)
 
 
-@imports.command("demand")
-def import_demand(
-    path: Annotated[Path, typer.Argument(help="trace, log or metrics file, also gzipped", metavar="FILE")],
-    as_format: AsOption = "",
-    mapped: MapOption = None,
-    model: ModelOption = "",
-    output: OutputOption = None,
-) -> None:
-    """Write a demand TOML out of a trace, log or metrics file; plan --demand-file takes it.
-
-    plan import demand trace.csv.gz -o demand.toml
-    """
-    check_writable(output)
-    from planner.demand.records import to_toml
-    from planner.report.demand import summary
-
-    demand = _read(str(path), as_format, mapped, model)
-    deliver(to_toml(demand), output)
-    say(summary(demand), err=True)
-
-
-def _read(name: str, as_format: str, mapped: list[str] | None, model: str) -> Demand:
+def read_any(name: str, as_format: str, mapped: list[str] | None, model: str) -> Demand:
     """The demand of a file or shape. Raises PlannerError."""
     from planner.catalog.files import is_file
     from planner.demand.source import imported, is_file_of_counts, read_demand, shapes

@@ -39,7 +39,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "catalog": ("catalog", "app"),
     "cost": ("cost", "app"),
     "demand": ("demand", "app"),
-    "import": ("demand", "imports"),
+    "import": ("imports", "app"),
 }
 
 

@@ -57,15 +57,16 @@ def _each(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction]) -> 
     rows = []
     for point, answer in zip(points, answers, strict=True):
         for i, pair in enumerate(pairs(point, answer)):
-            band = "" if pair.low is None and pair.high is None else f"{_short(pair.low)} to {_short(pair.high)}"
+            band = "" if pair.low is None and pair.high is None else f"{short(pair.low)} to {short(pair.high)}"
             inside = {None: "", True: "yes", False: "no"}[pair.is_inside]
             name = (row_name(point), load_name(point), answer.tier) if i == 0 else ("", "", "")
-            rows.append((*name, METRICS[pair.metric], _short(pair.measured), _short(pair.predicted), f"{pair.error:+.1%}", band, inside))
+            rows.append((*name, METRICS[pair.metric], short(pair.measured), short(pair.predicted), f"{pair.error:+.1%}", band, inside))
     header = ("row", "load", "evidence", "metric", "measured", "predicted", "error", "band", "inside")
     return Section("Row by row, ms and tokens/s", grid=Grid(header, tuple(rows), ("measured", "predicted", "error"))) if rows else None
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
+    """A figure in three digits."""
     return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
