@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VERBS = {  # in the order of --help; module of this folder, and its function or group
     "show": ("show", "show"),
+    "report": ("report", "report"),
     "check": ("check", "check"),
     "simulate": ("simulate", "simulate"),
     "emit": ("emit", "emit"),

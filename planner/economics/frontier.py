@@ -17,7 +17,7 @@ import numpy as np
 from planner.catalog.catalog import Catalog
 from planner.economics.change import checkpoints_of
 from planner.economics.noise import Noise, at_median, noise
-from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answer_one, answers, quietly, side_by_side
 from planner.economics.store import Result
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
@@ -100,10 +100,11 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     """
     if also not in ("", *AXES):
         raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(AXES)}")
-    cache, asked = SurveyCache(catalog), scenario.workload[workload]
+    cache, asked = where.cache(catalog), scenario.workload[workload]
     found: list[FrontierPoint] = []
-    for place, question in _along(scenario, workload, also):
-        points = _by_mean(question, cache, workload, where, done) if scenario.policy.mix else _by_floor(question, cache, workload, done)
+    places = _along(scenario, workload, also)
+    walk = _by_mean if scenario.policy.mix else _by_floor
+    for (place, _), points in zip(places, side_by_side(lambda x: walk(x[1], cache, workload, where, done), places, where.workers), strict=True):
         found += [replace(p, **place) for p in points]
     kept = _unbeaten(found) if also else found
     what = "for fewer requests in flight than they carry" if also == "concurrency" else f"under a tighter {also.upper()} limit than they need"
@@ -128,11 +129,11 @@ def _along(scenario: Scenario, w: int, also: str) -> list[tuple[dict[str, Any], 
     return [({"latency_ms": limit.seconds * f * 1e3}, with_workload(scenario, w, slo={**slo, limit.name: limit.seconds * f})) for f in LATENCIES[also]]
 
 
-def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, done: Done) -> list[FrontierPoint]:
+def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done: Done) -> list[FrontierPoint]:
     """Floors from loose to tight, each just above the quality that the last plan serves."""
     points: list[FrontierPoint] = []
     question = scenario
-    while (plan := answer_one(question, cache).plan) is not None:
+    while (plan := answers([question], cache.catalog, where, cache=cache)[0].plan) is not None:
         served = plan.workloads[w].min_quality_served
         if served is None:  # no floor was asked and something without a score is cheapest: the frontier begins where scores do
             question = with_workload(scenario, w, min_quality=0.0)
@@ -147,7 +148,7 @@ def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, done: Done) -> lis
 
 def _by_mean(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done: Done) -> list[FrontierPoint]:
     """With mixes the mean quality moves without steps: evenly spaced means between the cheapest plan's and the best there is."""
-    least, best = answer_one(scenario, cache).plan, _best_mean(scenario, cache, w)
+    least, best = answer_one(scenario, cache).plan, _best_mean(scenario, cache, w, where)
     if least is None or best is None:
         return []
     low = least.workloads[w].mean_quality_served or 0.0
@@ -161,9 +162,9 @@ def _by_mean(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done:
     return _priced(_monotone_bounds(_unbeaten(points)))
 
 
-def _best_mean(scenario: Scenario, cache: SurveyCache, w: int) -> float | None:
+def _best_mean(scenario: Scenario, cache: SurveyCache, w: int, where: Where) -> float | None:
     """The highest floor that any plan meets is the highest mean there is."""
-    points = _by_floor(assumed(scenario, "policy", mix=False), cache, w, quietly)
+    points = _by_floor(assumed(scenario, "policy", mix=False), cache, w, where, quietly)
     return points[-1].quality if points else None
 
 

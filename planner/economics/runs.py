@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
@@ -28,6 +28,8 @@ from planner.search.posed import posed
 from planner.search.survey_cache import SurveyCache
 from planner.version import planner_version, source_hash
 
+T = TypeVar("T")
+U = TypeVar("U")
 Done = Callable[[int, int], None]  # called with (answers there are, answers wanted)
 
 
@@ -35,13 +37,18 @@ Done = Callable[[int, int], None]  # called with (answers there are, answers wan
 class Where:
     """How to run: threads here (``workers`` of them) or a Dask scheduler, and where to keep answers (None = nowhere).
 
-    tell: called with what goes wrong with keeping, which stops nothing.
+    tell: called with what goes wrong with keeping, which stops nothing. surveys: candidates that several studies of one catalogue share.
     """
 
     keep: Path | None = None
     scheduler: str = ""
     workers: int = 0  # 0 = as many as there are cores
     tell: Tell = warnings.warn
+    surveys: SurveyCache | None = None
+
+    def cache(self, catalog: Catalog) -> SurveyCache:
+        """The surveys shared, else new ones."""
+        return self.surveys if self.surveys is not None and self.surveys.catalog is catalog else SurveyCache(catalog)
 
 
 HERE = Where()
@@ -62,7 +69,7 @@ def answers(scenarios: Sequence[Scenario], catalog: Catalog, where: Where = HERE
     found: dict[str, Result] = {k: r for k in dict.fromkeys(keys) if folder and (r := read(folder, k, where.tell)) is not None}
     todo = {k: s for k, s in zip(keys, scenarios, strict=True) if k not in found}
     done(sum(k in found for k in keys), len(keys))
-    solved = _on_cluster(todo, catalog, where) if where.scheduler else _in_threads(todo, cache or SurveyCache(catalog), where.workers)
+    solved = _on_cluster(todo, catalog, where) if where.scheduler else _in_threads(todo, cache or where.cache(catalog), where.workers)
     for key, result in solved:
         folder = _kept(folder, key, result, where.tell)
         found[key] = result
@@ -90,6 +97,18 @@ def key_of(scenario: Scenario, catalog: Catalog) -> str:
     """A name for the question: equal for equal scenarios of one catalogue and planner, whatever the scenario is called."""
     text = scenario.model_copy(update={"name": ""}).model_dump_json()
     return hashlib.sha256("\n".join((planner_version(), source_hash(), catalog.hash, text)).encode()).hexdigest()[:32]
+
+
+def side_by_side(ask: Callable[[T], U], questions: Sequence[T], workers: int, done: Done = quietly) -> list[U]:
+    """What ``ask`` says to each question, in order, in so many threads (0: as many as cores). Whoever interrupts does not wait for the rest."""
+    pool, found = ThreadPoolExecutor(workers or os.cpu_count() or 1), list[U]()
+    try:
+        for answer in pool.map(ask, questions):
+            found.append(answer)
+            done(len(found), len(questions))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return found
 
 
 def _kept(folder: Path | None, key: str, result: Result, tell: Tell) -> Path | None:

@@ -17,7 +17,6 @@ from planner.scenario.change import assumed, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
 from planner.scenario.units import format_duration
-from planner.search.survey_cache import SurveyCache
 
 SWING = 0.2
 DRAWS = 100
@@ -73,7 +72,7 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
 
     Raises ScenarioError where the scenario itself has no plan.
     """
-    cache = SurveyCache(catalog)
+    cache = where.cache(catalog)
     names, questions = _moves(scenario, swing)
     wanted = [scenario, *questions, *(assumed(scenario, "what_if", draw=i) for i in range(draws))]
     results = answers(wanted, catalog, where, done, cache)
@@ -83,6 +82,11 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
     moved, drawn = results[1 : 1 + len(questions)], results[1 + len(questions) :]
     blades = [_blade(name, texts, moved[2 * i], moved[2 * i + 1]) for i, (name, texts) in enumerate(names)]
     return Sensitivity(plan, tuple(sorted(blades, key=lambda b: -b.width)), odds(plan, drawn) if draws else None)
+
+
+def moves(scenario: Scenario) -> int:
+    """Plans that a study asks for beside the scenario's own, without draws."""
+    return len(_moves(scenario, SWING)[1])
 
 
 def _blade(name: str, texts: tuple[str, str], low: Result, high: Result) -> Blade:

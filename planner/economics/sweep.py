@@ -114,7 +114,7 @@ def sweep(scenario: Scenario, catalog: Catalog, axes: Sequence[Axis], where: Whe
 
     Raises ScenarioError where a value makes no valid scenario.
     """
-    cache = SurveyCache(catalog)
+    cache = where.cache(catalog)
     questions = [_asked(scenario, axes, values) for values in product(*(a.values for a in axes))]
     results = answers(questions, catalog, where, done, cache)
     steps, notes = _steps(scenario, axes[0], results, cache, where) if len(axes) == 1 else ((), ())

@@ -34,17 +34,33 @@ def drawn(chart: Chart, form: str) -> bytes:
     """The chart's file. Texts in it are shown as they are: no control characters, nothing that a page would run."""
     import vl_convert
 
-    spec: Raw = chart.configure_axis(labelFlush=False, labelOverlap=True).to_dict()
-    spec = {plain(key): _plain(value) for key, value in spec.items()}
-    version = _version(spec["$schema"], vl_convert.get_vegalite_versions())
+    spec = harmless(chart.configure_axis(labelFlush=False, labelOverlap=True).to_dict())
+    version = version_of(spec)
     if form == "png":
         return bytes(vl_convert.vegalite_to_png(spec, vl_version=version, scale=2))
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(spec, vl_version=version)).encode()
     page: str = vl_convert.vegalite_to_html(PLACE, bundle=True, vl_version=version)
-    safe = json.dumps(spec).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    safe = in_script(spec)
     # No menu: its entries lead to the network.
     return page.replace(PLACE, safe).replace('const opts = {"renderer":"svg"}', 'const opts = {"renderer":"svg","actions":false}').encode()
+
+
+def harmless(spec: Raw) -> Raw:
+    """A chart's specification whose texts have no control characters."""
+    return {plain(key): _plain(value) for key, value in spec.items()}
+
+
+def in_script(data: object) -> str:
+    """JSON as it may stand in a page's script: nothing in it ends the script."""
+    return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def version_of(spec: Raw) -> str | None:
+    """The version of Vega-Lite that a chart is written in, as the converter names it."""
+    import vl_convert
+
+    return _version(spec["$schema"], vl_convert.get_vegalite_versions())
 
 
 def _version(schema: str, known: Sequence[str]) -> str | None:
