@@ -101,7 +101,7 @@ class Labels:
     def card(self, label: str) -> int | str:
         """Index of the card a label means, or why there is none."""
         word = label.lower()
-        for name in (word, MODELS.get(word, ""), _bare(word)):
+        for name in (word, MODELS.get(word, ""), bare_name(word)):
             if name.lower() in self.card_of:
                 return self.card_of[name.lower()]
         return f"no model '{label}' in the catalogue"
@@ -150,7 +150,7 @@ def labels_of(catalog: Catalog) -> Labels:
         for checkpoint in card.checkpoint:
             names[checkpoint.id.lower()] = i
             precision_of[checkpoint.id.lower()] = checkpoint.precision
-            bare.setdefault(_bare(checkpoint.id.lower()), set()).add(i)
+            bare.setdefault(bare_name(checkpoint.id.lower()), set()).add(i)
     unambiguous = {name: next(iter(cards)) for name, cards in bare.items() if len(cards) == 1}
     gpus = tuple(catalog.gpus.values())
     return Labels(catalog.cards, gpus, {**unambiguous, **names}, precision_of, {g.name: i for i, g in enumerate(gpus)}, catalog)
@@ -161,7 +161,7 @@ def engine_of(label: str) -> str:
     return ENGINES.get(label.lower(), "")
 
 
-def _bare(label: str) -> str:
+def bare_name(label: str) -> str:
     """A label without its publisher and the precision at its end: other publishers' quantised copies share the architecture."""
     name = label.rsplit("/", maxsplit=1)[-1]
     return re.sub(r"[-_](nvfp4|mxfp4|fp8|fp4|awq|bf16|quantized\.w8a8|quantized\.w4a16)([-_](dynamic|kv|v\d+))*$", "", name)

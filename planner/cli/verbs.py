@@ -30,6 +30,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "predict": ("predict", "predict"),
     "validate": ("validate", "validate"),
     "calibrate": ("calibrate", "calibrate"),
+    "drift": ("drift", "drift"),
     "curve": ("curve", "curve"),
     "frontier": ("frontier", "frontier"),
     "sweep": ("sweep", "sweep"),

@@ -92,18 +92,27 @@ def read_prometheus(path: Path, model: str = "") -> Demand:
 
 
 def _series(path: Path) -> tuple[dict[Key, Series], int]:
-    text = whole(path)
+    samples, skipped = samples_in(whole(path), str(path))
+    return _summed(samples), skipped
+
+
+def samples_in(text: str, where: str) -> tuple[list[Sample], int]:
+    """All series in an exposition or the answer of a query, each for itself, and how many samples were none. Raises PlannerError."""
     if not text.strip():
-        raise PlannerError("the file is empty", str(path))
+        raise PlannerError("the file is empty", where)
     try:
-        samples, skipped = _query(json.loads(text)) if text.lstrip().startswith("{") else _exposition(text)
+        return _query(json.loads(text)) if text.lstrip().startswith("{") else _exposition(text)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise PlannerError("is no answer of a Prometheus query", str(path), "save /api/v1/query_range as JSON, or the text of /metrics") from None
-    summed: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-    for name, labels, points in samples:  # engines, replicas and finish reasons together
+        raise PlannerError("is no answer of a Prometheus query", where, "save /api/v1/query_range as JSON, or the text of /metrics") from None
+
+
+def _summed(samples: Iterable[Sample]) -> dict[Key, Series]:
+    """The series of all engines, replicas and finish reasons together, by metric, model and bucket."""
+    together: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for name, labels, points in samples:
         for at, value in points:
-            summed[_key(name, labels)][at] += value
-    return {k: Series(np.array(sorted(v)), np.array([v[t] for t in sorted(v)])) for k, v in summed.items()}, skipped
+            together[key_of(name, labels)][at] += value
+    return {k: Series(np.array(sorted(v)), np.array([v[t] for t in sorted(v)])) for k, v in together.items()}
 
 
 Sample = tuple[str, Mapping[str, str], list[tuple[float, float]]]
@@ -150,7 +159,8 @@ def _is_edge(labels: Mapping[str, str]) -> bool:
     return labels.get("le", "+Inf") == "+Inf" or _is_sound(labels["le"], MOST_TOKENS)
 
 
-def _key(name: str, labels: Mapping[str, str]) -> Key:
+def key_of(name: str, labels: Mapping[str, str]) -> Key:
+    """Metric, model and bucket, with "." and ":" as "_"."""
     plain = re.sub(r"[.:]", "_", name)
     named = {re.sub(r"[.:]", "_", k): v for k, v in labels.items()}
     side = named.get("gen_ai_token_type", "")
