@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
+from planner.bench.setup import TIMES_DP
 from planner.catalog.catalog import Catalog
 from planner.check.case import Case, rebuild
 from planner.deploy.doubt import PERCENTILES, Doubt, at_rate, doubt
@@ -48,9 +49,9 @@ class Bench:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What a result file must say of the hardware for `plan import bench` to take it."""
+        """What a result file must say of the engine for `plan import bench` to take it; TP and data parallel as the engine is started."""
         d = self.served.deployment
-        found = {"gpu": d.gpu, "tp": str(d.tp), "engine": d.engine, "precision": d.precision}
+        found = {"gpu": d.gpu, "tp": str(d.tp // d.dp if d.engine in TIMES_DP else d.tp), "engine": d.engine, "precision": d.precision}
         sizes = {"pp": d.pp, "dp": d.dp, "ep": d.ep}
         return found | {k: str(v) for k, v in sizes.items() if v > 1}
 

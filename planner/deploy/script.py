@@ -98,7 +98,11 @@ def _decides(doubt: Doubt, release: Release) -> list[str]:
     at = f"TPOT {doubt.percentile}"
     sure = f"planned for {doubt.planned_ms:.4g} ms, to be {doubt.confidence:.0%} sure; the evidence's median says {doubt.median_ms:.4g} ms"
     carried = "all traffic" if release.is_hourly else "the traffic"
-    return [f"{at}: {sure}. Steps of this pace decide how many replicas carry {carried} within the limits:", *_table(doubt)]
+    return [
+        f"{at}: {sure}. Steps of this pace decide how many replicas carry {carried} within the limits, set as they are:",
+        *_table(doubt),
+        "A plan made anew with what was measured may set them otherwise, and need fewer.",
+    ]
 
 
 def _table(doubt: Doubt) -> list[str]:
@@ -124,7 +128,8 @@ def _verdict(bench: Bench) -> list[str]:
 def _afterwards(bench: Bench, client: Client, stem: str) -> list[str]:
     """How the results come into the planner."""
     results = " ".join(shlex.quote(client.result.format(stem=stem, run=r.name)) for r in bench.runs if r.url == "REPLICA_URL")
-    flags = " ".join(f"--{k} {shlex.quote(v)}" for k, v in bench.labels.items() if k in ("gpu", "tp", "engine", "precision"))
+    told = bench.labels | ({"model": bench.served.deployment.checkpoint} if bench.served.is_renamed else {})
+    flags = " ".join(f"--{k} {shlex.quote(v)}" for k, v in told.items())
     return [f"Then: plan import bench {results} -o measured {flags}", "and plan again with --catalog measured"]
 
 
