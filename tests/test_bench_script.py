@@ -25,6 +25,7 @@ from planner.deploy.release import Release, Settings, release
 from planner.deploy.script import Benchmark, benchmark
 from planner.deploy.tools import CLIENTS, trace_file
 from planner.errors import PlannerError
+from planner.planning.periods import autoscale
 from planner.scenario.change import assumed
 
 FLAGS = Path(__file__).parent / "data" / "flags"
@@ -173,11 +174,23 @@ def test_thresholds_are_what_the_rebuilt_deployment_does(question: str) -> None:
     assert b.doubt and len(b.doubt.thresholds) > 2
     for t in b.doubt.thresholds:
         case = rebuild(plan, assumed(plan.scenario, "what_if", step_factor=t.factor), load_catalog())
-        tpot = float(in_service(case, 0, b.stream, b.doubt.in_flight).tpot_s[b.doubt.percentile][0]) * 1e3
+        tpot = float(in_service(case, b.stream, b.doubt.in_flight).tpot_s[b.doubt.percentile][0]) * 1e3
         assert t.tpot_ms == pytest.approx(tpot, rel=0.01)
         loads = [case.flow(w, 0) / case.capacity(0, w) for w in (case.built[0].serves if case.built[0] else ())]
         assert sum(loads) == pytest.approx(t.replicas, rel=0.04)  # capacity here is that of as many replicas as planned
     assert [t.tpot_ms for t in b.doubt.thresholds] == sorted(t.tpot_ms for t in b.doubt.thresholds)
+
+
+def test_a_plan_by_the_hour_is_measured_in_its_busiest() -> None:
+    workload = {"qps": 60, "models": [LARGE], "profile": "m-small"}
+    plan = autoscale(Scenario.model_validate({"workload": [workload], **ONE}))
+    found = release(plan, Settings())
+    b = bench(found, 0, load_catalog())
+    assert b.doubt and b.doubt.planned_replicas == max(found.served[0].replicas) > min(found.served[0].replicas)
+    at = {t.replicas: t.factor for t in b.doubt.thresholds}
+    assert at[b.doubt.planned_replicas - 1] < 1.0 <= at[b.doubt.planned_replicas]
+    assert b.runs[-1].rate == pytest.approx(max(plan.workloads[0].rates), rel=1e-6)
+    assert "busiest hour" in benchmark(found, b, CLIENTS["vllm"], "bench").script
 
 
 def test_the_plan_is_within_its_own_threshold_and_says_what_the_median_would_do() -> None:

@@ -87,35 +87,39 @@ def bench(release: Release, index: int, catalog: Catalog) -> Bench:
     context = served.commands[0].value(CONTEXT_FLAGS[served.deployment.engine])
     if context is None or not context.isdigit():
         raise PlannerError("its start command names no context", f"deployment {served.name}", "plan check tells what does not hold")
-    mine = [w for w in plan.workloads if any(r.deployment == index and r.share > 0 for r in w.routing)]
-    if not mine:
+    if not any(r.deployment == index and r.share > 0 for w in plan.workloads for r in w.routing):
         raise PlannerError("serves no workload, so there is nothing to measure", f"deployment {served.name}")
-    asked = stream(plan, index, int(context))
-    found = doubt(plan, index, asked, catalog)
-    each = max(round(served.deployment.in_flight_per_replica or 1.0), 1)
-    needed = ceil(BEYOND / (1 - max((s.percentile for w in mine for s in w.slo), default=95.0) / 100))
-    runs = _runs(release, index, asked, catalog, needed)
-    prefixes = min(each, 256) if asked.cached else 1
-    return Bench(served, asked, runs, found, max(WARM, each), prefixes)
+    try:
+        asked = stream(plan, index, int(context))
+    except LookupError:
+        raise PlannerError("its parts do not fit together", "the plan", "plan check tells which") from None
+    replicas = max(served.replicas)
+    limits = [s.percentile for w, _, _ in asked.shares for s in asked.plan.workloads[w].slo]
+    each, needed = _each(asked), ceil(BEYOND / (1 - max(limits, default=95.0) / 100))
+    runs = _runs(asked, replicas, catalog, needed)
+    return Bench(served, asked, runs, doubt(asked, replicas, catalog), max(WARM, each), min(each, 256) if asked.cached else 1)
 
 
-def _runs(release: Release, index: int, asked: Stream, catalog: Catalog, needed: int) -> tuple[Run, ...]:
+def _each(asked: Stream) -> int:
+    """Requests in flight on one replica."""
+    return max(round(asked.deployment.in_flight_per_replica or 1.0), 1)
+
+
+def _runs(asked: Stream, replicas: int, catalog: Catalog, needed: int) -> tuple[Run, ...]:
     """One replica at its planned load; one alone under a Poisson stream; all of them behind their router."""
-    plan, d = release.plan, release.served[index].deployment
-    each = max(round(d.in_flight_per_replica or 1.0), 1)
-    replicas = max(release.served[index].replicas)
-    rate = sum(r.qps * w.burst_factor for w in plan.workloads for r in w.routing if r.deployment == index)
+    plan, each = asked.plan, _each(asked)
+    rate = sum(r.qps * w.burst_factor for w in plan.workloads for r in w.routing if r.deployment == asked.index)
     is_closed = all(plan.scenario.workload[w].is_closed for w, _, _ in asked.shares)
     count = _count(needed, each)
     case = rebuild(plan, plan.scenario, catalog)
-    alone = rate / replicas * _relief(case, index)
+    alone = rate / replicas * _relief(case, asked.index)
     runs = [Run("in-flight", "REPLICA_URL", count, count / max(alone, 1e-9), in_flight=each)]
     if not is_closed:
-        runs.append(Run("rate", "REPLICA_URL", count, count / max(alone, 1e-9), rate=alone, tells=_alone(case, index, asked, alone)))
+        runs.append(Run("rate", "REPLICA_URL", count, count / max(alone, 1e-9), rate=alone, tells=_alone(case, asked, alone)))
     if replicas > 1:
         many = _count(needed, each * replicas)
         load = {"in_flight": each * replicas} if is_closed else {}
-        runs.append(Run("service", "SERVICE_URL", many, many / max(rate, 1e-9), rate=0.0 if is_closed else rate, tells=_together(release, index), **load))
+        runs.append(Run("service", "SERVICE_URL", many, many / max(rate, 1e-9), rate=0.0 if is_closed else rate, tells=_together(asked), **load))
     return tuple(runs)
 
 
@@ -131,11 +135,11 @@ def _relief(case: Case, index: int) -> float:
     return min(1.0, built.fits[built.serves[0]].single / case.capacity(index, built.serves[0]))
 
 
-def _alone(case: Case, index: int, asked: Stream, rate: float) -> tuple[str, ...]:
+def _alone(case: Case, asked: Stream, rate: float) -> tuple[str, ...]:
     """What one replica alone is predicted to do at the plan's load."""
-    if case.built[index] is None or (case.plan.deployments[index].decode_engines and len(asked.shares) > 1):
+    if case.built[asked.index] is None or (asked.deployment.decode_engines and len(asked.shares) > 1):
         return ()
-    found = at_rate(case, index, asked, rate)
+    found = at_rate(case, asked, rate)
     return (
         f"Predicted: {_latencies(found)}.",
         "At the plan's SLO load, without others to even its queue out. TTFT far above this while run 1 is as planned: prompts take longer than predicted.",
@@ -146,12 +150,10 @@ def _latencies(found: Service) -> str:
     return ", ".join(f"{n} p95 {float(v['p95'][0]) * 1e3:.4g} ms" for n, v in (("TTFT", found.ttft_s), ("TPOT", found.tpot_s), ("E2E", found.e2e_s)))
 
 
-def _together(release: Release, index: int) -> tuple[str, ...]:
+def _together(asked: Stream) -> tuple[str, ...]:
     """What the whole deployment must do, and what it is predicted to."""
     found = []
-    for w in release.plan.workloads:
-        if not any(r.deployment == index and r.share > 0 for r in w.routing):
-            continue
+    for w in (asked.plan.workloads[i] for i, _, _ in asked.shares):
         limits = ", ".join(f"{s.metric.upper()} p{s.percentile:g} {s.limit_ms:g} ms" for s in w.slo)
         found.append(f"Limits of {w.name}: {limits or 'none'}.")
         if w.predicted:

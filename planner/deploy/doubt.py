@@ -56,8 +56,9 @@ def percentile_of(plan: Plan, index: int) -> str:
     return PERCENTILES.get(max(limits, default=95.0), "p95")
 
 
-def doubt(plan: Plan, index: int, asked: Stream, catalog: Catalog) -> Doubt | None:
-    """What the deployment's plan stands and falls with; None where the catalogue has no such deployment, or nothing is in flight."""
+def doubt(asked: Stream, planned: int, catalog: Catalog) -> Doubt | None:
+    """What the plan of a deployment with so many replicas stands and falls with; None where the catalogue has no such deployment, or nothing is in flight."""
+    plan, index = asked.plan, asked.index
     d, percentile = plan.deployments[index], percentile_of(plan, index)
     in_flight = round(d.in_flight_per_replica or 0.0)
     if in_flight < 1 or d.evidence is None or (d.decode_engines and len(asked.shares) > 1):
@@ -65,11 +66,10 @@ def doubt(plan: Plan, index: int, asked: Stream, catalog: Catalog) -> Doubt | No
     cases = [rebuild(plan, assumed(plan.scenario, "what_if", step_factor=plan.scenario.what_if.step_factor * f), catalog) for f in (1.0, *FACTORS)]
     if cases[0].built[index] is None:
         return None
-    tpot = np.array([float(in_service(c, index, asked, in_flight).tpot_s[percentile][0]) * 1e3 for c in cases])
+    tpot = np.array([float(in_service(c, asked, in_flight).tpot_s[percentile][0]) * 1e3 for c in cases])
     needed = [_capacities(c, index) for c in cases[1:]]
     able = np.array([[c[w] for c in needed] for w in range(len(asked.shares))])
     flows = [cases[0].flow(w, index) for w, _, _ in asked.shares]
-    planned = max(p.deployments[index].replicas for p in plan.by_period)
     found = []
     for n in range(max(1 + plan.scenario.policy.spare_replicas, planned - AROUND), planned + AROUND + 1):
         factor = _largest(able, flows, n, cases[0])
@@ -79,25 +79,25 @@ def doubt(plan: Plan, index: int, asked: Stream, catalog: Catalog) -> Doubt | No
     return Doubt(in_flight, percentile, float(tpot[0]), float(tpot[0]) * expected, d.evidence.confidence, planned, tuple(found))
 
 
-def in_service(case: Case, index: int, asked: Stream, in_flight: float) -> Service:
+def in_service(case: Case, asked: Stream, in_flight: float) -> Service:
     """Service of one replica with so many requests in flight, of all its workloads mixed as they come."""
-    return in_flight_service(serving(case, index, asked), np.array([float(in_flight)]), is_steady=True)[0]
+    return in_flight_service(serving(case, asked), np.array([float(in_flight)]), is_steady=True)[0]
 
 
-def at_rate(case: Case, index: int, asked: Stream, rate: float) -> Service:
+def at_rate(case: Case, asked: Stream, rate: float) -> Service:
     """Service of one replica alone under a Poisson stream."""
-    return service_of(serving(case, index, asked), np.array([rate]))
+    return service_of(serving(case, asked), np.array([rate]))
 
 
-def serving(case: Case, index: int, asked: Stream) -> Serving:
+def serving(case: Case, asked: Stream) -> Serving:
     """One replica with the requests of all its workloads."""
-    built, policy = case.built[index], case.scenario.policy
+    built, policy = case.built[asked.index], case.scenario.policy
     assert built is not None
     fits = [built.fits[w] for w, _, _ in asked.shares]
     if len(fits) == 1:
         return fits[0].serving
     mix = blend([f.mix for f in fits], np.array([s for _, s, _ in asked.shares]))
-    tokens = case.plan.deployments[index].max_num_batched_tokens
+    tokens = asked.deployment.max_num_batched_tokens
     known = case.known(built)
     curves = curves_of(known, mix, policy.confidence, GRID, *((tokens, policy.chunked_prefill) if tokens else ()))
     return Serving(built.replica, curves, mix, (), np.array([min(f.max_num_seqs for f in fits)], dtype=np.int64), case.coefficients)

@@ -25,7 +25,7 @@ class Benchmark:
 
 def benchmark(release: Release, bench: Bench, client: Client, stem: str) -> Benchmark:
     """The script of one deployment for one tool. ``stem``: what the files beside it are called."""
-    said = [*_about(release, bench, client), *_runs(release, bench)]
+    said = [*_about(bench, client), *_runs(bench)]
     lines = ["#!/usr/bin/env bash", *comment([*header(release)[:2], *said])]
     lines += ["set -euo pipefail", 'cd "$(dirname "$0")"', "export PYTHONHASHSEED=0  # vllm bench makes the text of a block from the hash of its id"]
     lines += ['REPLICA_URL="${REPLICA_URL:-http://localhost:8000}"  # one replica, nothing else asking it', ""]
@@ -50,12 +50,14 @@ def _run(run: Run, command: str) -> list[str]:
     return [f"{about}; set SERVICE_URL to the address before all replicas", f'if [ -n "${{{run.url}:-}}" ]; then', f"  {command}", "fi", ""]
 
 
-def _about(release: Release, bench: Bench, client: Client) -> list[str]:
+def _about(bench: Bench, client: Client) -> list[str]:
     """What is measured, and how that is what the plan assumes."""
-    s, plan = bench.served, release.plan
+    s, plan = bench.served, bench.stream.plan
     asked = [plan.scenario.workload[w] for w, _, _ in bench.stream.shares]
     found = [f"Measures {s.name}: {s.deployment.checkpoint} on {s.deployment.gpu} {s.deployment.layout} with {s.deployment.engine}."]
     found += [f"{w.name}: {_lengths(w)}." for w in asked]
+    if s.deployment.busiest is not None:
+        found.append(f"Loads are those of its busiest hour, {s.deployment.busiest} from the plan's start.")
     if s.deployment.output_factor > 1:
         found.append(
             f"Answers are {s.deployment.output_factor:g} times as long, for reasoning; TTFT here is to the first token of that, in the plan of the answer."
@@ -80,7 +82,7 @@ def _lengths(w: Workload) -> str:
     return f"{w.input_tokens:g} tokens in, {w.output_tokens:g} out in the mean, {how}"
 
 
-def _runs(release: Release, bench: Bench) -> list[str]:
+def _runs(bench: Bench) -> list[str]:
     """What each run would tell."""
     found = []
     for i, run in enumerate(bench.runs):
@@ -88,18 +90,17 @@ def _runs(release: Release, bench: Bench) -> list[str]:
         load = f"{run.in_flight} requests in flight" if run.in_flight else f"{run.rate:.4g} requests/s"
         found.append(f"Run {i + 1} ({run.name}): {where}, {load}.")
         found += [f"  {t}" for t in run.tells]
-        found += [f"  {line}" for line in _decides(bench.doubt, release)] if run.name == "in-flight" and bench.doubt else []
+        found += [f"  {line}" for line in _decides(bench.doubt)] if run.name == "in-flight" and bench.doubt else []
     if bench.doubt is None:
         found.append("The catalogue does not have this deployment as planned, or nothing is in flight: what a measurement would decide is not known.")
     return [plain(x) for x in found]
 
 
-def _decides(doubt: Doubt, release: Release) -> list[str]:
+def _decides(doubt: Doubt) -> list[str]:
     at = f"TPOT {doubt.percentile}"
     sure = f"planned for {doubt.planned_ms:.4g} ms, to be {doubt.confidence:.0%} sure; the evidence's median says {doubt.median_ms:.4g} ms"
-    carried = "all traffic" if release.is_hourly else "the traffic"
     return [
-        f"{at}: {sure}. Steps of this pace decide how many replicas carry {carried} within the limits, set as they are:",
+        f"{at}: {sure}. Steps of this pace decide how many replicas carry the traffic within the limits, set as they are:",
         *_table(doubt),
         "A plan made anew with what was measured may set them otherwise, and need fewer.",
     ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.lengths import met_by
+from planner.result.busiest import at_busiest
 from planner.result.plan import Deployment, Plan
 from planner.simulation.rebuild import lengths_of
 
@@ -26,12 +27,20 @@ DRAWN = 1.5  # times as many requests as needed are drawn, for some are too long
 
 @dataclass(frozen=True)
 class Stream:
-    """How requests of one deployment are drawn: by workload its share of requests, and its tokens per stated token; what is cached; the longest."""
+    """How requests of one deployment are drawn: by workload its share of requests, and its tokens per stated token; what is cached; the longest.
+
+    ``plan`` is one that is the same at every hour: of a plan by the hour, the deployment in its busiest.
+    """
 
     plan: Plan
-    deployment: Deployment
+    index: int
     shares: tuple[tuple[int, float, float], ...]  # (workload, share of the requests, own tokens per stated token)
     context: int
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment asked."""
+        return self.plan.deployments[self.index]
 
     @property
     def cached(self) -> float:
@@ -65,10 +74,12 @@ class Requests:
 
 
 def stream(plan: Plan, index: int, context: int) -> Stream:
-    """The requests of a deployment. ``context``: the most tokens that its engine takes."""
+    """The requests of a deployment. ``context``: the most tokens that its engine takes. Raises LookupError where the plan's parts do not fit together."""
+    if plan.periods:
+        plan, index = at_busiest(plan, index), 0
     routes = [(w, r) for w, p in enumerate(plan.workloads) for r in p.routing if r.deployment == index and r.share > 0]
     total = sum(r.qps for _, r in routes)
-    return Stream(plan, plan.deployments[index], tuple((w, r.qps / total, r.tokens_per_stated) for w, r in routes), context)
+    return Stream(plan, index, tuple((w, r.qps / total, r.tokens_per_stated) for w, r in routes), context)
 
 
 def draw(asked: Stream, count: int, seed: int) -> Requests:
