@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.deploy.hardware import is_nvidia
 from planner.deploy.hosts import Host, Placed, hosts
 from planner.deploy.manifest import Document, Manifest, Target
-from planner.deploy.pod import EVERY, OPTIONS_FILE, OPTIONS_FOLDER, PROGRAM, arguments, options_name
+from planner.deploy.pod import EVERY, OPTIONS_FILE, OPTIONS_FOLDER, options_name, started
 from planner.deploy.release import PORT, Release
 from planner.deploy.said import start_seconds
 from planner.errors import PlannerError
@@ -39,10 +39,11 @@ def _service(placed: Placed, port: int) -> Document:
     command = s.commands[0]
     devices = {"driver": "nvidia", "device_ids": [str(placed.first_gpu + i) for i in range(s.engine_gpus)], "capabilities": ["gpu"]}
     options = {"configs": [{"source": options_name(s), "target": f"{OPTIONS_FOLDER}/{OPTIONS_FILE}"}]} if command.options else {}
+    first, words = started(s, command)
     return {
         "image": s.image,
-        "entrypoint": PROGRAM[s.deployment.engine],
-        "command": [_escaped(a) for a in arguments(s, command)],
+        **({"entrypoint": first} if first else {}),
+        "command": [_escaped(a) for a in words],
         "ipc": "host",
         "ports": [f"{port}:{PORT}"],
         "environment": {"HF_TOKEN": "${HF_TOKEN:-}"},

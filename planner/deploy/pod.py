@@ -11,6 +11,9 @@ from planner.deploy.said import longest_seconds, start_seconds
 from planner.emit.command import OPTIONS_FLAG, Command
 
 PROGRAM = {"vllm": ["vllm", "serve"], "sglang": ["python3", "-m", "sglang.launch_server"], "trtllm": ["trtllm-serve"]}
+OWN_ENTRY = ("trtllm",)  # whose image starts what it is given by a script of its own, which finds its libraries
+# Open MPI 5 makes a name of the host's, which must be short; pods' are not (github:NVIDIA/TensorRT-LLM#19607).
+SHORT_HOST = {"trtllm": [{"name": "PMIX_HOSTNAME", "value": "trtllm-node"}]}
 TOKEN_SECRET = "hf-token"  # with a key HF_TOKEN; may be missing where the checkpoint is open
 OPTIONS_FOLDER = "/etc/engine"
 OPTIONS_FILE = "options.yaml"
@@ -31,12 +34,13 @@ def engine_container(s: Served, command: Command, name: str) -> Document:
     """The engine's container, with all that its pod has room for."""
     mounts: list[Document] = [{"name": "shm", "mountPath": "/dev/shm"}] if s.engine_gpus > 1 else []
     mounts += [{"name": "options", "mountPath": OPTIONS_FOLDER, "readOnly": True}] if command.options else []
+    first, words = started(s, command)
     return {
         "name": name,
         "image": s.image,
-        "command": PROGRAM[s.deployment.engine],
-        "args": [unexpanded(a) for a in arguments(s, command)],
-        "env": [token()],
+        **({"command": first} if first else {}),
+        "args": [unexpanded(a) for a in words],
+        "env": [token(), *SHORT_HOST.get(s.deployment.engine, [])],
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": gpus(s),
         **probes(s),
@@ -44,10 +48,11 @@ def engine_container(s: Served, command: Command, name: str) -> Document:
     }
 
 
-def arguments(s: Served, command: Command) -> list[str]:
-    """The container's arguments; further options stand in a mounted file."""
+def started(s: Served, command: Command) -> tuple[list[str], list[str]]:
+    """The container's program, none where its image has a way of its own to start one, and the words behind; further options stand in a mounted file."""
     further = [OPTIONS_FLAG, f"{OPTIONS_FOLDER}/{OPTIONS_FILE}"] if command.options else []
-    return [*s.arguments(command), *further]
+    program, words = PROGRAM[s.deployment.engine], [*s.arguments(command), *further]
+    return ([], [*program, *words]) if s.deployment.engine in OWN_ENTRY else (program, words)
 
 
 def unexpanded(text: str) -> str:

@@ -25,8 +25,8 @@ def refuse(release: Release, target: Target) -> None:
         if d.engine not in target.engines and target.is_partial and has_any:
             continue
         if d.engine not in target.engines:
-            others = f"{target.name} starts {' and '.join(target.engines)}"
-            raise PlannerError(f"runs {d.engine}, which {target.name} does not start", where, f"{others}; plan again with --engine {target.engines[0]}")
+            others = f"plan emit {d.engine}" if target.is_partial else f"it starts {' and '.join(target.engines)}; plan again with --engine {target.engines[0]}"
+            raise PlannerError(f"runs {d.engine}, which {target.name} does not start", where, others)
         if s.is_unit and (UNITS not in target.expresses or d.engine not in target.unit_engines):
             raise PlannerError(f"{target.name} cannot say a disaggregated unit: requests must reach both roles", where, f"plan emit {UNIT_TARGETS}")
         if s.nodes > 1:
@@ -57,7 +57,7 @@ def remarks(release: Release, target: Target) -> list[str]:
     waiting = [w.name for w in release.plan.workloads if w.is_waiting]
     if waiting:
         found.append(f"Requests of {', '.join(waiting)} may wait: whoever sends them must hold them back, or send them at a lower priority.")
-    return [plain(line) for line in found]
+    return list(dict.fromkeys(plain(line) for line in found))
 
 
 def _of_deployment(s: Served, release: Release, target: Target) -> list[str]:
@@ -83,7 +83,7 @@ def _of_traffic(release: Release, target: Target) -> list[str]:
     found, shared = [], splits(release)
     for split in shared if WEIGHTS not in target.expresses else ():
         shares = ", ".join(f"{weight / 10:g}% to {name}" for name, weight in split.weights)
-        found.append(f"Requests of {split.workload}: {shares}; {target.name} has no weights, so whatever is before the deployments must split them.")
+        found.append(f"Workload {split.workload}: {shares}; {target.name} has no weights, so whatever is before the deployments must split them.")
     if len(shared) > 1 and WEIGHTS in target.expresses:
         found.append(f"Several workloads are split: their requests say which they are in the header {HEADER}.")
     if any(w.route_by for w in release.plan.scenario.workload):

@@ -116,7 +116,7 @@ def _table(doubt: Doubt) -> list[str]:
     return (
         [*found, f"above {last.tpot_ms:.4g} ms: plan again with what was measured"]
         if last
-        else ["no number of replicas near the planned one would do otherwise"]
+        else [f"at any pace from half to twice the planned, {doubt.planned_replicas} replicas carry the traffic"]
     )
 
 
