@@ -1,16 +1,21 @@
-"""What the mean time to first token is made of: against a simulation that counts the parts of every request, and in what is shown of it."""
+"""What the mean time to first token is made of, against a simulation that counts the parts of every request; and how sure latencies are."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scheduler import simulate
 from test_performance_capacity import line, seqs
 
+from planner import Scenario, solve
+from planner.catalog.load import load_catalog
+from planner.check.check import check_plan
 from planner.performance import closed
+from planner.performance.bands import FORMULAS, latency_bands
 from planner.performance.capacity import capacity, service
 from planner.performance.disaggregated import Units, unit_bound, unit_service
 from planner.performance.first_token import PARTS
@@ -71,8 +76,6 @@ def test_of_a_unit_the_cache_sent_over_is_a_part() -> None:
 
 
 def test_parts_of_a_prediction_add_up() -> None:
-    from planner.catalog.load import load_catalog
-
     asked = AskedConfiguration("openai/gpt-oss-120b", "H200-SXM-141GB", 2, 1, 1, 1, "auto", "vllm", 8192, 1024, (1, 64, 8000), 0.9)
     found = forecast(asked, load_catalog(()))
     for p in found.points:
@@ -81,3 +84,66 @@ def test_parts_of_a_prediction_add_up() -> None:
     assert one["queue"] == 0
     assert many["queue"] < 0.9 * found.points[1].ttft_ms < too_many["queue"]  # beyond what has room, requests mostly wait
     assert json.loads(json.dumps(found.to_dict()))["points"][0]["ttft_parts_ms"] == one
+
+
+@pytest.mark.parametrize(("load", "more"), [(0.3, 1.1), (0.9, 1.8)])
+def test_a_queue_makes_more_of_slower_steps_the_fuller_it_is(load: float, more: float) -> None:
+    """Steps and prompts that take a tenth longer, at the same rate: prompts queue for steps that they nearly fill."""
+    mix = lognormal_mix(32000, 500, 0.2, 0.2)
+    rate = load * capacity(line(), mix, [], seqs(256)).qps
+    expected, slower = (service(line().scaled(np.array([f])), mix, rate, seqs(256)) for f in (1.0, 1.08))
+    above = latency_bands(expected, slower, 0.9)
+    grown = above["ttft"]["p95"] / expected.ttft_s["p95"][0]
+    assert grown > slower.ttft_s["p95"][0] / expected.ttft_s["p95"][0] > more - 0.05
+    assert above["tpot"]["p50"] < above["tpot"]["p99"]
+    below = latency_bands(expected, service(line().scaled(np.array([0.92])), mix, rate, seqs(256)), 0.1)
+    assert below["ttft"]["p95"] < expected.ttft_s["p95"][0] < above["ttft"]["p95"]
+
+
+def test_the_formulas_error_is_in_every_band_and_no_band_ends_where_the_load_is_not_served() -> None:
+    mix = lognormal_mix(512, 256, 0.5, 0.5)
+    rate = 0.8 * capacity(line(), mix, [], seqs(256)).qps
+    same, slow = (service(line().scaled(np.array([f])), mix, rate, seqs(256)) for f in (1.0, 1.5))
+    z = 1.2816
+    for metric, shares in latency_bands(same, same, 0.9).items():
+        for name, sd in (("p50", FORMULAS[metric][0]), ("p99", FORMULAS[metric][2])):
+            assert shares[name] == pytest.approx(getattr(same, f"{metric}_s")[name][0] * np.exp(z * sd), rel=1e-4)
+    assert not slow.settles[0]
+    assert set(latency_bands(same, slow, 0.9)["ttft"].values()) == {np.inf}
+    assert latency_bands(same, slow, 0.1)["ttft"]["p50"] == np.inf
+
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "a rate": {"workload": [{"qps": 20, "min_quality": 0.6}]},
+    "in flight": {"workload": [{"concurrency": 300, "min_quality": 0.6}]},
+    "shared": {"workload": [{"name": n, "qps": 1, "min_quality": 0.6, "output_tokens": o} for n, o in (("short", 100), ("long", 900))]},
+    "thinking": {"workload": [{"qps": 2, "models": ["Qwen/Qwen3-4B-Thinking-2507"], "slo": {"ttft_p95": "200s"}, "output_factor": 8}]},
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_deployments_of_plans_state_parts_and_bands_and_the_check_derives_both(name: str) -> None:
+    plan = solve(Scenario.model_validate(QUESTIONS[name]), compare=False)
+    one = {d.checkpoint for d in plan.deployments}
+    for d in plan.deployments:
+        for s in d.service:
+            got = next(w for w in plan.workloads if w.name == s.workload)
+            assert got.predicted is not None
+            parts = s.ttft_parts_ms.model_dump()
+            assert (parts["reasoning"] > 0) == (name == "thinking")
+            if len(one) == 1:
+                assert sum(parts.values()) == pytest.approx(got.predicted.ttft_ms.mean, rel=1e-6)
+                assert s.ttft_p95_ms == pytest.approx(got.predicted.ttft_ms.p95)
+            assert s.ttft_ms.median is not None
+            assert s.ttft_ms.median.p95 < s.ttft_p95_ms  # steps that hold at 0.8 are longer than those expected
+            assert s.ttft_ms.at_90 is None or s.ttft_ms.at_90.p99 > s.ttft_ms.median.p99
+    assert sum(len(d.service) for d in plan.deployments) == sum(len(w.routing) for w in plan.workloads)
+    first = plan.deployments[0]
+    told = first.service[0]
+    wrong = told.model_copy(update={"ttft_parts_ms": told.ttft_parts_ms.model_copy(update={"queue": told.ttft_parts_ms.queue + 1})})
+    late = told.model_copy(update={"e2e_ms": told.e2e_ms.model_copy(update={"at_90": None if told.e2e_ms.at_90 else told.e2e_ms.median})})
+    for other in (wrong, late, told.model_copy(update={"workload": "nobody"})):
+        edited = plan.model_copy(update={"deployments": (first.model_copy(update={"service": (other, *first.service[1:])}), *plan.deployments[1:])})
+        assert {b.name for b in check_plan(edited, load_catalog(())).breaches} == {"service"}
+    earlier = plan.model_copy(update={"deployments": tuple(d.model_copy(update={"service": ()}) for d in plan.deployments)})
+    assert not check_plan(earlier, load_catalog(())).breaches  # as planners before wrote them

@@ -116,6 +116,7 @@ class Case(Account):
     unknown: tuple[tuple[int, str], ...] = field(default=())
     queues: dict[tuple[int, int, bool], Shared | SharedLoop] = field(default_factory=dict, compare=False)  # made so far, as several families ask for them
     loops: dict[tuple[int, int, float], Service] = field(default_factory=dict, compare=False)  # and services of requests in flight
+    services: dict[tuple[int, int], Service] = field(default_factory=dict, compare=False)  # and of others, by deployment and workload
 
     def known(self, built: Rebuilt) -> Known:
         """A deployment with what its steps are predicted from."""
@@ -148,10 +149,11 @@ class Case(Account):
             return None
         known = self.queues.get((index, replicas, at_peak))
         if known is None:
-            known = self.queues[index, replicas, at_peak] = self._queue(index, built, replicas, at_peak)
+            known = self.queues[index, replicas, at_peak] = self.queue(index, built, replicas, at_peak)
         return known
 
-    def _queue(self, index: int, built: Rebuilt, replicas: int, at_peak: bool) -> Shared | SharedLoop:
+    def queue(self, index: int, built: Rebuilt, replicas: int, at_peak: bool = True) -> Shared | SharedLoop:
+        """The same of a deployment rebuilt with any steps."""
         fits = [built.fits[w] for w in built.serves]
         each = np.array([self.flow(w, index) / (1.0 if at_peak else self.scenario.workload[w].burst_factor) / replicas for w in built.serves])
         is_loop = np.array([f.workload.is_closed for f in fits])

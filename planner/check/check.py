@@ -21,6 +21,7 @@ from planner.check.packing import packing
 from planner.check.periods import everyone, held, loads, over_hours
 from planner.check.prudent import prudent
 from planner.check.quality import quality
+from planner.check.seen import seen
 from planner.check.service import slo
 from planner.check.structure import structure
 from planner.check.supply import held_caps, offers, policy, solver
@@ -40,6 +41,7 @@ ALONE: tuple[Family, ...] = (  # of each deployment: by the hour in its busiest 
     evidence,  # how it is known, and what that costs
     command,  # what is started is what is planned
     slo,  # every limit holds at the predicted service
+    seen,  # of which each deployment states parts and bands
     quality,  # floors and means
 )
 WHOLE: tuple[Family, ...] = (  # in every period

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -9,11 +10,11 @@ import numpy as np
 from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
 from planner.performance import closed
-from planner.performance.capacity import Limit, Service, service
+from planner.performance.capacity import Limit, Service
 from planner.performance.chain import chain
-from planner.performance.disaggregated import unit_beyond, unit_service
+from planner.performance.disaggregated import unit_beyond
 from planner.performance.queue import state
-from planner.performance.serving import rate_in_flight
+from planner.performance.serving import in_flight_service, rate_in_flight, service_of
 from planner.performance.tails import tail
 from planner.result.plan import PlanWorkload
 
@@ -26,7 +27,7 @@ def slo(case: Case) -> Finding:
     """Every limit on every deployment, the spare replicas gone; on one that several workloads share, in the queue of all of them."""
     notes, said = Notes("slo"), []
     for w, got in enumerate(case.plan.workloads):
-        serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := _fit(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
+        serving = [(r.deployment, fit) for r in got.routing if r.share > 0 and (fit := fit_of(case, r.deployment, w)) and case.in_service(r.deployment) > 0]
         for i, fit in serving:
             for limit, name in zip_longest(fit.limits, (s.name for s in fit.workload.limits)):
                 beyond, allowed = _beyond(case, i, w, fit, limit), 1 - limit.percentile / 100
@@ -38,7 +39,8 @@ def slo(case: Case) -> Finding:
     return notes.finding("SLO: " + "; ".join(said))
 
 
-def _fit(case: Case, index: int, w: int) -> Fit | None:
+def fit_of(case: Case, index: int, w: int) -> Fit | None:
+    """A workload on a rebuilt deployment that can serve it."""
     built = case.built[index]
     fit = built.fits.get(w) if built else None
     return fit if fit and fit.single > 0 else None
@@ -89,7 +91,7 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
         return
     if not serving:
         return
-    found = [_predicted(case, i, w, fit) for i, fit in serving]
+    found = [predicted_on(case, i, w, fit) for i, fit in serving]
     for metric in ("ttft", "tpot", "itl", "e2e"):
         stated = getattr(got.predicted, f"{metric}_ms")
         if stated is None:
@@ -111,19 +113,27 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
         notes.require(at_most(value, limit.limit_ms, PROBABILITY), got.name, f"{limit.metric.upper()} {name} is {value:.6g} ms, limit {limit.limit_ms:g}")
 
 
-def _predicted(case: Case, index: int, w: int, fit: Fit) -> Service:
-    """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them."""
-    built, d = case.built[index], case.plan.deployments[index]
+def predicted_on(case: Case, index: int, w: int, fit: Fit, *others: Fit) -> Service:
+    """Service of one replica at today's load, all replicas up; shared deployments are as loaded as all their workloads make them.
+
+    ``others``: the same workload with other steps: a row each, of a deployment that serves it alone.
+    """
+    built, replicas, reasoning = case.built[index], case.plan.deployments[index].replicas, (fit.factor - 1) / fit.factor
     assert built is not None
-    now = case.together(index, d.replicas)
+    now = case.together(index, replicas)
     if now is not None:
-        return now.service(built.serves.index(w), (fit.factor - 1) / fit.factor)
-    if fit.workload.is_closed:
+        return now.service(built.serves.index(w), reasoning)
+    if fit.workload.is_closed and not others:
         return case.loop(w, index)
-    able = max(case.capacity(index, w), 1e-12)
+    if not others and (index, w) in case.services:
+        return case.services[index, w]
+    able, same = max(case.capacity(index, w), 1e-12), np.zeros(1 + len(others), dtype=np.int64)
     load = sum(case.flow(v, index) / max(case.capacity(index, v), 1e-12) for v in built.serves if v in built.fits)
-    rate = load * able / d.replicas
-    if fit.units:
-        return unit_service(fit.units, fit.mix, fit.limits, np.array([rate]), (fit.factor - 1) / fit.factor)
-    seqs = np.array([fit.max_num_seqs], dtype=np.int64)
-    return service(fit.curves, fit.mix, np.array([rate]), seqs, min(1.0, fit.single / able), (fit.factor - 1) / fit.factor)
+    each = np.array([load * able / replicas])[same]
+    serving = replace(fit.serving.take(same), curves=fit.curves.above([f.curves for f in others]))
+    if fit.workload.is_closed:
+        return in_flight_service(serving, each, case.scenario.policy.keeps_level, reasoning)[0]
+    found = service_of(serving, each, min(1.0, fit.single / able), reasoning)
+    if not others:
+        case.services[index, w] = found
+    return found

@@ -30,6 +30,7 @@ FEW, SHORT = 4.0, 64.0  # in service; tokens of an answer: up to so many a reque
 SLACK = 1.1  # on limits: latencies between the sequences of the coarse grid, and of hardly any load, are a little below those on it
 HIGH, MEDIAN_OF_MEAN = 90.0, 0.5  # from this percentile on TPOT is above its mean; the least share of the mean prompt work at lower ones
 LIGHT, POOLED = 0.3, 0.5  # share of the time with prompts from which their noise limits a pool too; the part of it that sharing out leaves
+SERVED = 1 - 1e-8  # of the most requests/s: loads from here on are those that were cut down to it
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -73,6 +74,17 @@ class Service:
     itl_s: dict[str, Floats] = field(default_factory=dict)  # empty: not predicted
     waiting_share: Floats = field(default_factory=lambda: np.zeros(0))  # of the requests: they find the replica full
     ttft_parts_s: dict[str, Floats] = field(default_factory=dict)  # ``first_token.PARTS`` of the mean TTFT
+    settles: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))  # [P]: no more is asked of a replica than it serves
+
+    def row(self, i: int) -> Service:
+        """The i-th replica's alone."""
+        one = slice(i, i + 1)
+
+        def cut(values: dict[str, Floats]) -> dict[str, Floats]:
+            return {name: x[one] for name, x in values.items()}
+
+        ttft, tpot, e2e, itl, parts = (cut(x) for x in (self.ttft_s, self.tpot_s, self.e2e_s, self.itl_s, self.ttft_parts_s))
+        return Service(ttft, tpot, e2e, self.in_flight[one], itl, self.waiting_share[one], parts, self.settles[one])
 
 
 def capacity(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints, lifted: Ints | None = None) -> Capacity:
@@ -288,7 +300,8 @@ def service_at(queue: Chain, now: QueueState, waits: Rows, mix: LengthMix, qps: 
         tails = quantiles(of, queue, now, list(SHARES.values()), 50 * mean if metric == "tpot" else longest, reasoning if of != metric else 1.0)
         found[metric] = {"mean": mean[:, 0], **{name: tails[share] for name, share in SHARES.items()}}
     parts = queue_parts(queue, now, waits / now.rate, thinks)
-    return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, now.rate / queue.rate)[:, 0], parts)
+    load = now.rate / queue.rate
+    return Service(found["ttft"], found["tpot"], found["e2e"], qps * e2e[:, 0], found["itl"], full_share(queue, load)[:, 0], parts, load[:, 0] < SERVED)
 
 
 def mean_seconds(queue: Chain, now: QueueState, waits: Rows) -> tuple[Rows, Rows, float]:

@@ -420,7 +420,7 @@ def service_at(made: ClosedLoop, s: Closed, in_flight: Floats, reasoning: float 
         found[metric] = {"mean": mean[:, 0], **dict(zip(SHARES, _quantiles(of, made, s, tuple(SHARES.values()), upper, part)[..., 0], strict=True))}
     bare = (_bare(made, s, mix.inputs) @ mix.inputs.weight)[:, None]
     parts = loop_parts(made, s, bare, s.tpot * reasoning * mix.mean_output)
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0], parts)
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], s.waits[:, 0], parts, np.ones(len(in_flight), dtype=bool))
 
 
 def seen_by(made: ClosedLoop, s: Closed, curves: StepCurves, mix: LengthMix) -> tuple[ClosedLoop, Closed]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.catalog.files import read_json
-from planner.performance.capacity import SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
+from planner.performance.capacity import SERVED, SHARES, STEPS, Capacity, Limit, Service, capacity, pooled_qps
 from planner.performance.chain import PROMPT_LOAD, Chain, Rows, chain
 from planner.performance.coefficients import Coefficients, Quantiles, interpolated
 from planner.performance.decoding import decoding
@@ -175,7 +175,8 @@ def unit_service(units: Units, mix: LengthMix, limits: Sequence[Limit], qps: Flo
         high = 50 * mean if metric in ("tpot", "itl") else longest
         found[metric] = {"mean": mean[:, 0], **{name: _quantile(of, now, share, high, part) for name, share in SHARES.items()}}
     waits = tail("full", now.queue, now.decode, 0.0)[:, 0]
-    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], waits, _ttft_parts(units, now, thinks))
+    settles = qps < unit_bound(units, mix) * SERVED
+    return Service(found["ttft"], found["tpot"], found["e2e"], in_flight, found["itl"], waits, _ttft_parts(units, now, thinks), settles)
 
 
 def _ttft_parts(units: Units, now: Moment, reasoning_s: Rows) -> dict[str, Floats]:

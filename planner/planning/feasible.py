@@ -13,7 +13,7 @@ from planner.candidates.eligibility import counted
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.deadline import Deadline
-from planner.result.deploy import predicted
+from planner.result.service import predicted
 from planner.scenario.records import Scenario
 from planner.scenario.slo import read_limits
 from planner.search.answer import Answer, answer, any_plan

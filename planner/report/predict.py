@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from planner.report.sections import Grid, Section
+from planner.report.sections import PARTS_OF_TTFT, Grid, Section
 from planner.validation.single import Forecast, Load
 
 BAR = 32  # characters of the longest bar
 PARTS = {"weights": "weights", "kv": "KV cache", "compute": "compute", "all_reduce": "all-reduce", "overhead": "overhead", "prefill": "prompts of others"}
-PARTS_OF_TTFT = {
-    "request": "request", "queue": "queue", "schedule": "schedule", "prefill": "prefill", "transfer": "transfer", "first_decode": "first decode",
-    "reasoning": "reasoning",
-}  # fmt: skip
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from planner.result.plan import Alternative, Brief, Deployment, HostedApi, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
+from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def plan_sections(plan: Plan) -> list[Section]:
     """The whole plan, decision first."""
     sections = [_decision(plan), _purchases(plan), _deployments(plan)]
     if any(w.predicted for w in plan.workloads):
-        sections += [_service(plan), _trust(plan), _headroom(plan)]
+        sections += [_service(plan), *_first_tokens(plan), *_bands(plan), _trust(plan), _headroom(plan)]
     else:
         sections.append(_routing(plan))
     sections += [_unit_costs(plan, plan.unit_costs)] if plan.unit_costs else []
@@ -156,6 +156,42 @@ def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
         known = [latency(getattr(d, f"p{s.percentile:g}")) if hasattr(d, f"p{s.percentile:g}") else "held" for s in limits]
         rows.append((load if metric == "ttft" else "", metric.upper(), limit, ", ".join(known) or "-", latency(d.p50), latency(d.p95), latency(d.p99)))
     return rows
+
+
+PARTS_OF_TTFT = {
+    "request": "request", "queue": "queue", "schedule": "schedule", "prefill": "prefill", "transfer": "transfer", "first_decode": "first decode",
+    "reasoning": "reasoning",
+}  # fmt: skip
+
+
+def _first_tokens(plan: Plan) -> list[Section]:
+    """What the mean TTFT of each workload is made of, on each of its deployments."""
+    known = [(i, s, s.ttft_parts_ms.model_dump()) for i, d in enumerate(plan.deployments) for s in d.service]
+    shown = [name for name in PARTS_OF_TTFT if any(parts[name] for _, _, parts in known)]
+    rows = tuple((str(i), s.workload, latency(sum(parts.values())), *(latency(parts[name]) for name in shown), latency(s.ttft_p95_ms)) for i, s, parts in known)
+    header = ("#", "workload", "mean TTFT", *(PARTS_OF_TTFT[name] for name in shown), "p95")
+    return (
+        [Section("Until the first token", ("Parts of the mean; its p95 beside them. No network to the user.",), Grid(header, rows, header[2:]))] if rows else []
+    )
+
+
+def _bands(plan: Plan) -> list[Section]:
+    """Latencies at the median of the evidence, and what they do not exceed with 90 %."""
+    rows = []
+    for i, d in enumerate(plan.deployments):
+        for s in d.service:
+            for metric in ("ttft", "tpot", "e2e"):
+                band = getattr(s, f"{metric}_ms")
+                cells = (_from_to(band, name) for name in ("p50", "p90", "p95", "p99"))
+                rows.append((str(i) if metric == "ttft" else "", s.workload if metric == "ttft" else "", metric.upper(), *cells))
+    header = ("#", "workload", "metric", "p50", "p90", "p95", "p99")
+    line = "At the median of the evidence, and in 90% of cases at most: steps may be slower and the queue's formulas off; a queue makes more of both."
+    return [Section("How sure latencies are", (line,), Grid(header, tuple(rows), header[3:]))] if rows else []
+
+
+def _from_to(band: LatencyBand, name: str) -> str:
+    low, high = ("no end" if d is None else latency(getattr(d, name)) for d in (band.median, band.at_90))
+    return f"{low} to {high}"
 
 
 def latency(value: float) -> str:

@@ -10,7 +10,7 @@ from planner.report.sections import Grid, Section
 from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, pairs, record, summary
 from planner.validation.predictions import RowPrediction
 
-COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered")
+COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered", "inside")
 TITLES = {"load": "By load", "source": "By source", "gpu": "By GPU", "model": "By model", "engine": "By engine", "tier": "By evidence tier"}
 MOST_EACH = 24  # rows that are shown one by one
 CLOSED_METRICS = tuple(m for m in METRICS if m not in PERCENTILES)
@@ -38,7 +38,7 @@ def validation_sections(points: Sequence[MeasuredPoint], answers: Sequence[RowPr
     nothing = () if c.overall else ("No row gives a figure that is predicted.",)
     lines = (
         f"{c.predicted:,} of {c.rows:,} rows predicted. Error = predicted / measured - 1; bias is its median.",
-        f"Covered: measured at most the upper bound of the band, which should hold {c.confidence:.0%}.",
+        f"Covered: measured at most the upper bound of the band, which should hold {c.confidence:.0%}; inside: between both, {2 * c.confidence - 1:.0%}.",
         "The shipped curves are what the predictions are fitted to: errors on those rows are not errors on rows never seen.",
         *nothing,
     )
@@ -97,8 +97,8 @@ def _group(title: str, values: Mapping[str, Mapping[str, Errors]]) -> Section:
 
 
 def _cells(e: Errors) -> tuple[str, ...]:
-    covered = "-" if e.covered is None else f"{e.covered:.0%}"
-    return (f"{e.n:,}", f"{e.median:.1%}", f"{e.mape:.1%}", f"{e.within_20:.0%}", f"{e.bias:+.1%}", covered)
+    shares = ("-" if share is None else f"{share:.0%}" for share in (e.covered, e.inside))
+    return (f"{e.n:,}", f"{e.median:.1%}", f"{e.mape:.1%}", f"{e.within_20:.0%}", f"{e.bias:+.1%}", *shares)
 
 
 def _refused(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], comparison: Comparison) -> list[Section]:

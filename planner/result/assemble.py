@@ -11,8 +11,9 @@ from planner.candidates.survey import Survey
 from planner.program.problem import Solution, Status
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
-from planner.result.deploy import deployment, limits_in_words, predicted, purchases, slowest, work_on
+from planner.result.deploy import deployment, limits_in_words, purchases, work_on
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
+from planner.result.service import Seen, described, predicted, seen_by, slowest, stated
 from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
@@ -26,9 +27,17 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     scenario, solution = found.formulation.scenario, found.solution
     chosen = chosen_pools(found, surveyed)
     bought, place = purchases(found)
-    deployments = tuple(deployment(c, found, surveyed, place, bought) for c in chosen)
-    workloads = workloads_of(scenario, chosen, surveyed)
-    deployments = tuple(d.model_copy(update={"in_flight_per_replica": _in_flight(i, d.replicas, workloads)}) for i, d in enumerate(deployments))
+    deployments, seen = tuple(deployment(c, found, surveyed, place, bought) for c in chosen), [seen_by(c, surveyed) for c in chosen]
+    workloads = workloads_of(scenario, chosen, surveyed, seen)
+    deployments = tuple(
+        d.model_copy(
+            update={
+                "in_flight_per_replica": _in_flight(i, d.replicas, workloads),
+                "service": tuple(described(scenario.workload[w].name, one) for w, one in seen[i].items()),
+            }
+        )
+        for i, d in enumerate(deployments)
+    )
     traffic = [(w.qps, a.input_tokens, a.output_tokens) for w, a in zip(workloads, scenario.workload, strict=True)]
     cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
     work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
@@ -102,8 +111,8 @@ def search_report(
     )
 
 
-def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey) -> tuple[PlanWorkload, ...]:
-    """What each workload gets of the chosen pools: rate, quality, routing and service."""
+def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey, seen: Sequence[Mapping[int, Seen]] = ()) -> tuple[PlanWorkload, ...]:
+    """What each workload gets of the chosen pools: rate, quality, routing and service; ``seen``: what is known of that, pool by pool."""
     found = []
     for w, asked in enumerate(scenario.workload):
         serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
@@ -111,7 +120,7 @@ def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey)
         flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
         scores = [(c.eligible.quality[w], c.pool.traffic[w]) for _, c in serving]  # the mean counts requests, or requests in flight, as demand does
         known = [(counted(q, scenario.policy), r) for q, r in scores if q is not None]
-        service = slowest([predicted(c, surveyed, w) for _, c in serving])
+        service = slowest([stated(seen[i][w].now) if seen else predicted(c, surveyed, w) for i, c in serving])
         found.append(
             PlanWorkload(
                 name=asked.name,

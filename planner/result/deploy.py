@@ -18,26 +18,18 @@ from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance.calibrated import in_words
-from planner.performance.capacity import Service
 from planner.performance.evidence import TIERS, shown_tier
 from planner.performance.lengths import met_by, refused_share
-from planner.performance.replicas import ENGINES, Floats
-from planner.performance.serving import Serving, capacity_lifted, in_flight_service, most_sequences, service_of
+from planner.performance.replicas import ENGINES
+from planner.performance.serving import Serving, capacity_lifted, most_sequences
 from planner.performance.tuning import RECIPE, TUNINGS
 from planner.performance.work import Work, work_of
-from planner.result.plan import Deployment, Distribution, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Predicted, Purchase, SloLimit, replica_fields
+from planner.result.plan import Deployment, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Purchase, SloLimit, replica_fields
 from planner.scenario.records import Scenario, Tuning, Workload
 from planner.search.answer import Answer
-from planner.search.chosen import Chosen, capacity_of, in_flight, serving, slo_load
+from planner.search.chosen import Chosen, capacity_of, serving, slo_load
 
 BAND = (0.5, 0.8, 0.9, 0.95)  # confidences at which a plan shows the step
-
-
-def _served_in_flight(chosen: Chosen, survey: Survey, w: int) -> Service:
-    """Service of a workload in flight with all replicas up."""
-    part, each = in_flight(chosen, survey, w, 1.0)
-    factor = float(survey.physics[w].factor[chosen.row])
-    return in_flight_service(part, each, survey.scenario.policy.keeps_level, (factor - 1) / factor)[0]
 
 
 def purchases(answer: Answer) -> tuple[list[Purchase], dict[int, int]]:
@@ -279,44 +271,6 @@ def _most_sequences(chosen: Chosen, survey: Survey, w: int) -> str:
         return "saturation"
     whose = f"the {most} sequences up to which drafting was measured" if one.draft[0] else f"the engines' limit of {most} sequences"
     return whose if slots >= most else "KV cache room"
-
-
-def predicted(chosen: Chosen, survey: Survey, w: int) -> Predicted:
-    """Latencies of one workload on one deployment at the load of peaks.
-
-    Several workloads on a deployment: each sees it as loaded as it is with all of them.
-    """
-    if chosen.together is not None:
-        factor = float(survey.physics[w].factor[chosen.row])
-        return _predicted(chosen.together.service(sorted(chosen.pool.traffic).index(w), (factor - 1) / factor))
-    if survey.scenario.workload[w].is_closed:
-        return _predicted(_served_in_flight(chosen, survey, w))
-    scenario, factor = survey.scenario, float(survey.physics[w].factor[chosen.row])
-    in_service = chosen.pool.total - scenario.policy.spare_replicas
-    able = capacity_of(chosen, scenario, w, in_service)
-    load = slo_load(chosen, scenario, in_service) * in_service / chosen.pool.total  # today all replicas are up
-    pooling = min(1.0, chosen.candidate.point.single[w] / able)
-    return _predicted(service_of(serving(chosen, survey, w), np.array([load * able]), pooling, (factor - 1) / factor))
-
-
-def _predicted(found: Service) -> Predicted:
-    itl = _ms(found.itl_s) if found.itl_s else None
-    return Predicted(ttft_ms=_ms(found.ttft_s), tpot_ms=_ms(found.tpot_s), itl_ms=itl, e2e_ms=_ms(found.e2e_s), waiting_share=float(found.waiting_share[0]))
-
-
-def _ms(values: dict[str, Floats]) -> Distribution:
-    return Distribution(**{name: float(v[0]) * 1e3 for name, v in values.items()})
-
-
-def slowest(many: Sequence[Predicted]) -> Predicted:
-    """The worst of each number over several deployments."""
-
-    def worst(metric: str) -> Distribution | None:
-        parts = [getattr(p, metric) for p in many]
-        return Distribution(**{name: max(getattr(p, name) for p in parts) for name in Distribution.model_fields}) if all(parts) else None
-
-    latencies = {metric: worst(metric) for metric in Predicted.model_fields if metric.endswith("_ms")}
-    return Predicted.model_validate({**latencies, "waiting_share": max(p.waiting_share or 0.0 for p in many)})
 
 
 def mixture_of(chosen: Chosen, answer: Answer) -> float:

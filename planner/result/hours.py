@@ -165,8 +165,8 @@ def _deployment(alone: Deployment, t: int, i: int, periods: Sequence[Period], bo
     """A deployment in its busiest period, on the instances that it really stands on."""
     hosts = periods[t].deployments[i].hosts
     usd = sum(bought[h.purchase].usd_per_hour / bought[h.purchase].gpus_held * alone.gpus_per_replica * h.replicas for h in hosts)
-    in_flight = alone.in_flight_per_replica if is_steady else None
-    return alone.model_copy(update={"hosts": hosts, "usd_per_hour": usd, "busiest": t, "in_flight_per_replica": in_flight})
+    seen = {} if is_steady else {"in_flight_per_replica": None, "service": ()}
+    return alone.model_copy(update={"hosts": hosts, "usd_per_hour": usd, "busiest": t, **seen})
 
 
 def _workload(i: int, priced: _Priced, parts: Sequence[Plan]) -> PlanWorkload:

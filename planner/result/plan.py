@@ -125,6 +125,46 @@ class HostedOn(PlanPart):
     replicas: int
 
 
+class Distribution(PlanPart):
+    """Predicted latency over all requests of the workload: on its slowest deployment where a workload states it, else on the one that does."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+class TtftParts(PlanPart):
+    """Milliseconds of the mean TTFT, which they add up to (performance/first_token.py)."""
+
+    request: float  # what an engine takes for a request besides its prompt
+    queue: float  # waiting for a sequence, and for others' prompts
+    schedule: float  # the rest of the step under way
+    prefill: float  # the own prompt, with the decoding that shares its steps
+    transfer: float  # KV cache sent from prefill to decode engine
+    first_decode: float  # decoding of others in the step that writes the first token
+    reasoning: float  # tokens before the answer's first
+
+
+class LatencyBand(PlanPart):
+    """A latency with expected steps, and what it does not exceed with a confidence of 90 %; None where replicas so slow do not serve the load."""
+
+    median: Distribution | None
+    at_90: Distribution | None
+
+
+class DeploymentService(PlanPart):
+    """What a workload's requests see of a deployment: the mean TTFT in parts, at the plan's confidence, and how sure latencies are (performance/bands.py)."""
+
+    workload: str
+    ttft_parts_ms: TtftParts
+    ttft_p95_ms: float  # beside the mean's parts, as percentiles have none
+    ttft_ms: LatencyBand
+    tpot_ms: LatencyBand
+    e2e_ms: LatencyBand
+
+
 class Deployment(PlanPart):
     """One candidate of the plan with its replicas; by the hour as it is in its busiest period, waiting requests beside others left out."""
 
@@ -161,6 +201,7 @@ class Deployment(PlanPart):
     quality: PlanQuality | None = None
     memory_gib: MemoryGib | None = None
     evidence: PlanEvidence | None = None
+    service: tuple[DeploymentService, ...] = ()  # of each workload that it serves; none: a plan of an earlier planner, or requests that wait
     binding_limit: str = ""
     busiest: int | None = None  # the period that it is stated at; None: the plan is the same at every hour
 
@@ -181,7 +222,7 @@ class Deployment(PlanPart):
 
     def flat(self) -> dict[str, object]:
         """One flat row; parts become columns such as quality_score."""
-        row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "hosts", "busiest"})
+        row = self.model_dump(exclude={"quality", "memory_gib", "evidence", "service", "hosts", "busiest"})
         for name, part in (("quality", self.quality), ("memory_gib", self.memory_gib), ("evidence", self.evidence)):
             row |= {f"{name}_{k}": v for k, v in part.model_dump().items() if not isinstance(v, dict)} if part else {}
         return row
@@ -209,16 +250,6 @@ class Route(PlanPart):
     share: float
     qps: float
     tokens_per_stated: float = 1.0  # the model's own tokens per token that lengths are stated in; 1 where that is not asked, or not known
-
-
-class Distribution(PlanPart):
-    """Predicted latency over all requests of the workload on its slowest deployment."""
-
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
 
 
 class Predicted(PlanPart):

@@ -75,14 +75,15 @@ def _rated_together(chosen: Chosen, survey: Survey) -> Chosen:
     return replace(chosen, together=peaks, rates={served[i]: (float(means.rates[i]) * total, float(peaks.rates[i]) * total) for i in closed})
 
 
-def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True) -> Shared | SharedLoop | None:
-    """One of so many replicas as the queue of all workloads it serves; None for a single workload, and for disaggregated units."""
+def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True, confidence: float | None = None) -> Shared | SharedLoop | None:
+    """One of so many replicas as the queue of all workloads it serves, with steps at the scenario's confidence or another; None for a single
+    workload, and for disaggregated units."""
     served, scenario, rows = sorted(chosen.pool.traffic), survey.scenario, np.array([chosen.row])
     if len(served) < 2 or survey.replicas.is_unit[chosen.row]:
         return None
     tokens = chosen.candidate.point.max_num_batched_tokens
     mixes = [survey.physics[w].mix(chosen.row) for w in served]
-    curves = [curves_of(survey, w, rows, tokens, scenario.policy.confidence) for w in served]
+    curves = [curves_of(survey, w, rows, tokens, confidence or scenario.policy.confidence) for w in served]
     each = np.array([chosen.pool.traffic[w] / (1.0 if at_peak else chosen.bursts[w]) / replicas for w in served])
     is_loop = np.array([scenario.workload[w].is_closed for w in served])
     slots = min(chosen.candidate.point.max_num_seqs, *(int(slots_of(survey, w, rows, tokens)[0]) for w in served))

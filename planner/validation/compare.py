@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Errors:
     within_20: float
     bias: float  # median of the signed errors
     covered: float | None
+    inside: float | None = None  # the band, between both ends
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class _Error:
     group: tuple[str, ...]
     error: float
     covered: bool | None
+    inside: bool | None
 
 
 def compare(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], confidence: float) -> Comparison:
@@ -107,9 +110,12 @@ def record(point: MeasuredPoint, answer: RowPrediction) -> dict[str, object]:
     found |= {f"predicted_{name}": _short(answer.predicted.get(name)) for name in PREDICTED}
     if answer.kind == POISSON:
         found |= {f"predicted_{name}": _short(answer.predicted.get(name)) for name in RECORDED}
+        found |= {f"predicted_{name}_{side}": _finite(answer.band.get(f"{name}_{side}")) for name in PERCENTILES for side in ("low", "high")}
     if answer.kind == CLOSED:
         found |= {f"predicted_{name}": _short(answer.band.get(name)) for name in BANDS}
-    found |= {f"measured_{name}": _short(value) for name in METRICS if (value := measured(point, answer, name)) is not None}
+    values = {name: value for name in METRICS if (value := measured(point, answer, name)) is not None}
+    found |= {f"measured_{name}": _short(value) for name, value in values.items()}
+    found |= {f"inside_{name}": lies for name, value in values.items() if (lies := inside(answer, name, value)) is not None}
     return found | {"tier": answer.tier or None, "nearest": answer.nearest or None, "reason": answer.reason or None, "note": answer.note or None}
 
 
@@ -152,6 +158,12 @@ def _output_tps(point: MeasuredPoint, answer: RowPrediction) -> float | None:
     return None
 
 
+def inside(answer: RowPrediction, metric: str, value: float) -> bool | None:
+    """Whether a measurement lies in the band of its prediction; None where there is none."""
+    low, high = answer.band.get(f"{metric}_low"), answer.band.get(f"{metric}_high")
+    return None if low is None or high is None else low <= value <= high
+
+
 def _errors(point: MeasuredPoint, answer: RowPrediction) -> list[_Error]:
     group = tuple(name(point, answer) for name in GROUPS.values())
     found = []
@@ -159,7 +171,7 @@ def _errors(point: MeasuredPoint, answer: RowPrediction) -> list[_Error]:
         value, predicted = measured(point, answer, metric), answer.predicted.get(metric)
         if value and predicted is not None:
             high = answer.band.get(f"{metric}_high")
-            found.append(_Error(metric, group, predicted / value - 1, None if high is None else value <= high))
+            found.append(_Error(metric, group, predicted / value - 1, None if high is None else value <= high, inside(answer, metric, value)))
     return found
 
 
@@ -178,6 +190,7 @@ def _by_metric(errors: Sequence[_Error]) -> dict[str, Errors]:
 def _summary(errors: Sequence[_Error]) -> Errors:
     error = np.array([e.error for e in errors])
     size, covered = np.abs(error), [e.covered for e in errors if e.covered is not None]
+    within = [e.inside for e in errors if e.inside is not None]
     return Errors(
         n=len(error),
         median=round(float(np.median(size)), 4),
@@ -185,6 +198,7 @@ def _summary(errors: Sequence[_Error]) -> Errors:
         within_20=round(float((size <= NEAR).mean()), 4),
         bias=round(float(np.median(error)), 4),
         covered=round(sum(covered) / len(covered), 4) if covered else None,
+        inside=round(sum(within) / len(within), 4) if within else None,
     )
 
 
@@ -199,6 +213,11 @@ def summary(comparison: Comparison) -> dict[str, object]:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
+
+
+def _finite(value: float | None) -> float | None:
+    """None also where there is no upper end: with steps so slow waiting never settles."""
+    return _short(value) if value is not None and isfinite(value) else None
 
 
 LOADS = {CLOSED: "closed loops", POISSON: "Poisson arrivals", SATURATION: "all sent at once", SLA: "largest rate within the SLA"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from planner.bench.labels import Labels, engine_of
@@ -30,6 +31,7 @@ QUANTISED_BY_HARNESS = ("hopper", "ada")
 DISAGGREGATED, DRAFTED = "disagg", "mtp"  # words of the columns mode and spec_decode
 DECODE_LAYOUT = "layout of the decode engines not recorded: the faster of those with and without attention data parallel"
 UPPER_BOUND = "offline, without a server: an upper bound"
+DATASET_WORDS = re.compile(r"dataset of ([\w.-]+)")
 FIXED_LENGTHS = ("synthetic", "random")  # words of a workload whose requests are all about as long
 
 
@@ -101,6 +103,17 @@ def harness(point: MeasuredPoint) -> str:
 def has_fixed_lengths(point: MeasuredPoint) -> bool:
     """Whether all requests of an open loop are about as long; those drawn from a dataset are not."""
     return any(word in point.workload.lower() for word in FIXED_LENGTHS) and "mlperf" not in point.workload.lower()
+
+
+def shape_named(point: MeasuredPoint, shapes: Collection[str]) -> str:
+    """The shipped shape of lengths that a row's workload names, by its name or as MLPerf's dataset of a model; "" where it names none."""
+    words = point.workload.lower()
+    if any(word in words for word in FIXED_LENGTHS):
+        return ""
+    dataset = DATASET_WORDS.search(words)
+    model = dataset[1].replace("-99.9", "").replace("-99", "") if dataset and "mlperf" in words else None
+    named = [s for s in shapes if s in words or (model and (s == f"mlperf-{model}" or s.startswith(f"mlperf-{model}-")))]
+    return named[0] if len(named) == 1 else ""
 
 
 def burst_size(point: MeasuredPoint) -> float:

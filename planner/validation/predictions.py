@@ -17,12 +17,15 @@ from planner.bench.points import MeasuredPoint
 from planner.catalog.catalog import Catalog
 from planner.catalog.names import measured_as
 from planner.catalog.records import MeasuredConfiguration
+from planner.demand.lengths import lengths_of
+from planner.demand.source import read_demand, shapes
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
+from planner.performance.bands import latency_bands
 from planner.performance.burst import burst_tps
 from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
 from planner.performance.evidence import Evidence, evidence, step_shift
-from planner.performance.lengths import LengthMix, lognormal_mix
+from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
 from planner.performance.pools import Pools, predicted
@@ -32,10 +35,11 @@ from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.performance.tuning import TUNINGS, tuned
 from planner.scenario.records import Tuning
-from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point
+from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point, shape_named
 
 EXPECTED = 0.5  # open loops are predicted at the middle of the band
 SMALL_STEP = 2048  # max_num_batched_tokens of vLLM's server on small GPUs, see _is_small
+FIXED = "fixed"  # lengths, beside names of shipped shapes
 DIGITS = 3  # of mean lengths: rows that agree in them share one computation
 
 
@@ -45,7 +49,7 @@ class RowPrediction:
 
     kind: str = ""
     predicted: dict[str, float] = field(default_factory=dict)
-    band: dict[str, float] = field(default_factory=dict)  # ttft_ms_low, ttft_ms_high, tpot_ms_low, tpot_ms_high
+    band: dict[str, float] = field(default_factory=dict)  # both ends of what is predicted: ttft_ms_low, ttft_ms_p99_high; infinite: waiting never settles
     tier: str = ""
     nearest: str = ""
     reason: str = ""
@@ -100,7 +104,7 @@ def _alike(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float,
         if options:
             _units(task, answers, confidence, options)
         if any(m.kind != CLOSED for m in mapped):
-            _open_loops(task, answers)
+            _open_loops(task, answers, confidence)
         ways, request = Counter(owner), task.coefficients.rows(task.replicas)["request_s"][:, 0].tolist()
         for i, m, seconds in zip(owner, mapped, request, strict=True):
             answers[i].stands_for = None if ways[i] > 1 else (task.replicas.gpus[m.gpu].name, ENGINES[m.engine], task.names[m.card], m.tp)
@@ -208,31 +212,59 @@ def too_large(one: Replicas) -> str:
 # ---- open loops
 
 
-def _open_loops(task: Task, answers: list[RowPrediction]) -> None:
+def _open_loops(task: Task, answers: list[RowPrediction], confidence: float) -> None:
     """Groups of rows with equal lengths, each as one computation."""
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
     known = task.evidence(part)
     shapes_of: dict[int, list[RowPrediction]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     coefficients = unbiased(task.coefficients)
-    groups: dict[tuple[float, float, bool, int], list[int]] = {}
+    groups: dict[tuple[float, float, str, int], list[int]] = {}
+    known_shapes = shapes()
     for j, (i, tokens) in enumerate(zip(rows.tolist(), np.where(_is_small(part), SMALL_STEP, CHUNK).tolist(), strict=True)):
         point = task.points[i]
-        groups.setdefault((_rounded(point.isl), _rounded(point.osl), has_fixed_lengths(point), tokens), []).append(j)
-    for (isl, osl, fixed, tokens), members in groups.items():
+        lengths = FIXED if has_fixed_lengths(point) else shape_named(point, known_shapes)
+        groups.setdefault((_rounded(point.isl), _rounded(point.osl), lengths, tokens), []).append(j)
+    for (isl, osl, lengths, tokens), members in groups.items():
         here = np.array(members, dtype=np.int64)
-        mix = lognormal_mix(isl, osl, 0.0 if fixed else CHAT_INPUT_CV, 0.0 if fixed else CHAT_OUTPUT_CV)
-        sub = part.take(here)
-        shift = step_shift(known.take(here), sub, task.names, coefficients, EXPECTED, mix, GRID)
-        curves = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens).pulled(shift.step, shift.prompt, mix, shift.overhead)
+        mix, sub = _mix(isl, osl, lengths), part.take(here)
+        physics = step_curves(sub.compact(), mix, coefficients, batched_tokens=tokens)
+        ends = ((EXPECTED, coefficients), (confidence, task.coefficients), (1 - confidence, task.coefficients))
+        shifts = [step_shift(known.take(here), sub, task.names, c, sure, mix, GRID) for sure, c in ends]
+        curves, *others = (physics.pulled(shift.step, shift.prompt, mix, shift.overhead) for shift in shifts)
         seqs = np.minimum(memory_fit(sub, mix, max_num_batched_tokens=tokens).slots, default_max_num_seqs(sub))
-        found = _open_loop([task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]], sub, mix, curves, seqs)
+        points, mapped = [task.points[i] for i in rows[here]], [task.mapped[i] for i in rows[here]]
+        found = _open_loop(points, mapped, sub, mix, curves, seqs)
+        rates = np.array([(p.request_rate or 0.0) / m.replicas for p, m in zip(points, mapped, strict=True)])
+        _bands(found, rates, mix, (curves, *others), seqs, confidence)
         for j, answer in zip(here.tolist(), found, strict=True):
             answer.tier = TIERS[int(known.tier[j])] if answer.predicted else ""
             answer.nearest = _nearest(task, rows[j], int(known.nearest[j])) if answer.predicted else ""
+            answer.note = "; ".join(x for x in (answer.note, f"lengths spread as in {lengths}" if lengths in known_shapes else "") if x)
             shapes_of.setdefault(int(task.owner[rows[j]]), []).append(answer)
     for i, several in shapes_of.items():
         answers[i] = max(several, key=lambda a: a.predicted.get("output_tps", -1.0))
+
+
+def _mix(isl: float, osl: float, lengths: str) -> LengthMix:
+    """Lengths of these means: fixed, spread as in a shipped shape, or as in chat."""
+    if lengths == FIXED:
+        return lognormal_mix(isl, osl, 0.0, 0.0)
+    histogram = read_demand(lengths).histogram if lengths else None
+    return joint_mix(lengths_of(histogram, lengths).points, isl, osl) if histogram else lognormal_mix(isl, osl, CHAT_INPUT_CV, CHAT_OUTPUT_CV)
+
+
+def _bands(found: Sequence[RowPrediction], rates: Floats, mix: LengthMix, curves: tuple[StepCurves, ...], max_num_seqs: Ints, confidence: float) -> None:
+    """Sets the bands of the latencies of Poisson rows; ``curves``: expected, at the confidence, and at its other end."""
+    rows = np.flatnonzero(["ttft_ms" in answer.predicted for answer in found])
+    if not len(rows):
+        return
+    middle, slow, fast = (service(c.take(rows), mix, rates[rows], max_num_seqs[rows]) for c in curves)
+    for k, j in enumerate(rows.tolist()):
+        for side, at, sure in (("high", slow, confidence), ("low", fast, 1 - confidence)):
+            for metric, seconds in latency_bands(middle.row(k), at.row(k), sure).items():
+                named = {f"{metric}_ms" if name == "mean" else f"{metric}_ms_{name}": value for name, value in seconds.items()}
+                found[j].band |= {f"{name}_{side}": value * 1000 for name, value in named.items()}
 
 
 def unbiased(coefficients: Coefficients) -> Coefficients:
