@@ -112,7 +112,7 @@ def test_a_run_counts_once_whatever_file_it_stands_in(run: Run, tmp_path: Path) 
     mine, text = tmp_path / "mine", VLLM.read_text()
     (tmp_path / "copy.json").write_text(text)  # the same file under another name
     (tmp_path / "summary.json").write_text(json.dumps([json.loads(text)]))  # another file with the same run
-    for path, said in ((VLLM, "1 runs taken into"), (VLLM, "0 runs taken into"), (tmp_path / "copy.json", "0 runs"), (tmp_path / "summary.json", "0 runs")):
+    for path, said in ((VLLM, "1 run taken into"), (VLLM, "0 runs taken into"), (tmp_path / "copy.json", "0 runs"), (tmp_path / "summary.json", "0 runs")):
         status, out, err = run("import", "bench", path, "-o", mine, *TOLD)
         assert status == 0 and said in out, err
     again = json.loads(text) | {"max_concurrency": 32}

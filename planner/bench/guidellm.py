@@ -42,7 +42,8 @@ def _point(raw: Raw, one: Raw, line: int) -> MeasuredPoint:
     came = Provenance(TOOL, text(raw, "metadata", "guidellm_version"), run=f"benchmark {line}: {kind or 'unnamed'}", tpot_def=TPOT, token_source=counted)
     metrics = table(one, "metrics")
     point = MeasuredPoint(
-        line, TOOL, day(one, "start_time"), model, text(labels, "precision"), text(labels, "gpu"), text(labels, "engine"), tp=whole_number(labels, "tp"),
+        line, TOOL, day(one, "start_time"), model, text(labels, "precision"), text(labels, "gpu"), text(labels, "engine"),
+        gpus=whole_number(labels, "gpus"), tp=whole_number(labels, "tp"),
         pp=whole_number(labels, "pp") or 1, dp=whole_number(labels, "dp") or 1, ep=whole_number(labels, "ep") or 1, provenance=came,
         engine_version=text(labels, "engine_version"), workload=text(labels, "workload") or _workload(raw),
     )  # fmt: skip

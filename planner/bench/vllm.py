@@ -36,7 +36,8 @@ def _point(raw: Raw, line: int) -> MeasuredPoint:
     tp, pp, dp = (whole_number(raw, short) or whole_number(raw, long) for short, long in SIZES.items())
     came = Provenance(TOOL, "", run=_run(raw, line), tpot_def=TPOT, token_source="client")
     point = MeasuredPoint(
-        line, TOOL, day(raw, "date"), text(raw, "model_id"), text(raw, "precision"), text(raw, "gpu"), text(raw, "engine"), tp=tp, pp=pp or 1, dp=dp or 1,
+        line, TOOL, day(raw, "date"), text(raw, "model_id"), text(raw, "precision"), text(raw, "gpu"), text(raw, "engine"), gpus=whole_number(raw, "gpus"),
+        tp=tp, pp=pp or 1, dp=dp or 1,
         ep=whole_number(raw, "ep") or 1, engine_version=text(raw, "engine_version"), provenance=came, workload=first_text(raw, ("workload",)),
     )  # fmt: skip
     if not completed:

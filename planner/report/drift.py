@@ -31,7 +31,7 @@ def _section(d: Drift, tolerance: float) -> Section:
     told = f"Left its range: {', '.join(left)}." if left else "No assumption has left its range."
     over = f"{d.span_s / 3600:.3g} hours" if d.span_s >= 3600 else f"{d.span_s / 60:.3g} minutes" if d.span_s else "since the engines started"
     untold = sum(a.verdict == UNKNOWN for a in d.assumptions)
-    told += f" {untold} are not told by the metrics." if untold else ""
+    told += f" Not told by the metrics: {untold}." if untold else ""
     lines = (f"{told} Metrics of {d.of_replicas} of {d.replicas} replicas, {over}; tolerance {tolerance:.0%}.", *(f"{n}." for n in d.notes))
     rows = tuple((a.name, _short(a, a.planned), _live(a), _range(a), a.verdict) for a in d.assumptions)
     return Section(f"Drift of {d.checkpoint}", lines, Grid(COLUMNS, rows, COLUMNS[1:4]))

@@ -66,9 +66,9 @@ def _change(point: MeasuredPoint, old: tuple[RowPrediction, Pair], new: tuple[Ro
 
 
 def _summary(kept: Kept, folder: Path) -> Section:
-    again = f"; {len(kept.known)} were in it already" if kept.known else ""
+    again = f"; already in it: {len(kept.known)}" if kept.known else ""
     lines = (
-        f"{len(kept.added)} runs taken into {folder / POINTS}, which holds {len(kept.points)} now{again}.",
+        f"{len(kept.added)} run{'' if len(kept.added) == 1 else 's'} taken into {folder / POINTS}, which holds {len(kept.points)} now{again}.",
         f"Plan with --catalog {folder}: its own configurations count as measured there.",
     )
     return Section("Benchmarks", lines)

@@ -73,7 +73,8 @@ def short(value: float | None) -> str:
 def row_name(point: MeasuredPoint) -> str:
     """What was measured, briefly."""
     model = point.model.rsplit("/", maxsplit=1)[-1]
-    return f"{model} {point.precision}".strip() + f" on {point.gpu}, {point.engine}" + (f" TP{point.tp}" if point.tp else "")
+    precision = "" if point.precision.lower() in model.lower() else f" {point.precision}"
+    return f"{model}{precision}" + f" on {point.gpu}, {point.engine}" + (f" TP{point.tp}" if point.tp else "")
 
 
 def load_name(point: MeasuredPoint) -> str:
