@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from planner.errors import PlannerError
@@ -244,7 +245,7 @@ def validation_chart(points: Sequence[MeasuredPoint], answers: Sequence[RowPredi
     rows = [
         {
             "metric": METRICS[pair.metric], "measured": pair.measured, "predicted": pair.predicted, "low": pair.low or pair.predicted,
-            "high": pair.high or pair.predicted, "tier": answer.tier, "row": row_name(point), "load": load_name(point),
+            "high": pair.high if pair.high and isfinite(pair.high) else pair.predicted, "tier": answer.tier, "row": row_name(point), "load": load_name(point),
         }
         for point, answer in zip(points, answers, strict=True)
         for pair in pairs(point, answer)

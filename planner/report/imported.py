@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isinf
 from pathlib import Path
 
 from planner.bench.points import COLUMNS, MeasuredPoint, cells_of, lines_of
@@ -61,7 +62,8 @@ def _both(point: MeasuredPoint, answers: Sequence[RowPrediction]) -> list[tuple[
 def _change(point: MeasuredPoint, old: tuple[RowPrediction, Pair], new: tuple[RowPrediction, Pair]) -> dict[str, object]:
     found: dict[str, object] = {"row": row_name(point), "load": load_name(point), "metric": old[1].metric, "measured": old[1].measured}
     for name, (answer, pair) in (("before", old), ("after", new)):
-        found |= {f"{name}_{k}": v for k, v in (("predicted", pair.predicted), ("low", pair.low), ("high", pair.high), ("tier", answer.tier))}
+        ends = (None if end is None or isinf(end) else end for end in (pair.low, pair.high))
+        found |= dict(zip((f"{name}_{k}" for k in ("predicted", "low", "high", "tier")), (pair.predicted, *ends, answer.tier), strict=True))
     return found
 
 
@@ -75,19 +77,21 @@ def _summary(kept: Kept, folder: Path) -> Section:
 
 
 def _changed(kept: Kept, answers: Answers) -> list[Section]:
-    """Predicted before, measured, predicted after, with both errors and bands."""
-    seen = (*kept.added, *kept.known)[:FEW]
+    """Predicted before, measured, predicted after, with both errors and bands; a section for each configuration."""
+    seen = list(zip((*kept.added, *kept.known)[:FEW], *(a[:FEW] for a in answers), strict=True))
+    return [_configuration(name, [s for s in seen if row_name(s[0]) == name]) for name in dict.fromkeys(row_name(p) for p, _, _ in seen)]
+
+
+def _configuration(name: str, seen: Sequence[tuple[MeasuredPoint, RowPrediction, RowPrediction]]) -> Section:
     rows = []
-    for point, *both in zip(seen, *(a[:FEW] for a in answers), strict=True):
-        for i, ((old, was), (new, now)) in enumerate(_both(point, both)):
-            tier = old.tier if old.tier == new.tier else f"{old.tier} → {new.tier}"
-            name = (row_name(point), load_name(point), tier) if i == 0 else ("", "", "")
-            rows.append((*name, METRICS[was.metric], *(short(v) for v in (was.predicted, was.measured, now.predicted)), _errors(was, now), _bands(was, now)))
+    for point, *both in seen:
+        for i, ((_, was), (_, now)) in enumerate(_both(point, both)):
+            figures = (short(was.predicted), short(was.measured), short(now.predicted))
+            rows.append((load_name(point) if i == 0 else "", METRICS[was.metric], *figures, _errors(was, now), _bands(was, now)))
+    tiers = dict.fromkeys(answer.tier for _, *both in seen for answer in both if answer.tier)
+    lines = (f"Evidence: {' → '.join(tiers)}.", *(f"{load_name(p)}: {new.reason}." for p, _, new in seen if new.reason))
     numbers = ("before", "measured", "after")
-    lines = tuple(f"{row_name(p)}, {load_name(p)}: {new.reason}." for p, new in zip(seen, answers[1][:FEW], strict=True) if new.reason)
-    return [
-        Section("What it changes, ms and tokens/s", lines, grid=Grid(("row", "load", "evidence", "metric", *numbers, "error", "band"), tuple(rows), numbers))
-    ]
+    return Section(f"{name}, ms and tokens/s", lines, Grid(("load", "metric", *numbers, "error", "band"), tuple(rows), numbers))
 
 
 def _errors(was: Pair, now: Pair) -> str:
@@ -96,7 +100,7 @@ def _errors(was: Pair, now: Pair) -> str:
 
 def _bands(was: Pair, now: Pair) -> str:
     """Both bands, over what is predicted."""
-    words = [f"x{p.low / p.predicted:.2f} to x{p.high / p.predicted:.2f}" for p in (was, now) if p.low and p.high]
+    words = [f"x{p.low / p.predicted:.2f} to " + ("any" if isinf(p.high) else f"x{p.high / p.predicted:.2f}") for p in (was, now) if p.low and p.high]
     return " → ".join(dict.fromkeys(words))
 
 

@@ -67,7 +67,7 @@ def _each(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction]) -> 
 
 def short(value: float | None) -> str:
     """A figure in three digits."""
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return "-" if value is None else "any" if value == float("inf") else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def row_name(point: MeasuredPoint) -> str:
