@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import io
 import json
 import re
 from collections.abc import Callable
+from datetime import date
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise, product
@@ -18,7 +21,9 @@ pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 pytest.importorskip("jinja2")
 pytest.importorskip("xlsxwriter")
+pytest.importorskip("openpyxl")
 
+import openpyxl
 from test_hostile import HOSTILE, UNSEEN
 
 from planner import Catalog, Plan, Scenario, load_catalog, solve
@@ -26,12 +31,15 @@ from planner.economics.compare import compare
 from planner.economics.review import PARTS, Review, Wanted, review
 from planner.economics.runs import Where, answer_one
 from planner.economics.whatif import asked_at, grid_size
-from planner.errors import ScenarioError
+from planner.errors import PlannerError, ScenarioError
 from planner.planning.periods import autoscale
 from planner.report.review import writers
+from planner.report.review.focus import UNKNOWN, Months, focus_of, months
 from planner.report.review.markdown import pull_request
 from planner.report.review.page import grid_data, page
 from planner.report.review.parts import review_parts
+from planner.report.review.table import csv_of
+from planner.report.review.workbook import xlsx_of
 from planner.report.sections import money
 from planner.search.survey_cache import SurveyCache
 
@@ -227,10 +235,109 @@ def test_markdown_says_the_change_first_and_folds_the_rest() -> None:
     assert "Scenarios" in [p.title for p in review_parts(r) if not p.left_out]
 
 
+def test_a_workbook_follows_the_hours_and_discounts_that_a_reviewer_puts_in() -> None:
+    r = gathered()
+    made = xlsx_of(r)
+    assert made == xlsx_of(r)
+    live, known = (openpyxl.load_workbook(io.BytesIO(made), data_only=only) for only in (False, True))
+    costs, values = live["Costs"], known["Costs"]
+    totals = [row for row in range(1, costs.max_row + 1) if costs.cell(row, 1).value == "total"]
+    assert r.prudent is not None and len(totals) == 2
+    for at, plan in zip(totals, (r.plan, r.prudent), strict=True):
+        first = at - len(plan.purchases)
+        assert costs.cell(at, 9).value == f"=SUM(I{first}:I{at - 1})" and costs.cell(first, 9).value == f"=F{first}*G{first}*(1-H{first})"
+        for column, usd in ((9, plan.cost.usd_per_hour), (10, plan.cost.usd_per_month), (11, plan.cost.usd_per_year)):
+            assert values.cell(at, column).value == pytest.approx(usd)
+            assert computed(costs, costs.cell(at, column).value) == pytest.approx(usd)
+        costs["B6"], costs["B5"] = 0.25, 6
+        assert computed(costs, costs.cell(at, 11).value) == pytest.approx(plan.cost.usd_per_year / 2 * 0.75)
+        costs["B6"], costs["B5"] = 0.0, 12
+    units, u = known["Unit economics"], r.plan.unit_costs
+    assert u is not None and units["I2"].value == pytest.approx(u.usd_per_million_output_tokens) and units["F2"].value == pytest.approx(u.usd_per_hour)
+    assert live["Unit economics"]["F2"].value == f"=E2*Costs!I{totals[0]}"
+    what_if = r.what_if
+    assert what_if is not None and live["What-if"].max_row == 1 + len(what_if.plans)
+
+
+def computed(sheet: Any, formula: str) -> float:
+    """What a formula of the workbook comes to: sums, products, cells and numbers are all that there is."""
+
+    def value(match: re.Match[str]) -> str:
+        found = sheet[match[0].replace("$", "")].value
+        return f"({computed(sheet, found)})" if isinstance(found, str) else f"({found})"
+
+    def summed(match: re.Match[str]) -> str:
+        cells = [c.value for row in sheet[f"{match[1]}{match[2]}:{match[1]}{match[3]}"] for c in row]
+        return f"({sum(computed(sheet, c) if isinstance(c, str) else c for c in cells)})"
+
+    text = re.sub(r"SUM\(([A-Z])(\d+):[A-Z](\d+)\)", summed, formula.lstrip("="))
+    text = re.sub(r"\$?[A-Z]\$?\d+", value, text)
+    assert re.fullmatch(r"[\d.e+*/() -]+", text)
+    return float(eval(text))
+
+
+def test_a_hostile_name_is_text_in_a_workbook_and_in_csv(hostile: Review) -> None:
+    book = openpyxl.load_workbook(io.BytesIO(xlsx_of(hostile)))
+    formulas = [c for sheet in book for row in sheet.iter_rows() for c in row if c.data_type == "f"]
+    assert formulas and not any("cmd" in c.value for c in formulas)
+    texts = [c.value for sheet in book for row in sheet.iter_rows() for c in row if c.data_type == "s"]
+    assert any(t.startswith("=cmd") for t in texts) and not any(UNSEEN.search(t) for t in texts)
+    assert not any(c.hyperlink for sheet in book for row in sheet.iter_rows() for c in row)
+    for text in (csv_of(hostile), focus_of(hostile.plan, Months(date(2027, 1, 1), 1))):
+        rows = list(csv.reader(io.StringIO(text)))
+        assert not any(t.startswith(("=", "@", "\t", "\r")) for row in rows for t in row) and not UNSEEN.search(text)
+
+
+def test_csv_holds_the_plans_numbers_one_in_a_row() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_of(gathered()))))
+    found = {(r["part"], r["item"], r["name"]): r["value"] for r in rows}
+    plan = gathered().plan
+    assert len(found) == len(rows)
+    assert float(found["decision", "1", "usd_per_hour"]) == plan.cost.usd_per_hour
+    assert float(found["deployments", "1", "slo_load"]) == plan.deployments[0].slo_load
+    predicted = plan.workloads[0].predicted
+    assert predicted is not None and float(found["service", "1", "p95_ms"]) == predicted.ttft_ms.p95
+    assert found["sources", "1", "source"] == plan.purchases[0].source
+
+
+@pytest.mark.parametrize("workloads", [1, 2])
+def test_focus_rows_add_up_to_the_plan_and_say_nothing_that_only_a_bill_knows(workloads: int) -> None:
+    second = [{"name": "second", "qps": 30, "output_tokens": 100}] if workloads == 2 else []
+    plan = solve(Scenario.model_validate({**QUESTION, "workload": [*QUESTION["workload"], *second]}), tiny(), compare=False)  # type: ignore[misc]
+    rows = list(csv.DictReader(io.StringIO(focus_of(plan, Months(date(2027, 12, 1), 3)))))
+    hours = {"2027-12": 744, "2028-01": 744, "2028-02": 696}
+    for month, of in hours.items():
+        mine = [r for r in rows if r["ChargePeriodStart"].startswith(month)]
+        assert sum(float(r["ListCost"]) for r in mine) == pytest.approx(plan.cost.usd_per_hour * of)
+        assert sum(float(r["PricingQuantity"]) for r in mine) == pytest.approx(sum(p.instances for p in plan.purchases) * of)
+        tokens = sum(w.qps * (w.output_tokens or 0.0) for w in plan.workloads) * 3600 * of
+        assert sum(int(r["x_OutputTokens"]) for r in mine) == pytest.approx(tokens, rel=1e-6)
+        assert {r["x_Workload"] for r in mine} == {w.name for w in plan.workloads}
+    lint = pytest.importorskip("focus_data_toolkit").lint_focus_1_4_structure
+    faults = {(v.rule, v.column) for v in lint("CostAndUsage", rows).violations}
+    assert faults == {("null_not_allowed", c) for c in ("BilledCost", "BillingAccountId", "ContractedCost", "ServiceName")}
+    misspelt = [{k.replace("PricingUnit", "PriceUnit"): v for k, v in r.items()} for r in rows]
+    assert any("PriceUnit" in str(v) or v.column == "PricingUnit" for v in lint("CostAndUsage", misspelt).violations)
+    assert all(r[c] == "" for r in rows for c in UNKNOWN)
+    assert all(float(r["ListUnitPrice"]) * float(r["PricingQuantity"]) == pytest.approx(float(r["ListCost"])) for r in rows)
+    assert all(r["ChargeDescription"].startswith("Forecast at list price") for r in rows)
+
+
+def test_focus_starts_with_a_month_that_there_is() -> None:
+    assert months("", 12, date(2026, 12, 31)) == Months(date(2027, 1, 1), 12)
+    assert next(months("2027-12", 1, date(2026, 1, 1)).each()) == (date(2027, 12, 1), date(2028, 1, 1))
+    for start, count in (("2027-13", 1), ("soon", 1), ("2027-1", 1), ("2027-01", 0), ("2027-01", 1000)):
+        with pytest.raises(PlannerError):
+            months(start, count, date(2026, 1, 1))
+
+
 def test_the_command_writes_each_form_that_a_name_asks_for(run: Run, tmp_path: Path) -> None:
-    html, md = tmp_path / "a.html", tmp_path / "a.md"
-    status, out, err = run("report", *QUICK, *LEFT_OUT, "-o", html, "-o", md)
-    assert (status, out, err) == (0, "", "")
+    html, md, xlsx, table, focus = (tmp_path / name for name in ("a.html", "a.md", "a.xlsx", "a.csv", "my-focus.csv"))
+    targets = [word for path in (html, md, xlsx, table, focus) for word in ("-o", path)]
+    status, out, err = run("report", *QUICK, *LEFT_OUT, *targets, "--start", "2027-01", "--months", "2")
+    assert (status, out) == (0, "") and err.count("\n") == 1 and "BilledCost" in err and "stay empty until there is a bill" in err
+    assert xlsx.read_bytes().startswith(b"PK") and table.read_text().startswith("part,item,name,value\n")
+    assert focus.read_text().startswith("BilledCost,") and focus.read_text().count("\n") == 3
     assert html.read_text().lstrip().startswith("<!DOCTYPE html>")
     assert run("report", *QUICK, *LEFT_OUT) == (0, md.read_text(), "")
 
@@ -247,6 +354,8 @@ def test_a_saved_plan_is_reported_as_it_is(run: Run, tmp_path: Path) -> None:
 WRONG = [
     (("-o", "a.doc"), "nothing says in which form"),
     (("-o", "a"), "give --format"),
+    (("--format", "xlsx"), "no text for a terminal"),
+    (("--format", "focus", "--start", "2027"), "such as 2027-01"),
     (("--format", "htm"), "unknown format 'htm'"),
     (("--without", "fronteer"), "did you mean"),
     (("--what-if", "9"), "rates x floors"),

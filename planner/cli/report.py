@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from planner.economics.compare import Compared
     from planner.economics.review import Wanted
     from planner.economics.runs import Done, Where
+    from planner.report.review.focus import Months
     from planner.result.plan import Plan
     from planner.scenario.records import Scenario
     from planner.scenario.sources import Origins
@@ -39,12 +41,17 @@ class Written:
         list[str] | None,
         typer.Option("-o", "--output", help="write here, the form by the name's end; more than one may be given; - is the terminal", metavar="FILE"),
     ] = None
-    form: Annotated[str, typer.Option("--format", help="html or markdown (the usual one without -o)", metavar="FORMAT", show_default=False)] = ""
+    form: Annotated[
+        str, typer.Option("--format", help="html, markdown (the usual one without -o), xlsx, csv or focus", metavar="FORMAT", show_default=False)
+    ] = ""
     without: Annotated[list[str] | None, typer.Option("--without", help="leave a part out: prudent, frontier, curve, …", metavar="PART")] = None
     what_if: Annotated[
         str, typer.Option("--what-if", help="size of the what-if grid: rates x floors x TTFT limits (5x4x3), or none", metavar="SIZE", show_default=False)
     ] = ""
     patience: Annotated[str, typer.Option("--patience", help="longest that a part may be expected to take; longer ones are left out", metavar="TIME")] = "30s"
+
+    start: Annotated[str, typer.Option("--start", help="first month of FOCUS rows (the next)", metavar="YYYY-MM", show_default=False)] = ""
+    months: Annotated[int, typer.Option("--months", help="months of FOCUS rows", metavar="N")] = 12
 
     def targets(self) -> list[tuple[str, str]]:
         """(path, form) of everything to write, checked before any work. Raises PlannerError."""
@@ -55,9 +62,19 @@ class Written:
         for path in self.outputs or ["-"]:
             form = self.form or ("markdown" if path == "-" else form_of(path))
             check_form(form)
+            if form == "xlsx" and path == "-":
+                raise PlannerError("a workbook is no text for a terminal", "-o", "name a file, such as review.xlsx")
             check_writable(path)
             found.append((path, form))
         return found
+
+    def over(self) -> Months:
+        """The months of FOCUS rows. Raises PlannerError."""
+        from datetime import datetime
+
+        from planner.report.review.focus import months
+
+        return months(self.start, self.months, datetime.now(UTC).date())
 
     def wanted(self) -> Wanted:
         """The parts to gather. Raises PlannerError."""
@@ -99,7 +116,7 @@ def report(
 
     plan report --qps 200 --min-quality 0.8 -o review.html
     """
-    targets, wanted, where = written.targets(), written.wanted(), kept.where()
+    targets, wanted, over, where = written.targets(), written.wanted(), written.over(), kept.where()
     paths = [*([file] if file else []), *map(Path, files or [])]
     saved = [p for p in paths if p.suffix == ".json" or str(p) == "-"]
     if saved and (asked or len(saved) < len(paths)):
@@ -110,8 +127,12 @@ def report(
     with progress("report") as done:
         found = _saved(saved, of, where) if saved else _planned(asked, paths, of, where, done)
         r = review(found.plan, found.catalog, wanted, found.where, lambda text: say(text, err=True), lambda _: done)
+    if any(form == "focus" for _, form in targets):
+        from planner.report.review.focus import UNKNOWN
+
+        say(f"note: FOCUS rows are a forecast at list prices: {', '.join(UNKNOWN)} stay empty until there is a bill", err=True)
     for path, form in targets:
-        _put(delivered(replace(r, compared=found.compared), form), path)
+        _put(delivered(replace(r, compared=found.compared), form, over), path)
     if found.plan.status != "optimal":
         raise typer.Exit(3)
 

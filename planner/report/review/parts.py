@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.deploy.release import plan_identity
 from planner.economics.compare import changes, money_moved
 from planner.economics.review import Review
 from planner.report.autoscale import hours_sections
@@ -135,7 +136,7 @@ def provenance_part(r: Review) -> Part:
     origins = [(path, value_at(said, path), of) for path, of in plan.origins.items()]
     tables = [table("Sources", ("number", "what", "source", "as of"), rows)]
     tables += [table("What was asked, and where it was said", ("what", "value", "said by"), origins)] if origins else []
-    lines = [f"Planner {plan.planner_version}, catalogue {plan.catalog_hash}."]
+    lines = [f"Plan {plan_identity(plan)}, by planner {plan.planner_version} with catalogue {plan.catalog_hash}."]
     if r.catalog_hash != plan.catalog_hash:
         lines.append(f"The plan was saved with another catalogue than the studies in this document, which are of {r.catalog_hash}: its prices may differ.")
     return Part("provenance", "Evidence and provenance", tuple(lines), tables=tuple(tables))
