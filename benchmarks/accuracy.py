@@ -30,16 +30,18 @@ from scipy.stats import spearmanr
 from planner.bench.points import read_points
 from planner.calibration import fit as physics
 from planner.calibration import krige
+from planner.calibration.bands import stack_quantiles, stacks_of
+from planner.calibration.fit import step_quantiles as quantiles
 from planner.calibration.measured import FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.load import load_catalog
 from planner.catalog.records import Gpu
 from planner.performance.capacity import SHARES, service
-from planner.performance.coefficients import TIERS, Coefficients
+from planner.performance.coefficients import Coefficients, narrowed
 from planner.performance.lengths import lognormal_mix
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
-from planner.performance.residual import load_residuals
+from planner.performance.residual import OTHER_TP, load_residuals
 from planner.performance.step import GRID, StepCurves, step_curves
 from planner.validation.predictions import predict_points
 
@@ -50,7 +52,6 @@ BARS = {  # split -> metric -> (must, aim), medians of the absolute error
     "model": {"tpot": (0.14, 0.11), "ttft": (0.35, 0.30), "tps": (0.14, 0.11)},
     "gpu": {"tpot": (0.13, 0.10), "ttft": (0.28, 0.22)},
 }
-TIER_SPLITS = dict(zip(TIERS, ("configuration", "group", "model", "model_and_gpu"), strict=True))
 APART = 0.1  # pairs of GPUs nearer than this are a draw
 METRIC_NAMES = {"tpot": "TPOT", "ttft": "TTFT", "tps": "tokens/s"}
 RUN_REQUESTS, STEADY = 500, 4.0  # the Poisson runs hold about 500 requests; a run is steady if it lasts 4 times E2E
@@ -63,17 +64,19 @@ METRICS = ("ttft", "tpot", "e2e")
 # ---- what was left out ----
 
 
-def coverage(ratio: Floats, keys: NDArray[np.str_], share: float = 0.9, folds: int = 5) -> float:
-    """Share of configurations' rows below the bound, the bound found on other configurations."""
-    kept = np.flatnonzero(np.isfinite(ratio))
-    names = sorted(set(keys[kept].tolist()))
-    fold = np.array([dict(zip(names, np.arange(len(names)) % folds, strict=True))[k] for k in keys[kept].tolist()])
-    inside = np.zeros(len(kept))
+def inside(rows: FitRows, ratio: Floats, by_stack: bool, share: float = 0.9, folds: int = 5) -> Floats:
+    """1 where a row is below the bound and 0 where not [rows], the bound found on other configurations: of its stack, or of all together."""
+    keys = krige.configurations(rows)
+    names = sorted(set(keys[np.isfinite(ratio)].tolist()))
+    fold = np.array([{k: i % folds for i, k in enumerate(names)}.get(k, -1) for k in keys.tolist()])
+    found, stacks = np.full(len(rows), np.nan), {label: here for label, here in stacks_of(rows) if "|" in label}
     for f in range(folds):
-        bound = krige.quantiles(ratio[kept][fold != f], keys[kept][fold != f])[str(share)]
-        inside[fold == f] = ratio[kept][fold == f] <= bound
-    weight = each_once(keys[kept])
-    return round(float(inside @ weight / weight.sum()), 4)
+        known = np.where(fold != f, ratio, np.nan)
+        tables = {stack: {"": table} for stack, table in stack_quantiles(rows, known, keys).items()} if by_stack else {}
+        for stack, here in stacks.items():
+            bound = narrowed({"": quantiles(known, keys)}, tables, stack)[""][str(share)]
+            found[here & (fold == f)] = (ratio <= bound)[here & (fold == f)]
+    return found
 
 
 def each_once(keys: NDArray[np.str_]) -> Floats:
@@ -83,22 +86,20 @@ def each_once(keys: NDArray[np.str_]) -> Floats:
 
 
 def coverages(rows: FitRows, tests: Mapping[str, krige.KrigeHeldOut]) -> dict[str, Any]:
-    """Coverage of the one-sided 90 % band by tier, and by source within it (NVIDIA's runs, InferenceX)."""
-    keys, sisters, found = krige.configurations(rows), krige.with_sisters(rows), {}
-    for tier, split in TIER_SPLITS.items():
-        if split not in tests:
-            continue
-        kept = sisters if split == "configuration" else np.ones(len(rows), dtype=bool)
-        found[tier] = {}
-        for metric in ("tpot", "ttft"):
-            ratio = np.where(kept, tests[split].full[metric], np.nan)
-            found[tier][metric] = coverage(ratio, keys)
-            bound = krige.quantiles(ratio, keys)["0.9"]
-            for name, harness in (("InferenceX", 0), ("NVIDIA", 1)):
-                rows_of = np.flatnonzero((rows.harness == harness) & np.isfinite(ratio))
-                weight = each_once(keys[rows_of])
-                found[tier][f"{metric}_{name}"] = round(float((ratio[rows_of] <= bound) @ weight / weight.sum()), 4) if len(rows_of) else None
-    return found
+    """Coverage of the one-sided 90 % band by tier, and within it by engine and source; with the bound of all rows together and of each stack."""
+    keys, source = krige.configurations(rows), np.where(rows.harness == 1, "NVIDIA", "InferenceX")
+    engine, found = np.array(ENGINES)[rows.replicas.engine], defaultdict(dict)
+    parts = {"all": np.ones(len(rows), dtype=bool), **{e: engine == e for e in ENGINES}, **{s: source == s for s in ("InferenceX", "NVIDIA")}}
+    for metric in ("tpot", "ttft"):
+        levels = {**krige.by_level(rows, tests, metric), "source": tests["source"].full[metric]}
+        for level, ratio in levels.items():
+            for kind, by_stack in (("pooled", False), ("by_stack", True)):
+                held = inside(rows, ratio, by_stack)
+                kept = {name: here & np.isfinite(held) for name, here in parts.items()}
+                weight = {name: each_once(keys[here]) for name, here in kept.items()}
+                shares = {name: round(float(held[here] @ weight[name] / weight[name].sum()), 4) for name, here in kept.items() if here.sum() >= 40}
+                found[level][f"{metric}_{kind}"] = shares
+    return dict(found)
 
 
 def ranking(rows: FitRows, predicted_tps: Floats) -> dict[str, Any]:
@@ -225,7 +226,8 @@ def show(found: Mapping[str, Any], console: Console) -> None:
             ]
             table.add_row(split, name, str(e["rows"]), *shares)
     console.print(table)
-    console.print("one-sided 90 % band covers:", found["coverage"])
+    for level, shares in found["coverage"].items():
+        console.print(f"one-sided 90 % band, {level}:", shares)
     for name in ("ranking", "poisson", "a100_saturation"):
         if name in found:
             console.print(f"{name}:", found[name])
@@ -235,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--validation", type=Path)
-    parser.add_argument("--splits", nargs="+", default=["configuration", "group", "model", "gpu", "generation", "model_and_gpu", "source"])
+    parser.add_argument("--splits", nargs="+", default=["configuration", OTHER_TP, "group", "model", "gpu", "generation", "model_and_gpu", "source"])
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "accuracy.json")
     asked = parser.parse_args()
     cards = [read_card(path) for path in sorted((ROOT / "models").glob("*.toml"))]
@@ -252,7 +254,7 @@ def main() -> None:
         "rows": len(rows),
         "refused": dict(refused),
         "cross_validation": errors,
-        "coverage": coverages(rows, tests),
+        "coverage": coverages(rows, tests) if len(tests) == len(all_splits) else {},
     }
     if "configuration" in tests:
         found["ranking"] = ranking(rows, tests["configuration"].tps)

@@ -125,8 +125,9 @@ def _coefficients(
     if folder is None or shipped.path is None:
         return found
     folder.mkdir()
-    quantiles = json.loads(shipped.path.with_name(FILE).read_text(encoding="utf-8"))["quantiles"]
-    krige.write({**krige.record(base, names, kernels, krige.train(base, names, kernels, x), {}), "quantiles": quantiles}, folder / FILE)
+    stored = json.loads(shipped.path.with_name(FILE).read_text(encoding="utf-8"))
+    bands = {name: stored[name] for name in ("quantiles", "quantiles_by_stack")}
+    krige.write({**krige.record(base, names, kernels, krige.train(base, names, kernels, x), {}), **bands}, folder / FILE)
     return replace(found, path=folder / "coefficients.json")
 
 

@@ -13,23 +13,24 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from planner.calibration import bands, krige
 from planner.calibration import fit as fitting
-from planner.calibration import krige
 from planner.calibration import measured as measured_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
-from planner.performance.coefficients import load_coefficients
-from planner.performance.residual import GROUPS, LOADS, Features, Kernel, group_keys, load_residuals, residual
+from planner.performance.coefficients import load_coefficients, narrowed
+from planner.performance.replicas import ENGINES
+from planner.performance.residual import GROUPS, LOADS, UNDATED, Features, Kernel, group_keys, load_residuals, month_of, month_words, residual
 
 ROOT = Path(__file__).parents[1]
-KERNEL = Kernel(np.full(len(GROUPS), 0.04), 2.0, (3.0, 3.0, 2.0), 0.01)
+KERNEL = Kernel(np.full(len(GROUPS), 0.04), 2.0, (3.0, 3.0, 2.0), 0.01, 0.0, 1.0)
 
 
 def places(*rows: tuple[str, str, int]) -> Features:
     """Configurations of (model, gpu, tp) on one engine."""
     keys = [group_keys(model, f"generation of {gpu}", gpu, f"engine of {model}", "fp8") for model, gpu, _ in rows]
-    return Features(tuple(zip(*keys, strict=True)), np.log2(np.array([[1024.0, 1024.0, tp] for *_, tp in rows])))
+    return Features(tuple(zip(*keys, strict=True)), np.log2(np.array([[1024.0, 1024.0, tp] for *_, tp in rows])), np.full(len(rows), float(UNDATED)))
 
 
 @lru_cache
@@ -93,8 +94,60 @@ def test_folds_never_train_on_what_they_test(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_quantiles_count_every_configuration_once() -> None:
     ratio, keys = np.array([1.0, 1.0, 1.0, 1.0, 2.0]), np.array(["a", "a", "a", "a", "b"])
-    assert krige.quantiles(ratio, keys)["0.99"] == 2.0
-    assert krige.quantiles(np.append(ratio, np.nan), np.append(keys, "c")) == krige.quantiles(ratio, keys)
+    assert fitting.step_quantiles(ratio, keys)["0.99"] == 2.0
+    assert fitting.step_quantiles(np.append(ratio, np.nan), np.append(keys, "c")) == fitting.step_quantiles(ratio, keys)
+
+
+def test_a_stack_is_as_sure_as_without_its_easiest_model() -> None:
+    """Of vLLM's rows one model is left out in turn; an engine with rows of two models has no quantiles of its own."""
+    rows, _ = measured()
+    rng, keys = np.random.default_rng(0), krige.configurations(rows)
+    ratio = np.exp(rng.normal(0, 0.1, len(rows)))
+    hard = str(rows.model[rows.replicas.engine == ENGINES.index("vllm")][0])
+    ratio[rows.model == hard] *= 1.5
+    found = bands.stack_quantiles(rows, ratio, keys)
+    for label, here in bands.stacks_of(rows):
+        if label in found:
+            own = np.where(here, ratio, np.nan)
+            whole = fitting.step_quantiles(own, keys)
+            without = [fitting.step_quantiles(np.where(rows.model != m, own, np.nan), keys)["0.9"] for m in set(rows.model[here].tolist())]
+            assert found[label]["0.9"] in (whole["0.9"], *without) and found[label]["0.9"] >= whole["0.9"]
+            assert found[label]["0.5"] == whole["0.5"]
+    two = sorted(set(rows.model.tolist()))[:2]
+    assert not bands.stack_quantiles(rows, np.where(np.isin(rows.model, two), ratio, np.nan), keys)
+
+
+def test_a_stack_falls_back_to_its_engine_and_that_to_all() -> None:
+    tables, by_stack = {"measured": {"0.9": 1.1}}, {"vllm": {"measured": {"0.9": 1.2}}, "vllm|hopper": {"measured": {"0.9": 1.3}}}
+    found = {stack: narrowed(tables, by_stack, stack)["measured"]["0.9"] for stack in ("vllm|hopper", "vllm|ampere", "sglang|hopper")}
+    assert found == {"vllm|hopper": 1.3, "vllm|ampere": 1.2, "sglang|hopper": 1.1}
+
+
+def test_a_family_is_asked_of_its_newest_month_up_to_the_one_told() -> None:
+    """Two months measured, one fast, one slow: the month told decides, the newest where none is told, the oldest for times before."""
+    old, new = 12 * 2025 + 10, 12 * 2026 + 3
+    trained = replace(places(("a", "x", 1), ("a", "x", 1)), months=np.array([old, new], dtype=float))
+    kernel = replace(KERNEL, dated=1.0, months=0.5)
+    alpha = krige.solve(kernel, trained, np.zeros(2), np.array([0.3, -0.2]))
+    found = residual(kernel, trained, np.array([0, 1]), np.zeros(2), alpha)
+    told = [np.nan, new, new + 7, new - 1, old, old - 3]
+    asked = replace(places(*[("a", "x", 1)] * len(told)), months=np.array(told, dtype=float))
+    assert found.measured_in(asked).tolist() == [new, new, new, old, old, old]
+    assert np.sign(found.at_loads(asked)[:, 0]).tolist() == [-1, -1, -1, 1, 1, 1]
+    assert np.isnan(found.measured_in(places(("b", "x", 1)))).all()
+
+
+def test_months_are_read_and_written() -> None:
+    assert month_words(month_of("2026-04-17")) == month_words(month_of("2026-04")) == "2026-04"
+    assert month_of("") == month_of("spring") == month_of("2026-13") == UNDATED and month_words(UNDATED) == ""
+
+
+def test_what_was_measured_late_differs_from_early() -> None:
+    """Rows that tell a version only stand at its newest month."""
+    point = measured_rows.read_points(ROOT / "catalogs" / "curves.csv", Counter())[0]
+    bare = replace(point, version="9.9", month=UNDATED)
+    months = [p.month for p in measured_rows.dated([bare, replace(bare, month=5), replace(bare, month=7), replace(bare, version="other")])]
+    assert months == [7, 5, 7, UNDATED]
 
 
 def test_writing_is_whole_and_readable(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_bottlenecks_are_those_of_the_textbook() -> None:
 
 def test_the_file_holds_features_and_weights_only() -> None:
     raw = json.loads((CATALOGS / "residuals.json").read_text())
-    assert set(raw) == {"source", "fitted", "data", "terms", "kernels", "quantiles", "errors", "configurations", "points"}
+    assert set(raw) == {"source", "fitted", "data", "terms", "kernels", "quantiles", "quantiles_by_stack", "errors", "configurations", "points"}
     assert all(len(p) == 4 and max(abs(p[2]), abs(p[3])) < 500 for p in raw["points"])
     coefficients_data = json.loads((CATALOGS / "coefficients.json").read_text())["data"]
     assert raw["data"] == coefficients_data  # physics and residual are of one fit

@@ -11,17 +11,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import least_squares, minimize
+from scipy.optimize import least_squares
 
 from planner.calibration import fit as physics
+from planner.calibration.bands import stack_quantiles, with_unseen
 from planner.calibration.fit import SHARES
+from planner.calibration.fit import step_quantiles as quantiles
+from planner.calibration.kernels import Rows, fit_kernel
 from planner.calibration.measured import RANDOM_LENGTHS, FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
@@ -30,17 +33,26 @@ from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
 from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
-from planner.performance.residual import FILE, GROUPS, OTHER_TP, Features, Kernel, Residuals, features, kernel_rows, load_kernel, residual, shared_numbers
+from planner.performance.residual import (
+    FILE,
+    GROUPS,
+    OTHER_TP,
+    Features,
+    Kernel,
+    Places,
+    Residuals,
+    features,
+    kernel_rows,
+    load_kernel,
+    month_words,
+    residual,
+    shared_numbers,
+)
 from planner.raw import Raw
 
 METRICS = ("tpot", "ttft", "tps")
-# First guesses of the kernels: standard deviations by group, length scales in doublings, noise.
-GUESS = {
-    "tpot": ((0.06, 0.06, 0.06, 0.08, 0.05, 0.25), 3.4, (5.4, 5.4, 1.8), 0.06),
-    "ttft": ((0.23, 0.11, 0.12, 0.35, 0.23, 0.13), 1.5, (1.3, 1.3, 0.8), 0.14),
-}
+CONFIGURATION = "configuration"
 OUTLIER = {"tpot": 0.4, "ttft": 0.8}  # residuals beyond are drawn in to it before training: one odd run must not bend its neighbours
-STRIDE = 2  # every second row is enough to find the kernels' parameters
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class KrigeHeldOut:
 
     full: Mapping[str, Floats]
     physics: Mapping[str, Floats]
+    untold: Mapping[str, Floats]  # as full, but where nobody says when the row was measured, as in plans
     tps: Floats  # predicted, of the whole replica
 
 
@@ -100,7 +113,7 @@ def train(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], x:
     """Terms and process on given physics ``x``."""
     coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
-    asked, missed = features(rows.replicas, names, rows.input_tokens, rows.output_tokens), residuals_in_logs(rows, coefficients, plain)
+    asked, missed = features_of(rows, names), residuals_in_logs(rows, coefficients, plain)
     unique, which = compact(asked)
     weights, processes = [], []
     for metric in ("tpot", "ttft"):
@@ -117,27 +130,33 @@ def residuals_in_logs(rows: FitRows, coefficients: Coefficients, plain: Residual
     return {name: np.clip(value, -OUTLIER[name], OUTLIER[name]) for name, value in missed.items()}
 
 
+def features_of(rows: FitRows, names: Sequence[str]) -> Features:
+    """What the process sees of the rows, each at its own month."""
+    return features(rows.replicas, names, rows.input_tokens, rows.output_tokens, rows.months)
+
+
 def predict(rows: FitRows, names: Sequence[str], coefficients: Coefficients, residuals: Residuals) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed loops as ``predict.closed_loop`` finds them, but with each row's own harness."""
     work = loop(rows.replicas, rows.input_tokens, rows.output_tokens)
     curves = loop_curves(work, loop_columns(rows.replicas, coefficients, residuals.terms, rows.harness == 1))
     if residuals.tpot is not None:
-        curves = corrected(work, curves, residuals, features(rows.replicas, names, rows.input_tokens, rows.output_tokens))
+        curves = corrected(work, curves, residuals, features_of(rows, names))
     return at_concurrency(curves, rows.concurrency, rows.output_tokens)
 
 
 def compact(asked: Features) -> tuple[Features, Ints]:
     """Distinct configurations, and which one each row has."""
     index: dict[tuple[object, ...], int] = {}
-    which = np.array([index.setdefault((*keys, *logs), len(index)) for *keys, logs in zip(*asked.keys, map(tuple, asked.logs.tolist()), strict=True)])
-    _, first = np.unique(which, return_index=True)
-    return Features(tuple(tuple(column[i] for i in first.tolist()) for column in asked.keys), asked.logs[first]), which
+    rows = zip(*asked.keys, map(tuple, asked.logs.tolist()), asked.months.tolist(), strict=True)
+    which = np.array([index.setdefault((*keys, *logs, month), len(index)) for *keys, logs, month in rows])
+    return asked.take(np.unique(which, return_index=True)[1]), which
 
 
 def covariance(kernel: Kernel, asked: Features, loads: Floats) -> Floats:
     """Of all rows with each other, noise included."""
     shared = [shared_numbers(keys, keys) for keys in asked.keys]
-    found: Floats = kernel_rows(kernel, shared, asked.logs, asked.logs) * load_kernel(kernel, loads, loads)
+    places = Places(asked.logs, asked.months)
+    found: Floats = kernel_rows(kernel, shared, places, places) * load_kernel(kernel, loads, loads)
     found[np.diag_indices_from(found)] += kernel.noise**2
     return found
 
@@ -145,50 +164,20 @@ def covariance(kernel: Kernel, asked: Features, loads: Floats) -> Floats:
 def solve(kernel: Kernel, asked: Features, loads: Floats, missed: Floats) -> Floats:
     """Weights of the rows; 0 where nothing was measured."""
     kept = np.flatnonzero(np.isfinite(missed))
-    part = Features(tuple(tuple(column[i] for i in kept.tolist()) for column in asked.keys), asked.logs[kept])
+    part = asked.take(kept)
     alpha = np.zeros(len(missed))
     alpha[kept] = cho_solve(cho_factor(covariance(kernel, part, loads[kept]), lower=True), missed[kept])
     return alpha
-
-
-# ---- parameters of the kernels ----
-
-
-def fit_kernel(metric: str, asked: Features, loads: Floats, missed: Floats, folds: Sequence[tuple[NDArray[np.str_], float]], weight: Floats) -> Kernel:
-    """The parameters that predict best what is left out group by group, over several groupings with their weights."""
-    kept = np.flatnonzero(np.isfinite(missed))[::STRIDE]
-    part = Features(tuple(tuple(column[i] for i in kept.tolist()) for column in asked.keys), asked.logs[kept])
-    blocks = [([np.flatnonzero(labels[kept] == label) for label in sorted(set(labels[kept].tolist()))], share) for labels, share in folds]
-    y, load, rows = missed[kept], loads[kept], weight[kept] / weight[kept].sum()
-    scale = 0.05 if metric == "tpot" else 0.15
-    sd, load_length, lengths, noise = GUESS[metric]
-    start = np.log([*sd, load_length, lengths[0], lengths[1], lengths[2], noise])
-
-    def kernel(x: Floats) -> Kernel:
-        v = np.exp(np.clip(x, np.log(0.005), np.log(20.0)))
-        return Kernel(v[: len(GROUPS)] ** 2, float(v[-5]), (float(v[-4]), float(v[-3]), float(v[-2])), max(float(v[-1]), 0.02))
-
-    def loss(x: Floats) -> float:
-        inverse = np.linalg.inv(covariance(kernel(x), part, load))
-        solved, total = inverse @ y, 0.0
-        for parts, share in blocks:
-            for block in parts:
-                left = np.linalg.solve(inverse[np.ix_(block, block)], solved[block])
-                total += share * float(rows[block] @ (np.sqrt(1 + (left / scale) ** 2) - 1))
-        return total + 0.002 * float(((x - start) ** 2).sum())
-
-    found = minimize(loss, start, method="Powell", options={"maxiter": 2, "ftol": 1e-3, "xtol": 0.05})
-    best = kernel(found.x)
-    return Kernel(best.variance.round(6), round(best.load, 4), tuple(round(v, 4) for v in best.lengths), round(best.noise, 4))  # type: ignore[arg-type]
 
 
 def fit_kernels(rows: FitRows, names: Sequence[str], x: Floats) -> dict[str, Kernel]:
     """Kernels of TPOT and TTFT on the residuals of physics ``x``."""
     coefficients = physics.to_coefficients(x, {}, {})
     plain = Residuals(fit_terms(rows, coefficients), None, None, {})
-    missed, asked = residuals_in_logs(rows, coefficients, plain), features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
-    folds = ((configurations(rows), 1.0), (rows.model, 0.5), (rows.gpu, 0.5))
-    return {metric: fit_kernel(metric, asked, np.log2(rows.concurrency), missed[metric], folds, rows.weight) for metric in ("tpot", "ttft")}
+    missed, asked = residuals_in_logs(rows, coefficients, plain), features_of(rows, names)
+    folds = ((configurations(rows), 1.0), (rows.model, 0.5), (rows.gpu, 0.5), (rows.generation, 0.5))
+    loads = np.log2(rows.concurrency)
+    return {metric: fit_kernel(metric, Rows(asked, loads, missed[metric], rows.weight), folds) for metric in ("tpot", "ttft")}
 
 
 # ---- errors on what was left out ----
@@ -199,25 +188,26 @@ def held_out(
 ) -> KrigeHeldOut:
     """Cross-validation by folds: physics, terms and process are all trained without them. With ``also``, rows sharing either label are left out."""
     truth = measured(rows)
-    full, plain = ({metric: np.full(len(rows), np.nan) for metric in METRICS} for _ in range(2))
+    full, plain, untold = ({metric: np.full(len(rows), np.nan) for metric in METRICS} for _ in range(3))
     tps = np.full(len(rows), np.nan)
     for left, tested in physics.splits(rows, folds, also):
         base, test = rows.take(left), rows.take(tested)
+        undated = replace(test, months=np.full(len(test), np.nan))
         trained = train(base, names, kernels, physics.fit(base, whole))
-        for found, residuals in ((full, trained.residuals), (plain, trained.physics_only)):
-            ttft, tpot = predict(test, names, trained.coefficients, residuals)
+        for found, residuals, asked in ((full, trained.residuals, test), (plain, trained.physics_only, test), (untold, trained.residuals, undated)):
+            ttft, tpot = predict(asked, names, trained.coefficients, residuals)
             rate = test.concurrency * test.output_tokens / (ttft + tpot * (test.output_tokens - 1))
             for metric, value in (("tpot", tpot), ("ttft", ttft), ("tps", rate)):
                 found[metric][tested] = truth[metric][tested] / value
             if found is full:
                 tps[tested] = rate
-    return KrigeHeldOut(full, plain, tps)
+    return KrigeHeldOut(full, plain, untold, tps)
 
 
 def splits(rows: FitRows) -> dict[str, tuple[NDArray[np.str_], NDArray[np.str_] | None]]:
     """What is left out together, by name."""
     return {
-        "configuration": (physics._folds(configurations(rows)), None),
+        CONFIGURATION: (physics._folds(configurations(rows)), None),
         OTHER_TP: (physics._folds(tp_groups(rows), 25), None),
         "group": (physics._folds(rows.group, 25), None),
         "model": (rows.model, None),
@@ -235,6 +225,15 @@ def with_sisters(rows: FitRows) -> NDArray[np.bool_]:
     return np.array([count[g] > 1 for g in rows.group.tolist()])
 
 
+def newest(rows: FitRows) -> NDArray[np.bool_]:
+    """Rows of the newest month of their model, precision, GPU and engine: of what plans suppose to run."""
+    last: dict[str, float] = {}
+    for group, month in zip(rows.group.tolist(), rows.months.tolist(), strict=True):
+        last[group] = max(last.get(group, month), month)
+    found: NDArray[np.bool_] = rows.months == np.array([last[g] for g in rows.group.tolist()])
+    return found
+
+
 def tp_groups(rows: FitRows) -> NDArray[np.str_]:
     """Model, precision, GPU, engine and TP of each row."""
     return np.array([f"{g}|{t}" for g, t in zip(rows.group.tolist(), rows.replicas.tp.tolist(), strict=True)])
@@ -248,14 +247,25 @@ def with_other_tp(rows: FitRows) -> NDArray[np.bool_]:
     return np.array([count[g] > 1 for g in rows.group.tolist()])
 
 
-def quantiles(ratio: Floats, configuration: NDArray[np.str_]) -> dict[str, float]:
-    """Quantiles of measured/predicted, every configuration counting the same."""
-    kept = np.isfinite(ratio)
-    counts = Counter(configuration[kept].tolist())
-    weight = np.array([1 / counts[c] for c in configuration[kept].tolist()])
-    order = np.argsort(ratio[kept])
-    share = (np.cumsum(weight[order]) - weight[order] / 2) / weight.sum()
-    return {str(q): round(float(np.interp(q, share, ratio[kept][order])), 4) for q in SHARES}
+def by_level(rows: FitRows, tests: Mapping[str, KrigeHeldOut], metric: str) -> dict[str, Floats]:
+    """Measured over predicted [rows] of each tier and of OTHER_TP, without what it lacks; nan where a level says nothing of a row."""
+    ratio = {name: test.full[metric] for name, test in tests.items()}
+    sisters, other = np.where(with_sisters(rows), ratio[CONFIGURATION], np.nan), np.where(with_other_tp(rows), ratio[OTHER_TP], np.nan)
+    return {**dict(zip(TIERS, (sisters, ratio["group"], ratio["model"], ratio["model_and_gpu"]), strict=True)), OTHER_TP: other}
+
+
+def stack_tables(
+    rows: FitRows, tests: Mapping[str, KrigeHeldOut], bands: Mapping[str, Mapping[str, dict[str, float]]]
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Quantiles of each metric by stack and level, as far as a stack has rows enough; ``bands``: those of all stacks together."""
+    keys, found = configurations(rows), {}
+    for metric in METRICS:
+        stacks: dict[str, dict[str, dict[str, float]]] = {}
+        for level, ratio in by_level(rows, tests, metric).items():
+            for stack, table in stack_quantiles(rows, ratio, keys).items():
+                stacks.setdefault(stack, {})[level] = table
+        found[metric] = with_unseen(stacks, bands[metric][UNSEEN])
+    return found
 
 
 def band_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, dict[str, dict[str, float]]]:
@@ -263,12 +273,10 @@ def band_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, d
     keys, found = configurations(rows), {}
     for metric in METRICS:
         ratio = {name: test.full[metric] for name, test in tests.items()}
-        sisters = np.where(with_sisters(rows), ratio["configuration"], np.nan)
-        tiers = [quantiles(r, keys) for r in (sisters, ratio["group"], ratio["model"], ratio["model_and_gpu"])]
+        levels = {level: quantiles(own, keys) for level, own in by_level(rows, tests, metric).items()}
         by_generation = [quantiles(np.where(rows.generation == g, ratio["generation"], np.nan), keys) for g in sorted(set(rows.generation.tolist()))]
         worst = {str(q): (max if q >= 0.5 else min)(table[str(q)] for table in by_generation) for q in SHARES}
-        other = quantiles(np.where(with_other_tp(rows), ratio[OTHER_TP], np.nan), keys)
-        found[metric] = {**dict(zip(TIERS, tiers, strict=True)), OTHER_TP: other, UNSEEN: worst}
+        found[metric] = {**levels, UNSEEN: worst}
     return found
 
 
@@ -276,20 +284,22 @@ def band_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> dict[str, d
 
 
 def error_tables(rows: FitRows, tests: Mapping[str, KrigeHeldOut]) -> Raw:
-    """Errors by split and metric, of the whole prediction and of the physics alone."""
-    sisters, found = with_sisters(rows), {}
+    """Errors by split and metric, of the whole prediction and of the physics alone; where the month is not told, of all rows and of the newest."""
+    sisters, new, found = with_sisters(rows), newest(rows), {}
     for name, test in tests.items():
-        kept = sisters if name == "configuration" else np.ones(len(rows), dtype=bool)
+        kept = sisters if name == CONFIGURATION else np.ones(len(rows), dtype=bool)
         found[f"leave_{name}_out"] = {m: physics.summary(test.full[m][kept]) for m in METRICS} | {
             f"{m}_physics": physics.summary(test.physics[m][kept]) for m in METRICS
         }
+        if name in (CONFIGURATION, OTHER_TP):  # elsewhere nothing of a family is left that could be of another month
+            for kind, here in (("untold", kept), ("untold_newest", kept & new)):
+                found[f"leave_{name}_out"] |= {f"{m}_{kind}": physics.summary(test.untold[m][here]) for m in METRICS}
     return found
 
 
 def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], trained: Trained, data: Mapping[str, str]) -> Raw:
     """What residuals.json holds, without bands and errors: features and weights, no measured value."""
-    asked = features(rows.replicas, names, rows.input_tokens, rows.output_tokens)
-    _, which = compact(asked)
+    _, which = compact(features_of(rows, names))
     first = np.unique(which, return_index=True)[1]
     listed = []
     for i in first.tolist():
@@ -304,6 +314,9 @@ def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], t
             int(rows.replicas.tp[i]),
             round(float(rows.input_tokens[i]), 2),
             round(float(rows.output_tokens[i]), 2),
+            bool(rows.replicas.ep[i] > 1),
+            month_words(rows.months[i]),
+            next((v for v in rows.version[which == which[i]].tolist() if v), ""),
         ]
         listed.append(row)
     points = [[int(c), float(n), round(float(a), 5), round(float(b), 5)] for c, n, a, b in zip(which, rows.concurrency, *trained.alpha, strict=True)]
@@ -320,7 +333,8 @@ def record(rows: FitRows, names: Sequence[str], kernels: Mapping[str, Kernel], t
 
 def _kernel_record(k: Kernel) -> dict[str, object]:
     sd = {g: round(float(np.sqrt(v)), 5) for g, v in zip(GROUPS, k.variance, strict=True)}
-    return {"sd": sd, "load": k.load, "isl": k.lengths[0], "osl": k.lengths[1], "tp": k.lengths[2], "noise": k.noise}
+    lengths = dict(zip(("isl", "osl", "tp"), k.lengths, strict=True))
+    return {"sd": sd, "dated": round(float(np.sqrt(k.dated)), 5), "months": k.months, "load": k.load, **lengths, "noise": k.noise}
 
 
 def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], None]) -> Raw:
@@ -336,7 +350,8 @@ def run(files: Sequence[Path], models: Path, gpus: Path, log: Callable[[str], No
     for name, (folds, also) in splits(rows).items():
         tests[name] = held_out(rows, names, kernels, whole, folds, also)
         log(f"{name}: {error_tables(rows, {name: tests[name]})}")
-    return {**found, "quantiles": band_tables(rows, tests), "errors": error_tables(rows, tests)}
+    bands = band_tables(rows, tests)
+    return {**found, "quantiles": bands, "quantiles_by_stack": stack_tables(rows, tests, bands), "errors": error_tables(rows, tests)}
 
 
 def write(found: Raw, path: Path) -> None:

@@ -18,6 +18,7 @@ from planner.performance.coefficients import generation_of
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.residual import UNDATED, month_of
 
 NVIDIA_RUNS = ("nvidia_aic_internal", "NVIDIA-AIConfigurator")  # nominal lengths; their TTFT has another base
 MAXIMA = "max_throughput.csv"
@@ -53,6 +54,8 @@ class FitRows:
     generation: NDArray[np.str_]
     group: NDArray[np.str_]  # model|precision|gpu|engine: what a measured correction belongs to
     configuration: NDArray[np.str_]
+    months: Floats  # when it was measured, months since year 0; UNDATED where that is not known
+    version: NDArray[np.str_]  # of the engine; "" where not told
     weight: Floats
     maxima: Maxima | None = None  # fitted beside them
 
@@ -85,6 +88,8 @@ class FitPoint:
     tpot_s: float  # mean, else median (they differ by little)
     decoding: float  # sequences in decoding on average, by Little's law
     source: str
+    version: str  # of the engine; "" where not told
+    month: int  # months since year 0; UNDATED where not told
 
     @property
     def configuration(self) -> str:
@@ -165,6 +170,7 @@ def _point(row: Mapping[str, str]) -> FitPoint:
     return FitPoint(
         CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], *_sizes(row),
         row["ep"], float(row["isl"]) * ratio, osl, concurrency, ttft, tpot, max(decoding, 1.0), row["source"],
+        row.get("engine_version", ""), month_of(row.get("date", "")),
     )  # fmt: skip
 
 
@@ -189,7 +195,16 @@ def read_rows(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu],
         if not reason:
             points[key] = point
     del refused[""]
-    return replace(_plausible(_rows(list(points.values()), cards, gpus, card_of, gpu_of), refused), maxima=maxima)
+    return replace(_plausible(_rows(dated(list(points.values())), cards, gpus, card_of, gpu_of), refused), maxima=maxima)
+
+
+def dated(points: Sequence[FitPoint]) -> list[FitPoint]:
+    """The points with months; one that tells only its engine's version stands at the newest month dated with that version."""
+    newest: dict[tuple[str, str], int] = {}
+    for p in points:
+        if p.version:
+            newest[(p.engine, p.version)] = max(newest.get((p.engine, p.version), UNDATED), p.month)
+    return [replace(p, month=newest.get((p.engine, p.version), UNDATED)) if p.month == UNDATED else p for p in points]
 
 
 def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu], card_of: Mapping[str, int], gpu_of: Mapping[str, int]) -> FitRows:
@@ -202,7 +217,7 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
     replicas = Replicas(
         tuple(c.architecture for c in cards), tuple(gpus), integers(lambda p: card_of[p.label]), integers(lambda p: gpu_of[p.gpu]),
         integers(lambda p: PRECISIONS.index(p.precision)), integers(lambda p: ENGINES.index(p.engine)),
-        integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64), integers(lambda p: p.dp),
+        integers(lambda p: p.tp), np.ones(len(points), dtype=np.int64), integers(lambda p: p.dp), integers(lambda p: int(float(p.ep or 1))),
     )  # fmt: skip
     isl, osl, concurrency = numbers(lambda p: p.isl), numbers(lambda p: p.osl), numbers(lambda p: p.concurrency)
     ttft, tpot = numbers(lambda p: p.ttft_s), numbers(lambda p: p.tpot_s)
@@ -214,7 +229,28 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
     generation = np.array([generation_of(gpus[g], tp) for g, tp in zip(replicas.gpu.tolist(), replicas.tp.tolist(), strict=True)])
     group = np.array(["|".join((m, p.precision, p.gpu, p.engine + " dp" * (p.dp > 1))) for m, p in zip(model.tolist(), points, strict=True)])
     shape, weight = shapes(replicas), _weights(model, configuration)
-    return FitRows(replicas, shape, kv, context, isl, osl, concurrency, ttft, tpot, decoding, harness, model, gpu, generation, group, configuration, weight)
+    months, version = numbers(lambda p: p.month), np.array([p.version for p in points])
+    return FitRows(
+        replicas,
+        shape,
+        kv,
+        context,
+        isl,
+        osl,
+        concurrency,
+        ttft,
+        tpot,
+        decoding,
+        harness,
+        model,
+        gpu,
+        generation,
+        group,
+        configuration,
+        months,
+        version,
+        weight,
+    )
 
 
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:

@@ -13,6 +13,7 @@ from planner.check.findings import Finding, Notes, at_most
 from planner.performance.calibrated import in_words
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
+from planner.performance.evidence import stands_for
 from planner.performance.replicas import ENGINES
 from planner.performance.tuning import TUNINGS
 from planner.result.plan import Deployment, PlanEvidence
@@ -74,6 +75,8 @@ def _source(on: _Stated) -> None:
         near = m.gpu == built.gpu.name and (built.tier == "transferred" or m.architecture == built.served.card.name)
     options = case.options.sources(built.replica, 0) if case.options else ()
     notes.require((e.source, e.as_of) == ("; ".join((right, *options)), as_of), where, f"states the evidence '{e.source}' of {e.as_of}, should be '{right}'")
+    version = stands_for(built.found, built.replica, (built.served.card.name,), case.coefficients, 0)
+    notes.require(e.stands_for == version, where, f"is said to stand for '{e.stands_for}', should for '{version}'")
     notes.require(near, where, f"states tier {e.tier}, which its nearest measurement does not bear out: {right}")
     one = built.replica
     own = in_words(case.catalog.calibrated, built.gpu.name, ENGINES[int(one.engine[0])], built.served.card.name, int(one.tp[0]))

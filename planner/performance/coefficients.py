@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +73,7 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 Amount = Annotated[float, Field(ge=0, le=1e9)]
 Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 Quantiles = Annotated[Mapping[str, Factor], Field(min_length=1), AfterValidator(_shares)]  # share -> measured/predicted
+ByStack = Mapping[str, Mapping[str, Quantiles]]  # "engine|generation" or "engine" -> tier -> quantiles, as far as a stack has rows enough
 Effects = Annotated[Mapping[str, Annotated[Mapping[str, Factor], among(*ENGINES)]], among(*EFFICIENCIES, *SECONDS)]
 
 
@@ -161,6 +162,27 @@ class Coefficients(Fitted):
     def quantiles(self, tier: str, confidence: Floats) -> Floats:
         """The same for many confidences."""
         return interpolated(self.step_quantiles[tier], confidence)
+
+
+def stacks(replicas: Replicas) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each "engine|generation" among the replica types, with its rows."""
+    generations = list(dict.fromkeys(g.generation for g in replicas.gpus))
+    mine = np.array([generations.index(g.generation) for g in replicas.gpus], dtype=np.int64)[replicas.gpu] + len(generations) * replicas.engine
+    for number in np.unique(mine).tolist():
+        yield f"{ENGINES[number // len(generations)]}|{generations[number % len(generations)]}", np.flatnonzero(mine == number)
+
+
+def narrowed(tables: Mapping[str, Mapping[str, float]], by_stack: ByStack, stack: str) -> Mapping[str, Mapping[str, float]]:
+    """Quantiles by level of evidence: of the engine on the generation where it was measured often enough, else of the engine, else of all."""
+    own, engine = by_stack.get(stack, {}), by_stack.get(stack.partition("|")[0], {})
+    return {level: own.get(level) or engine.get(level) or table for level, table in tables.items()}
+
+
+def by_level(tables: Mapping[str, Mapping[str, float]], level: NDArray[np.int64], shares: Floats) -> Floats:
+    """Measured/predicted [P] at the shares [P], by level of evidence (tiers, then UNSEEN); never nearer to 1 for thinner evidence."""
+    each = np.stack([interpolated(tables[name], shares) for name in (*TIERS, UNSEEN)])
+    found: Floats = np.where(shares >= 0.5, np.maximum.accumulate(each), np.minimum.accumulate(each))[level, np.arange(len(level))]
+    return found
 
 
 def interpolated(table: Mapping[str, float], shares: Floats) -> Floats:

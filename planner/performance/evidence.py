@@ -20,6 +20,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.replicas import DP_ENGINES, ENGINES, FP8_KV, PRECISIONS, Floats, Ints, Replicas
 from planner.performance.residual import LOADS, OTHER_TP, Residuals, between_loads, features, residuals_of
 from planner.performance.tuning import RECIPE, tuned_factor
+from planner.performance.versions import stands_for as version_words
 from planner.scenario.records import Tuning
 
 __all__ = ["TIERS", "Evidence", "Shift", "evidence", "step_shift"]
@@ -38,10 +39,11 @@ class Evidence:
 
     tier: Ints
     nearest: Ints
+    months: Floats | None = None  # [P]: when what is asked about ran, where that is told (``Features.months``)
 
     def take(self, rows: Ints) -> Evidence:
         """The rows of an index array."""
-        return Evidence(self.tier[rows], self.nearest[rows])
+        return Evidence(self.tier[rows], self.nearest[rows], None if self.months is None else self.months[rows])
 
 
 def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration], tuning: Tuning = RECIPE) -> Evidence:
@@ -159,11 +161,19 @@ def step_shift(
     step, prompt = np.where(beyond, wider[:, None], quantile[:, None]) * factor[:, None], quantile * factor
     rows = np.flatnonzero(near)
     if len(rows) and residuals.tpot:
-        tokens = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
-        known = residuals.tpot.at_loads(features(replicas.take(rows), architecture_names, *tokens))
+        tokens, output = (np.full(len(rows), mean) for mean in (mix.mean_input, mix.mean_output))
+        months = None if found.months is None else found.months[rows]
+        known = residuals.tpot.at_loads(features(replicas.take(rows), architecture_names, tokens, output, months))
         step[rows] *= np.exp(between_loads(known, np.log2(sequences)))
         prompt[rows] *= np.exp(known[:, LOADS <= PROMPT_LOADS].mean(axis=1))
     return Shift(step, prompt) if own is None else Shift(step * own.step[:, None], prompt * own.prompt, own.overhead)
+
+
+def stands_for(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], coefficients: Coefficients, row: int) -> str:
+    """The engine's version and month that a row's steps were pulled to, as ``versions.stands_for`` words them; "" where they were not."""
+    residuals, at = residuals_of(coefficients), np.array([row])
+    pulled = _pulled(found.take(at), replicas.take(at), architecture_names, residuals)[0]
+    return version_words(replicas, architecture_names, residuals, row) if pulled else ""
 
 
 def _nearer(own: Floats, shipped: Floats, surest: Floats, sure: Floats) -> Floats:
@@ -177,7 +187,7 @@ def _quantile(found: Evidence, replicas: Replicas, coefficients: Coefficients, n
     quantile = coefficients.step_factor(np.where(unseen, len(TIERS), found.tier), sure)
     rows = np.flatnonzero(near)
     if len(rows) and residuals.tpot:
-        kriged = [residuals.step_quantile(level, sure[rows]) for level in (TIERS[0], OTHER_TP)]
+        kriged = [residuals.step_quantile(level, sure[rows], replicas.take(rows)) for level in (TIERS[0], OTHER_TP)]
         quantile[rows] = np.where(found.tier[rows] == 0, *kriged)
     return quantile
 

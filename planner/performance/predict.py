@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalog.records import MeasuredConfiguration
 from planner.performance.calibrated import Calibrated, calibrated, sure_factor
-from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
+from planner.performance.coefficients import TIERS, Coefficients, by_level, stacks
 from planner.performance.evidence import evidence
 from planner.performance.first_token import parts_of, scaled_to
 from planner.performance.loop import (
@@ -36,6 +37,7 @@ from planner.performance.step import all_reduce, decode_flops, decode_step, laye
 from planner.performance.tuning import RECIPE, tuned_factor
 from planner.scenario.records import Tuning
 
+METRICS = ("ttft", "tpot", "tps")
 TERMS = ("weights", "kv", "compute", "all_reduce", "overhead", "prefill")
 
 
@@ -84,6 +86,7 @@ class Loops:
     osl: Floats
     concurrency: Floats
     names: Sequence[str]
+    months: Floats | None = None  # when they ran, where that is told (``Features.months``)
 
 
 def closed_loop(
@@ -97,10 +100,11 @@ def closed_loop(
     replicas, names = loops.replicas, loops.names
     found, residuals = evidence(replicas, tuple(names), measured, tuning), residuals_of(coefficients)
     lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (loops.isl, loops.osl)]
-    first, same = _distinct(replicas, *lengths)
+    months = np.full(len(replicas), np.nan) if loops.months is None else loops.months
+    first, same = _distinct(replicas, lengths[0], lengths[1], months)
     work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness)
     e = loop_columns(work.replicas, coefficients, residuals.terms, harness == "nvidia")
-    curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens)).take(same)
+    curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens, months[first])).take(same)
     load, output = np.maximum(np.asarray(loops.concurrency, dtype=float), 1.0), work.output_tokens[same]
     ttft, tpot = at_concurrency(curves, load, output)
     unseen = coefficients.unseen(replicas)
@@ -112,7 +116,7 @@ def closed_loop(
         request = np.minimum(e["request_s"][:, 0][same], ttft)
         ttft, tpot = request * own.overhead + (ttft - request) * own.prompt, tpot * own.step
     tps = load * output / (ttft + tpot * (output - 1))
-    bands = _bands(ttft * 1000, tpot * 1000, tps, level, residuals, confidence)
+    bands = _bands((ttft * 1000, tpot * 1000, tps), level, replicas, residuals, confidence)
     if own is not None:
         bands = _own_bands(bands, (ttft * 1000, tpot * 1000, tps), own, residuals, confidence)
     if coefficients.tuned:
@@ -123,20 +127,20 @@ def closed_loop(
     )  # fmt: skip
 
 
-def _distinct(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Ints, Ints]:
+def _distinct(replicas: Replicas, isl: Floats, osl: Floats, months: Floats) -> tuple[Ints, Ints]:
     """The first row of each configuration, and the configuration of each row: the loads of one share a curve."""
-    columns = (*(getattr(replicas, name) for name in COLUMNS), isl, osl)
+    columns = (*(getattr(replicas, name) for name in COLUMNS), isl, osl, np.nan_to_num(months, nan=-1))
     _, first, same = np.unique(np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True)
     return first, same.ravel()
 
 
-def _bands(ttft: Floats, tpot: Floats, tps: Floats, level: Ints, residuals: Residuals, confidence: float) -> dict[str, Floats]:
-    """Both bounds of each metric by level of evidence."""
-    found = {}
-    for metric, value in (("ttft", ttft), ("tpot", tpot), ("tps", tps)):
-        table = residuals.quantiles.get(metric, {})
-        found[f"{metric}_low"] = value * _factor(table, 1 - confidence, level)
-        found[f"{metric}_high"] = value * _factor(table, confidence, level)
+def _bands(values: tuple[Floats, Floats, Floats], level: Ints, replicas: Replicas, residuals: Residuals, confidence: float) -> dict[str, Floats]:
+    """Both bounds of each metric by level of evidence and stack."""
+    found = {f"{metric}_{side}": value.copy() for metric, value in zip(METRICS, values, strict=True) for side in ("low", "high")}
+    for stack, rows in stacks(replicas) if residuals.quantiles else ():
+        for metric, side in product(METRICS, ("low", "high")):
+            shares = np.full(len(rows), confidence if side == "high" else 1 - confidence)
+            found[f"{metric}_{side}"][rows] *= by_level(residuals.tables(metric, stack), level[rows], shares)
     return found
 
 
@@ -145,11 +149,11 @@ def _own_bands(
 ) -> dict[str, Floats]:
     """Bands of TPOT and tokens/s where the user's measurements speak: as far as these scatter, but never surer than the surest tier."""
     found, surest = dict(bands), np.zeros(len(own.sd), dtype=np.int64)
-    for metric, value in zip(("ttft", "tpot", "tps"), values, strict=True):
-        table = residuals.quantiles.get(metric, {})
+    for metric, value in zip(METRICS, values, strict=True):
+        table = residuals.quantiles.get(metric)
         for side, share in (("high", confidence), ("low", 1 - confidence)):
             mine = sure_factor(own.sd, np.full(len(own.sd), share))
-            least = _factor(table, share, surest)
+            least = by_level(table, surest, np.full(len(own.sd), share)) if table else np.ones(len(own.sd))
             shipped = bands[f"{metric}_{side}"] / value
             near = np.maximum(np.minimum(mine, shipped), least) if side == "high" else np.minimum(np.maximum(mine, shipped), least)
             if metric != "ttft":
@@ -164,7 +168,7 @@ def _tuned_bands(
     one, sides = np.ones(len(replicas)), {"high": confidence, "low": 1 - confidence}
     spread = {side: tuned_factor(coefficients, replicas, np.full(len(replicas), share), one) / slower for side, share in sides.items()}
     found = {}
-    for metric, value in zip(("ttft", "tpot", "tps"), values, strict=True):
+    for metric, value in zip(METRICS, values, strict=True):
         own = {"high": 1 / spread["low"], "low": 1 / spread["high"]} if metric == "tps" else spread  # more time, fewer tokens
         found[f"{metric}_high"] = np.maximum(bands[f"{metric}_high"], value * own["high"])
         found[f"{metric}_low"] = np.minimum(bands[f"{metric}_low"], value * own["low"])
@@ -174,19 +178,6 @@ def _tuned_bands(
 def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str) -> Loop:
     ratio = LENGTH_RATIO[harness]
     return loop(replicas, np.maximum(np.asarray(isl) * ratio, 1.0), np.maximum(np.asarray(osl) * ratio, 1.0))
-
-
-def _factor(table: Mapping[str, Mapping[str, float]], share: float, level: Ints) -> Floats:
-    """Measured/predicted at a share, by level of evidence; never nearer to 1 for thinner evidence."""
-    if not table:
-        return np.ones(len(level))
-    values = []
-    for name in (*TIERS, UNSEEN):
-        shares = sorted((float(k), v) for k, v in table[name].items())
-        values.append(float(np.interp(share, [k for k, _ in shares], np.maximum.accumulate([v for _, v in shares]))))
-    worse = np.maximum if share >= 0.5 else np.minimum
-    factors: Floats = worse.accumulate(values)
-    return factors[level]
 
 
 def corrected(work: Loop, curves: LoopCurves, residuals: Residuals, asked: Features) -> LoopCurves:

@@ -153,7 +153,8 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     which = f" ({d.gpu})" if len(known) > 1 else ""
     factor = f"x{e.step_time_factor:.2f} to be sure at {e.confidence:.0%}" if e.step_time_factor >= 1 else step_words(e)
     own = tuple(e.note for _, e in known if e.note)
-    return (f"{e.tier}{which}, steps {factor}; nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
+    version = f"as {e.stands_for}; " if e.stands_for else ""
+    return (f"{e.tier}{which}, steps {factor}; {version}nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
 
 
 SET = {"default": "as they start", "recipe": "by recipe", "record": "records"}

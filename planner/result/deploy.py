@@ -18,7 +18,7 @@ from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance.calibrated import in_words
-from planner.performance.evidence import TIERS, shown_tier
+from planner.performance.evidence import TIERS, shown_tier, stands_for
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES
 from planner.performance.serving import Serving, capacity_lifted, most_sequences
@@ -175,6 +175,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
         tier=tier,
         source="; ".join((source, *options)),
         as_of=measured.as_of if measured else survey.coefficients.fitted,
+        stands_for=stands_for(survey.evidence, survey.replicas, survey.names, survey.coefficients, chosen.row),
         confidence=confidence,
         capacity_factor=now / median if median > 0 else 0.0,
         replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}),

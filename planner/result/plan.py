@@ -107,6 +107,7 @@ class PlanEvidence(PlanPart):
     tier: str
     source: str
     as_of: str
+    stands_for: str = ""  # engine, version and month that steps were pulled to: "vllm 0.19.0, 2026-04"; none: they were not
     confidence: float
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
     replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5

@@ -51,6 +51,7 @@ class Mapped:
     limits: tuple[Limit, ...] = ()
     note: str = ""
     draft: int = 0  # 1: a layer of the checkpoint drafts tokens
+    ep: int = 1  # GPUs that whole experts are spread over
     pools: tuple[int, int, int, int] | None = None  # of a disaggregated unit: prefill engines and their TP, decode engines and theirs
 
 
@@ -81,14 +82,15 @@ def map_point(point: MeasuredPoint, labels: Labels) -> tuple[Mapped, ...] | str:
     notes += [labels.taken_as(point.gpu)] if labels.taken_as(point.gpu) else []
     notes += [UPPER_BOUND] if point.load == OFFLINE else []
     notes += [f"{point.provenance.confidence}, not measured"] if point.provenance.confidence != MEASURED else []
-    notes += ["expert parallel predicted as tensor parallel"] if point.ep > 1 and not pools else []
+    notes += ["expert parallel predicted as tensor parallel, but for what was measured of it"] if point.ep > 1 and not pools else []
     if precision == "bf16" and _is_quantised(point, engine, labels.gpus[gpu].generation):
         precision, notes = "fp8", [*notes, "quantised to FP8 by the harness"]
     limits = _limits(point) if kind == SLA else ()
     numbers = (card, gpu, PRECISIONS.index(precision), ENGINES.index(engine))
     draft = int(point.spec_decode == DRAFTED)
     return tuple(
-        Mapped(*numbers, tp, point.pp, _groups(point, tp), replicas, kind, limits, "; ".join([*notes, *note]), draft, pools) for tp, replicas, note in sizes
+        Mapped(*numbers, tp, point.pp, _groups(point, tp), replicas, kind, limits, "; ".join([*notes, *note]), draft, point.ep, pools)
+        for tp, replicas, note in sizes
     )
 
 

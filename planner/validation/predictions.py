@@ -31,9 +31,11 @@ from planner.performance.memory import memory_fit
 from planner.performance.pools import Pools, predicted
 from planner.performance.predict import Loops, closed_loop
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Replicas
+from planner.performance.residual import residuals_of
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
 from planner.performance.tuning import TUNINGS, tuned
+from planner.performance.versions import month_told
 from planner.scenario.records import Tuning
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point, shape_named
 
@@ -70,10 +72,11 @@ class Task:
     catalog: Catalog
     coefficients: Coefficients
     tuning: Tuning
+    months: Floats  # when each row ran, nan where that is not told
 
-    def evidence(self, part: Replicas) -> Evidence:
-        """Of some of its replica types."""
-        return evidence(part, self.names, self.catalog.measured, self.tuning)
+    def evidence(self, rows: Ints) -> Evidence:
+        """Of some of its rows."""
+        return replace(evidence(self.replicas.take(rows), self.names, self.catalog.measured, self.tuning), months=self.months[rows])
 
 
 def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float) -> list[RowPrediction]:
@@ -117,11 +120,13 @@ def _task(points: Sequence[MeasuredPoint], mapped: Sequence[Mapped], owner: Sequ
         return np.array([getattr(m, name) for m in mapped], dtype=np.int64)
 
     architectures, gpus = tuple(c.architecture for c in catalog.cards), tuple(catalog.gpus.values())
-    columns = {name: column(name) for name in ("gpu", "precision", "engine", "tp", "pp", "dp", "draft")}
+    columns = {name: column(name) for name in ("gpu", "precision", "engine", "tp", "pp", "dp", "draft", "ep")}
     replicas = Replicas(architectures, gpus, column("card"), **columns)
     names = tuple(c.name for c in catalog.cards)
     coefficients = replace(load_coefficients(catalog.coefficients_file), tuned=tuned(tuning, catalog), calibrated=catalog.calibrated)
-    return Task(tuple(points[i] for i in owner), tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients, tuning)
+    residuals, mine = residuals_of(coefficients), tuple(points[i] for i in owner)
+    months = [month_told(residuals, ENGINES[m.engine], p.engine_version, p.date) for m, p in zip(mapped, mine, strict=True)]
+    return Task(mine, tuple(mapped), np.array(owner, dtype=np.int64), replicas, names, catalog, coefficients, tuning, np.array(months))
 
 
 def nearest_words(row: MeasuredConfiguration, card: str, label: str) -> str:
@@ -145,7 +150,7 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
-    loops = Loops(part, isl, osl, each, task.names)
+    loops = Loops(part, isl, osl, each, task.names, task.months[rows])
     found = closed_loop(loops, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
     if options and part.draft.any():
         found = drafted_loop(found, options, loops, osl * LENGTH_RATIO[name], confidence)
@@ -175,7 +180,7 @@ def _units(task: Task, answers: list[RowPrediction], confidence: float, options:
         return
     runs = [_run(task, i) for i in rows]
     found = predicted(runs, task.catalog, task.coefficients)
-    known = task.evidence(task.replicas.take(np.array(rows)))
+    known = task.evidence(np.array(rows))
     for j, i in enumerate(rows):
         answer = answers[task.owner[i]]
         if found.slots[j] < 1:
@@ -216,7 +221,7 @@ def _open_loops(task: Task, answers: list[RowPrediction], confidence: float) -> 
     """Groups of rows with equal lengths, each as one computation."""
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
-    known = task.evidence(part)
+    known = task.evidence(rows)
     shapes_of: dict[int, list[RowPrediction]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     coefficients = unbiased(task.coefficients)
     groups: dict[tuple[float, float, str, int], list[int]] = {}

@@ -21,8 +21,10 @@ from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.predict import TERMS, Breakdown, Loops, Prediction, breakdown, closed_loop, ttft_parts
 from planner.performance.replicas import ENGINES, FP8_KV, Floats, Replicas
+from planner.performance.residual import residuals_of
 from planner.performance.serving import drafted_loop, load_options
 from planner.performance.speculation import measured_loads
+from planner.performance.versions import stands_for
 from planner.validation.predictions import nearest_words
 
 KV_CACHES = ("auto", "fp8", "16-bit")
@@ -157,7 +159,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
         tier=TIERS[int(prediction.tier[0])],
         source=source,
         as_of=as_of,
-        notes=_notes(q, found, slots, bool(prediction.unseen[0])),
+        notes=_notes(q, found, slots, bool(prediction.unseen[0]), stands_for(rows, (found.card.name,), residuals_of(coefficients), 0)),
     )
 
 
@@ -277,8 +279,10 @@ def _has_room(q: AskedConfiguration, found: Configuration, tp: int) -> bool:
     return bool(memory_fit(found.replicas(q, tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
 
 
-def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: bool) -> tuple[str, ...]:
+def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: bool, version: str) -> tuple[str, ...]:
     notes = [found.note] if found.note else []
+    if version:
+        notes.append(f"It stands for {version}: the newest that was measured of this model, GPU, precision and engine.")
     if found.checkpoint.variant in ("thinking", "hybrid"):
         notes.append("It can reason: output tokens are all tokens written, reasoning included, and TTFT is to the first of them.")
     over = [c for c in q.concurrency if c > slots]
