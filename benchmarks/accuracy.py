@@ -75,7 +75,8 @@ def inside(rows: FitRows, ratio: Floats, by_stack: bool, share: float = 0.9, fol
         tables = {stack: {"": table} for stack, table in stack_quantiles(rows, known, keys).items()} if by_stack else {}
         for stack, here in stacks.items():
             bound = narrowed({"": quantiles(known, keys)}, tables, stack)[""][str(share)]
-            found[here & (fold == f)] = (ratio <= bound)[here & (fold == f)]
+            tried = here & (fold == f) & np.isfinite(ratio)
+            found[tried] = ratio[tried] <= bound
     return found
 
 
