@@ -33,16 +33,12 @@ def plan() -> Plan:
 
 
 def served(name: str) -> float:
-    """A figure of the plan that live ones are made from."""
-    w, d = plan().workloads[0], plan().deployments[0]
-    assert w.predicted is not None and d.in_flight_per_replica is not None
-    known = {
-        "ttft": w.predicted.ttft_ms.p95 / 1000,
-        "tpot": w.predicted.tpot_ms.p95 / 1000,
-        "held": d.in_flight_per_replica * d.replicas,
-        "replicas": d.replicas,
-    }
-    return known[name]
+    """A figure of the plan that live ones are made from; latencies are those at p95 that are not exceeded with 90 %, in seconds."""
+    d = plan().deployments[0]
+    (of,) = d.service
+    assert of.ttft_ms.at_90 is not None and of.tpot_ms.at_90 is not None and d.in_flight_per_replica is not None
+    seconds = {"ttft": of.ttft_ms.at_90.p95 / 1000, "tpot": of.tpot_ms.at_90.p95 / 1000}
+    return (seconds | {"held": d.in_flight_per_replica * d.replicas, "replicas": d.replicas})[name]
 
 
 Series = dict[str, Any]
@@ -113,9 +109,9 @@ def test_an_hour_as_planned_leaves_nothing() -> None:
         ({"prompt": 1.3}, {"prompt tokens, mean", "prompt tokens, p95"}),
         ({"answer": 1.3}, {"answer tokens, mean", "answer tokens, p95"}),
         ({"hits": 0.5}, {"prefix-cache hits"}),
-        ({"ttft": 1.5}, {"TTFT p95, predicted"}),
+        ({"ttft": 1.1}, {"TTFT p95, predicted"}),
         ({"ttft": 100}, {"TTFT p95, limit", "TTFT p95, predicted"}),
-        ({"tpot": 1.5}, {"TPOT p95, predicted"}),
+        ({"tpot": 1.1}, {"TPOT p95, predicted"}),
         ({"tpot": 20}, {"TPOT p95, predicted", "TPOT p95, limit"}),
         ({"held": 1.5}, {"requests in flight"}),
         ({"kv": 0.97}, {"KV cache in use"}),
@@ -134,6 +130,13 @@ def test_waiting_requests_count_against_those_in_flight() -> None:
 def test_tolerance_moves_the_ranges() -> None:
     assert verdicts(metrics(rate=1.3), tolerance=0.5)["rate"] == WITHIN
     assert verdicts(metrics(rate=1.1), tolerance=0.05)["rate"] == LEFT
+
+
+def test_a_plan_that_states_no_band_is_held_to_the_tolerance() -> None:
+    bare = plan().model_copy(update={"deployments": tuple(d.model_copy(update={"service": ()}) for d in plan().deployments)})
+    for tolerance, verdict in ((0.0, LEFT), (1.0, WITHIN)):
+        (found,) = drifts(bare, samples_in(metrics(tpot=1.0), "test")[0], tolerance)
+        assert next(a for a in found.assumptions if a.name == "TPOT p95, predicted").verdict == verdict
 
 
 def test_less_than_planned_is_room_to_spare() -> None:

@@ -206,7 +206,7 @@ def _cached(plan: Plan, served: _Served, live: Live, tolerance: float) -> Iterat
 
 
 def _latencies(served: _Served, live: Live, tolerance: float) -> Iterator[Assumption]:
-    """Each percentile that has a limit against it, and against what is predicted."""
+    """Each percentile that has a limit against it, and against what is predicted: within its band, where the plan states one."""
     for metric in METRICS:
         limits: dict[float, float] = {}
         for limit in (s for w, _, _, _ in served.routed for s in w.slo if s.metric == metric):
@@ -218,7 +218,9 @@ def _latencies(served: _Served, live: Live, tolerance: float) -> Iterator[Assump
         for name in [f"p{p:g}" for p in sorted(limits) if f"p{p:g}" in SHARES] or usual:
             predicted = _predicted(served, metric, name)
             if predicted is not None:
-                yield _near(f"{metric.upper()} {name}, predicted", "ms", predicted, _bucket(found, SHARES[name]), tolerance)
+                most = _sure(served, metric, name) or predicted * (1 + tolerance)
+                spare = predicted * (1 - tolerance)
+                yield _at_most(f"{metric.upper()} {name}, predicted", "ms", predicted, _bucket(found, SHARES[name]), most, spare)
 
 
 def _bucket(found: Buckets | None, share: float) -> tuple[float, float] | None:
@@ -229,6 +231,12 @@ def _predicted(served: _Served, metric: str, name: str) -> float | None:
     """Of the workload that has it slowest; None where it is not predicted."""
     values = [getattr(d, name) for w, _, _, _ in served.routed if w.predicted and (d := getattr(w.predicted, f"{metric}_ms")) is not None]
     return max(values, default=None)
+
+
+def _sure(served: _Served, metric: str, name: str) -> float | None:
+    """What the slowest is not above with 90 %, by the band of the plan's evidence; None where a plan states none, or replicas so slow do not serve."""
+    bands = [getattr(s, f"{metric}_ms").at_90 for d in served.deployments for s in d.service if hasattr(s, f"{metric}_ms")]
+    return max(getattr(b, name) for b in bands) if bands and None not in bands else None
 
 
 def _loads(served: _Served, live: Live, tolerance: float, share: float) -> Iterator[Assumption]:
