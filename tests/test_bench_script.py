@@ -273,6 +273,19 @@ def test_data_parallel_is_labelled_as_the_engine_is_started() -> None:
     assert (vllm.labels["tp"], vllm.labels["dp"], vllm.labels["ep"]) == ("1", "8", "8")
 
 
+def test_hostile_names_stay_in_comments_and_quotes() -> None:
+    evil = "x\nrm -rf ~\nEND-OF-VERDICT\n$(touch y) '"
+    plan = planned("plain")
+    workloads = tuple(w.model_copy(update={"name": evil}) for w in plan.workloads)
+    scenario = plan.scenario.model_copy(update={"name": evil, "workload": tuple(w.model_copy(update={"name": evil}) for w in plan.scenario.workload)})
+    ds = tuple(d.model_copy(update={"gpu": f"{d.gpu}$(id)", "precision": "fp8; id"}) for d in plan.deployments)
+    found = release(plan.model_copy(update={"workloads": workloads, "scenario": scenario, "deployments": ds}), Settings())
+    text = benchmark(found, bench(found, 0, load_catalog()), CLIENTS["vllm"], "bench").script
+    assert subprocess.run(["bash", "-n"], input=text.encode(), check=False).returncode == 0
+    assert not [x for x in text.splitlines() if x.startswith(("rm ", "$("))] and text.count("\nEND-OF-VERDICT\n") == 1
+    assert "'gpu=H100-SXM-80GB$(id)'" in text and "'precision=fp8; id'" in text
+
+
 def test_the_command_writes_the_script_and_what_it_reads(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(planned("plain").to_json())

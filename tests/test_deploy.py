@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -297,9 +298,8 @@ def test_stretches_cover_exactly_the_hours_above_the_least(counts: tuple[int, ..
 def test_a_week_begins_on_monday_and_a_start_before_it_is_on_sunday() -> None:
     plan = planned("hours")
     counts = (2, *(1,) * 167)
-    week = plan.model_copy(update={"periods": plan.periods * 7})
-    found = released(week)
-    served = type(found.served[0])(**{**vars(found.served[0]), "replicas": counts})
+    found = replace(released(plan), plan=plan.model_copy(update={"periods": plan.periods * 7}))
+    served = replace(found.served[0], replicas=counts)
     (trigger,) = triggers(served, found)
     assert (trigger["metadata"]["start"], trigger["metadata"]["end"]) == ("50 23 * * 0", "0 1 * * 1")  # type: ignore[index]
     assert at(30, trigger, 168) and not at(90, trigger, 168)
@@ -417,7 +417,8 @@ def hostile() -> Plan:
         ds.append(d.model_copy(update={"checkpoint": EVIL, "serve_command": "\n".join(c.text for c in command)}))
     lines = tuple(p.model_copy(update={"provider": EVIL, "instance_type": EVIL, "region": EVIL}) for p in plan.purchases)
     workloads = tuple(w.model_copy(update={"name": EVIL}) for w in plan.workloads)
-    scenario = plan.scenario.model_copy(update={"name": EVIL})
+    asked = tuple(w.model_copy(update={"name": EVIL}) for w in plan.scenario.workload)
+    scenario = plan.scenario.model_copy(update={"name": EVIL, "workload": asked})
     return plan.model_copy(update={"deployments": tuple(ds), "purchases": lines, "workloads": workloads, "scenario": scenario})
 
 
@@ -496,6 +497,13 @@ def test_the_command_refuses_in_one_line(run: Run, tmp_path: Path, monkeypatch: 
     Path("plan.json").write_text(planned("headline").to_json())
     status, out, err = run("emit", *words)
     assert status == 2 and not out and err.count("\n") == 1
+
+
+def test_parts_that_do_not_fit_together_are_refused() -> None:
+    plan = planned("headline")
+    ds = tuple(d.model_copy(update={"hosts": tuple(h.model_copy(update={"purchase": 7}) for h in d.hosts)}) for d in plan.deployments)
+    with pytest.raises(PlannerError, match="do not fit together"):
+        released(plan.model_copy(update={"deployments": ds}))
 
 
 def test_own_tables_name_no_engine(run: Run, tmp_path: Path) -> None:

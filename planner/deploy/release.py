@@ -17,6 +17,7 @@ from planner.emit.command import Command, read_commands
 from planner.errors import PlannerError, ScenarioError
 from planner.result.plan import Deployment, Plan
 from planner.scenario.write import to_flags
+from planner.simulation.rebuild import refuse_broken
 
 IMAGES = {"vllm": "vllm/vllm-openai", "sglang": "lmsysorg/sglang", "trtllm": "nvcr.io/nvidia/tensorrt-llm/release"}
 AMD_IMAGES = {"vllm": "vllm/vllm-openai-rocm", "sglang": "lmsysorg/sglang-rocm"}
@@ -103,9 +104,11 @@ def plan_command(plan: Plan) -> str:
 
 
 def release(plan: Plan, settings: Settings) -> Release:
-    """A plan made ready. Raises PlannerError for one that names no engines to start, and for start commands that are none of an engine's."""
+    """A plan made ready. Raises PlannerError for one that names no engines to start, whose parts do not fit together, or with start commands that are
+    none of an engine's."""
     if plan.kind == "own" or not plan.deployments:
         raise PlannerError("a plan from tables of one's own names no engine to start", "", "plan from the catalogue: plan --qps … without --capacities")
+    refuse_broken(plan)
     names = unique([_called(d) for d in plan.deployments])
     shared = _shared(plan)
     alias = label(next((w.name for w in plan.workloads if len(_routed(w.routing)) > 1), "model"))
@@ -194,6 +197,6 @@ def _shared(plan: Plan) -> set[int]:
 
 def _nodes(plan: Plan, d: Deployment) -> int:
     """Instances that one engine is spread over; GPUs that are rented one by one are taken to stand together, as the plan does."""
-    lines = [plan.purchases[h.purchase] for h in d.hosts if 0 <= h.purchase < len(plan.purchases)]
+    lines = [plan.purchases[h.purchase] for h in d.hosts]
     least = min((p.gpus_per_instance for p in lines if p.basis != "gpu"), default=d.tp * d.pp)
     return -(-d.tp * d.pp // max(least, 1))

@@ -61,10 +61,10 @@ def remarks(release: Release, target: Target) -> list[str]:
 
 
 def _of_deployment(s: Served, release: Release, target: Target) -> list[str]:
-    d, lines = s.deployment, [release.plan.purchases[h.purchase] for h in s.deployment.hosts if 0 <= h.purchase < len(release.plan.purchases)]
+    d, lines = s.deployment, [release.plan.purchases[h.purchase] for h in s.deployment.hosts]
     if d.engine not in target.engines:
         return [f"{s.name} runs {d.engine}: plan emit {d.engine}."]
-    found = [f"{s.name}: {d.checkpoint} on {d.gpu} {d.layout}, {d.engine}, {d.replicas} replicas on {d.gpus} GPUs."]
+    found = [f"{s.name}: {d.checkpoint} on {d.gpu} {d.layout}, {d.engine}, {counted(d.replicas, 'replica')} on {counted(d.gpus, 'GPU')}."]
     if PURCHASE not in target.expresses:
         bought = dict.fromkeys(f"{p.instance_type} of {p.provider} ({p.purchase.replace('_', ' ')}, {p.region})" for p in lines)
         found.append(f"{s.name} stands on {', '.join(bought)}: buying that is not this manifest's.")
@@ -89,6 +89,11 @@ def _of_traffic(release: Release, target: Target) -> list[str]:
     if any(w.route_by for w in release.plan.scenario.workload):
         found.append("Requests are split by the length of their prompts, which whatever is before the deployments must tell.")
     return found
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in words."""
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def unlabelled(release: Release) -> list[str]:

@@ -9,7 +9,7 @@ from planner.clean import plain
 from planner.deploy.bench import BEYOND, TURNS, Bench, Run
 from planner.deploy.doubt import Doubt
 from planner.deploy.release import Release
-from planner.deploy.said import header
+from planner.deploy.said import counted, header
 from planner.deploy.tools import Client
 from planner.deploy.write import Written, comment
 from planner.scenario.records import Workload
@@ -65,6 +65,8 @@ def _about(bench: Bench, client: Client) -> list[str]:
     if bench.stream.cached:
         shared = f"{bench.stream.cached:.3g} of prompt tokens are found in the prefix cache, from {bench.prefixes} prefixes that the warm-up fills"
         found.append(f"{shared}. A benchmark without them measures another system: check the engine's own hit counters.")
+    if s.deployment.speculative:
+        found.append("Tokens are drafted: how many are accepted depends on the text, and prompts here are random. Try your own traffic before you count on it.")
     left_out = sum(r.too_long for r in bench.requests.values())
     if left_out:
         found.append(f"{left_out} of the drawn requests are longer than the context of {bench.stream.context} tokens and left out, as the engine refuses them.")
@@ -102,7 +104,7 @@ def _decides(doubt: Doubt) -> list[str]:
     return [
         f"{at}: {sure}. Steps of this pace decide how many replicas carry the traffic within the limits, set as they are:",
         *_table(doubt),
-        "A plan made anew with what was measured may set them otherwise, and need fewer.",
+        "The measured pace is taken as it is. A plan made anew from it adds what single measurements are off by (--confidence), and may set engines otherwise.",
     ]
 
 
@@ -111,12 +113,12 @@ def _table(doubt: Doubt) -> list[str]:
     found, last = [], None
     for t in doubt.thresholds:
         planned = " (as planned)" if t.replicas == doubt.planned_replicas else ""
-        found.append(f"TPOT {doubt.percentile} up to {t.tpot_ms:.4g} ms: {t.replicas} replicas{planned}; steps x{t.factor:.3f}")
+        found.append(f"TPOT {doubt.percentile} up to {t.tpot_ms:.4g} ms: {counted(t.replicas, 'replica')}{planned}; steps x{t.factor:.3f}")
         last = t
     return (
         [*found, f"above {last.tpot_ms:.4g} ms: plan again with what was measured"]
         if last
-        else [f"at any pace from half to twice the planned, {doubt.planned_replicas} replicas carry the traffic"]
+        else [f"at any pace from half to twice the planned, {counted(doubt.planned_replicas, 'replica')} carry the traffic"]
     )
 
 

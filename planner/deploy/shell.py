@@ -9,6 +9,7 @@ from planner.clean import plain
 from planner.deploy.manifest import UNITS, Manifest, Target
 from planner.deploy.pod import PROGRAM
 from planner.deploy.release import NAME_FLAGS, PORT, Release, Served
+from planner.deploy.said import counted
 from planner.emit.command import OPTIONS_FLAG, Command
 
 
@@ -27,7 +28,7 @@ def _script(s: Served, command: Command) -> Manifest:
     further = f" \\\n  {OPTIONS_FLAG} <(echo '{command.options}')" if command.options else ""
     count = f"{command.engines} {command.role} engines in each of {max(s.replicas)} units" if command.role else f"each of {max(s.replicas)} replicas"
     lines = ["set -euo pipefail", f'exec {words} \\\n  --host 0.0.0.0 --port "${{PORT:-{PORT}}}"{further}', ""]
-    said = [f"{name}: {count}, on {s.engine_gpus} GPUs of one host each; CUDA_VISIBLE_DEVICES and PORT tell several apart."]
+    said = [f"{name}: {count}, on {counted(s.engine_gpus, 'GPU')} of one host each; CUDA_VISIBLE_DEVICES and PORT tell several apart."]
     if command.role:
         said.append("The roles need a router before them, NIXL, and ports of their own on one host.")
     return Manifest(f"{name}.sh", text="\n".join(lines), remarks=tuple(plain(x) for x in said))

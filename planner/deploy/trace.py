@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 LARGEST, SMALLEST = 512, 16  # tokens of a block; engines cache blocks of 16 and more
 SHARED_BLOCKS = 8  # of a mean prompt at least, where the plan counts on hits: fewer would make the share uneven
-DRAWN = 1.5  # times as many requests as needed are drawn, for some are too long for the engine's context
+DRAWN = 8  # times as many requests as needed are drawn; by total length every eighth is taken, so that few have the means of many
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,11 @@ def stream(plan: Plan, index: int, context: int) -> Stream:
 
 
 def draw(asked: Stream, count: int, seed: int) -> Requests:
-    """So many requests that the engine takes, the same for the same seed. Answers have all tokens written, reasoning included."""
-    rng, many = np.random.default_rng(seed), int(count * DRAWN) + 16
+    """So many requests that the engine takes, the same for the same seed. Answers have all tokens written, reasoning included.
+
+    ``too_long`` is counted of as many drawn as are taken.
+    """
+    rng, many = np.random.default_rng(seed), count * DRAWN
     which = rng.choice(len(asked.shares), size=many, p=[s for _, s, _ in asked.shares])
     prompts, answers, cached = np.empty(many, np.int64), np.empty(many, np.int64), np.empty(many)
     for i, (w, _, own) in enumerate(asked.shares):
@@ -93,9 +96,11 @@ def draw(asked: Stream, count: int, seed: int) -> Requests:
         prompts[rows] = np.maximum(drawn[0], 1)
         answers[rows] = np.maximum(np.rint(drawn[1] * asked.deployment.output_factor), 2)
         cached[rows] = workload.prefix_cache_hit
-    fits = np.flatnonzero(prompts + answers <= asked.context)[:count]
-    last = int(fits[-1]) + 1 if len(fits) else many
-    return Requests(prompts[fits], answers[fits], cached[fits], last - len(fits))
+    whole = prompts + answers
+    fits = np.flatnonzero(whole <= asked.context)
+    ordered = fits[np.argsort(whole[fits], kind="stable")]
+    taken = rng.permutation(ordered[np.linspace(0, len(ordered) - 1, count).round().astype(np.int64)]) if len(fits) else fits
+    return Requests(prompts[taken], answers[taken], cached[taken], round((many - len(fits)) / DRAWN))
 
 
 @dataclass(frozen=True)
