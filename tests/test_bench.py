@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,6 +339,30 @@ def test_a_sidecar_tells_of_all_files_beside_it_and_of_single_ones(tmp_path: Pat
     written(tmp_path, "gpu = 'L4'\ntensor_parallel = 4\n", SIDECAR)
     with pytest.raises(PlannerError, match=r"bench\.meta\.toml:2: unknown key 'tensor_parallel'"):
         read_bench(a, Setup())
+
+
+def test_a_sidecar_says_which_gpu_a_files_word_means(tmp_path: Path) -> None:
+    path = written(tmp_path, raw(VLLM))  # it says H100
+    written(tmp_path, "gpu = 'H100-NVL-94GB'\nengine = 'vllm'\nprecision = 'fp8'\ntp = 8\n", SIDECAR)
+    assert (one(path, Setup()).gpu, one(path, Setup()).tp) == ("H100-NVL-94GB", 4)  # sizes are the file's own
+    assert one(path, Setup(gpu="H100-PCIe-80GB")).gpu == "H100-PCIe-80GB"
+
+
+def test_a_misspelt_precision_is_told() -> None:
+    with pytest.raises(PlannerError, match=r"--precision: unknown precision 'pf8' \(did you mean 'fp8'"):
+        read_bench(BENCH / VLLM, ALL.model_copy(update={"precision": "pf8"}))
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    for text, said in ((json.dumps(raw(VLLM)), ""), ("nothing", "is no")):
+        pipe = tmp_path / f"pipe{len(said)}"
+        os.mkfifo(pipe)
+        threading.Thread(target=pipe.write_text, args=(text,), daemon=True).start()
+        if said:
+            with pytest.raises(PlannerError, match=f"^{pipe}: {said}"):
+                read_bench(pipe, ALL)
+        else:
+            assert one(pipe).measured["tpot_ms_p99"] == 46.0
 
 
 def test_a_flag_that_contradicts_the_file_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ BESIDE = {"warmup.json": "a warm-up", ".failure.json": "a run that failed", ".py
 
 def read_bench(path: Path, flags: Setup) -> list[MeasuredPoint]:
     """All points of a file, in one of the tools' forms or as CSV in the points' own. Raises PlannerError, with the flag to add where the file lacks one."""
+    if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        return _spooled(path, flags)
     if path.is_dir():
         raise PlannerError("is a folder, not a file", str(path), f"give its files, such as {path}/*.json")
     if passed_over(path):
@@ -56,6 +59,21 @@ def read_bench(path: Path, flags: Setup) -> list[MeasuredPoint]:
     if _is_table(path):
         return _stamped(read_points(path), path)
     return completed(_stamped([_placed(p, path) for p in _of_tool(path)], path), path, flags)
+
+
+def _spooled(path: Path, flags: Setup) -> list[MeasuredPoint]:
+    """The points of standard input or a pipe, which can be read but once. Raises PlannerError."""
+    source = Path("/dev/stdin") if str(path) == "-" else path
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / ("stdin" if str(path) == "-" else path.name)
+        try:
+            with source.open("rb") as stream:
+                copy.write_bytes(stream.read(BENCH_BYTES + 1))
+            return read_bench(copy, flags)
+        except OSError as error:
+            raise PlannerError(f"cannot be read: {error.strerror or type(error).__name__}", str(path)) from None
+        except PlannerError as error:
+            raise type(error)(error.what, error.where.replace(str(copy), str(path)), error.hint) from None
 
 
 def _stamped(points: Sequence[MeasuredPoint], path: Path) -> list[MeasuredPoint]:

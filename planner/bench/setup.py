@@ -66,6 +66,11 @@ def beside(path: Path) -> Setup:
 def completed(points: Sequence[MeasuredPoint], path: Path, flags: Setup) -> list[MeasuredPoint]:
     """The points of a file with what flags and sidecar tell. Raises PlannerError with the flags to add where that is not enough."""
     side = beside(path)
+    for where, told in (("--precision", flags.precision), (SIDECAR, side.precision)):
+        if told and not precision_word(told):
+            raise PlannerError(
+                f"unknown precision '{told}'", where, did_you_mean(told, PRECISIONS) or f"one of {', '.join(dict.fromkeys(PRECISIONS.values()))}"
+            )
     found = [p if p.unread else _told(p, path, flags, side) for p in points]
     missing = dict.fromkeys(name for p in found if not p.unread for name in _missing(p))
     if missing:
@@ -77,14 +82,14 @@ def completed(points: Sequence[MeasuredPoint], path: Path, flags: Setup) -> list
 
 
 def _told(point: MeasuredPoint, path: Path, flags: Setup, side: Setup) -> MeasuredPoint:
-    """One point with all that is told of it. A flag may name a model or GPU anew, and contradict nothing else."""
+    """One point with all that is told of it. A flag or sidecar may name a model or GPU anew, and a flag contradicts nothing else."""
     _agreed(point, path, flags)
     engine, version = _engine(flags.engine or point.engine or side.engine)
     sizes = {name: getattr(flags, name) or _own_size(point, name) or getattr(side, name) or (None if name in ("tp", "gpus") else 1) for name in SIZES}
     found = replace(
         point,
-        model=flags.model or point.model or side.model,
-        gpu=flags.gpu or point.gpu or side.gpu,
+        model=flags.model or side.model or point.model,
+        gpu=flags.gpu or side.gpu or point.gpu,
         engine=engine,
         engine_version=flags.engine_version or version or point.engine_version or side.engine_version,
         precision=next((w for told in (flags, point, side) if (w := precision_word(told.precision))), ""),

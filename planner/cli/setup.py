@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 BenchFiles = Annotated[
     list[Path],
-    typer.Argument(help="results of vLLM bench, SGLang, GuideLLM, AIPerf, InferenceX, trtllm-bench or llm-d; or measured points as CSV", metavar="FILE…"),
+    typer.Argument(
+        help="results of vLLM bench, SGLang, GuideLLM, AIPerf, InferenceX, trtllm-bench or llm-d; or measured points as CSV; - for standard input",
+        metavar="FILE…",
+    ),
 ]
 
 

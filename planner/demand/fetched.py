@@ -62,7 +62,8 @@ def _read(address: str) -> str:
     except urllib.error.HTTPError as error:
         raise PlannerError(f"answers {error.code} {error.reason}", _shown(address)) from None
     except (OSError, HTTPException, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        cause = getattr(error, "reason", error)
+        why = getattr(cause, "strerror", None) or (cause if isinstance(cause, str) else type(cause).__name__)
         raise PlannerError(f"cannot be fetched: {why}", _shown(address)) from None
     return found.decode("utf-8", errors="replace")
 
