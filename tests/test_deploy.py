@@ -45,9 +45,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "groups": {"workload": [{"qps": 200, "models": ["deepseek-ai/DeepSeek-V3.1"]}], "policy": {"engines": ["sglang"]}, "supply": {"gpus": ["B200-SXM"]}},
     "drafting": {"workload": [LONG], "supply": {"gpus": ["B200-SXM"]}, "policy": {"engines": ["trtllm"], "allow": [*ALLOW, "speculative"]}},
     "unit": {"workload": [LONG], "supply": {"gpus": ["B200-SXM", "H200-SXM-141GB"]}, "policy": {"engines": ["sglang"], "allow": [*ALLOW, "disaggregated"]}},
+    "unit of vllm": {"workload": [LONG], "supply": {"gpus": ["B200-SXM"]}, "policy": {"engines": ["vllm"], "allow": [*ALLOW, "disaggregated"]}},
     "hours": {"workload": [{"qps": 60, "models": MIXED[:1], "profile": "m-small"}], "supply": SMALL, "policy": {"engines": ["vllm"]}},
 }
-ENGINES = {"headline": "vllm", "mix": "vllm", "groups": "sglang", "drafting": "trtllm", "unit": "sglang", "hours": "vllm"}
+ENGINES = {"headline": "vllm", "mix": "vllm", "groups": "sglang", "drafting": "trtllm", "unit": "sglang", "unit of vllm": "vllm", "hours": "vllm"}
 IMAGE = "example.org/engine:1.2.3"
 
 
@@ -80,7 +81,7 @@ def possible() -> Iterator[tuple[str, str]]:
     """Questions and the targets that can start their plans."""
     for question, engine in ENGINES.items():
         for name, target in TARGETS.items():
-            if engine in target.engines and (question != "unit" or engine in target.unit_engines) and (question, name) != ("groups", "ray"):
+            if engine in target.engines and (not question.startswith("unit") or engine in target.unit_engines) and (question, name) != ("groups", "ray"):
                 yield question, name
 
 
@@ -320,6 +321,17 @@ def test_units_are_two_kinds_of_workers_where_a_target_has_them_and_refused_else
         with pytest.raises(PlannerError, match=r"unit|does not start"):
             written(released(plan, target, images={"": IMAGE}), TARGETS[target])
     assert len(files("unit", "sglang")) == 2
+
+
+def test_kserve_starts_both_roles_of_a_unit() -> None:
+    (d,) = planned("unit of vllm").deployments
+    (service,) = of_kind("unit of vllm", "kserve", "LLMInferenceService")
+    spec = service["spec"]
+    assert (spec["replicas"], spec["prefill"]["replicas"]) == (d.replicas * d.decode_engines, d.replicas * d.prefill_engines)
+    for part, role in ((spec, "kv_consumer"), (spec["prefill"], "kv_producer")):
+        env = {e["name"]: e for e in part["template"]["containers"][0]["env"]}
+        assert role in env["VLLM_ADDITIONAL_ARGS"]["value"] and "VLLM_NIXL_SIDE_CHANNEL_HOST" in env
+        assert "--tensor-parallel-size" not in env["VLLM_ADDITIONAL_ARGS"]["value"] and part["parallelism"]["tensor"] == d.tp // d.dp
 
 
 def test_an_engine_that_a_target_does_not_start_is_refused_with_what_would_do() -> None:

@@ -21,6 +21,8 @@ from planner.errors import PlannerError
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 TENSOR = "--tensor-parallel-size"
+# Where the other role finds this pod's KV cache (docs.vllm.ai features/nixl_connector_usage).
+SIDE_CHANNEL: Document = {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
 IMAGE_NOTE = "KServe's preset names its own image of vLLM; here the plan's stands. It must bring what the preset expects, such as bash."
 
 
@@ -72,10 +74,11 @@ def _template(s: Served, command: Command) -> Document:
     words = list(command.arguments[1:])  # without the checkpoint, which the preset mounts
     at = words.index(TENSOR)
     del words[at : at + 2]
+    side: list[Document] = [SIDE_CHANNEL] if command.role else []
     container = {
         "name": "main",
         "image": s.image,
-        "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": unexpanded(shlex.join(words))}, token()],
+        "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": unexpanded(shlex.join(words))}, token(), *side],
         "resources": gpus(s),
         "startupProbe": startup(s),
     }

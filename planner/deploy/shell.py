@@ -26,7 +26,11 @@ def _script(s: Served, command: Command) -> Manifest:
     named = [NAME_FLAGS[s.deployment.engine], s.answers_to] if s.is_renamed else []
     words = shlex.join([*PROGRAM[s.deployment.engine], *command.arguments, *named])
     further = f" \\\n  {OPTIONS_FLAG} <(echo '{command.options}')" if command.options else ""
-    count = f"{command.engines} {command.role} engines in each of {max(s.replicas)} units" if command.role else f"each of {max(s.replicas)} replicas"
+    count = (
+        f"{counted(command.engines, f'{command.role} engine')} in each of {counted(max(s.replicas), 'unit')}"
+        if command.role
+        else f"each of {counted(max(s.replicas), 'replica')}"
+    )
     lines = ["set -euo pipefail", f'exec {words} \\\n  --host 0.0.0.0 --port "${{PORT:-{PORT}}}"{further}', ""]
     said = [f"{name}: {count}, on {counted(s.engine_gpus, 'GPU')} of one host each; CUDA_VISIBLE_DEVICES and PORT tell several apart."]
     if command.role:
