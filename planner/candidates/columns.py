@@ -13,10 +13,10 @@ from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosti
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, undominated
-from planner.candidates.survey import Floats, Ints, Survey
+from planner.candidates.survey import Floats, Ints, Survey, tiers_of
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
-from planner.performance.evidence import TIERS, shown_tier
+from planner.performance.evidence import TIERS
 from planner.program.problem import Cap, Column, Problem, Rules, Tier, Traffic
 from planner.scenario.apply import kw_of
 from planner.scenario.caps import caps
@@ -64,7 +64,7 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     offers = tuple(power)
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
-    near = rows[shown_tier(survey.evidence.take(rows), survey.replicas.take(rows)) <= TIERS.index(scenario.policy.evidence)]
+    near = rows[tiers_of(survey, rows) <= TIERS.index(scenario.policy.evidence)]
     hosted = hosting(offers)
     kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff)
     lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped

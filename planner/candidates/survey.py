@@ -19,10 +19,11 @@ from planner.candidates.sharding import gains_by_attention_groups, unsplit
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Card, Offer
 from planner.performance import serving
+from planner.performance.calibrated import is_of_model
 from planner.performance.capacity import Limit
 from planner.performance.coefficients import Coefficients
 from planner.performance.disaggregated import RATIOS
-from planner.performance.evidence import Evidence, evidence, retuned
+from planner.performance.evidence import Evidence, evidence, retuned, shown_tier
 from planner.performance.lengths import LengthMix, lognormal_mix, met_by, workload_mix
 from planner.performance.memory import Memory, memory_fit
 from planner.performance.replicas import ENGINES, FP8_KV, PRECISIONS, Replicas
@@ -195,6 +196,17 @@ def curves_of(survey: Survey, w: int, rows: Ints, batched_tokens: int, confidenc
     policy = survey.scenario.policy
     curves = serving.curves_of(survey.known.take(unique), mix, confidence or policy.confidence, grid, batched_tokens, policy.chunked_prefill)
     return curves.take(back)
+
+
+def is_own(survey: Survey, rows: Ints) -> NDArray[np.bool_] | None:
+    """Of which rows the user measured the very model on its GPU and engine; None: of none."""
+    own = survey.catalog.calibrated
+    return is_of_model(own, survey.replicas.take(rows), survey.names) if own else None
+
+
+def tiers_of(survey: Survey, rows: Ints) -> Ints:
+    """Tiers of rows as plans state and order them."""
+    return shown_tier(survey.evidence.take(rows), survey.replicas.take(rows), is_own(survey, rows))
 
 
 def step_factor(survey: Survey, w: int, row: int, sequences: int, confidence: float | None = None) -> float:

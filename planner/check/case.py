@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.catalog.catalog import Catalog, Served
 from planner.catalog.records import REFERENCE, Card, Gpu
+from planner.performance.calibrated import is_of_model
 from planner.performance.capacity import Capacity, Limit, Service, pooled_qps
 from planner.performance.coefficients import TIERS, Coefficients
 from planner.performance.disaggregated import Units
@@ -83,7 +84,8 @@ class Rebuilt:
     gpu: Gpu
     replica: Replicas
     found: Evidence
-    tier: str
+    tier: str  # as tiers are ordered
+    is_own: bool  # the user measured this model on this GPU and engine
     fits: Mapping[int, Fit]
     serves: tuple[int, ...]
 
@@ -267,7 +269,8 @@ def _build(d: Deployment, scenario: Scenario, catalog: Catalog, coefficients: Co
     assert served is not None
     replica = replica_of(d, served, gpu)
     found = evidence(replica, (served.card.name,), catalog.measured, scenario.policy.tuning)
-    bare = Rebuilt(served, gpu, replica, found, TIERS[int(shown_tier(found, replica)[0])], {}, serves)
+    own = is_of_model(catalog.calibrated, replica, (served.card.name,))
+    bare = Rebuilt(served, gpu, replica, found, TIERS[int(shown_tier(found, replica, own)[0])], bool(own[0]), {}, serves)
     known = bare.known(coefficients, options)
     fits = {w: f for w, asked in enumerate(scenario.workload) if (f := _fit(d, asked, known, served, scenario.policy, catalog))}
     return replace(bare, fits=fits)

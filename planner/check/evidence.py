@@ -13,9 +13,9 @@ from planner.check.findings import Finding, Notes, at_most
 from planner.performance.calibrated import in_words
 from planner.performance.capacity import pooled_qps
 from planner.performance.coefficients import TIERS
-from planner.performance.evidence import stands_for
+from planner.performance.evidence import stands_for, tier_word
 from planner.performance.replicas import ENGINES
-from planner.performance.tuning import TUNINGS
+from planner.performance.tuning import TUNINGS, taken_for
 from planner.result.plan import Deployment, PlanEvidence
 
 STATED = 1e-4
@@ -57,7 +57,8 @@ def evidence(case: Case) -> Finding:
 
 def _known(on: _Stated) -> None:
     notes, built, e, where = on.notes, on.built, on.evidence, on.where
-    notes.require(e.tier == built.tier, where, f"states evidence tier {e.tier}, should be {built.tier}")
+    right = tier_word(TIERS.index(built.tier), built.is_own)
+    notes.require(e.tier == right, where, f"states evidence tier {e.tier}, should be {right}")
     notes.agree(e.step_time_factor, built.fits[built.serves[0]].step_factor, where, "a step time factor of", STATED)
     notes.agree(e.confidence, on.case.scenario.policy.confidence, where, "a confidence of")
 
@@ -77,7 +78,7 @@ def _source(on: _Stated) -> None:
     notes.require((e.source, e.as_of) == ("; ".join((right, *options)), as_of), where, f"states the evidence '{e.source}' of {e.as_of}, should be '{right}'")
     version = stands_for(built.found, built.replica, (built.served.card.name,), case.coefficients, 0)
     notes.require(e.stands_for == version, where, f"is said to stand for '{e.stands_for}', should for '{version}'")
-    notes.require(near, where, f"states tier {e.tier}, which its nearest measurement does not bear out: {right}")
+    notes.require(near or built.is_own, where, f"states tier {e.tier}, which its nearest measurement does not bear out: {right}")
     one = built.replica
     own = in_words(case.catalog.calibrated, built.gpu.name, ENGINES[int(one.engine[0])], built.served.card.name, int(one.tp[0]))
     notes.require(e.note == own, where, f"states of its evidence '{e.note}', should be '{own}'")
@@ -115,6 +116,9 @@ def _tunings(on: _Stated) -> None:
     known = {"recipe", *(name for name, _ in case.catalog.tuned)} - {asked}
     notes.require(e.tuning == asked, where, f"states engines set as '{e.tuning}', asked for is '{asked}'")
     notes.require(set(e.replicas_by_tuning) == known, where, f"states replicas of engines set as {sorted(e.replicas_by_tuning)}, should be {sorted(known)}")
+    taken = taken_for(case.catalog, ENGINES[int(on.built.replica.engine[0])], TUNINGS)
+    right = {t: engines for t, engines in taken.items() if t in known | {asked}}
+    notes.require(not e.tuning_taken or e.tuning_taken == right, where, f"states engines that stand for its own of {e.tuning_taken}, should be {right}")
     for tuning in TUNINGS:
         if tuning in known and tuning in e.replicas_by_tuning:
             stated = e.replicas_by_tuning[tuning]

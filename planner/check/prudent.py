@@ -8,6 +8,7 @@ from planner.check.beside import bought, deployed, served_by
 from planner.check.case import Case, replica_of
 from planner.check.findings import CENT, Finding, Notes, same_money
 from planner.check.quality import worth
+from planner.performance.calibrated import is_of_model
 from planner.performance.coefficients import TIERS
 from planner.performance.evidence import evidence, shown_tier
 from planner.result.plan import Brief, Prudent, PrudentStep
@@ -85,7 +86,9 @@ def _meets(notes: Notes, case: Case, d: Brief, where: str) -> None:
     clears = any(floor is None or (score is not None and score - floor >= policy.quality_margin - 1e-6) for floor, score in floors)
     notes.require(clears, where, f"{d.checkpoint} clears no workload's floor")
     replica = replica_of(d, served, case.catalog.gpus[d.gpu])
-    tier = int(shown_tier(evidence(replica, (served.card.name,), case.catalog.measured, case.scenario.policy.tuning), replica)[0])
+    names = (served.card.name,)
+    found = evidence(replica, names, case.catalog.measured, case.scenario.policy.tuning)
+    tier = int(shown_tier(found, replica, is_of_model(case.catalog.calibrated, replica, names))[0])
     notes.require(tier <= TIERS.index(policy.evidence), where, f"{d.checkpoint} on {d.gpu} is {TIERS[tier]}, asked for is {policy.evidence}")
 
 

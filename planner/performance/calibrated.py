@@ -53,6 +53,11 @@ def calibrated(rows: Sequence[Calibration], replicas: Replicas, names: Sequence[
     return Calibrated(step, prompt, overhead, sd)
 
 
+def is_of_model(rows: Sequence[Calibration], replicas: Replicas, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Replica types [P] of whose very model the user measured, on their GPU and engine."""
+    return calibrated([r for r in rows if r.architecture], replicas, names).is_known
+
+
 def in_words(rows: Sequence[Calibration], gpu: str, engine: str, architecture: str, tp: int) -> str:
     """What the user's measurements do to a replica type; "" where they do not speak for it."""
     mine = [r for r in rows if (r.gpu, r.engine) == (gpu, engine) and r.architecture in ("", architecture) and r.tp in (None, tp)]

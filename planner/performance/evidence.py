@@ -30,6 +30,7 @@ PROMPT_LOADS = 10.0  # log2: loads whose mean residual stands for that of prompt
 # catalogs/curves.csv; another architecture, dense against sparse, and the kind of attention add nothing once these are known. tests/test_evidence.py
 # finds them again.
 APART = {"precision": 0.0193, "engine": 0.0101, "tp": 0.0021, "active": 0.0151}
+CALIBRATED = "calibrated"  # the word of what the user measured: counts as anchored where tiers are ordered
 FAR = 100.0  # doublings: more than any two models are apart
 
 
@@ -92,9 +93,18 @@ def _nearest(replicas: Replicas, ours: Ints, theirs: Ints, measured: Sequence[Me
     return found[which.ravel()]
 
 
-def shown_tier(found: Evidence, replicas: Replicas) -> Ints:
-    """Tiers [P] as plans state them: with drafted tokens or in a unit the engine was measured, what is made of it is anchored at best."""
-    return np.where((replicas.draft > 0) | replicas.is_unit, np.maximum(found.tier, 1), found.tier)
+def shown_tier(found: Evidence, replicas: Replicas, is_own: NDArray[np.bool_] | None = None) -> Ints:
+    """Tiers [P] as plans state them: with drafted tokens or in a unit the engine was measured, what is made of it is anchored at best.
+
+    is_own: whose model the user measured on that GPU and engine, which is as near as anchored.
+    """
+    tiers = np.where((replicas.draft > 0) | replicas.is_unit, np.maximum(found.tier, 1), found.tier)
+    return tiers if is_own is None else np.where(is_own, np.minimum(tiers, 1), tiers)
+
+
+def tier_word(tier: int, is_own: bool) -> str:
+    """What a tier is called; a replica whose model the user measured on its GPU and engine has a word of its own."""
+    return CALIBRATED if is_own else TIERS[tier]
 
 
 def _ours(r: Replicas) -> Ints:

@@ -6,7 +6,7 @@ factor whose spread over setups is far wider than the error of a prediction: cat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import get_args
 
@@ -30,6 +30,12 @@ def coefficients_for(scenario: Scenario, catalog: Catalog) -> Coefficients:
     return replace(
         found, slower=scenario.what_if.step_factor, draw=scenario.what_if.draw, tuned=tuned(scenario.policy.tuning, catalog), calibrated=catalog.calibrated
     )
+
+
+def taken_for(catalog: Catalog, engine: str, tunings: Iterable[Tuning]) -> dict[str, str]:
+    """The engines whose factors an engine takes, by tuning, where nothing is known of its own so tuned: the slowest of these counts."""
+    found = {t: sorted(e for name, e in catalog.tuned if name == t) for t in tunings if t != RECIPE and (t, engine) not in catalog.tuned}
+    return {t: ", ".join(engines) for t, engines in found.items() if engines}
 
 
 def tuned(tuning: Tuning, catalog: Catalog) -> Mapping[str, Mapping[str, float]]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.points import Points
+from planner.candidates.survey import tiers_of
 from planner.deadline import Deadline
 from planner.errors import TimeUp
-from planner.performance.evidence import TIERS, shown_tier
+from planner.performance.evidence import TIERS
 from planner.planning.alternatives import EACH, LATE, TOGETHER, brief
 from planner.program.problem import Status
 from planner.result.deploy import purchases
@@ -54,7 +55,7 @@ def _holds_at_worst(found: Answer, chosen: Sequence[Chosen], _: Points) -> bool:
 
 def _farthest(chosen: Sequence[Chosen], points: Points) -> int:
     rows = np.array([c.row for c in chosen])
-    return int(shown_tier(points.survey.evidence.take(rows), points.survey.replicas.take(rows)).max())
+    return int(tiers_of(points.survey, rows).max())
 
 
 def _is_fresh(found: Answer, _: Sequence[Chosen], points: Points) -> bool:

@@ -11,9 +11,10 @@ from math import ceil
 from planner.candidates.columns import Formulation, formulation
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.points import Points
+from planner.candidates.survey import tiers_of
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
-from planner.performance.evidence import TIERS, shown_tier
+from planner.performance.evidence import TIERS
 from planner.planning.conflict import conflict_of, last_that, nearest, smallest_together
 from planner.planning.demands import LEAST_TRAFFIC, Requirement, demands
 from planner.planning.feasible import Feasible, growth, largest, rounded_down, rounded_up
@@ -115,7 +116,7 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
 def _at_tier(points: Points, scenario: Scenario, w: int) -> bool:
     """Whether any row with room for a workload has evidence as near as asked for."""
     survey, rows = points.survey, (points.survey.physics[w].slots > 0).nonzero()[0]
-    tiers = shown_tier(survey.evidence.take(rows), survey.replicas.take(rows))
+    tiers = tiers_of(survey, rows)
     return bool((tiers <= TIERS.index(scenario.policy.evidence)).any())
 
 

@@ -98,6 +98,7 @@ def _memory(f: Forecast) -> Section:
 def _evidence(f: Forecast) -> Section:
     meaning = {
         "measured": "this model, precision, GPU, engine and TP were measured",
+        "calibrated": "your own measurements are of this model on this GPU and engine",
         "anchored": "this model was measured on this GPU, with another engine, precision or TP",
         "transferred": "this GPU was measured with other models",
         "modelled": "nothing near was measured",

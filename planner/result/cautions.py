@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.candidates.survey import Survey
 from planner.catalog.names import called
+from planner.performance.evidence import CALIBRATED
 from planner.performance.replicas import FP8_KV
 from planner.result.plan import Deployment, HostedApi, Plan, Purchase
 from planner.result.spread import refusals
@@ -158,7 +159,7 @@ def _quality_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[Caution]
 
 def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     """Says what was never measured, and how far off such predictions are when what was measured is left out of the fit."""
-    if d.evidence is None or d.evidence.tier in ("measured", "anchored"):
+    if d.evidence is None or d.evidence.tier in ("measured", CALIBRATED, "anchored"):
         return []
     unseen = bool(survey.coefficients.unseen(survey.replicas.take(np.array([c.row])))[0])
     if d.evidence.tier == "modelled":

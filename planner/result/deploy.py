@@ -12,17 +12,17 @@ from planner.candidates.columns import mixture_factor
 from planner.candidates.eligibility import Eligible, context_of, counted
 from planner.candidates.points import in_workload_units
 from planner.candidates.pooling import replicas_needed
-from planner.candidates.survey import Survey, curves_of, limits, memory_of, slots_of, step_factor, tuned_otherwise
+from planner.candidates.survey import Survey, curves_of, is_own, limits, memory_of, slots_of, step_factor, tiers_of, tuned_otherwise
 from planner.catalog.names import measured_as
 from planner.catalog.records import Offer
 from planner.emit.engine import GpuMemory, Steps, Thinking, context_to_serve, serve_command
 from planner.performance import memory as fit
 from planner.performance.calibrated import in_words
-from planner.performance.evidence import TIERS, shown_tier, stands_for
+from planner.performance.evidence import stands_for, tier_word
 from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import ENGINES
 from planner.performance.serving import Serving, capacity_lifted, most_sequences
-from planner.performance.tuning import RECIPE, TUNINGS
+from planner.performance.tuning import RECIPE, TUNINGS, taken_for
 from planner.performance.work import Work, work_of
 from planner.result.plan import Deployment, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Purchase, SloLimit, replica_fields
 from planner.scenario.records import Scenario, Tuning, Workload
@@ -161,7 +161,8 @@ def _quality(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> Pl
 def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwise]) -> PlanEvidence:
     """Tier, nearest measurement, and what the confidence costs in capacity against the median."""
     row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
-    tier = TIERS[int(shown_tier(survey.evidence.take(row), survey.replicas.take(row))[0])]
+    own = is_own(survey, row)
+    tier = tier_word(int(tiers_of(survey, row)[0]), own is not None and bool(own[0]))
     confidence = survey.scenario.policy.confidence
     now, median = chosen.candidate.point.single[w], able[w].median[0]
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
@@ -183,6 +184,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
         note=in_words(survey.catalog.calibrated, *_stack(chosen, survey)),
         tuning=survey.scenario.policy.tuning,
         replicas_by_tuning={t: _replicas_at(chosen, survey, {v: _tuned(chosen, survey, v, t) for v in able}) for t in other_tunings(survey)},
+        tuning_taken=taken_for(survey.catalog, _stack(chosen, survey)[1], (survey.scenario.policy.tuning, *other_tunings(survey))),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )

@@ -114,6 +114,7 @@ class PlanEvidence(PlanPart):
     replicas_at_95: int | None = None  # and at confidence 0.95; none where a replica then carries nothing within the limits
     tuning: Tuning = "recipe"  # how its engines are supposed to be set
     replicas_by_tuning: dict[str, int | None] = {}  # what the same traffic would take of engines set otherwise, as sure; none: they carry nothing
+    tuning_taken: dict[str, str] = {}  # of engines so set nothing is known, and these stand for them
     step_time_factor: float  # predicted step times were multiplied by this
     step_time_band: dict[str, float] = {}  # the same at other confidences: measured/predicted is not above it with that share
     note: str = ""

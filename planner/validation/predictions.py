@@ -22,9 +22,10 @@ from planner.demand.source import read_demand, shapes
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
 from planner.performance.bands import latency_bands
 from planner.performance.burst import burst_tps
+from planner.performance.calibrated import is_of_model
 from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
-from planner.performance.evidence import Evidence, evidence, step_shift
+from planner.performance.evidence import Evidence, evidence, step_shift, tier_word
 from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
@@ -150,6 +151,7 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
     isl, osl = np.array([p.isl for p in points]), np.array([p.osl for p in points])
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
+    own = is_of_model(task.catalog.calibrated, part, task.names)
     loops = Loops(part, isl, osl, each, task.names, task.months[rows])
     found = closed_loop(loops, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
     if options and part.draft.any():
@@ -169,7 +171,7 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
             "output_tps": float(found.output_tps[j] * count[j]),
         }
         answer.band = {f"{m}_ms_{side}": float(getattr(found, f"{m}_{side}")[j]) for m in ("ttft", "tpot") for side in ("low", "high")}
-        answer.tier = TIERS[int(found.tier[j])]
+        answer.tier = tier_word(int(found.tier[j]), bool(own[j]))
         answer.nearest = _nearest(task, rows[j], int(found.nearest[j]))
 
 
@@ -221,7 +223,7 @@ def _open_loops(task: Task, answers: list[RowPrediction], confidence: float) -> 
     """Groups of rows with equal lengths, each as one computation."""
     rows = np.array([i for i, m in enumerate(task.mapped) if m.kind != CLOSED], dtype=np.int64)
     part = task.replicas.take(rows)
-    known = task.evidence(rows)
+    known, own = task.evidence(rows), is_of_model(task.catalog.calibrated, part, task.names)
     shapes_of: dict[int, list[RowPrediction]] = {}  # where a row leaves TP open, the shape that serves most stands for it
     coefficients = unbiased(task.coefficients)
     groups: dict[tuple[float, float, str, int], list[int]] = {}
@@ -243,7 +245,7 @@ def _open_loops(task: Task, answers: list[RowPrediction], confidence: float) -> 
         rates = np.array([(p.request_rate or 0.0) / m.replicas for p, m in zip(points, mapped, strict=True)])
         _bands(found, rates, mix, (curves, *others), seqs, confidence)
         for j, answer in zip(here.tolist(), found, strict=True):
-            answer.tier = TIERS[int(known.tier[j])] if answer.predicted else ""
+            answer.tier = tier_word(int(known.tier[j]), bool(own[j])) if answer.predicted else ""
             answer.nearest = _nearest(task, rows[j], int(known.nearest[j])) if answer.predicted else ""
             answer.note = "; ".join(x for x in (answer.note, f"lengths spread as in {lengths}" if lengths in known_shapes else "") if x)
             shapes_of.setdefault(int(task.owner[rows[j]]), []).append(answer)

@@ -15,7 +15,9 @@ from planner.catalog.load import known_name
 from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.catalog.replica_type import ReplicaType
 from planner.errors import PlannerError, did_you_mean
-from planner.performance.coefficients import TIERS, load_coefficients
+from planner.performance.calibrated import is_of_model
+from planner.performance.coefficients import load_coefficients
+from planner.performance.evidence import tier_word
 from planner.performance.first_token import PARTS
 from planner.performance.lengths import LengthMix
 from planner.performance.memory import Memory, memory_fit
@@ -156,7 +158,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
         memory_gib=dict(zip(SHARES, (_short(x[0]) for x in used), strict=True)),
         slots=slots,
         kv_gib_per_request=_short(memory.kv_gib_per_sequence[0]),
-        tier=TIERS[int(prediction.tier[0])],
+        tier=tier_word(int(prediction.tier[0]), bool(is_of_model(catalog.calibrated, rows, loops.names)[0])),
         source=source,
         as_of=as_of,
         notes=_notes(q, found, slots, bool(prediction.unseen[0]), stands_for(rows, (found.card.name,), residuals_of(coefficients), 0)),
