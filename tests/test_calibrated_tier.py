@@ -15,6 +15,8 @@ from planner.planning.infeasible import Infeasible
 from planner.result.plan import Plan
 from planner.validation.single import AskedConfiguration, forecast
 
+ON = date(2026, 11, 1)
+
 
 @cache
 def shipped() -> Catalog:
@@ -23,7 +25,7 @@ def shipped() -> Catalog:
 
 def measured_on(gpu: str, engine: str = "vllm", architecture: str = "Qwen3-4B", step: float = 1.0) -> Calibration:
     return Calibration(
-        gpu=gpu, engine=engine, architecture=architecture, step=step, step_sd=0.1, points=5, source="mine.csv", as_of=date(2026, 11, 1)
+        gpu=gpu, engine=engine, architecture=architecture, step=step, step_sd=0.1, points=5, source="mine.csv", as_of=ON
     )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def test_a_tuning_of_which_nothing_is_known_is_refused() -> None:
 
 def test_the_page_says_how_engines_are_set(run: Run) -> None:
     status, out, _ = run("--qps", "20", "--min-quality", "0.7", "--gpu", "B200-SXM", "--tuning", "default")
-    assert status == 0 and "as they start; by recipe" in out
+    assert status == 0 and "default; recipe" in out
     status, _, err = run("--qps", "20", "--tuning", "defaults")
     assert status == 2 and "default" in err
 

@@ -157,7 +157,7 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     return (f"{e.tier}{which}, steps {factor}; {version}nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
 
 
-SET = {"default": "as they start", "recipe": "by recipe", "record": "records"}
+SET = {"default": "default", "recipe": "recipe", "record": "records"}  # words of --tuning
 
 
 def _engines(plan: Plan) -> tuple[str, ...]:
@@ -170,9 +170,9 @@ def _engines(plan: Plan) -> tuple[str, ...]:
         counts = [(d, e.replicas_by_tuning.get(name)) for d, e in known]
         replicas, usd = sum(n or 0 for _, n in counts), sum(d.usd_per_hour * (n or 0) / d.replicas for d, n in counts)
         unit = "" if others else f" {plural('replica', replicas)}"
-        taken = next((f" ({e.tuning_taken[name]}'s factor)" for _, e in known if name in e.tuning_taken), "")
+        taken = next((f" ({e.tuning_taken[name]})" for _, e in known if name in e.tuning_taken), "")
         says = "nothing within the limits" if any(n is None for _, n in counts) else f"{replicas}{unit} {money(usd, 2 if usd < 100 else 0)}/h"
-        others.append(f"{SET[name]} {says}{taken}")
+        others.append(f"{SET[name]}{taken} {says}")
     return (f"{SET[known[0][1].tuning]}; {', '.join(others)}",)
 
 
