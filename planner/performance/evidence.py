@@ -103,8 +103,8 @@ def shown_tier(found: Evidence, replicas: Replicas, is_own: NDArray[np.bool_] | 
 
 
 def tier_word(tier: int, is_own: bool) -> str:
-    """What a tier is called; a replica whose model the user measured on its GPU and engine has a word of its own."""
-    return CALIBRATED if is_own else TIERS[tier]
+    """What a tier is called; one not measured itself, but whose model the user measured on its GPU and engine, has a word of its own."""
+    return CALIBRATED if is_own and tier > 0 else TIERS[tier]
 
 
 def _ours(r: Replicas) -> Ints:
