@@ -136,6 +136,15 @@ def test_output_to_a_file_leaves_standard_output_empty(run: Run, tmp_path: Path)
     assert run(*QUICK, "--format", "json", "-o", "-").out == file.read_text()
 
 
+def test_a_file_holds_what_its_suffix_says(run: Run, tmp_path: Path) -> None:
+    command = ["catalog", "gpus", "h200", "-o"]
+    for name, held in (("g.json", '"GPU": "H200'), ("g.CSV", "GPU,vendor,"), ("g.md", "| GPU |"), ("g.txt", "Gpus: ")):
+        assert run(*command, str(tmp_path / name)).status == 0
+        assert held in (tmp_path / name).read_text()
+    run(*command, str(tmp_path / "named.json"), "--format", "table")
+    assert (tmp_path / "named.json").read_text() == (tmp_path / "g.txt").read_text()
+
+
 def test_a_scenario_file_with_a_flag_over_it(run: Run) -> None:
     ran = run("-f", ROOT / "examples" / "one-workload.toml", "--no-alternatives", "--format", "json", "--spare-replicas", "2", "--gpu", "H100-SXM-80GB")
     assert (ran.status, ran.err) == (0, "")

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "markdown")
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of a table made for a terminal
 
-FormatOption = Annotated[str, typer.Option("--format", help="table, json, csv or markdown", metavar="FORMAT", show_default=False, rich_help_panel=OUTPUT)]
+BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown"}  # what a file is to hold where no format is named
+
+
+def _named_or_by_suffix(context: typer.Context, value: str) -> str:
+    """The format named, else that of the output's suffix. Options that are not given are read after those that are, so the output is known."""
+    source = context.get_parameter_source("form")
+    return value if source and source.name != "DEFAULT" else BY_SUFFIX.get(Path(context.params.get("output") or "").suffix.lower(), value)
+
+
+FORMAT_HELP = "table, json, csv or markdown; else by the suffix of the output, else a table"
+FormatOption = Annotated[
+    str, typer.Option("--format", help=FORMAT_HELP, metavar="FORMAT", show_default=False, rich_help_panel=OUTPUT, callback=_named_or_by_suffix)
+]
 OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", help="write here instead of the terminal; - is the terminal", metavar="FILE", rich_help_panel=OUTPUT)
 ]

@@ -38,7 +38,7 @@ def read_saved(path: Path) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise PlannerError(f"not a plan: {where + ': ' if where else ''}{first['msg']}", str(path), "save one with plan --format json -o plan.json") from None
+        raise PlannerError(f"not a plan: {where + ': ' if where else ''}{first['msg']}", str(path), "save one with plan -o plan.json") from None
     if plan.schema_version > SCHEMA_VERSION:
         raise PlannerError(f"written by a newer planner (schema {plan.schema_version})", str(path), "upgrade inference-planner")
     return plan
