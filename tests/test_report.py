@@ -174,12 +174,13 @@ def test_what_is_left_out_is_said_with_the_reason() -> None:
     none = review(plan, tiny(), Wanted(without=PARTS), Where(), lambda _: None)
     assert none.left_out == dict.fromkeys(PARTS, "not asked for")
     text = Page(page(none)).text
-    assert text.count("Left out: not asked for.") == len(PARTS) - 1 and "No prudent plan beside it: not asked for." in text
+    assert len(re.findall(r"not asked for\s", text)) == len(PARTS) - 1 and "No prudent plan beside it: not asked for." in text
     hurried = review(plan, tiny(), Wanted(patience_s=1e-9, without=("failure", "curve", "prudent")), Where(), lambda _: None)
     assert all("--patience" in hurried.left_out[p] for p in ("frontier", "staircase", "sensitivity", "what-if"))
     hours = autoscale(Scenario.model_validate({"workload": [{"qps": 20, "profile": "m-small"}]}), tiny())
     by_hour = review(hours, tiny(), Wanted(), Where(), lambda _: None)
-    assert "the plan follows the hours" in by_hour.left_out["frontier"] and "Hours" in page(by_hour)
+    assert "the plan follows the hours" in by_hour.left_out["frontier"] and "the plan follows the hours" in Page(page(by_hour)).text
+    assert json.loads(Page(page(by_hour)).data["charts"])["hours"]["description"].startswith("Cost of each hour")
 
 
 def test_the_grid_is_told_before_it_is_made() -> None:
@@ -231,8 +232,8 @@ def test_markdown_says_the_change_first_and_folds_the_rest() -> None:
     assert first is not None and second is not None
     assert text.startswith(f"### {money(first)}/h (")
     assert f"**growth**: +{second - first:,.2f} $/h ({second / first - 1:+.0%})" in text and text.index("growth") < text.index("<details>")
-    assert text.count("<details>") == text.count("</details>") and "frontier: not asked for" in text
-    assert "Scenarios" in [p.title for p in review_parts(r) if not p.left_out]
+    assert text.count("<details>") == text.count("</details>") and "| Cost and quality | not asked for |" in text
+    assert "Scenarios" in [p.title for p in review_parts(r)]
 
 
 def test_a_workbook_follows_the_hours_and_discounts_that_a_reviewer_puts_in() -> None:

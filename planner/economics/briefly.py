@@ -5,10 +5,8 @@ What alternatives are beside a plan, at a tenth of the time of a whole one: evid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planner.economics.runs import Done, Where, quietly, side_by_side
 from planner.planning.alternatives import brief
 from planner.program.problem import Status
 from planner.result.assemble import workloads_of
@@ -23,7 +21,7 @@ from planner.search.survey_cache import SurveyCache
 
 @dataclass(frozen=True)
 class BriefPlan:
-    """A plan in brief; ``is_proven``: within the scenario's gap of the least there is."""
+    """A plan in brief; ``is_proven``: within the scenario's gap of the least there is. ``workloads`` only where service was asked for."""
 
     usd_per_hour: float
     is_proven: bool
@@ -37,17 +35,13 @@ class BriefPlan:
         return sum(p.gpus_held for p in self.purchases)
 
 
-def brief_plan(scenario: Scenario, cache: SurveyCache) -> BriefPlan | None:
-    """The cheapest plan in brief; None where nothing meets all demands, or nothing was found in time."""
+def brief_plan(scenario: Scenario, cache: SurveyCache, with_service: bool = True) -> BriefPlan | None:
+    """The cheapest plan in brief, with what users see or without; None where nothing meets all demands, or nothing was found in time."""
     asked, points = posed(scenario, cache)
     found, points = kept_apart(points, asked)
     if not found.found:
         return None
     chosen = chosen_pools(found, points.survey)
     made_of = tuple(brief(c, points) for c in chosen)
-    return BriefPlan(found.cost, found.solution.status == Status.OPTIMAL, made_of, tuple(purchases(found)[0]), workloads_of(asked, chosen, points.survey))
-
-
-def brief_plans(scenarios: Sequence[Scenario], cache: SurveyCache, where: Where, done: Done = quietly) -> list[BriefPlan | None]:
-    """The cheapest plan of each question, in order, in as many threads as asked."""
-    return side_by_side(lambda s: brief_plan(s, cache), scenarios, where.workers, done)
+    served = workloads_of(asked, chosen, points.survey) if with_service else ()
+    return BriefPlan(found.cost, found.solution.status == Status.OPTIMAL, made_of, tuple(purchases(found)[0]), served)

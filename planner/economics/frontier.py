@@ -34,6 +34,19 @@ AXES = (*LATENCIES, "concurrency")
 
 
 @dataclass(frozen=True)
+class Along:
+    """A third axis: limits on a latency, or requests in flight, in multiples of the scenario's own (none: the usual ones)."""
+
+    axis: str
+    multiples: tuple[float, ...] = ()
+
+    @property
+    def tried(self) -> tuple[float, ...]:
+        """The multiples."""
+        return self.multiples or LATENCIES.get(self.axis, CONCURRENCIES)
+
+
+@dataclass(frozen=True)
 class FrontierPoint:
     """One plan of the frontier. ``quality`` is the lowest score (or the mean, for a frontier of means) that serves the workload.
 
@@ -91,18 +104,20 @@ class Frontier:
         return min(within, key=lambda i: (self.points[i].usd_per_hour, -self.points[i].quality), default=None)
 
 
-def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: str = "", where: Where = HERE, done: Done = quietly) -> Frontier:
+def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: str | Along = "", where: Where = HERE, done: Done = quietly) -> Frontier:
     """The Pareto set of cost and quality for one workload, the others held as they are; with mixes, of cost and mean quality.
 
     also: "ttft" or "tpot" adds limits on it as a third axis, "concurrency" requests in flight (multiples of
     the scenario's own). The scenario's own floor is where the frontier starts.
     Raises ScenarioError for an unknown axis or workload; an empty frontier where nothing serves at all.
     """
+    third = also if isinstance(also, Along) else Along(also)
+    also = third.axis
     if also not in ("", *AXES):
         raise ScenarioError(f"no frontier over '{also}'", "--also", f"one of {', '.join(AXES)}")
     cache, asked = where.cache(catalog), scenario.workload[workload]
     found: list[FrontierPoint] = []
-    places = _along(scenario, workload, also)
+    places = _along(scenario, workload, third)
     walk = _by_mean if scenario.policy.mix else _by_floor
     for (place, _), points in zip(places, side_by_side(lambda x: walk(x[1], cache, workload, where, done), places, where.workers), strict=True):
         found += [replace(p, **place) for p in points]
@@ -113,20 +128,21 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit, asked.concurrency if also == "concurrency" else None)
 
 
-def _along(scenario: Scenario, w: int, also: str) -> list[tuple[dict[str, Any], Scenario]]:
+def _along(scenario: Scenario, w: int, third: Along) -> list[tuple[dict[str, Any], Scenario]]:
     """The scenario at each place on the third axis, with the field of a point that says which; itself without one."""
+    also = third.axis
     if not also:
         return [({}, scenario)]
     if also == "concurrency":
         now = scenario.workload[w].concurrency
         if now is None:
             raise ScenarioError("the workload's traffic is not in requests in flight", "--also", "give it as such, as --concurrency 500")
-        return [({"concurrency": now * f}, with_workload(scenario, w, concurrency=now * f)) for f in CONCURRENCIES]
+        return [({"concurrency": now * f}, with_workload(scenario, w, concurrency=now * f)) for f in third.tried]
     slo = scenario.workload[w].slo
     limit = next((s for s in scenario.workload[w].limits if s.metric == also), None)
     if limit is None:
         raise ScenarioError(f"the workload has no limit on {also.upper()}", "--also", f"give one, such as --{also} 1s")
-    return [({"latency_ms": limit.seconds * f * 1e3}, with_workload(scenario, w, slo={**slo, limit.name: limit.seconds * f})) for f in LATENCIES[also]]
+    return [({"latency_ms": limit.seconds * f * 1e3}, with_workload(scenario, w, slo={**slo, limit.name: limit.seconds * f})) for f in third.tried]
 
 
 def _by_floor(scenario: Scenario, cache: SurveyCache, w: int, where: Where, done: Done) -> list[FrontierPoint]:

@@ -12,12 +12,12 @@ from time import perf_counter
 from typing import Literal, TypeVar, get_args
 
 from planner.catalog.catalog import Catalog
-from planner.economics.briefly import BriefPlan, brief_plan, brief_plans
+from planner.economics.briefly import BriefPlan, brief_plan
 from planner.economics.compare import Compared
 from planner.economics.curve import CostCurve, UserLimits, cost_curve
-from planner.economics.frontier import LATENCIES, Frontier, frontier
+from planner.economics.frontier import LATENCIES, Along, Frontier, frontier
 from planner.economics.outage import Outage, outages
-from planner.economics.runs import Done, Where, answer_one, answers, quietly
+from planner.economics.runs import Done, Where, answer_one, answers, quietly, side_by_side
 from planner.economics.sensitivity import Sensitivity, moves, sensitivity
 from planner.economics.sweep import headroom
 from planner.economics.whatif import WhatIf, cells, what_if, what_if_axes
@@ -34,6 +34,7 @@ GRID = (5, 4, 3)  # rates, floors and limits on TTFT of the grid, unless asked o
 STEPS = range(5, 41)  # twentieths of the traffic asked for, at which the staircase is looked up
 FEWEST_STEPS = 8
 PATIENCE_S = 30.0  # longest that one part may be expected to take
+THIRD = (0.6, 1.0, 1.5)  # multiples of the latency limit that a frontier is drawn along
 POINTS = 8  # of a frontier, about
 ANEW = 2.0  # times as long takes a plan whose candidates are looked at anew
 NOT_WANTED = "not asked for"
@@ -155,12 +156,13 @@ class _Gathering:
     def frontier(self) -> Frontier:
         """Cost and quality, with the latency that binds the plan as the third axis."""
         limited = [s.metric for s in self.scenario.workload[0].limits if s.metric in LATENCIES]
-        binding = [m for m in limited if any(b.startswith(f"{m.upper()} ") for b in self.plan.binding)]
+        serving = [self.plan.deployments[x.deployment] for x in self.plan.workloads[0].routing]
+        binding = [m for m in limited if any(d.binding_limit.startswith(f"{m.upper()} ") for d in serving)]
         also, each = next(iter((*binding, *limited)), ""), self.seconds_each(answer_one) * POINTS
-        if also and not self.is_short(each * len(LATENCIES[also])):
+        if also and not self.is_short(each * len(THIRD)):
             also = ""
         self.refuse_long(each)
-        found = frontier(self.scenario, self.catalog, also=also, where=self.where, done=self.watch("frontier"))
+        found = frontier(self.scenario, self.catalog, also=Along(also, THIRD), where=self.where, done=self.watch("frontier"))
         if not found.points:
             raise _LeftOut("no plan at any quality")
         return found
@@ -191,7 +193,7 @@ class _Gathering:
         edge = {float(f"{carries * (1 - 1e-4):.6g}")} if carries is not None and carries < 2 * first.rate else set()  # the last that this plan does
         traffic = sorted({first.rate, *edge, *(float(f"{first.rate * i / 20:.6g}") for i in STEPS if i % every == 0)})
         questions = [with_workload(self.scenario, 0, **{first.rate_field: t}) for t in traffic]
-        found = brief_plans(questions, self.cache, self.where, self.watch("staircase"))
+        found = side_by_side(lambda s: brief_plan(s, self.cache, with_service=False), questions, self.where.workers, self.watch("staircase"))
         stairs = tuple(Stair(t, p) for t, p in zip(traffic, found, strict=True))
         return Staircase("in flight" if first.is_closed else "req/s", first.rate, carries, stairs)
 

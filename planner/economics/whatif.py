@@ -12,9 +12,9 @@ from itertools import product
 from math import prod
 from typing import Literal
 
-from planner.economics.briefly import BriefPlan, brief_plans
+from planner.economics.briefly import BriefPlan, brief_plan
 from planner.economics.frontier import Frontier
-from planner.economics.runs import Done, Where, quietly
+from planner.economics.runs import Done, Where, quietly, side_by_side
 from planner.errors import ScenarioError
 from planner.scenario.change import with_workload
 from planner.scenario.records import Scenario
@@ -120,4 +120,4 @@ def asked_at(scenario: Scenario, axes: Sequence[WhatIfAxis], values: Sequence[fl
 def what_if(scenario: Scenario, axes: tuple[WhatIfAxis, ...], cache: SurveyCache, where: Where, done: Done = quietly) -> WhatIf:
     """The cheapest plan at every combination."""
     questions = [asked_at(scenario, axes, values) for values in product(*(a.values for a in axes))]
-    return WhatIf(scenario.workload[0].name, axes, tuple(brief_plans(questions, cache, where, done)))
+    return WhatIf(scenario.workload[0].name, axes, tuple(side_by_side(lambda s: brief_plan(s, cache), questions, where.workers, done)))

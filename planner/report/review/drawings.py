@@ -35,6 +35,7 @@ MOST_TICKS = 9  # of a logarithmic axis
 def specifications(r: Review) -> dict[str, dict[str, Any]]:
     """Every chart that there is something to draw for, by its name."""
     makers: Mapping[str, Callable[[], Chart | None]] = {
+        "hours": lambda: _hours(r.plan),
         "bridge": lambda: _bridge(r.plan),
         "service": lambda: _service(r.plan),
         "frontier": lambda: _frontier(r.frontier) if r.frontier else None,
@@ -85,6 +86,26 @@ def _bridge(plan: Plan) -> Chart | None:
     )
     text = base.mark_text(align="left", dx=6).encode(x="high:Q", text="label:N")
     return _described(bars + text, "What each term of prudence adds to the cost per hour", 28 * len(rows))
+
+
+def _hours(plan: Plan) -> Chart | None:
+    """What each hour costs, and what holding the peaks all day would."""
+    import altair as alt
+
+    if not plan.periods:
+        return None
+    last = plan.periods[-1]
+    rows = [{"hour": p.hour, "usd": p.usd / p.hours, "gpus": p.gpus_held} for p in plan.periods]
+    rows.append({"hour": last.hour + last.hours, "usd": last.usd / last.hours, "gpus": last.gpus_held})  # a step lasts to its end
+    y = alt.Y("usd:Q", title="$ per hour", axis=alt.Axis(format="$,.0f", tickCount=5), scale=alt.Scale(zero=True))
+    x = alt.X("hour:Q", title="hour", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=12))
+    base = alt.Chart(alt.InlineData(rows)).encode(x=x, y=y)
+    drawn = base.mark_area(interpolate="step-after", color=ZONE) + base.mark_line(interpolate="step-after", color=ACCENT, strokeWidth=2)
+    drawn += base.mark_point(opacity=0, size=80).encode(tooltip=["hour:Q", alt.Tooltip("usd:Q", format=",.2f"), "gpus:Q"])
+    if plan.flat and plan.flat.usd_per_hour is not None:
+        flat = alt.Chart(alt.InlineData([{"usd": plan.flat.usd_per_hour, "text": "peaks held all day"}])).encode(y="usd:Q")
+        drawn += flat.mark_rule(strokeDash=[4, 3]) + flat.mark_text(align="left", x=6, dy=-8).encode(text="text:N")
+    return _described(drawn, "Cost of each hour against holding the peaks all day", 260)
 
 
 def _service(plan: Plan) -> Chart | None:
@@ -279,5 +300,7 @@ def _comparison(r: Review) -> Chart | None:
         return None
     y = alt.Y("scenario:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
     base = alt.Chart(alt.InlineData(rows)).encode(y=y)
-    bars = base.mark_bar(height=16).encode(x=alt.X("usd:Q", title="$ per hour"), color=alt.condition("datum.first", alt.value(ACCENT), alt.value(SECOND)))
+    bars = base.mark_bar(height=16).encode(
+        x=alt.X("usd:Q", title="$ per hour", axis=alt.Axis(tickCount=6)), color=alt.condition("datum.first", alt.value(ACCENT), alt.value(SECOND))
+    )
     return _described(bars + base.mark_text(align="left", dx=6).encode(x="usd:Q", text="label:N"), "Cost per hour of each scenario", 28 * len(rows))

@@ -9,7 +9,6 @@ from planner.economics.compare import Compared
 from planner.economics.review import Review
 from planner.report import render
 from planner.report.review.parts import review_parts
-from planner.report.review.studies import what_if_part
 from planner.report.review.words import Part, arithmetic, bought_at, models, question
 from planner.report.sections import Section, money
 from planner.result.plan import Plan
@@ -17,13 +16,11 @@ from planner.result.plan import Plan
 
 def pull_request(r: Review) -> str:
     """The headline, what to know before signing, then each part folded."""
-    decision, *parts = [p for p in (*review_parts(r), what_if_part(r)) if not p.left_out]
+    decision, *parts = review_parts(r)
     blocks = [f"### {markdown_line(_headline(r))}", markdown_line(question(r.plan)), _options(r)]
     blocks += [_changes(r.compared)] if r.compared else []
     blocks += ["**What to know before signing**\n\n" + "\n".join(f"- {markdown_line(w)}" for w in r.plan.warnings[:3])] if r.plan.warnings else []
     blocks += [_folded(p) for p in (decision, *parts)]
-    left_out = [f"- {markdown(name)}: {markdown(why)}" for name, why in r.left_out.items()]
-    blocks += ["<details><summary>Left out</summary>\n\n" + "\n".join(left_out) + "\n\n</details>"] if left_out else []
     return "\n\n".join(blocks) + "\n"
 
 

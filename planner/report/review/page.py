@@ -13,9 +13,9 @@ from planner.economics.review import Review
 from planner.economics.whatif import WhatIf
 from planner.report.drawing import in_script, version_of
 from planner.report.review.drawings import specifications
-from planner.report.review.parts import decision_part, review_parts
-from planner.report.review.studies import axis_text, cell_words, what_if_part
-from planner.report.review.words import Part, option_rows, question
+from planner.report.review.parts import review_parts
+from planner.report.review.studies import axis_text, cell_words
+from planner.report.review.words import option_rows, question
 from planner.report.sections import Section, money
 from planner.result.plan import Plan
 
@@ -46,13 +46,13 @@ def page(r: Review) -> str:
         loader=PackageLoader("planner.report.review"), autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
     charts = specifications(r)
-    parts = _with_what_if(r)
+    decision, *parts = review_parts(r)
     return found.get_template("review.html.j2").render(
-        title=r.plan.scenario.name or "Capacity review",
-        question=question(r.plan),
+        title=question(r.plan),
+        name=r.plan.scenario.name,
         options=options(r),
         cautions=r.plan.warnings,
-        decision=decision_part(r),
+        decision=decision,
         parts=parts,
         charts=set(charts),
         what_if=r.what_if,
@@ -62,13 +62,6 @@ def page(r: Review) -> str:
         vega=Markup(_vega(charts)),
         version=r.plan.planner_version,
     )
-
-
-def _with_what_if(r: Review) -> list[Part]:
-    """The parts after the decision; the what-if panel stands before what the plan takes for granted."""
-    parts = [p for p in review_parts(r)[1:] if p.key != "comparison" or not p.left_out]
-    at = next((i for i, p in enumerate(parts) if p.key == "assumptions"), len(parts))
-    return [*parts[:at], what_if_part(r), *parts[at:]]
 
 
 def options(r: Review) -> tuple[Option, ...]:

@@ -13,19 +13,29 @@ from planner.report.review.studies import (
     frontier_part,
     sensitivity_part,
     staircase_part,
+    what_if_part,
+    without_bars,
 )
 from planner.report.review.words import UNITS, Part, arithmetic, limit_rows, option_rows, table
 from planner.report.sections import Section, latency, money, plan_sections
 from planner.result.plan import Plan, PlanWorkload
 
+SAID_ELSEWHERE = ("Warnings", "Assumed", "Defaults used")  # of a plan by the hour
 SIGNS = {"+": "New:", "-": "Gone:", "~": "Resized:"}
 
 
 def review_parts(r: Review) -> list[Part]:
-    """Everything after the decision, in the order in which it is asked."""
+    """The parts that there are, in the order in which they are asked; what is left out stands last, each with the reason."""
+    every = _every_part(r)
+    missing = [(p.title, p.left_out) for p in every if p.left_out]
+    last = [Part("left-out", "Left out", tables=(table("", ("part", "why"), missing),))] if missing else []
+    return [*(p for p in every if not p.left_out), *last]
+
+
+def _every_part(r: Review) -> list[Part]:
     if r.plan.periods:
-        hours = Part("hours", "Hours", tables=tuple(hours_sections(r.plan)))
-        return [decision_part(r), demand_part(r.plan), hours, comparison_part(r), assumptions_part(r), provenance_part(r), solver_part(r)]
+        rest = (what_if_part(r), assumptions_part(r), provenance_part(r), solver_part(r))
+        return [decision_part(r), demand_part(r.plan), hours_part(r.plan), *rest]
     own = {s.title: s for s in plan_sections(r.plan)}
     return [
         decision_part(r),
@@ -39,7 +49,8 @@ def review_parts(r: Review) -> list[Part]:
         alternatives_part(own),
         failure_part(r),
         sensitivity_part(r),
-        comparison_part(r),
+        *([comparison_part(r)] if r.compared else []),
+        what_if_part(r),
         assumptions_part(r),
         provenance_part(r),
         solver_part(r),
@@ -70,6 +81,15 @@ def _bridge(plan: Plan) -> tuple[tuple[str, Section], ...]:
     """What each term of prudence adds."""
     found = next((s for s in plan_sections(plan) if s.title == "Fit to sign"), None) if plan.prudent else None
     return (("bridge", found),) if found else ()
+
+
+def hours_part(plan: Plan) -> Part:
+    """What serves and is held at every hour; what the document says elsewhere is left to that place."""
+    own = [without_bars(s) for s in hours_sections(plan) if s.title not in SAID_ELSEWHERE]
+    first, *rest = own
+    held = next(s for s in rest if s.title.startswith(("By the hour", "GPUs held")))
+    folded = tuple(s for s in rest if s.is_code)
+    return Part("hours", "Hours", first.lines, tuple(s for s in rest if s is not held and s not in folded), (("hours", held),), folded)
 
 
 def demand_part(plan: Plan) -> Part:

@@ -144,8 +144,6 @@ def sensitivity_part(r: Review) -> Part:
 
 def comparison_part(r: Review) -> Part:
     """Scenarios side by side, and what each changes."""
-    if not r.compared:
-        return Part("comparison", "Scenarios", left_out="there is one scenario")
     first, *rest = compare_sections(r.compared)
     return Part("comparison", "Scenarios", (f"Each beside {r.compared[0].name}.",), tables=tuple(rest), charts=(("comparison", first),))
 

@@ -95,7 +95,7 @@ def _brief(plan: BriefPlan | None) -> dict[str, object]:
     return {
         "usd_per_hour": plan.usd_per_hour if plan else None,
         "gpus_held": plan.gpus_held if plan else None,
-        "quality": plan.workloads[0].min_quality_served if plan else None,
+        "quality": plan.workloads[0].min_quality_served if plan and plan.workloads else None,
         "what": made_of(plan),
     }
 

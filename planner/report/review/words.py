@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.report.sections import Grid, Section, latency, money, plural, short, unit_money
 from planner.result.plan import Deployment, Plan, PlanWorkload
 
+MOST_NAMED = 4  # workloads in the headline
 UNITS = {"qps": "req/s", "concurrency": "in flight", "requests_per_day": "requests/day"}
 
 
@@ -41,17 +42,19 @@ def models(plan: Plan) -> str:
 
 
 def question(plan: Plan) -> str:
-    """What is asked, in a line."""
-    return "; ".join(_asked(w, plan) for w in plan.workloads[:4]) + ("; …" if len(plan.workloads) > 4 else "")
+    """What is asked, in a line; of several workloads only which, as the part on demand has the rest."""
+    if len(plan.workloads) == 1:
+        return _asked(plan.workloads[0], plan)
+    named = [f"{w.name} ({w.demand.value:,.4g} {UNITS[w.demand.kind]})" for w in plan.workloads[:MOST_NAMED]]
+    return f"{len(plan.workloads)} workloads: {', '.join(named)}{', …' if len(plan.workloads) > MOST_NAMED else ''}"
 
 
 def _asked(w: PlanWorkload, plan: Plan) -> str:
-    name = f"{w.name}: " if len(plan.workloads) > 1 else ""
     tokens = f", {w.input_tokens:,.0f} tokens in and {w.output_tokens:,.0f} out" if w.input_tokens and w.output_tokens else ""
     metric = next((a.quality_metric for a in plan.scenario.workload if a.name == w.name), "quality")
     floor = f", {metric} at least {w.min_quality:g}" if w.min_quality is not None else ""
     limits = "".join(f", {s.metric.upper()} p{s.percentile:g} within {latency(s.limit_ms)}" for s in w.slo)
-    return f"{name}{w.demand.value:,.4g} {UNITS[w.demand.kind]}{tokens}{floor}{limits}"
+    return f"{w.demand.value:,.4g} {UNITS[w.demand.kind]}{tokens}{floor}{limits}"
 
 
 def limit_rows(plan: Plan) -> list[tuple[str, str, float, float]]:
