@@ -392,6 +392,25 @@ def points(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
     return ["validate", str(folder / "p.csv")]
 
 
+BENCHES = {p.name: p.read_text() for p in sorted((ROOT / "tests" / "data" / "bench").iterdir()) if p.stat().st_size < 40_000}
+TOLD = ["--gpu", "H100-SXM-80GB", "--tp", "4", "--engine", "vllm", "--precision", "fp8", "--model", "Llama-3.1-8B"]
+
+
+def bench(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
+    """Files of benchmark tools, half of them still JSON; and metrics held against a plan."""
+    verb = r.choice(("validate", "validate", "calibrate", "import", "drift"))
+    text = (ROOT / "examples" / "metrics.json").read_text() if verb == "drift" else BENCHES[name := r.choice(list(BENCHES))]
+    as_json = (verb == "drift" or name.endswith(".json")) and r.random() < 0.6
+    file = folder / ("m.json" if verb == "drift" else f"b-{name}")
+    file.write_bytes(json.dumps(changed_tree(r, json.loads(text))).encode() if as_json else mutated(r, text))
+    if verb == "drift":
+        (folder / "p.json").write_text(r.choice(inputs.plans))
+        return ["drift", str(folder / "p.json"), "--prometheus", str(file)]
+    given = r.choice(([], TOLD[:2], TOLD, [*TOLD, "--concurrency", "8"]))
+    into = [] if verb == "validate" else ["-o", str(folder / "mine")]
+    return [*(["import", "bench"] if verb == "import" else [verb]), str(file), *into, *given]
+
+
 def plan(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
     """Saved plans, by the hour too; half of them still read as plans."""
     text = r.choice(inputs.plans)
@@ -404,10 +423,10 @@ def plan(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
 
 
 KINDS: dict[str, Callable[[random.Random, Inputs, Path], list[str]]] = {
-    f.__name__: f for f in (flags, tools, scenario, catalogue, tables, trace, points, plan)
+    f.__name__: f for f in (flags, tools, scenario, catalogue, tables, trace, points, bench, plan)
 }  # fmt: skip
 FORMATS = ([], [], ["--format", "json"], ["--format", "csv"], ["--format", "markdown"])
-FORMATTED = re.compile(r"^(-.*|show|simulate|compare|validate|frontier|sweep|autoscale|predict|curve|demand)$")
+FORMATTED = re.compile(r"^(-.*|show|simulate|compare|validate|frontier|sweep|autoscale|predict|curve|demand|drift)$")
 
 
 def case_of(seed: int, number: int, kind: str, inputs: Inputs, folder: Path) -> Case:
@@ -417,7 +436,7 @@ def case_of(seed: int, number: int, kind: str, inputs: Inputs, folder: Path) -> 
     words = KINDS[chosen](r, inputs, folder)
     if "--format" not in words and words[:1] != ["check"] and FORMATTED.match(words[0]):
         words += r.choice(FORMATS)
-    if words[0] not in ("check", "explain") and r.random() < 0.3:
+    if words[0] not in ("check", "explain") and "-o" not in words and r.random() < 0.3:
         (folder / "out").mkdir()
         words += ["-o", str(folder / "out" / "o")]
     return Case(chosen, words, folder)

@@ -175,6 +175,17 @@ def test_what_cannot_be_taken_in_is_one_line_with_the_flag_to_add(run: Run, tmp_
     assert not (tmp_path / "mine").exists()
 
 
+def test_seconds_that_stand_for_milliseconds_teach_nothing(run: Run, tmp_path: Path) -> None:
+    """A thousand times too fast is no measurement, and no evidence: the points are kept, and the reason told."""
+    text = json.loads(VLLM.read_text())
+    wrong = {k: v / 1000 if k.endswith("_ms") else v for k, v in text.items()}
+    (tmp_path / "a.json").write_text(json.dumps(wrong))
+    status, out, err = run("import", "bench", tmp_path / "a.json", "-o", tmp_path / "mine", *TOLD)
+    assert status == 0 and "is a unit wrong?" in out, err
+    assert not load_catalog([tmp_path / "mine"]).calibrated
+    assert SOURCE not in (tmp_path / "mine" / "evidence.csv").read_text()
+
+
 def test_simulated_runs_are_no_evidence(run: Run, tmp_path: Path) -> None:
     report = (BENCH / "llmd-br-0.2.handwritten.yaml").read_text().replace("tool: vllm/vllm-openai", "tool: vllm/llm-d-inference-sim")
     (tmp_path / "sim.yaml").write_text(report)

@@ -74,7 +74,10 @@ def import_bench(*, paths: BenchFiles, output: FolderOption, asked_of: AskedSetu
 
 
 def _written(kept: Kept, folder: Path, folders: Sequence[str], today: date) -> tuple[Learnt, Catalog]:
-    """Writes points, configurations and the calibration by all points of the folder; what was learnt, and the catalogue with it. Raises PlannerError."""
+    """Writes points, configurations and the calibration by all points of the folder; what was learnt, and the catalogue with it. Raises PlannerError.
+
+    Points that teach nothing are evidence of nothing either. What is learnt is learnt with the evidence there, as plans have it.
+    """
     from planner.catalog.files import is_file, read_csv
     from planner.catalog.load import load_catalog
     from planner.catalog.records import MeasuredConfiguration
@@ -91,7 +94,9 @@ def _written(kept: Kept, folder: Path, folders: Sequence[str], today: date) -> t
     held = read_csv(evidence, MeasuredConfiguration) if is_file(evidence) else []
     write_result(points, points_csv(kept.points))
     bare = load_catalog(folders)
-    write_result(evidence, configurations_csv(with_own(held, configurations(kept.points, bare, today))))
+    useless = {p.line for some in learn(kept.points, bare, "", today).unused.values() for p in some}
+    teaching = [p for p in kept.points if p.line not in useless]
+    write_result(evidence, configurations_csv(with_own(held, configurations(teaching, bare, today))))
     learnt = learn(kept.points, load_catalog([*folders, str(folder)]), source_of([points]), today)
     write_result(calibration, calibration_csv(learnt))
     return learnt, load_catalog([*folders, str(folder)])

@@ -30,6 +30,7 @@ LEVELS = ("engine", "model", "tp", "lengths")  # each within the one before; wha
 # Standard deviations of an effect, and of noise. Steps: engines of other people scatter by 0.4 (catalogs/tuning.csv: log of q80/q20 over 1.68),
 # predictions of a model that was left out by 0.15 beside them, those of another TP by 0.1 (docs/accuracy.md). Prompts scatter half as much again.
 PRIORS: Mapping[str, tuple[float, float, float, float, float]] = {"tpot_ms": (0.40, 0.15, 0.10, 0.08, 0.05), "ttft_ms": (0.40, 0.25, 0.15, 0.15, 0.15)}
+MOST_OFF = float(np.log(100.0))  # log of measured over predicted: beyond, seconds stand for milliseconds, or nothing was measured
 OVERHEAD = 0.3  # of what a request takes besides its prompt
 MEASURED = {"tpot_ms": ("tpot_ms_mean", "tpot_ms_p50"), "ttft_ms": ("ttft_ms_mean", "ttft_ms_p50")}
 
@@ -123,6 +124,8 @@ def _row(point: MeasuredPoint, answer: RowPrediction) -> Row | str:
     share = min(answer.request_ms / answer.predicted.get("ttft_ms", np.inf), 0.9)
     if not ratio:
         return "has neither TTFT nor TPOT, mean or p50, nor tokens/s of a burst"
+    if any(abs(r) > MOST_OFF for r in ratio.values()):
+        return f"is more than {np.exp(MOST_OFF):.0f} times off what is predicted: is a unit wrong?"
     return Row(*answer.stands_for, (point.isl, point.osl), ratio, share, point.line)
 
 
