@@ -63,9 +63,11 @@ def whole_number(raw: object, *path: str | int) -> int | None:
 
 
 def rate(raw: object, *path: str | int) -> float | None:
-    """A rate or a concurrency: a number above 0, or infinite ("inf", Infinity: no limit)."""
+    """A rate or a concurrency: a number above 0, or infinite ("inf", Infinity: no limit). Raises PlannerError for one that no client could send."""
     value = _float(at(raw, *path))
-    return value if value is not None and value > 0 else None
+    if value is not None and math.isfinite(value):
+        value = number(raw, *path)
+    return value if value and value > 0 else None
 
 
 def text(raw: object, *path: str | int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from planner.bench.fields import SECONDS, SHARES, at, latencies, number, rate, some, text, whole_number
+from planner.bench.fields import SECONDS, SHARES, at, latencies, number, some, text, whole_number
 from planner.bench.points import MeasuredPoint, Provenance
 from planner.raw import Raw
 
@@ -48,7 +48,7 @@ def _point(raw: Raw, line: int) -> MeasuredPoint:
         line, TOOL, model=text(raw, "model"), precision=text(raw, "precision").lower(), gpu=_gpu(text(raw, "hw")), engine=text(raw, "framework").lower(),
         gpus=gpus, tp=tp, pp=pp, ep=ep, dp=0 if spread else 1, mode="disagg" if raw.get("disagg") is True else "agg", spec_decode=drafted or "none",
         isl=number(raw, "isl") or float("nan"), osl=number(raw, "osl") or float("nan"), workload="InferenceX", load="closed_loop",
-        concurrency=rate(raw, "conc"), measured=found, engine_version=version[1] if version else "",
+        concurrency=number(raw, "conc"), measured=found, engine_version=version[1] if version else "",
         notes="prefill {}w tp{}, decode {}w tp{}".format(*pools) if pools else "",
         provenance=Provenance(TOOL, run=f"entry {line}", tpot_def=TPOT, token_source="nominal"),
     )  # fmt: skip
