@@ -108,6 +108,18 @@ def test_plan_measure_import_plan(run: Run, tmp_path: Path) -> None:
     assert status == 0, out + err
 
 
+def test_what_was_measured_is_measured_its_sisters_are_calibrated_and_others_stay(run: Run, tmp_path: Path) -> None:
+    """Of Llama-3.1-8B at TP1 in vLLM: the same at TP2 and in FP8 is corrected by it; another GPU is not."""
+    assert run("import", "bench", BENCH / "a100-poisson.csv", "-o", tmp_path / "mine")[0] == 0
+    tiers = {}
+    for name, more in {"own": (), "TP2": ("--tp", "2"), "GPU": ("--gpu", "A100-SXM-80GB")}.items():
+        words = ("--checkpoint", "meta-llama/Llama-3.1-8B-Instruct", "--gpu", "A100-PCIe-80GB", "--isl", "512", "--osl", "256", "--concurrency", "8")
+        status, out, err = run("predict", *words, *more, "--catalog", tmp_path / "mine", "--format", "json")
+        assert status == 0, err
+        tiers[name] = json.loads(out)["evidence"]["tier"]
+    assert tiers["own"] == "measured" and tiers["TP2"] == "calibrated" and tiers["GPU"] not in ("measured", "calibrated")
+
+
 def test_a_run_counts_once_whatever_file_it_stands_in(run: Run, tmp_path: Path) -> None:
     mine, text = tmp_path / "mine", VLLM.read_text()
     (tmp_path / "copy.json").write_text(text)  # the same file under another name
