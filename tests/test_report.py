@@ -39,6 +39,7 @@ from planner.report.review.markdown import pull_request
 from planner.report.review.page import grid_data, page
 from planner.report.review.parts import review_parts
 from planner.report.review.table import csv_of
+from planner.report.review.words import option_rows
 from planner.report.review.workbook import xlsx_of
 from planner.report.sections import money
 from planner.search.survey_cache import SurveyCache
@@ -113,6 +114,13 @@ def test_its_numbers_are_the_plans_own() -> None:
     assert f"{d['gpus']} GPUs = {d['replicas']} replicas x TP1 GPU-80" in found
     assert f"{d['quality']['score']:.4f}" in found and plan["catalog_hash"] in found and plan["purchases"][0]["source"] in found
     assert re.search(r"workload\.0\.qps\s*60\.0\s*flag", found)
+
+
+def test_plans_that_carry_the_most_say_how_much() -> None:
+    question = {"workload": [{"min_quality": 0.3}], "supply": {"gpus": ["GPU-80"]}, "policy": {"budget": "10/h"}, "objective": {"maximize": "qps"}}
+    plan = solve(Scenario.model_validate(question), tiny(), compare=False)
+    assert option_rows(plan)["traffic"] == f"{plan.workloads[0].demand.value:,.4g} req/s"
+    assert "traffic" not in option_rows(gathered().plan)
 
 
 def test_every_chart_has_its_table_and_takes_its_colours_from_the_page() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.report.sections import Grid, Section, latency, money, plural, short, unit_money
+from planner.report.studies import rates
 from planner.result.plan import Deployment, Plan, PlanWorkload
 
 MOST_NAMED = 4  # workloads in the headline
@@ -72,7 +73,8 @@ def limit_rows(plan: Plan) -> list[tuple[str, str, float, float]]:
 def option_rows(plan: Plan) -> dict[str, str]:
     """A plan as it is weighed against another: label and value."""
     many = len(plan.workloads) > 1
-    rows = {
+    rows = {"traffic": rates(plan)} if plan.objective != "cost" else {}  # the most there is: plans then differ in what they carry
+    rows |= {
         "per month": money(plan.cost.usd_per_month, 0),
         "per year": money(plan.cost.usd_per_year, 0),
         "per million output tokens": unit_money(plan.cost.usd_per_million_output_tokens),
