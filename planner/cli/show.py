@@ -60,9 +60,7 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
 
 def schema(output: OutputOption = None) -> None:
     """Print the JSON Schema of a plan."""
-    import json
-
-    from planner.result.plan import Plan
-
     check_writable(output)
-    deliver(json.dumps(Plan.model_json_schema(mode="serialization"), indent=1, sort_keys=True) + "\n", output)
+    from planner.report.formats import plan_schema
+
+    deliver(plan_schema(), output)

@@ -39,6 +39,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "explain": ("explain", "explain"),
     "sensitivity": ("sensitivity", "sensitivity"),
     "catalog": ("catalog", "app"),
+    "serve": ("serve", "serve"),
     "cost": ("cost", "app"),
     "demand": ("demand", "app"),
     "import": ("imports", "app"),

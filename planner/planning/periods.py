@@ -40,16 +40,17 @@ SETTLING = 0.5  # of the time limit, for the rate of users who wait for answers
 BASELINE_SHARE = 0.4  # of the time limit, for the flat plan it is compared with
 
 
-def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Origins | None = None) -> Plan:
+def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Origins | None = None, deadline: Deadline | None = None) -> Plan:
     """The cheapest plan by the hour, checked independently before it is returned.
 
+    The scenario's time limit bounds the whole answer, from here or to the deadline given.
     Raises Infeasible when nothing meets all demands, CatalogError and ScenarioError for unusable input, SolverError when no plan was
     found in time or a plan fails its check.
     """
     if scenario.tables.capacities or scenario.objective.maximize:
         what = "tables" if scenario.tables.capacities else "objective.maximize"
         raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
-    catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
+    catalog, deadline = catalog or load_catalog(scenario.catalog), deadline or Deadline.after(scenario.solver.time_limit)
     settling, is_open = deadline.share(SETTLING), any(w.demand and w.demand.is_open for w in scenario.workload)
     scenario = careful(with_known_names(_settled(scenario, catalog, settling), catalog))
     late = [cautions.UNSETTLED] if is_open and settling.passed() else []

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from planner.clean import json_text
 from planner.report.autoscale import hours_page, hours_sections
 from planner.report.page import page_sections
 from planner.report.sections import plan_sections
 from planner.result.plan import Plan
+
+
+def plan_schema() -> str:
+    """The JSON Schema of a plan, as text."""
+    return json.dumps(Plan.model_json_schema(mode="serialization"), indent=1, sort_keys=True) + "\n"
 
 
 def formatted(plan: Plan, form: str, details: bool = False) -> str:

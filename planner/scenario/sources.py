@@ -35,18 +35,35 @@ def ask(flags: Mapping[str, object] | None = None, environment: Mapping[str, str
     Raises ScenarioError naming flag, variable or file and line.
     """
     raw: Raw = {}
-    origins: Origins = {}
     text = ""
     if file is not None:
         raw, text = _read(file)
         _find_demand(raw, file.parent)
-        _note(raw, (), "file", origins)
-    for origin, values in (("environment", _from_environment(environment or {})), ("flag", _expand_slo(dict(flags or {})))):
+    return _together(raw, flags or {}, environment or {}, _Text(file, text))
+
+
+def ask_of(content: Raw, flags: Mapping[str, object] | None = None) -> Question:
+    """The question of a scenario file's content that came another way, under flags. Raises ScenarioError naming the key."""
+    return _together(dict(content), flags or {}, {}, _Text())
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The scenario file, if there is one, and what it says."""
+
+    file: Path | None = None
+    text: str = ""
+
+
+def _together(raw: Raw, flags: Mapping[str, object], environment: Mapping[str, str], read: _Text) -> Question:
+    origins: Origins = {}
+    _note(raw, (), "file", origins)
+    for origin, values in (("environment", _from_environment(environment)), ("flag", _expand_slo(dict(flags)))):
         _apply(raw, origins, origin, values)
     try:
         return Question(Scenario.model_validate(raw), origins)
     except ValidationError as error:
-        raise _describe(error, origins, file, text) from None
+        raise _describe(error, origins, read.file, read.text) from None
 
 
 def _read(file: Path) -> tuple[Raw, str]:
@@ -209,6 +226,8 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
         where = askable.variable
     elif file is not None:
         where = f"{file}:{toml_line(text, loc) if loc else 1}"
+    elif origin == "file":
+        where = ".".join(str(p) for p in loc)
     name = names[-1] if names else ""
     if first["type"] == "extra_forbidden":
         siblings = [a.path[-1] for a in askables() if len(names) > 1 and a.path[:-1] == names[:-1]] or list(Scenario.model_fields)

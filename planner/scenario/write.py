@@ -6,6 +6,7 @@ from typing import Any
 
 from planner.clean import toml_text
 from planner.errors import ScenarioError
+from planner.raw import Raw
 from planner.scenario.fields import askables
 from planner.scenario.records import Scenario
 from planner.scenario.units import exact, format_duration, format_lead
@@ -38,10 +39,15 @@ def to_toml(scenario: Scenario) -> str:
     """The scenario file that asks this scenario; only what differs from the defaults."""
     import rtoml
 
-    data = scenario.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return toml_text(rtoml.dumps(to_content(scenario)))
+
+
+def to_content(scenario: Scenario) -> Raw:
+    """What such a file holds."""
+    data: Raw = scenario.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     for workload, whole in zip(data.get("workload", []), scenario.workload, strict=True):
         workload["slo"] = whole.model_dump(mode="json")["slo"]
-    return toml_text(rtoml.dumps(data))
+    return data
 
 
 def _flag(name: str, field: str, value: Any) -> list[str]:
