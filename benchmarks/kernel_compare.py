@@ -23,17 +23,49 @@ BIG_CACHE = 512 << 20  # bytes of keys and values from which decode attention ha
 
 @dataclass(frozen=True)
 class Assumed:
-    """The catalogue's peaks of one GPU, and the fitted coefficients."""
+    """The catalogue's peaks of one GPU, the planner's tables of its kernels, and the fitted factors on them."""
 
     gpu: str
     bandwidth: float  # bytes/s
     peak: Mapping[str, float]  # precision -> FLOP/s
     values: Mapping[str, float]
+    about: Any
+    tables: Any
 
-    def product_s(self, size: float, flops: float, precision: str, reading: str, computing: str) -> float:
-        """The smooth maximum of reading and computing that a step takes for its matrix products."""
-        read, compute = size / (self.bandwidth * self.values[reading]), flops / (self.peak[precision] * self.values[computing])
-        return float((read**3 + compute**3) ** (1 / 3))
+    def products_s(self, weights: Iterable[float], precision: str, tokens: float) -> float:
+        """Seconds of products with matrices of so many weights, without the factors."""
+        import numpy as np
+
+        from planner.performance.kernels import KINDS, TOKENS, WEIGHTS, at_tokens, roofline
+
+        ratio = self.tables.products[self.tables.standing_for(self.about), tuple(KINDS).index(precision)].mean(axis=0)
+        total = np.zeros((1, len(TOKENS)))
+        for each in weights:
+            curve = [np.interp(np.log2(each), np.log2(WEIGHTS), column) for column in ratio.T]
+            total = total + roofline(self.about, precision, each, TOKENS) * np.exp2(curve)
+        return float(at_tokens(total, tokens)[0, 0])
+
+    def experts_s(self, row: Row) -> float:
+        """Seconds of one layer's experts, without the factors."""
+        import numpy as np
+
+        from planner.performance.kernels import EXPERT_LAUNCH_S, KINDS, TOKENS, at_tokens, near, roofline
+
+        kind = tuple(KINDS).index(row["precision"])
+        asked = np.log2([[row["hidden"], row["width"], row["experts"], row["chosen"]]])
+        ratio = np.mean([near(asked, *self.tables.shapes[t, kind]) for t in self.tables.standing_for(self.about)], axis=0)
+        weights = 3.0 * row["hidden"] * row["width"] * row["experts"]
+        ideal = EXPERT_LAUNCH_S + roofline(self.about, row["precision"], weights, TOKENS, row["chosen"] / row["experts"])
+        return float(at_tokens(ideal * np.exp2(ratio), row["tokens"])[0, 0])
+
+    def attention_share(self, name: str, seconds: float) -> float:
+        """Share of the peak at which the planner has attention that would take so many seconds at it."""
+        import numpy as np
+
+        from planner.performance.kernels import ATTENTION, over_work
+
+        ratio = self.tables.attention[self.tables.standing_for(self.about), ATTENTION.index(name)].mean(axis=0)
+        return seconds / float(over_work(ratio[None, :], np.array([[seconds]]))[0, 0])
 
 
 def compare(path: Path, gpu: str) -> int:
@@ -74,15 +106,16 @@ def catalogue_name(device: str, memory_gib: float, known: Mapping[str, float]) -
 def section(record: Mapping[str, Any], families: Mapping[str, Sequence[Row]], catalog: Any, gpu: str) -> list[str]:
     """The whole comparison."""
     from planner.performance.coefficients import load_coefficients
+    from planner.performance.kernels import FILE, load_kernels
 
     coefficients = load_coefficients(catalog.coefficients_file)
     about = catalog.gpus[gpu]
     peak = {"bf16": about.bf16_tflops * 1e12, "fp8": (about.fp8_tflops or about.bf16_tflops) * 1e12}
-    assumed = Assumed(gpu, about.bandwidth_gb_s * 1e9, peak, coefficients.values)
+    assumed = Assumed(gpu, about.bandwidth_gb_s * 1e9, peak, coefficients.values, about, load_kernels(catalog.coefficients_file.with_name(FILE)))
     steps = step_rows(catalog, coefficients, about, families.get("steps", ()))
     lines = ["## Kernels on one GPU", "", _preamble(record, assumed), ""]
     parts: tuple[tuple[str, list[list[str]]], ...] = (
-        ("Coefficients", coefficient_rows(assumed, families, steps)),
+        ("Shares of the peaks", coefficient_rows(assumed, families, steps)),
         ("Matrix products of a dense layer: median over models (lowest to highest)", dense_rows(assumed, families.get("dense", ()))),
         ("Matrix products of routed experts: median over models (lowest to highest)", expert_rows(assumed, families.get("experts", ()))),
         ("Attention of a decode step: share of the bandwidth", attention_rows(assumed, families.get("decode", ()))),
@@ -116,8 +149,8 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 # ---- products
 
 
-def layers(rows: Iterable[Row]) -> dict[tuple[str, str, int], tuple[float, float, float]]:
-    """(model, precision, tokens) -> (seconds, bytes of weights, FLOPs) of all products of a layer together; those with all products only."""
+def layers(rows: Iterable[Row]) -> dict[tuple[str, str, int], tuple[float, float, float, tuple[float, ...]]]:
+    """(model, precision, tokens) -> (seconds, bytes of weights, FLOPs, weights of each) of all products of a layer; those with all products only."""
     groups: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
     products: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -126,37 +159,33 @@ def layers(rows: Iterable[Row]) -> dict[tuple[str, str, int], tuple[float, float
     found = {}
     for (model, precision, tokens), group in groups.items():
         if len(group) == len(products[model]):
-            weights = sum(r["k"] * r["n"] for r in group)
-            found[model, precision, tokens] = sum(r["us"] for r in group) / 1e6, weights * (2.0 if precision == "bf16" else 1.0), 2.0 * tokens * weights
+            each = tuple(float(r["k"] * r["n"]) for r in group)
+            size = sum(each) * (2.0 if precision == "bf16" else 1.0)
+            found[model, precision, tokens] = sum(r["us"] for r in group) / 1e6, size, 2.0 * tokens * sum(each), each
     return found
 
 
 def dense_rows(a: Assumed, rows: Sequence[Row]) -> list[list[str]]:
     """By precision and tokens, over models."""
     groups: dict[tuple[str, ...], list[tuple[float | None, ...]]] = defaultdict(list)
-    for (_, precision, tokens), (s, size, flops) in sorted(layers(rows).items(), key=lambda item: (item[0][1], item[0][2])):
-        groups[PRECISIONS[precision], f"{tokens:,}"].append(_products(a, (s, size, size, flops), precision, tokens, ("weights", "prefill_flops")))
+    for (_, precision, tokens), (s, size, flops, each) in sorted(layers(rows).items(), key=lambda item: (item[0][1], item[0][2])):
+        planned = a.products_s(each, precision, tokens)
+        groups[PRECISIONS[precision], f"{tokens:,}"].append(_products(a, (s, size, flops), precision, planned))
     return _grouped(["", "tokens"], groups)
 
 
-def _products(
-    a: Assumed, measured: tuple[float, float, float, float], precision: str, tokens: int, names: tuple[str, str]
-) -> tuple[float, float, float | None, float | None]:
-    """Shares of bandwidth and peak, and the planner's time over that measured, as a decode step and as a prompt where such sizes occur.
-
-    measured: seconds, bytes read, bytes that the planner expects to be read, FLOPs. names: the coefficients of reading and of a prompt's computing.
-    """
-    s, size, expected, flops = measured
-    decode, prompt = (a.product_s(expected, flops, precision, names[0], c) / s for c in ("decode_flops", names[1]))
-    return size / s / a.bandwidth, flops / s / a.peak[precision], decode if tokens <= LARGE else None, prompt if tokens >= LARGE // 2 else None
+def _products(a: Assumed, measured: tuple[float, float, float], precision: str, planned: float) -> tuple[float | None, ...]:
+    """Shares of bandwidth and peak, and the planner's time over that measured (seconds, bytes read, FLOPs)."""
+    s, size, flops = measured
+    return size / s / a.bandwidth, flops / s / a.peak[precision], planned / s
 
 
 def _grouped(head: list[str], groups: Mapping[tuple[str, ...], Sequence[tuple[float | None, ...]]]) -> list[list[str]]:
     """One row per group: the median over models of each figure, with the lowest and highest of several."""
-    lines = [[*head, "models", "of bandwidth", "of peak", "planner / measured, decoding", "planner / measured, prompt"]]
+    lines = [[*head, "models", "of bandwidth", "of peak", "planner / measured"]]
     for key, figures in groups.items():
         shares = [_spread([f[i] for f in figures], lambda v: f"{100 * v:.0f}") + " %" for i in (0, 1)]
-        lines.append([*key, str(len(figures)), *shares, *(_spread([f[i] for f in figures], lambda v: f"{v:.2f}") for i in (2, 3))])
+        lines.append([*key, str(len(figures)), *shares, *(_spread([f[i] for f in figures], lambda v: f"{v:.2f}") for i in (2,))])
     return lines
 
 
@@ -175,13 +204,12 @@ def expert_sizes(row: Row) -> tuple[float, float, float]:
 
 
 def expert_rows(a: Assumed, rows: Sequence[Row]) -> list[list[str]]:
-    """By precision, routing and tokens, over models; the planner expects every token to choose its experts evenly."""
+    """By precision, routing and tokens, over models; the planner's tables are of uneven routing."""
     groups: dict[tuple[str, ...], list[tuple[float | None, ...]]] = defaultdict(list)
     for row in sorted(rows, key=lambda r: (r["precision"], r["routing"], r["tokens"])):
         s, size, flops = expert_sizes(row)
-        expected = row["experts"] * (1 - (1 - row["chosen"] / row["experts"]) ** row["tokens"]) * size / row["touched"]
         key = (PRECISIONS[row["precision"]], row["routing"], f"{row['tokens']:,}")
-        groups[key].append(_products(a, (s, size, expected, flops), row["precision"], row["tokens"], ("experts", "expert_flops")))
+        groups[key].append(_products(a, (s, size, flops), row["precision"], a.experts_s(row)))
     return _grouped(["", "routing", "tokens"], groups)
 
 
@@ -254,7 +282,7 @@ def step_rows(catalog: Any, coefficients: Any, gpu: Any, rows: Sequence[Row]) ->
         zero, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
         precision = np.array([PRECISIONS.index(row["precision"])])
         replica = Replicas((architecture,), (gpu,), zero, zero, precision, zero + ENGINES.index("vllm"), one, one)
-        shape, e = shapes(replica), coefficients.rows(replica)
+        shape, e = shapes(replica), {**coefficients.rows(replica), **coefficients.kernels(replica)}
         bare = {name: value * (name not in SECONDS) for name, value in e.items()}
         if row["what"] == "decode":
             kv, n = shape.kv_heads_bytes * row["context"], np.array([[float(row["batch"])]])
@@ -291,27 +319,42 @@ def _ratios(s: Step) -> list[str]:
 
 
 def coefficient_rows(a: Assumed, families: Mapping[str, Sequence[Row]], steps: Sequence[Step]) -> list[list[str]]:
-    """Each fitted coefficient beside the range that kernels reach: lowest, median and highest."""
-    dense = [(p, t, size / s / a.bandwidth, flops / s / a.peak[p]) for (_, p, t), (s, size, flops) in layers(families.get("dense", ())).items()]
+    """Shares of the peaks that kernels reach, lowest, median and highest, beside those that the planner has at the same sizes."""
+    dense = [(p, t, *rest) for (_, p, t), rest in layers(families.get("dense", ())).items()]
     expert = [(r, *expert_sizes(r)) for r in families.get("experts", ())]
-    lines = [["coefficient", "assumed", "kernels: median", "lowest to highest", "of"]]
+    lines = [["share", "planner: median", "kernels: median", "lowest to highest", "of"]]
 
-    def add(name: str, values: Sequence[float], what: str, show: Callable[[float], str] = lambda v: f"{v:.2f}") -> None:
+    def add(name: str, planned: Sequence[float], values: Sequence[float], what: str, show: Callable[[float], str] = lambda v: f"{v:.2f}") -> None:
         if values:
-            lines.append([f"`{name}`", show(a.values[name]), show(statistics.median(values)), f"{show(min(values))} to {show(max(values))}", what])
+            cells = (show(statistics.median(planned)), show(statistics.median(values)), f"{show(min(values))} to {show(max(values))}")
+            lines.append([f"`{name}`", *cells, what])
 
     for p, name in PRECISIONS.items():
-        add("weights", [w for q, t, w, _ in dense if q == p and t <= SMALL], f"{name} layers, 1 to {SMALL} tokens")
-        read = [size / s / a.bandwidth for r, s, size, flops in expert if r["precision"] == p and r["tokens"] <= 64 and r["touched"] >= SMALL]
-        add("experts", read, f"{name} experts, at most 64 tokens")
-        add("decode_flops", [c for q, t, _, c in dense if q == p and LARGE // 2 <= t <= LARGE], f"{name} layers, {LARGE // 2} and {LARGE:,} tokens")
-        add("prefill_flops", [c for q, t, _, c in dense if q == p and t == 8192], f"{name} layers, 8,192 tokens")
-        computed = [flops / s / a.peak[p] for r, s, _, flops in expert if r["precision"] == p and r["tokens"] == 4096]
-        add("expert_flops", computed, f"{name} experts, 4,096 tokens")
-    add("kv", [kv_share(a, r) for r in families.get("decode", ()) if kv_bytes(r) >= BIG_CACHE], f"decode attention over {BIG_CACHE >> 20} MiB or more")
-    add("attention_flops", [prefill_share(a, r) for r in families.get("prefill", ()) if r["tokens"] >= 8192], "causal attention, 8,192 tokens or more")
-    left = [(s.measured - s.bare) / s.row["layers"] for s in steps if s.row["what"] == "decode" and s.row["batch"] == 1]
-    add("layer_s", left, "what a decode step of one sequence takes beyond the planner's products and attention, per layer", lambda v: f"{v * 1e6:.1f} µs")
+        for title, low, high, peak in (
+            ("weights", 1, SMALL, a.bandwidth),
+            ("decode_flops", LARGE // 2, LARGE, a.peak[p]),
+            ("prefill_flops", 8192, 8192, a.peak[p]),
+        ):
+            here = [(t, s, size if title == "weights" else flops, each) for q, t, s, size, flops, each in dense if q == p and low <= t <= high]
+            planned = [work / a.products_s(each, p, t) / peak for t, _, work, each in here]
+            span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            add(title, planned, [work / s / peak for _, s, work, _ in here], f"{name} layers, {span} tokens")
+        few = [(r, s, size) for r, s, size, _ in expert if r["precision"] == p and r["tokens"] <= 64 and r["touched"] >= SMALL]
+        planned = [size / a.experts_s(r) / a.bandwidth for r, _, size in few]
+        add("experts", planned, [size / s / a.bandwidth for _, s, size in few], f"{name} experts, at most 64 tokens")
+        many = [(r, s, flops) for r, s, _, flops in expert if r["precision"] == p and r["tokens"] == 4096]
+        planned = [flops / a.experts_s(r) / a.peak[p] for r, _, flops in many]
+        add("expert_flops", planned, [flops / s / a.peak[p] for _, s, flops in many], f"{name} experts, 4,096 tokens")
+    read = [r for r in families.get("decode", ()) if kv_bytes(r) >= BIG_CACHE]
+    planned = [a.attention_share("decode 16", kv_bytes(r) / a.bandwidth) for r in read]
+    add("kv", planned, [kv_share(a, r) for r in read], f"decode attention over {BIG_CACHE >> 20} MiB or more")
+    long = [r for r in families.get("prefill", ()) if r["tokens"] >= 8192]
+    planned = [a.attention_share("prompt", 2.0 * r["heads"] * r["head"] * r["tokens"] ** 2 / a.peak["bf16"]) for r in long]
+    add("attention_flops", planned, [prefill_share(a, r) for r in long], "causal attention, 8,192 tokens or more")
+    alone = [s for s in steps if s.row["what"] == "decode" and s.row["batch"] == 1]
+    left = [(s.measured - s.bare) / s.row["layers"] for s in alone]
+    rest = "what a decode step of one sequence takes beyond the planner's products and attention, per layer"
+    add("layer_s", [a.values["layer_s"]], left, rest, lambda v: f"{v * 1e6:.1f} µs")
     return lines
 
 

@@ -370,7 +370,7 @@ def test_uses_nothing_that_made_the_plan() -> None:
 
 def test_a_plan_that_queues_fails_where_that_was_not_allowed() -> None:
     workload = QUESTIONS["queues"]["workload"][0]
-    plan = solve(Scenario.model_validate({"workload": [{**workload, "max_waiting_share": 1}]}), load_catalog(), compare=False)
+    plan = solve(Scenario.model_validate({"workload": [{**workload, "qps": 60, "max_waiting_share": 1}]}), load_catalog(), compare=False)
     held = changed(plan, "scenario", "workload", to=lambda asked: (asked[0].model_copy(update={"max_waiting_share": 0.0011}),))
     assert check(plan).ok
     assert any("finds its replica full" in b.what for b in check(held).breaches if b.name == "slo")

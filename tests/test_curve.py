@@ -162,8 +162,8 @@ def test_loads_run_from_one_to_what_has_room_and_agree_with_plan_predict(run: Ru
 
 
 def test_the_three_principles_on_one_gpu(run: Run) -> None:
-    """An 8B model on an H100: cost falls at every load, returns diminish to saturation, and a zone lies in between."""
-    found = asked(run, *EIGHT_B)
+    """An 8B model on an H200: cost falls at every load, returns diminish to saturation, and a zone lies in between."""
+    found = asked(run, *EIGHT_B[:-1], "H200-SXM-141GB")
     cost, returns = ([p[k] for p in found["points"]] for k in ("usd_per_million_output", "elasticity"))
     assert all(b <= a for a, b in pairwise(cost))
     assert returns[1] > 0.9 and returns[-1] < SATURATED and returns[0] is None
@@ -178,7 +178,7 @@ def test_the_three_principles_on_one_gpu(run: Run) -> None:
 
 def test_marginal_cost_may_rise_towards_saturation_while_the_average_falls(run: Run) -> None:
     """The average falls exactly while marginal cost is below it; the principle of diminishing marginal cost is one of the average."""
-    points = asked(run, "curve", "openai/gpt-oss-120b", "--gpu", "H200-SXM-141GB", "--isl", "1024", "--osl", "1024")["points"]
+    points = asked(run, "curve", "openai/gpt-oss-120b", "--gpu", "B200-SXM", "--isl", "1024", "--osl", "1024")["points"]
     average, marginal = ([p[k] for p in points[1:]] for k in ("usd_per_million_output", "marginal_usd_per_million_output"))
     assert all(b < a for a, b in pairwise(average)) and all(m < a for m, a in zip(marginal, average, strict=True))
     least = marginal.index(min(marginal))

@@ -27,7 +27,7 @@ MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 @cache
 def plan() -> Plan:
-    asked = {"workload": [{"qps": 40, "models": ["Llama-3.1-8B"], "input_tokens": 1000, "output_tokens": 300, "prefix_cache_hit": 0.3}]}
+    asked = {"workload": [{"qps": 30, "models": ["Llama-3.1-8B"], "input_tokens": 1000, "output_tokens": 300, "prefix_cache_hit": 0.3}]}
     supply = {"gpus": ["H100-SXM-80GB"]}
     return solve(Scenario.model_validate(asked | {"supply": supply, "policy": {"engines": ["vllm"], "precisions": ["bf16"]}}), load_catalog(), compare=False)
 
@@ -55,7 +55,7 @@ def metrics(**changed: float) -> str:
     """An hour of what the plan assumes, with some of it times a factor, or set: waiting, kv, preempted, rejected."""
     factors = {"rate": 1, "prompt": 1, "answer": 1, "hits": 1, "ttft": 0.9, "tpot": 0.9, "held": 1}
     given = factors | {"waiting": 0, "kv": 0.5, "preempted": 0, "rejected": 0} | changed
-    per_engine, n = 40 * given["rate"] / served("replicas"), int(HOUR / 60) + 1
+    per_engine, n = 30 * given["rate"] / served("replicas"), int(HOUR / 60) + 1
     samples: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
 
     def counter(name: str, per_second: float, **labels: str) -> None:
@@ -165,7 +165,7 @@ def test_restarts_and_new_engines_are_no_traffic() -> None:
 
 def test_metrics_of_one_replica_are_held_against_its_share() -> None:
     labels = (("engine", "0"), ("model_name", MODEL), ("le", "+Inf"))
-    one = 40 / served("replicas")
+    one = 30 / served("replicas")
     text = range_of({("vllm:request_prompt_tokens_bucket", labels): [0.0, one * 60]})
     (found,) = drifts(plan(), samples_in(text, "test")[0], 0.2)
     assert served("replicas") > 1 and found.of_replicas == 1

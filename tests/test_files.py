@@ -31,9 +31,10 @@ ASKED: dict[str, Any] = {"workload": [ONE], "supply": {"gpus": ["GPU-80"]}, "cat
     ("file", "at", "value", "told"),
     [
         ("coefficients.json", ("values",), 5, "'values': input should be"),
-        ("coefficients.json", ("values", "weights"), "fast", "'values.weights': input should be a valid number, got 'fast'"),
-        ("coefficients.json", ("values", "weights"), 0, "'values': has an efficiency 'weights' of 0"),
-        ("coefficients.json", ("values", "weights"), None, "'values.weights'"),
+        ("coefficients.json", ("values", "products"), "fast", "'values.products': input should be a valid number, got 'fast'"),
+        ("coefficients.json", ("values", "link"), 0, "'values': has an efficiency 'link' of 0"),
+        ("coefficients.json", ("values", "products"), 0.9, "'values': has a factor 'products' below 1"),
+        ("coefficients.json", ("values", "products"), None, "'values.products'"),
         ("coefficients.json", ("engines", "request_s"), 3, "'engines.request_s'"),
         ("coefficients.json", ("engines", "request_s"), {"vlm": 1.1}, "has 'vlm', which is none of vllm, sglang, trtllm"),
         ("coefficients.json", ("step_quantiles", "measured"), {}, "'step_quantiles.measured'"),

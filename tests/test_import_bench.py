@@ -76,7 +76,7 @@ def as_aiperf(row: Row) -> dict[str, Any]:
 
 
 def planned(run: Run, *more: str) -> Plan:
-    words = ("--qps", "20", "--isl", "512", "--osl", "256", "--model", "Llama-3.1-8B", "--gpu", "A100-PCIe-80GB", "--engine", "vllm", "--format", "json")
+    words = ("--qps", "24", "--isl", "512", "--osl", "256", "--model", "Llama-3.1-8B", "--gpu", "A100-PCIe-80GB", "--engine", "vllm", "--format", "json")
     status, out, err = run(*words, *more)
     assert status == 0, err
     return Plan.model_validate_json(out)

@@ -1,6 +1,5 @@
 """Kernels beside the planner's assumptions: a record made by hand gives the shares worked out by hand, and without a GPU nothing is measured."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,13 +58,11 @@ def test_a_layer_counts_only_with_all_of_its_products(shown: str) -> None:
     assert "| BF16 | 8,192 | 1 |" in shown and "| BF16 | 4,096 |" not in shown
 
 
-def test_the_planner_reads_the_weights_of_a_step_at_its_assumed_share(shown: str) -> None:
+def test_the_planner_reads_the_weights_of_a_step_no_faster_than_the_bandwidth(shown: str) -> None:
     """Llama-3.1-8B: 8.03 billion weights without the embedding of 128,256 x 4,096, and 1,024 tokens of 128 KiB of keys and values."""
-    values = json.loads((ROOT / "catalogs" / "coefficients.json").read_text())["values"]
-    weights = 2 * (8.03e9 - 128256 * 4096) / 3350e9 / values["weights"]
-    attention = 1024 * 131072 / 3350e9 / values["kv"]
+    least = 1e3 * (2 * (8.03e9 - 128256 * 4096) + 1024 * 131072) / 3350e9
     measured, products = cells(shown, "| 1,024 | 1 |")[2:4]
-    assert measured == "6.00" and float(products) == pytest.approx(1e3 * (weights + attention), abs=0.01)
+    assert measured == "6.00" and least < float(products) < 1.6 * least
 
 
 def test_what_was_not_measured_is_said_with_its_reason(shown: str) -> None:

@@ -645,8 +645,8 @@ def test_removing_what_is_not_used_changes_nothing(qps: float, floor: float) -> 
 
 
 def test_a_near_tie_on_better_evidence_is_pointed_out() -> None:
-    """At 2 requests/s four A30 are cheapest, of a generation never measured; one newer GPU costs little more."""
-    plan = solve(Scenario.model_validate({"workload": [{"qps": 2, "min_quality": 0.8}], "supply": {"gpus": ["A30", "RTX-PRO-6000"]}}), load_catalog())
+    """At 1 request/s four A30 are cheapest, of a generation never measured; one newer GPU costs little more."""
+    plan = solve(Scenario.model_validate({"workload": [{"qps": 1, "min_quality": 0.8}], "supply": {"gpus": ["A30", "RTX-PRO-6000"]}}), load_catalog())
     assert {d.gpu for d in plan.deployments} == {"A30"}
     better = [a for a in plan.alternatives if a.better_evidence]
     assert any(d.gpu == "RTX-PRO-6000" for a in better for d in a.deployments)
@@ -654,8 +654,8 @@ def test_a_near_tie_on_better_evidence_is_pointed_out() -> None:
 
 
 def test_without_a_ttft_limit_a_plan_does_not_queue_for_ever() -> None:
-    """Thirteen replicas would run 381 requests over 345 sequences each; fourteen leave some free, and who wants thirteen is told."""
-    question = {"workload": [{"qps": 25, "models": ["gpt-oss-120b"], "slo": {"ttft_p95": "none"}}], "supply": {"gpus": ["H100-SXM-80GB"]}}
+    """Six replicas would hold 1,995 requests over 953 sequences each; thirteen leave some free, and who wants six is told."""
+    question = {"workload": [{"qps": 24, "models": ["gpt-oss-120b"], "slo": {"ttft_p95": "none"}}], "supply": {"gpus": ["H100-SXM-80GB"]}}
     plan, full = (solved({**question, "workload": [question["workload"][0] | more]}, shipped()) for more in ({}, {"max_waiting_share": 1}))
     one, other = plan.deployments[0], full.deployments[0]
     assert one.replicas > other.replicas and other.in_flight_per_replica > other.max_num_seqs

@@ -10,9 +10,15 @@ import pytest
 from planner import Plan, Scenario, autoscale, load_catalog
 from planner.catalog.catalog import Catalog
 from planner.check.check import check_plan
+from tests import closed_form
 from tests.conftest import Run
 
 DATA = Path(__file__).parent / "data" / "plans"
+
+
+@pytest.fixture(autouse=True)
+def step_times_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed_form.put_in_place(monkeypatch)
 
 
 def as_it_was() -> Catalog:

@@ -26,7 +26,7 @@ from planner.calibration.measured import FitRows, data_files, read_rows
 from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
-from planner.performance.coefficients import EFFICIENCIES, TIERS, UNSEEN, Coefficients, Fitted
+from planner.performance.coefficients import EFFICIENCIES, FACTORS, TIERS, UNSEEN, Coefficients, Fitted
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints
 from planner.performance.step import CHUNK, decode_step, prefill_step
 from planner.raw import Raw
@@ -35,26 +35,26 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  
 
 # Start values, shrunken towards. Few effects on purpose: more of them fit better and predict unseen models worse.
 START = {
-    "weights": 0.84,
-    "experts": 0.76,
-    "kv": 0.9,
-    "decode_flops": 0.75,
-    "prefill_flops": 0.7,
-    "expert_flops": 0.33,
-    "attention_flops": 0.6,
+    **dict.fromkeys(FACTORS, 1.05),
     "link": 0.35,
-    "layer_s": 18e-6,
-    "moe_layer_s": 40e-6,
+    "layer_s": 4e-6,
+    "moe_layer_s": 6e-6,
     "sparse_layer_s": 20e-6,
     "all_reduce_s": 6e-6,
     "step_s": 4e-4,
-    "sequence_s": 12e-6,
+    "sequence_s": 5e-6,
     "request_s": 0.02,
 }
 ENGINE_EFFECTS = ("request_s",)
-# Where kernels were measured alone (docs/kernels.md), the fit keeps near them: end-to-end rows cannot tell efficiencies apart, and left free they
-# predict unseen models and generations worse (12.1 against 11.7 %, 14.2 against 13.3 %). The rest stays as wide as PRIOR_SD.
-KERNEL_SD = {"weights": 0.05, "kv": 0.05, "decode_flops": 0.1, "prefill_flops": 0.05, "expert_flops": 0.1, "attention_flops": 0.2, "request_s": 0.2}
+# Kernels were measured alone, so the fit keeps near them and near small overheads: end-to-end rows cannot tell these apart, and left as free as the
+# rest they predict unseen models worse (11.6 against 10.8 %).
+NEAR = 0.1
+START_SD = {
+    **dict.fromkeys(("products", "experts", "attention"), 0.03),
+    **dict.fromkeys(("prompt_products", "prompt_experts", "prompt_attention"), 0.15),
+    **dict.fromkeys(("layer_s", "moe_layer_s", "step_s", "sequence_s"), NEAR),
+    "request_s": 0.2,
+}
 # Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
 CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
 PRIOR_SD, EFFECT_SD = 1.0, 0.5
@@ -63,9 +63,6 @@ PRIOR_SD, EFFECT_SD = 1.0, 0.5
 REQUEST_EFFECT_SD = 0.1
 RECORD = "record"  # by how much engines tuned for a maximum are faster than those of the curves
 RECORD_SD, MAXIMA_WEIGHT = 0.3, 2.0
-# Kernels sustain about this share of a peak at best. The measurements alone would allow 0.9 (prompts hide behind reading
-# weights), with no gain on held-out models; the lower bound keeps prefill-heavy capacity on the safe side.
-PREFILL_LIMIT = 0.7
 GENERATION_TESTS = ("generation", "model_and_generation")
 
 
@@ -81,31 +78,31 @@ class ParameterLayout:
 
 
 def layout() -> ParameterLayout:
-    """Globals, closed-loop terms, engine effects, factors of AMD, its CDNA3 generation and INT4 reading, the harness's request overhead."""
-    names, start, spread, high = [], [], [], []
+    """Globals, closed-loop terms, engine effects, factors of AMD and its CDNA3 generation, the harness's request overhead."""
+    names, start, spread, low, high = [], [], [], [], []
     for name, value in {**START, **CLOSED_LOOP}.items():
         names.append(name)
         start.append(np.log(value))
-        spread.append(KERNEL_SD.get(name, PRIOR_SD))
-        high.append(np.log(PREFILL_LIMIT) if name == "prefill_flops" else 0.0 if name in EFFICIENCIES else np.inf)
+        spread.append(START_SD.get(name, PRIOR_SD))
+        low.append(0.0 if name in FACTORS else -20.0)
+        high.append(0.0 if name in EFFICIENCIES else np.inf)
     effects = [f"{name}@{engine}" for name in (*ENGINE_EFFECTS, "burst", "start_steps") for engine in ENGINES]
-    for name in (*effects, "vendor@AMD", "vendor@cdna3", "read@int4", "request_s@harness", RECORD):
+    for name in (*effects, "vendor@AMD", "vendor@cdna3", "request_s@harness", RECORD):
         names.append(name)
         start.append(np.log(1.3) if name.startswith("vendor@") else 0.0)  # so that a fit without AMD rows stays careful with AMD
         is_request = name.startswith("request_s@") and name != "request_s@harness"
         spread.append(REQUEST_EFFECT_SD if is_request else RECORD_SD if name == RECORD else EFFECT_SD)
+        low.append(-20.0)
         high.append(np.inf)
-    bound = np.array(high)
-    return ParameterLayout(tuple(names), np.minimum(np.array(start), bound - 1e-3), np.full(len(names), -20.0), bound, np.array(spread))
+    return ParameterLayout(tuple(names), np.array(start), np.array(low), np.array(high), np.array(spread))
 
 
 LAYOUT = layout()
 
 
 def columns(x: Floats, rows: FitRows | Maxima) -> dict[str, Floats]:
-    """Each coefficient as a column [P, 1]."""
-    value = dict(zip(LAYOUT.names, x, strict=True))
-    found = {}
+    """Each coefficient as a column [P, 1], and the times of kernels."""
+    value, found = dict(zip(LAYOUT.names, x, strict=True)), dict(rows.kernels)
     for name in (*START, *CLOSED_LOOP):
         effect = np.array([value.get(f"{name}@{engine}", 0.0) for engine in ENGINES])
         row = np.exp(value[name] + effect[rows.replicas.engine])[:, None]
@@ -113,10 +110,6 @@ def columns(x: Floats, rows: FitRows | Maxima) -> dict[str, Floats]:
     found["request_s"] = found["request_s"] * np.exp(value["request_s@harness"] * rows.harness)[:, None]
     amd = np.array([(g.vendor == "AMD") * value["vendor@AMD"] + (g.generation == "cdna3") * value["vendor@cdna3"] for g in rows.replicas.gpus])
     found["vendor"] = np.exp(amd[rows.replicas.gpu])[:, None]
-    int4 = (rows.replicas.precision == PRECISIONS.index("int4"))[:, None]
-    moe = (rows.shape.expert_read > 0)[:, None]
-    found["experts"] = np.minimum(found["experts"] * np.exp(value["read@int4"] * int4), 1.0)
-    found["weights"] = np.minimum(found["weights"] * np.exp(value["read@int4"] * (int4 & ~moe)), 1.0)
     return found
 
 
@@ -146,11 +139,11 @@ def maximum(x: Floats, maxima: Maxima) -> Floats:
 
 def fit(rows: FitRows, start: Floats | None = None) -> Floats:
     """Robust least squares on log TPOT, at half weight log TTFT, and log tokens/s of the maxima, shrunken towards the start values."""
-    first = LAYOUT.start if start is None else np.minimum(start, LAYOUT.high - 1e-6)
+    first = np.clip(LAYOUT.start if start is None else start, LAYOUT.low + 1e-6, LAYOUT.high - 1e-6)
     for _ in range(1 if start is not None or not rows.maxima else 2):  # which way of running a maximum is the best depends on the fit
         maxima = rows.maxima.take(rows.maxima.best(maximum(first, rows.maxima))) if rows.maxima else None
         found = least_squares(_residuals(rows, maxima), first, bounds=(LAYOUT.low, LAYOUT.high), x_scale=1.0, max_nfev=60, ftol=1e-5, xtol=1e-5)
-        first = np.minimum(found.x, LAYOUT.high - 1e-6)
+        first = np.clip(found.x, LAYOUT.low + 1e-6, LAYOUT.high - 1e-6)
     best: Floats = found.x
     return best
 
@@ -252,7 +245,6 @@ def to_coefficients(x: Floats, data: Mapping[str, str], errors: Raw) -> Coeffici
         engines={name: {e: round(value[f"{name}@{e}"], 4) for e in ENGINES} for name in ENGINE_EFFECTS},
         vendors={"NVIDIA": 1.0, "AMD": round(value["vendor@AMD"], 4)},
         generations={"cdna3": round(value["vendor@cdna3"], 4)},
-        precisions={"int4": round(value["read@int4"], 4)},
         data=data,
         errors=errors,
         step_quantiles={},
@@ -264,7 +256,7 @@ def of_coefficients(c: Coefficients) -> Floats:
     """The parameters of stored coefficients; what is not stored stands at its start."""
     value = dict(zip(LAYOUT.names, np.exp(LAYOUT.start).tolist(), strict=True)) | dict(c.values)
     value |= {f"{name}@{engine}": f for name, effects in c.engines.items() for engine, f in effects.items()}
-    value |= {"vendor@AMD": c.vendors["AMD"], "vendor@cdna3": c.generations["cdna3"], "read@int4": c.precisions["int4"]}
+    value |= {"vendor@AMD": c.vendors["AMD"], "vendor@cdna3": c.generations["cdna3"]}
     return np.log([value[name] for name in LAYOUT.names])
 
 

@@ -30,7 +30,7 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients
-from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, loop_means
+from planner.performance.loop import LoopTerms, at_concurrency, loop, loop_columns, loop_curves, means_of, prompt_seconds, term_columns
 from planner.performance.predict import corrected
 from planner.performance.replicas import ENGINES, Floats, Ints
 from planner.performance.residual import (
@@ -48,6 +48,7 @@ from planner.performance.residual import (
     residual,
     shared_numbers,
 )
+from planner.performance.step import decode_step
 from planner.raw import Raw
 
 METRICS = ("tpot", "ttft", "tps")
@@ -99,9 +100,12 @@ def fit_terms(rows: FitRows, coefficients: Coefficients) -> LoopTerms:
         return LoopTerms(dict(zip(ENGINES, values[:3], strict=True)), dict(zip(ENGINES, values[3:6], strict=True)), values[6], values[7])
 
     start = np.log([5.0] * 3 + [0.05] * 3 + [1.0, 1.5])
+    e, decoding = loop_columns(rows.replicas, coefficients, terms(start)), rows.decoding[:, None]
+    step, prompt = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e)
+    request = coefficients.rows(rows.replicas)["request_s"]
 
     def errors(x: Floats) -> Floats:
-        ttft, _ = loop_means(work, loop_columns(rows.replicas, coefficients, terms(x), rows.harness == 1), rows.decoding[:, None])
+        ttft, _ = means_of(work, term_columns(rows.replicas, request, terms(x), rows.harness == 1), decoding, step, prompt)
         missed = np.log(ttft[kept, 0] / rows.ttft_s[kept])
         return np.concatenate((physics._huber(missed, 0.3) * rows.weight[kept], (x - start) / 1.0))
 

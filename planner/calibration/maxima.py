@@ -17,7 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.catalog.hardware import gpus_meant
+from planner.catalog.load import shipped_folders
 from planner.catalog.records import Card, Gpu
+from planner.performance.kernels import FILE, kernel_times, load_kernels
 from planner.performance.lengths import LengthMix, lognormal_mix
 from planner.performance.memory import memory_fit
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
@@ -59,6 +62,7 @@ class Maxima:
     context: Floats
     input_tokens: Floats
     output_tokens: Floats
+    kernels: Mapping[str, Floats]  # see kernel_times
     sequences: Floats  # most that fit and that the engine admits
     row: Ints
     tps: Floats
@@ -79,7 +83,7 @@ class Maxima:
         """The options chosen by an index array or mask."""
         picked = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
-        return replace(self, replicas=self.replicas.take(index), shape=shape, **picked)
+        return replace(self, replicas=self.replicas.take(index), shape=shape, kernels={name: table[index] for name, table in self.kernels.items()}, **picked)
 
     def best(self, tps: Floats) -> Ints:
         """The option of each row that is fastest by these tokens/s per GPU."""
@@ -99,31 +103,53 @@ class Maxima:
         return np.array([counts[p] ** -0.5 for p in pairs])
 
 
+def shipped_times(replicas: Replicas) -> dict[str, Floats]:
+    """Times of kernels by the shipped tables."""
+    return kernel_times(replicas, load_kernels(shipped_folders()[1] / FILE))
+
+
 def read_maxima(path: Path, cards: Sequence[Card], gpus: Sequence[Gpu], names: Mapping[str, str], refused: Counter[str]) -> Maxima:
     """The usable rows of max_throughput.csv; ``names``: checkpoints of labels that are none. ``refused`` counts the others by reason."""
     card_of = {**{c.id: i for i, card in enumerate(cards) for c in card.checkpoint}, **{card.name: i for i, card in enumerate(cards)}}
-    gpu_of = {g.name: i for i, g in enumerate(gpus)}
+    gpu_of, by_name = {g.name: i for i, g in enumerate(gpus)}, {g.name: g for g in gpus}
     options: list[_Option] = []
     sources: list[str] = []
     with path.open(encoding="utf-8", newline="") as handle:
         for i, row in enumerate(csv.DictReader(handle)):
-            label, gpu = names.get(row["model"], row["model"]), row["gpu"].removesuffix("-NVL72")
-            reason = _refusal(row, label in card_of, gpu in gpu_of)
+            label, meant = names.get(row["model"], row["model"]), gpus_meant(_gpu_name(row["gpu"]), by_name)
+            reason = _refusal(row, label in card_of, len(meant))
             if reason:
                 refused[f"maxima: {reason}"] += 1
                 continue
-            options += _options(i, row, label, card_of[label], gpu_of[gpu])
+            options += _options(i, row, label, card_of[label], gpu_of[meant[0]])
             sources.append(row["source"])
     number = {row: k for k, row in enumerate(dict.fromkeys(o.row for o in options))}
     found = _built(options, cards, gpus, np.array([sources[number[o.row]] for o in options]))
-    return found.take(found.sequences > 0)
+    found = found.take(found.sequences > 0)
+    possible = _busy(found) <= 1
+    refused["maxima: beyond the peak of the GPU"] += len(set(found.row.tolist()) - set(found.row[possible].tolist()))
+    return found.take(possible)
 
 
-def _refusal(row: Mapping[str, str], has_card: bool, has_gpu: bool) -> str:
+def _busy(maxima: Maxima) -> Floats:
+    """Share of the peak [O] that the products of prompts and answers alone take."""
+    flops = (maxima.shape.dense_flops + maxima.shape.expert_flops) * maxima.replicas.tp
+    found: Floats = maxima.tps * (1 + maxima.input_tokens / maxima.output_tokens) * flops / maxima.shape.peak
+    return found
+
+
+def _gpu_name(written: str) -> str:
+    """As the catalogue may have it: racks of GPUs are of their GPU, and TensorRT-LLM's overview measured the server edition."""
+    return {"RTX-PRO-6000-Blackwell": "RTX-PRO-6000-Server"}.get(written, written.removesuffix("-NVL72"))
+
+
+def _refusal(row: Mapping[str, str], has_card: bool, meant: int) -> str:
     """Why a row is not fitted; "" where it is. Server runs are held to latencies, so they are no maxima."""
     if row["scenario"] == "Server":
         return "held to latency limits"
-    return "no card" if not has_card else "no GPU" if not has_gpu else "" if row["output_tps_per_gpu"] else "no rate"
+    if not has_card or not meant:
+        return "no GPU" if has_card else "no card"
+    return "several GPUs are called so" if meant > 1 else "" if row["output_tps_per_gpu"] else "no rate"
 
 
 def _options(i: int, row: Mapping[str, str], label: str, card: int, gpu: int) -> list[_Option]:
@@ -162,7 +188,7 @@ def _built(options: Sequence[_Option], cards: Sequence[Card], gpus: Sequence[Gpu
         kv[here], context[here] = kv_read(part, shapes(part), mix), attention_context(part, mix)
         sequences[here] = memory_fit(part.compact(), mix, UTILIZATION, CHUNK).slots
     return Maxima(
-        replicas, shapes(replicas), kv, context, isl, osl, np.minimum(sequences, MOST_SEQUENCES * replicas.dp), integers("row"),
+        replicas, shapes(replicas), kv, context, isl, osl, shipped_times(replicas), np.minimum(sequences, MOST_SEQUENCES * replicas.dp), integers("row"),
         np.array([o.tps_per_gpu for o in options]), np.array([cards[o.card].name for o in options]), np.array([gpus[o.gpu].name for o in options]),
         np.array([gpus[o.gpu].generation for o in options]), source,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.calibration.maxima import Maxima, read_maxima
+from planner.calibration.maxima import Maxima, read_maxima, shipped_times
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import generation_of
 from planner.performance.lengths import LengthMix
@@ -57,6 +57,7 @@ class FitRows:
     months: Floats  # when it was measured, months since year 0; UNDATED where that is not known
     version: NDArray[np.str_]  # of the engine; "" where not told
     weight: Floats
+    kernels: Mapping[str, Floats]  # see kernel_times
     maxima: Maxima | None = None  # fitted beside them
 
     def __len__(self) -> int:
@@ -67,7 +68,13 @@ class FitRows:
         picked: dict[str, Any] = {name: value[index] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         shape = Shapes(**{name: value[index] for name, value in vars(self.shape).items()})
         lost = {name: set(vars(self)[name].tolist()) - set(picked[name].tolist()) for name in ("model", "gpu", "generation")}
-        return FitRows(replicas=self.replicas.take(index), shape=shape, maxima=self.maxima.without(**lost) if self.maxima else None, **picked)
+        return FitRows(
+            replicas=self.replicas.take(index),
+            shape=shape,
+            maxima=self.maxima.without(**lost) if self.maxima else None,
+            kernels={name: table[index] for name, table in self.kernels.items()},
+            **picked,
+        )
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,7 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
         months,
         version,
         weight,
+        shipped_times(replicas),
     )
 
 

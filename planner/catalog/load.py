@@ -139,8 +139,8 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
 }
 
 
-# Written by planner.performance; residuals.json belongs to the coefficients beside it. They enter the hash, and are read where they are needed.
-_FITTED = ("coefficients.json", "residuals.json", "speculation.csv", "disaggregated.json")
+# Fitted; residuals.json and kernels.json belong to the coefficients beside them. They enter the hash, and are read where they are needed.
+_FITTED = ("coefficients.json", "kernels.json", "residuals.json", "speculation.csv", "disaggregated.json")
 
 
 def known_name(word: str, known: Iterable[str], what: str, where: str, hint: str) -> str:

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from planner.catalog.files import read_json
+from planner.catalog.load import shipped_folders
 from planner.catalog.records import Calibration, Gpu
+from planner.performance.kernels import FILE, kernel_times, load_kernels
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.raw import Raw
 
 TIERS: tuple[str, ...] = ("measured", "anchored", "transferred", "modelled")
 UNSEEN = "unseen_generation"  # no tier: the quantiles for GPUs of a generation that those of the tiers were not found on
-# Efficiencies are shares of a hardware peak: no engine effect may lift them above 1.
-EFFICIENCIES = ("weights", "experts", "kv", "decode_flops", "prefill_flops", "expert_flops", "attention_flops", "link")
+# Factors on the measured times of kernels (kernels.py), in decoding and in prompts: engines take at least as long.
+FACTORS = ("products", "experts", "attention", "prompt_products", "prompt_experts", "prompt_attention")
+EFFICIENCIES = ("link",)  # shares of a hardware peak: no engine effect may lift them above 1
 SECONDS = ("layer_s", "moe_layer_s", "sparse_layer_s", "all_reduce_s", "step_s", "sequence_s", "request_s")
 
 
@@ -58,6 +61,9 @@ def _values(table: Mapping[str, float]) -> Mapping[str, float]:
     idle = next((n for n in EFFICIENCIES if not table[n]), None)
     if idle is not None:
         raise ValueError(f"has an efficiency '{idle}' of 0")
+    fast = next((n for n in FACTORS if table[n] < 1), None)
+    if fast is not None:
+        raise ValueError(f"has a factor '{fast}' below 1: no engine is faster than the kernels measured alone")
     return table
 
 
@@ -74,7 +80,7 @@ Amount = Annotated[float, Field(ge=0, le=1e9)]
 Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 Quantiles = Annotated[Mapping[str, Factor], Field(min_length=1), AfterValidator(_shares)]  # share -> measured/predicted
 ByStack = Mapping[str, Mapping[str, Quantiles]]  # "engine|generation" or "engine" -> tier -> quantiles, as far as a stack has rows enough
-Effects = Annotated[Mapping[str, Annotated[Mapping[str, Factor], among(*ENGINES)]], among(*EFFICIENCIES, *SECONDS)]
+Effects = Annotated[Mapping[str, Annotated[Mapping[str, Factor], among(*ENGINES)]], among(*FACTORS, *EFFICIENCIES, *SECONDS)]
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,10 @@ class Fitted:
 
     source: str
     fitted: str
-    values: Annotated[Mapping[str, Amount], holding(*EFFICIENCIES, *SECONDS), AfterValidator(_values)]
+    values: Annotated[Mapping[str, Amount], holding(*FACTORS, *EFFICIENCIES, *SECONDS), AfterValidator(_values)]
     engines: Effects  # coefficient -> engine -> factor
     vendors: Mapping[str, Factor]  # vendor -> factor on the whole step
     generations: Mapping[str, Factor]  # generation of GPUs -> further factor on the whole step
-    precisions: Annotated[Mapping[str, Factor], among(*PRECISIONS)]  # precision -> factor on the efficiency of reading weights stored in it
     data: Mapping[str, str]  # file -> sha256
     errors: Raw
     step_quantiles: Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN)]  # tier -> confidence -> measured/predicted TPOT, out of fold
@@ -103,7 +108,7 @@ class Coefficients(Fitted):
     draw: int | None = None  # a supposition too: the number of a random draw of each configuration's error, instead of one confidence
     tuned: Mapping[str, Quantiles] = field(default_factory=dict)  # a supposition: engine -> time of steps over that of a recipe's (tuning.py); none: a recipe
     calibrated: tuple[Calibration, ...] = ()  # by the user's own measurements (calibrated.py)
-    path: Path | None = None  # of the file it was read from; residuals.json stands beside it
+    path: Path | None = None  # of the file it was read from; residuals.json and kernels.json stand beside it
 
     def rows(self, replicas: Replicas) -> dict[str, Floats]:
         """Each coefficient as a column [P, 1], engine effects applied and efficiencies bounded by the hardware."""
@@ -111,23 +116,19 @@ class Coefficients(Fitted):
         for name, value in self.values.items():
             effect = np.array([self.engines.get(name, {}).get(e, 1.0) for e in ENGINES])
             row = value * effect[replicas.engine][:, None]
-            if name in ("weights", "experts"):
-                row = row * self._reading(replicas, name)
             found[name] = np.minimum(row, 1.0) if name in EFFICIENCIES else row
         return found
+
+    def kernels(self, replicas: Replicas) -> dict[str, Floats]:
+        """Times of kernels (``kernel_times``), of the tables beside the file or else of the shipped ones."""
+        beside = self.path.with_name(FILE) if self.path else None
+        return kernel_times(replicas, load_kernels(beside if beside and beside.exists() else shipped_folders()[1] / FILE))
 
     def vendor_factor(self, replicas: Replicas) -> Floats:
         """Factor on the step [P, 1]; a vendor without measurements gets the worst measured one."""
         worst = max((1.0, *self.vendors.values())) * max((1.0, *self.generations.values()))
         known = [self.vendors[g.vendor] * self.generations.get(g.generation, 1.0) if g.vendor in self.vendors else worst for g in replicas.gpus]
         column: Floats = np.array(known)[replicas.gpu][:, None]
-        return column
-
-    def _reading(self, replicas: Replicas, name: str) -> Floats:
-        """Factor on the efficiency of reading weights; in MoE checkpoints only the experts are stored in 4 bits."""
-        by_precision = np.array([self.precisions.get(p, 1.0) for p in PRECISIONS])[replicas.precision]
-        moe = replicas.of_architecture(lambda a: float(a.experts > 0)) > 0
-        column: Floats = np.where(moe & (name == "weights"), 1.0, by_precision)[:, None]
         return column
 
     def step_factor(self, tier: NDArray[np.int64], confidence: float | Floats) -> Floats:

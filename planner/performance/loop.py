@@ -79,12 +79,17 @@ def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utiliz
 
 def loop_columns(replicas: Replicas, coefficients: Coefficients, terms: LoopTerms, nvidia: bool | NDArray[np.bool_] = False) -> dict[str, Floats]:
     """Every coefficient as a column [P, 1], the closed-loop terms and the vendor's factor among them."""
-    e = coefficients.rows(replicas)
-    e["vendor"] = coefficients.vendor_factor(replicas)
+    e = {**coefficients.rows(replicas), **coefficients.kernels(replicas), "vendor": coefficients.vendor_factor(replicas)}
+    return {**e, **term_columns(replicas, e["request_s"], terms, nvidia)}
+
+
+def term_columns(replicas: Replicas, request_s: Floats, terms: LoopTerms, nvidia: bool | NDArray[np.bool_] = False) -> dict[str, Floats]:
+    """The closed-loop terms as columns [P, 1], with the overhead per request as the harness has it."""
+    e = {}
     for name, table in (("start_steps", terms.start_steps), ("burst", terms.burst)):
         e[name] = np.array([table[engine] for engine in ENGINES])[replicas.engine][:, None]
     e["burst_power"] = np.full((len(replicas), 1), terms.burst_power)
-    e["request_s"] = e["request_s"] * np.where(np.broadcast_to(nvidia, len(replicas)), terms.nvidia_request, 1.0)[:, None]
+    e["request_s"] = request_s * np.where(np.broadcast_to(nvidia, len(replicas)), terms.nvidia_request, 1.0)[:, None]
     return e
 
 
@@ -93,8 +98,11 @@ def loop_means(work: Loop, e: dict[str, Floats], decoding: Floats) -> tuple[Floa
 
     TPOT = step + (B - 1)/o x prompt: each finished request is replaced by one prompt. TTFT = overhead + start-up steps + prompt x burst.
     """
-    step = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"]
-    prompt = prompt_seconds(work, e)
+    return means_of(work, e, decoding, decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e))
+
+
+def means_of(work: Loop, e: Mapping[str, Floats], decoding: Floats, step: Floats, prompt: Floats) -> tuple[Floats, Floats]:
+    """The same from the seconds of a decode step [P, G] and of a prompt [P, 1]."""
     others = np.maximum(decoding - 1, 0.0)
     tpot = step + others / work.output_tokens[:, None] * prompt
     ttft = e["request_s"] + e["start_steps"] * step + prompt * (1 + e["burst"] * others ** e["burst_power"])

@@ -33,7 +33,7 @@ from planner.performance.loop import (
 )  # fmt: skip
 from planner.performance.replicas import COLUMNS, Floats, Ints, Replicas
 from planner.performance.residual import Features, Residual, Residuals, between_loads, features, residuals_of
-from planner.performance.step import all_reduce, decode_flops, decode_step, layer_overhead, weight_time
+from planner.performance.step import all_reduce, computing, decode_step, layer_overhead, product_time, reading
 from planner.performance.tuning import RECIPE, tuned_factor
 from planner.scenario.records import Tuning
 
@@ -217,23 +217,26 @@ def monotone(curves: LoopCurves, output_tokens: Floats, room: Floats) -> LoopCur
 
 
 def breakdown(replicas: Replicas, isl: Floats, osl: Floats, concurrency: Floats, coefficients: Coefficients, harness: str = "inferencex") -> Breakdown:
-    """Where a decode step of the physics goes at these loads. Weights and compute overlap: their smooth maximum is split by their cubes."""
+    """Where a decode step of the physics goes at these loads. Reading weights and computing overlap: the time of the products is split by their cubes."""
     work = _work(replicas, isl, osl, harness)
     e = loop_columns(replicas, coefficients, residuals_of(coefficients).terms, harness == "nvidia")
     curves = loop_curves(work, e)
     load = np.maximum(np.asarray(concurrency, dtype=float), 1.0)
-    decoding = straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding)[:, None]
+    decoding = np.minimum(straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding), load)[:, None]
     s = work.shape
     batch = np.maximum(decoding / s.pp[:, None], 1.0)
-    weights, compute = weight_time(s, e, batch), decode_flops(s, e) * batch
-    both = np.cbrt(weights**3 + compute**3) / (weights**3 + compute**3)
+    weights, compute = reading(s, batch), computing(s) * batch
+    products, others = product_time(e, batch), all_reduce(s, e, batch)
+    overhead = layer_overhead(s, e) + e["step_s"] * s.pp[:, None] + e["sequence_s"] * batch
+    kv = decode_step(s, e, work.kv_read, decoding) - products - others - overhead
+    both = products / (weights**3 + compute**3)
     prompts = np.maximum(decoding - 1, 0.0) / work.output_tokens[:, None] * prompt_seconds(work, e) / e["vendor"]
     parts = {
         "weights": both * weights**3,
-        "kv": (work.kv_read / s.bandwidth)[:, None] * batch / e["kv"],
+        "kv": kv,
         "compute": both * compute**3,
-        "all_reduce": all_reduce(s, e, batch),
-        "overhead": layer_overhead(s, e) + e["step_s"] * s.pp[:, None] + e["sequence_s"] * batch,
+        "all_reduce": others,
+        "overhead": overhead,
         "prefill": prompts,
     }
     milliseconds = {name: (value * e["vendor"] * 1000)[:, 0] for name, value in parts.items()}

@@ -1,6 +1,6 @@
 """Step times: how long one decode step takes at each concurrency, and what a prompt token and a request add.
 
-A roofline with few fitted coefficients; never faster than bytes over bandwidth or FLOPs over peak, never shorter with more sequences.
+Measured times of kernels with few fitted coefficients; never faster than bytes over bandwidth or FLOPs over peak, never shorter with more sequences.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.coefficients import Coefficients
+from planner.performance.kernels import TOKENS, at_tokens, over_work
 from planner.performance.lengths import LengthMix
 from planner.performance.physics import Shapes, attention_context, kv_read, shapes
 from planner.performance.replicas import Floats, Ints, Replicas
@@ -94,51 +95,63 @@ def step_curves(
     sequences (engines keep pp micro-batches in flight). Each stage pays the fixed step overhead, and prompts are given no
     gain from pipelining at all, because their uneven chunks leave bubbles: conservative, and not checked against measurements.
     """
-    shape, e = shapes(replicas), coefficients.rows(replicas)
+    shape, e = shapes(replicas), {**coefficients.rows(replicas), **coefficients.kernels(replicas)}
     vendor, kv = coefficients.vendor_factor(replicas), kv_read(replicas, shape, mix)
-    step = decode_step(shape, e, kv, grid[None, :]) * vendor
+    floor = _floor(shape, kv, grid[None, :])
+    step = np.maximum(np.maximum.accumulate(decode_step(shape, e, kv, grid[None, :]) * vendor, axis=1), floor)
     tokens = batched_tokens if chunked else mix.mean_input * mix.computed
     prefill = mix.computed * prefill_step(shape, e, attention_context(replicas, mix), tokens) / tokens * vendor
     whole = None if chunked else ((layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None]) * vendor)[:, 0]
     overhead = np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy()
-    return StepCurves(grid, step, prefill[:, 0], overhead, _floor(shape, kv, grid[None, :]), batched_tokens, whole)
+    return StepCurves(grid, step, prefill[:, 0], overhead, floor, batched_tokens, whole)
 
 
 def _floor(shape: Shapes, kv: Floats, sequences: Floats) -> Floats:
     """Seconds to read weights and KV cache at full bandwidth, [P, G]."""
-    ideal = {name: np.ones((1, 1)) for name in ("weights", "experts")}
     batch = np.maximum(sequences / shape.pp[:, None], 1.0)
-    return weight_time(shape, ideal, batch) + (kv / shape.bandwidth)[:, None] * batch
+    return reading(shape, batch) + (kv / shape.bandwidth)[:, None] * batch
 
 
 def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:
     """Seconds of one decode step with ``sequences`` [., G] in flight; ``kv`` is bytes read per sequence [P]."""
+    busy = e["products"] * e["products_s"] + e["experts"] * e["experts_s"] + decode_attention(shape, e, kv, TOKENS[None, :])
     batch = np.maximum(sequences / shape.pp[:, None], 1.0)
-    products = _soft_max(weight_time(shape, e, batch), decode_flops(shape, e) * batch)
-    attention = (kv / shape.bandwidth)[:, None] * batch / e["kv"]
+    found = at_tokens(busy, batch if len(sequences) > 1 or (shape.pp > 1).any() else np.maximum(sequences, 1.0))
     overhead = layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None] + e["sequence_s"] * batch
-    return products + attention + all_reduce(shape, e, batch) + overhead
+    return found + all_reduce(shape, e, batch) + overhead
+
+
+def product_time(e: dict[str, Floats], batch: Floats) -> Floats:
+    """The matrix products' seconds of it [P, G]."""
+    return at_tokens(e["products"] * e["products_s"] + e["experts"] * e["experts_s"], batch)
+
+
+def decode_attention(shape: Shapes, e: dict[str, Floats], kv: Floats, batch: Floats) -> Floats:
+    """Seconds of all layers' attention for so many sequences [., G] that read ``kv`` bytes each [P]."""
+    calls = e["calls"]
+    found: Floats = e["attention"] * calls * over_work(e["decode_ratio"], (kv / shape.bandwidth)[:, None] / calls * batch)
+    return found
 
 
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
     """Seconds [P, 1] that ``tokens`` prompt tokens add to a step, each attending to ``context`` [P] tokens of its prompt."""
-    peak = shape.peak[:, None]
-    flops = shape.dense_flops[:, None] / (peak * e["prefill_flops"]) + shape.expert_flops[:, None] / (peak * e["expert_flops"])
-    attention = (shape.attention_flops * context / shape.peak_16)[:, None] / e["attention_flops"]
-    products = _soft_max(weight_time(shape, e, tokens), flops * tokens)
-    return products + attention * tokens + all_reduce(shape, e, tokens)
+    work = (shape.attention_flops * context / shape.peak_16)[:, None] * tokens / e["attending"]
+    attention = e["prompt_attention"] * e["attending"] * over_work(e["prompt_ratio"], work)
+    products = at_tokens(e["prompt_products"] * e["products_s"] + e["prompt_experts"] * e["experts_s"], tokens)
+    return np.maximum(products, computing(shape) * tokens) + attention + all_reduce(shape, e, tokens)
 
 
-def weight_time(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
-    """Seconds to read the weights that a pass of ``tokens`` touches: each expert with probability 1 - (1 - k/E)^tokens."""
+def reading(shape: Shapes, tokens: float | Floats) -> Floats:
+    """Seconds to read the weights that a pass of ``tokens`` touches at full bandwidth: each expert with probability 1 - (1 - k/E)^tokens."""
     touched = -np.expm1(tokens * np.log1p(-np.minimum(shape.expert_share, 0.999999))[:, None])
-    dense = (shape.dense_read / shape.bandwidth)[:, None] / e["weights"]
-    return dense + (shape.expert_read / shape.bandwidth)[:, None] / e["experts"] * touched
+    found: Floats = (shape.dense_read / shape.bandwidth)[:, None] + (shape.expert_read / shape.bandwidth)[:, None] * touched
+    return found
 
 
-def decode_flops(shape: Shapes, e: dict[str, Floats]) -> Floats:
-    """Seconds of matrix products per decoded token."""
-    return ((shape.dense_flops + shape.expert_flops) / shape.peak)[:, None] / e["decode_flops"]
+def computing(shape: Shapes) -> Floats:
+    """Seconds of matrix products per decoded token at the full peak, [P, 1]."""
+    found: Floats = ((shape.dense_flops + shape.expert_flops) / shape.peak)[:, None]
+    return found
 
 
 def all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> Floats:
@@ -153,9 +166,3 @@ def layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
     """Fixed seconds of all layers, more for MoE and sparse-attention ones."""
     moe, sparse = shape.moe_layers[:, None] * e["moe_layer_s"], shape.sparse_layers[:, None] * e["sparse_layer_s"]
     return shape.layers[:, None] * e["layer_s"] + moe + sparse
-
-
-def _soft_max(a: Floats, b: Floats) -> Floats:
-    """A smooth maximum, never below either: (a^3 + b^3)^(1/3)."""
-    total: Floats = np.cbrt(a * a * a + b * b * b)
-    return total

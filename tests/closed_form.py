@@ -1,0 +1,48 @@
+"""Step times by closed forms with constant efficiencies, as they were before times of kernels: what plans of version 1 were made with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from planner.performance import loop, step
+from planner.performance.coefficients import Coefficients
+from planner.performance.physics import Shapes
+from planner.performance.replicas import Floats, Replicas
+
+WEIGHTS, EXPERTS, KV = 0.83621, 0.79766, 0.94245
+DECODE, PREFILL, EXPERT, ATTENTION = 0.22999, 0.7, 0.18903, 0.21599
+
+
+def both(a: Floats, b: Floats) -> Floats:
+    return np.cbrt(a**3 + b**3)
+
+
+def reading(shape: Shapes, tokens: Floats | float) -> Floats:
+    touched = -np.expm1(tokens * np.log1p(-np.minimum(shape.expert_share, 0.999999))[:, None])
+    return (shape.dense_read / shape.bandwidth)[:, None] / WEIGHTS + (shape.expert_read / shape.bandwidth)[:, None] / EXPERTS * touched
+
+
+def decode_step(shape: Shapes, e: dict[str, Floats], kv: Floats, sequences: Floats) -> Floats:
+    batch = np.maximum(sequences / shape.pp[:, None], 1.0)
+    products = both(reading(shape, batch), ((shape.dense_flops + shape.expert_flops) / shape.peak)[:, None] / DECODE * batch)
+    overhead = step.layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None] + e["sequence_s"] * batch
+    return products + (kv / shape.bandwidth)[:, None] * batch / KV + step.all_reduce(shape, e, batch) + overhead
+
+
+def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
+    peak = shape.peak[:, None]
+    flops = shape.dense_flops[:, None] / (peak * PREFILL) + shape.expert_flops[:, None] / (peak * EXPERT)
+    attention = (shape.attention_flops * context / shape.peak_16)[:, None] / ATTENTION
+    return both(reading(shape, tokens), flops * tokens) + attention * tokens + step.all_reduce(shape, e, tokens)
+
+
+def nothing(coefficients: Coefficients, replicas: Replicas) -> dict[str, Floats]:
+    return {}
+
+
+def put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (step, loop):
+        monkeypatch.setattr(module, "decode_step", decode_step)
+        monkeypatch.setattr(module, "prefill_step", prefill_step)
+    monkeypatch.setattr(Coefficients, "kernels", nothing)
