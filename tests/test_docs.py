@@ -18,7 +18,7 @@ from conftest import Run
 from planner.scenario.fields import askables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- output: (?P<sections>[^>]*?) -->\n)?```console\n(?P<body>.*?)```", re.DOTALL)
 UPDATE = bool(os.environ.get("UPDATE_DOCS"))
 # Answers are kept by their content and the planner's code, so commands shown twice are solved once in a run of the tests.
