@@ -65,7 +65,7 @@ def test_the_answer_is_the_commands_to_the_byte(name: str, client: TestClient, r
     file.write_text(rtoml.dumps(QUESTIONS[name]))
     status, out, err = run("-f", file, "--catalog", TINY, "--format", "json")
     reply = client.post("/plan", json=QUESTIONS[name])
-    if status == 0:
+    if status in (0, 3):  # 3: a plan whose search stopped before its proof
         assert (reply.status_code, reply.text) == (200, out)
         return
     assert reply.status_code == {1: 409, 2: 422}[status]
