@@ -26,6 +26,11 @@ const question = () => {
 const money = (usd, digits) => usd.toLocaleString("en", { style: "currency", currency: "USD", maximumFractionDigits: digits });
 const latency = (ms) => (ms === null || ms === undefined ? "-" : ms < 1000 ? `${ms.toPrecision(3)} ms` : `${(ms / 1000).toPrecision(3)} s`);
 
+const proven = (status, gap) => {
+  const most = gap === null ? "an unknown amount" : `${Number((100 * gap).toPrecision(2))} %`;
+  return status !== "optimal" ? `not yet: the search was stopped, and something may be cheaper by ${most}` : gap ? `nothing is cheaper by more than ${most}` : "nothing is cheaper";
+};
+
 const facts = (plan) => {
   const first = plan.workloads[0];
   const served = first.predicted;
@@ -37,7 +42,7 @@ const facts = (plan) => {
     ["TTFT p95", latency(served?.ttft_ms?.p95)],
     ["TPOT p95", latency(served?.tpot_ms?.p95)],
     ["$ per million output tokens", plan.cost.usd_per_million_output_tokens === null ? "-" : money(plan.cost.usd_per_million_output_tokens, 3)],
-    ["proven", plan.status === "optimal" ? "nothing is cheaper" : `${plan.status}, gap ${plan.gap === null ? "unknown" : `${(100 * plan.gap).toFixed(1)} %`}`],
+    ["proven", proven(plan.status, plan.gap)],
   ];
   return rows.flatMap(([name, text]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: text })]);
 };
