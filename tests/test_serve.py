@@ -36,13 +36,14 @@ from planner.service.worker import Worker
 ROOT = Path(__file__).resolve().parent.parent
 TINY = str(ROOT / "tests" / "data" / "tiny")
 ONE = {"models": ["Small-8B"], "qps": 20, "min_quality": 0.5}
-QUICK = {"workload": [ONE], "supply": {"gpus": ["GPU-80"]}}
+QUICK: dict[str, object] = {"workload": [ONE], "supply": {"gpus": ["GPU-80"]}}
+PATIENT = {**QUICK, "solver": {"time_limit": "10min"}}  # no answer is cut short on a busy machine, where two would differ
 QUESTIONS = {
     "one": QUICK,
-    "two": {"name": "both", "workload": [{**ONE, "name": "a", "slo": {"ttft_p99": "1s"}}, {**ONE, "name": "b", "lengths": "azure-2023-conv"}]},
-    "none": {"workload": [{**ONE, "qps": 2000}], "policy": {"budget": "1/h"}},
-    "hours": {"workload": [ONE, {"name": "batch", "models": ["Small-8B"], "requests_per_day": 50000, "deadline": "08:00"}]},
-    "floor": {"workload": [{"qps": 1, "min_quality": 0.99}]},
+    "two": {**PATIENT, "name": "both", "workload": [{**ONE, "name": "a", "slo": {"ttft_p99": "1s"}}, {**ONE, "name": "b", "lengths": "azure-2023-conv"}]},
+    "none": {**PATIENT, "workload": [{**ONE, "qps": 2000}], "policy": {"budget": "1/h"}},
+    "hours": {**PATIENT, "workload": [ONE, {"name": "batch", "models": ["Small-8B"], "requests_per_day": 50000, "deadline": "08:00"}]},
+    "floor": {**PATIENT, "workload": [{"qps": 1, "min_quality": 0.99}]},
     "unknown": {"workload": [{"qps": 1, "models": ["No-Such"]}]},
 }
 
@@ -50,7 +51,7 @@ QUESTIONS = {
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     start = Scenario.model_validate({"workload": [{"qps": 200}]})
-    with TestClient(service(Settings(Terms((TINY,)), workers=1), page(start)), base_url="http://127.0.0.1:8099") as found:
+    with TestClient(service(Settings(Terms((TINY,), seconds=600), workers=1), page(start)), base_url="http://127.0.0.1:8099") as found:
         yield found
 
 
