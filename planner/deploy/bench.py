@@ -146,8 +146,12 @@ def _alone(case: Case, asked: Stream, rate: float) -> tuple[str, ...]:
     )
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
 def _latencies(found: Service) -> str:
-    return ", ".join(f"{n} p95 {float(v['p95'][0]) * 1e3:.4g} ms" for n, v in (("TTFT", found.ttft_s), ("TPOT", found.tpot_s), ("E2E", found.e2e_s)))
+    return ", ".join(f"{n} p95 {_time(float(v['p95'][0]))}" for n, v in (("TTFT", found.ttft_s), ("TPOT", found.tpot_s), ("E2E", found.e2e_s)))
 
 
 def _together(asked: Stream) -> tuple[str, ...]:
@@ -158,6 +162,6 @@ def _together(asked: Stream) -> tuple[str, ...]:
         found.append(f"Limits of {w.name}: {limits or 'none'}.")
         if w.predicted:
             at = [(s.metric, PERCENTILES.get(s.percentile)) for s in w.slo]
-            said = [f"{m.upper()} {p} {getattr(part, p):.4g} ms" for m, p in at if p and (part := getattr(w.predicted, f"{m}_ms", None))]
+            said = [f"{m.upper()} {p} {_time(getattr(part, p) / 1e3)}" for m, p in at if p and (part := getattr(w.predicted, f"{m}_ms", None))]
             found.append(f"Predicted{' (the slowest of its deployments)' if len(w.routing) > 1 else ''}: {', '.join(said) or 'nothing of them'}.")
     return (*found, "Limits missed here while runs on one replica are as planned: the router spreads requests unevenly; more replicas do not cure that.")
