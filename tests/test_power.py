@@ -42,9 +42,9 @@ def test_a_cap_on_power_is_kept_costs_what_it_costs_and_is_named_when_it_binds()
 
 
 def test_the_power_of_a_data_centre_counts() -> None:
-    free = planned()
-    assert planned(max_kw=kw(free, 1.3) + 1e-6, pue=1.3).cost == free.cost
-    other = planned(max_kw=kw(free), pue=1.3)
+    free = planned(qps=4.4)
+    assert planned(qps=4.4, max_kw=kw(free, 1.3) + 1e-6, pue=1.3).cost == free.cost
+    other = planned(qps=4.4, max_kw=kw(free), pue=1.3)
     assert kw(other, 1.3) <= kw(free) < kw(free, 1.3) and other.purchases != free.purchases
 
 
