@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def targets(node: ast.AST) -> Iterator[str]:
         yield from whole or ({node.module} & set(MODULES))
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """module -> modules of the package it imports; what is imported for types alone does not count."""
     found = {}
@@ -54,6 +56,7 @@ def circle(arrows: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
+@cache
 def between_rooms() -> dict[str, set[str]]:
     """room -> rooms it imports from. The package's own file offers the public names of all rooms and is none."""
     found: dict[str, set[str]] = {}
