@@ -136,6 +136,10 @@ def test_output_to_a_file_leaves_standard_output_empty(run: Run, tmp_path: Path)
     assert run(*QUICK, "--format", "json", "-o", "-").out == file.read_text()
 
 
+def test_large_numbers_are_written_out(run: Run) -> None:
+    assert "20,000 req/s" in run("--qps", "20000", *QUICK[2:]).out
+
+
 def test_a_file_holds_what_its_suffix_says(run: Run, tmp_path: Path) -> None:
     command = ["catalog", "gpus", "h200", "-o"]
     for name, held in (("g.json", '"GPU": "H200'), ("g.CSV", "GPU,vendor,"), ("g.md", "| GPU |"), ("g.txt", "Gpus: ")):

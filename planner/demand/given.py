@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from planner.figures import digits
+
 STATED = "the rate as stated"  # a source in itself
 TAIL = 0.05  # share of requests whose tokens are the tail
 
@@ -94,7 +96,7 @@ class Demanded(BaseModel):
             return f"{self.users:,.6g} users who pause {self.think_s:.3g} s on average between an answer of {answer:.3g} s and the next request{grown}"
         if self.mean is None or self.planned is None:
             return f"demand of {self.source}, at the rate stated{grown}" if self.source != STATED else f"{STATED}{grown}"
-        return f"{self.source}: mean {self.mean:,.4g} req/s, {self.rule} {self.planned:,.4g} req/s ({self.planned / self.mean:.3g} x){grown}"
+        return f"{self.source}: mean {digits(self.mean)} req/s, {self.rule} {digits(self.planned)} req/s ({self.planned / self.mean:.3g} x){grown}"
 
 
 def parse_growth(value: object) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planner.figures import digits
 from planner.report.page import MOST_WARNINGS
 from planner.report.sections import Grid, Section, money, short
 from planner.report.studies import bar
@@ -132,7 +133,7 @@ def _hours(plan: Plan) -> list[Section]:
     rows = tuple(
         (
             f"{h.hour % DAY:02d}:00",
-            *(f"{w.rates[h.hour]:,.4g}" for w in plan.workloads),
+            *(digits(w.rates[h.hour]) for w in plan.workloads),
             *(str(d.replicas) for d in h.deployments),
             str(h.gpus_held),
             money(h.usd),

@@ -11,6 +11,7 @@ import numpy as np
 
 from planner.demand.lengths import Floats
 from planner.demand.records import Demand, Spread
+from planner.figures import digits
 from planner.report import render
 from planner.report.sections import Grid, Section
 from planner.report.studies import bar
@@ -73,7 +74,7 @@ def flat(demand: Demand) -> dict[str, object]:
 def summary(demand: Demand) -> str:
     """One line: what was read, and what was not."""
     a = demand.arrivals
-    rate = f", {a.mean:.4g} req/s over {_time(a.duration_s)}" if a else ""
+    rate = f", {digits(a.mean)} req/s over {_time(a.duration_s)}" if a else ""
     out = f" / {demand.output.mean:,.0f} out" if demand.output else ""
     lost = "; ".join(f"{n:,} dropped: {why}" for why, n in demand.dropped.items())
     return f"{demand.format}: {demand.requests:,.0f} requests{rate}, mean tokens {demand.input.mean:,.0f} in{out}" + (
@@ -104,7 +105,7 @@ def _rates(demand: Demand) -> list[Section]:
         return []
     rows = [("mean", a.mean), ("p95 minute", a.minute_p95), ("p99 minute", a.minute_p99), ("peak minute", a.peak_minute)]
     rows += [(f"p{q} over requests, per {a.bin_s:g} s", a.at(q)) for q in (50, 90, 95, 99)] + [(f"peak of {a.bin_s:g} s", a.peak)]
-    cells = tuple((name, f"{v:,.4g}", f"{v / a.mean:.3g}") for name, v in rows if v is not None)
+    cells = tuple((name, digits(v), f"{v / a.mean:.3g}") for name, v in rows if v is not None)
     lines = [f"over {_time(a.duration_s)}; peak minute to mean {p:.3g}" if (p := _peak_to_mean(demand)) else f"over {_time(a.duration_s)}"]
     lines += [f"gaps between requests vary by {a.interarrival_cv:.3g} of their mean (Poisson: 1)"] if a.interarrival_cv is not None else []
     chance = a.by_chance(95)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from planner.figures import digits
 from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
 
@@ -121,7 +122,7 @@ def _workloads(plan: Plan) -> list[tuple[str, str]]:
 
 def _service(w: PlanWorkload, is_only: bool) -> str:
     """Every limit with what is predicted; E2E where nothing limits latency. Of one workload alone what is in flight, too."""
-    parts = [f"{w.qps:,.4g} req/s" + (f" (peaks of x{w.burst_factor:g})" if w.burst_factor > 1 else "")]
+    parts = [f"{digits(w.qps)} req/s" + (f" (peaks of x{w.burst_factor:g})" if w.burst_factor > 1 else "")]
     if w.concurrency is not None and (is_only or w.demand.kind == "concurrency"):
         parts.append(f"{w.concurrency:,.0f} in flight" if w.concurrency >= 100 else f"{w.concurrency:.3g} in flight")
     assert w.predicted is not None

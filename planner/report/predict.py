@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from planner.figures import digits
 from planner.report.sections import PARTS_OF_TTFT, Grid, Section
 from planner.validation.single import Forecast, Load
 
@@ -44,7 +45,7 @@ def _service(f: Forecast) -> Section:
     rows = tuple(
         (
             f"{p.concurrency:,}", ms(p.ttft_ms), band(p.ttft_low_ms, p.ttft_high_ms), ms(p.tpot_ms), band(p.tpot_low_ms, p.tpot_high_ms),
-            f"{p.tps_per_user:,.4g}", f"{p.tps_per_gpu:,.0f}", f"{p.tps:,.0f}", f"{p.in_flight_decoding:,.3g}",
+            digits(p.tps_per_user), f"{p.tps_per_gpu:,.0f}", f"{p.tps:,.0f}", f"{p.in_flight_decoding:,.3g}",
         )
         for p in f.points
     )  # fmt: skip

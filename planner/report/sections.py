@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
+from planner.figures import digits
 from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
 
 
@@ -123,9 +124,9 @@ def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
     lost = "down" if d.slo_load_one_replica_lost is None or isinf(d.slo_load_one_replica_lost) else f"{d.slo_load_one_replica_lost:.2f}"
     mode = " (thinking)" if d.mode == "thinking" else " (no thinking)" if d.is_hybrid else ""
     name = short(d.checkpoint) + mode
-    each = f"{d.capacity_qps_per_replica * d.replicas:,.4g} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
+    each = f"{digits(d.capacity_qps_per_replica * d.replicas)} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
     engine = f"{d.engine}, {d.max_num_seqs} seqs" if d.engine else "-"
-    return (str(i), name, engine, shape, f"{d.qps:,.4g}", each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
+    return (str(i), name, engine, shape, digits(d.qps), each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
 
 
 def short(checkpoint: str) -> str:
@@ -144,7 +145,7 @@ def _service(plan: Plan) -> Section:
 def _service_rows(w: PlanWorkload) -> list[tuple[str, ...]]:
     if w.predicted is None:
         return []
-    load = f"{w.name}: {w.qps:,.4g} req/s" + (f", {w.concurrency:,.0f} in flight" if w.concurrency is not None else "")
+    load = f"{w.name}: {digits(w.qps)} req/s" + (f", {w.concurrency:,.0f} in flight" if w.concurrency is not None else "")
     load += f", at peaks of x{w.burst_factor:g}" if w.burst_factor > 1 else ""
     rows: list[tuple[str, ...]] = []
     for metric in ("ttft", "tpot", "itl", "e2e"):
@@ -270,9 +271,7 @@ def _break_even(a: HostedApi, plan: Plan) -> str:
 
 
 def _routing(plan: Plan) -> Section:
-    rows = tuple(
-        (w.name, f"{w.qps:,.4g}", ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads
-    )
+    rows = tuple((w.name, digits(w.qps), ", ".join(f"{r.share:.1%} to {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads)
     return Section("Routing", grid=Grid(("class", "req/s", "served by"), rows, ("req/s",)))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.figures import digits
 from planner.report.predict import ms
 from planner.report.sections import Grid, Section, unit_money
 from planner.simulation.results import LimitResult, SimulatedWorkload, Simulation, Waited, rows
@@ -98,7 +99,7 @@ def _time(seconds: float) -> str:
 
 def _service(found: Simulation) -> Section:
     lines = tuple(
-        f"{w.name}: {w.attainment:.2%}{_width(w.half_width)} of requests inside all their limits; {w.qps:,.4g} req/s, goodput {w.goodput_qps:,.4g} req/s."
+        f"{w.name}: {w.attainment:.2%}{_width(w.half_width)} of requests inside all their limits; {digits(w.qps)} req/s, goodput {digits(w.goodput_qps)} req/s."
         for w in found.workloads
     )
     header = ("workload", "metric", "limit", "inside", "", "mean", "p50", "p90", "p95", "p99")
@@ -146,7 +147,7 @@ def _series(found: Simulation) -> Section:
 
 def _peak(name: str, values: Sequence[float | None]) -> str:
     top = max((v for v in values if v is not None), default=0.0)
-    return f"{top:.0%}" if name in ("inside", "kv_used") else f"{top:,.4g}"
+    return f"{top:.0%}" if name in ("inside", "kv_used") else digits(top)
 
 
 def sparkline(values: Sequence[float | None], width: int = CHART) -> str:

@@ -10,6 +10,7 @@ from planner.economics.frontier import Frontier, FrontierPoint
 from planner.economics.noise import Noise
 from planner.economics.store import Result
 from planner.economics.sweep import Sweep, headroom, marginal, structure
+from planner.figures import digits
 from planner.report.sections import Grid, Section, money
 from planner.result.plan import Plan
 
@@ -75,11 +76,11 @@ def _places(found: Frontier) -> str:
 
 
 def _third(p: FrontierPoint) -> str:
-    return f"{p.concurrency:,.4g}" if p.concurrency is not None else f"{p.latency_ms:,.4g} ms"
+    return digits(p.concurrency) if p.concurrency is not None else f"{digits(p.latency_ms or 0.0)} ms"
 
 
 def _place(p: FrontierPoint) -> str:
-    return f" at {p.concurrency:,.4g} in flight" if p.concurrency is not None else "" if p.latency_ms is None else f" within {p.latency_ms:,.4g} ms"
+    return f" at {digits(p.concurrency)} in flight" if p.concurrency is not None else "" if p.latency_ms is None else f" within {digits(p.latency_ms)} ms"
 
 
 def noise_words(n: Noise) -> str:
@@ -198,7 +199,7 @@ def _reached(plan: Plan | None) -> str:
     if plan is None:
         return "-"
     first = plan.workloads[0]
-    return f"{first.demand.value:.4g}" if plan.objective == "qps" else f"{first.min_quality_served or 0:.4f}"
+    return digits(first.demand.value) if plan.objective == "qps" else f"{first.min_quality_served or 0:.4f}"
 
 
 def _today(plan: Plan | None) -> tuple[str, ...]:
@@ -219,7 +220,7 @@ def _room(plan: Plan, w: int) -> str:
 def floored(value: float) -> str:
     """Four digits, rounded down: what is called carried is."""
     unit = 10.0 ** (floor(log10(value)) - 3)
-    return f"{floor(value / unit) * unit:.4g}"
+    return digits(floor(value / unit) * unit)
 
 
 def _map(found: Sweep, today: Plan | None) -> list[Section]:
@@ -296,7 +297,7 @@ def compare_sections(found: Sequence[Compared]) -> list[Section]:
 def rates(plan: Plan) -> str:
     """The traffic of each workload in its own unit."""
     units = {"qps": "req/s", "concurrency": "in flight"}
-    return ", ".join((f"{w.name} " if len(plan.workloads) > 1 else "") + f"{w.demand.value:,.4g} {units[w.demand.kind]}" for w in plan.workloads)
+    return ", ".join((f"{w.name} " if len(plan.workloads) > 1 else "") + f"{digits(w.demand.value)} {units[w.demand.kind]}" for w in plan.workloads)
 
 
 def compare_rows(found: Sequence[Compared]) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ import numpy as np
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.errors import PlannerError
+from planner.figures import digits
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
 from planner.scenario.units import parse_duration_s
@@ -143,14 +144,14 @@ def _stream(plan: Plan, traces: Mapping[str, RequestBlock], requests: int, seed:
         if not any(rates):
             return Quiet(seconds), closed
         beside = f", and {closed}" if closed else ""
-        return Poisson(rates, lengths, max(round(sum(rates) * seconds), 1), seed), f"Poisson at {sum(rates):,.4g} req/s{faster}{beside}"
+        return Poisson(rates, lengths, max(round(sum(rates) * seconds), 1), seed), f"Poisson at {digits(sum(rates))} req/s{faster}{beside}"
     parts = [replace(t, arrival_s=t.arrival_s / burst, workload=np.full(len(t), names.index(n))) for n, t in traces.items()]
     until, words = max(float(p.arrival_s[-1]) for p in parts), [_in_words(n, t) for n, t in traces.items()]
     for w, name in enumerate(names):
         if name not in traces and rates[w]:
             count = max(round(rates[w] * until), 1)
             parts += [replace(b, workload=np.full(len(b), w)) for b in Poisson([rates[w]], [lengths[w]], count, seed + w).blocks()]
-            words.append(f"Poisson at {rates[w]:,.4g} req/s ({name})")
+            words.append(f"Poisson at {digits(rates[w])} req/s ({name})")
     return RecordedTrace(merged(parts)), ", ".join((*words, *([closed] if closed else []))) + faster
 
 

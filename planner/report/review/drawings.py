@@ -10,6 +10,7 @@ from planner.economics.curve import CostCurve
 from planner.economics.frontier import Frontier
 from planner.economics.outage import Outage
 from planner.economics.review import Review, Staircase
+from planner.figures import digits
 from planner.report.drawing import Chart, harmless
 from planner.report.review.words import limit_rows
 from planner.report.sections import latency, money, short
@@ -134,7 +135,7 @@ def _frontier(found: Frontier) -> Chart:
     import altair as alt
 
     thirds = sorted({p.third for p in found.points}, key=abs)
-    names = {t: latency(t) if found.axis in ("ttft", "tpot") else f"{abs(t):,.4g} in flight" for t in thirds}
+    names = {t: latency(t) if found.axis in ("ttft", "tpot") else f"{digits(abs(t))} in flight" for t in thirds}
     rows = [
         {"quality": p.quality, "usd": p.usd_per_hour, "limit": names[p.third], "what": what(p.plan), "gpus": p.plan.gpus_held,
          "million": p.plan.cost.usd_per_million_output_tokens}

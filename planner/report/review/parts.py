@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.deploy.release import plan_identity
 from planner.economics.compare import changes, money_moved
 from planner.economics.review import Review
+from planner.figures import digits
 from planner.report.autoscale import hours_sections
 from planner.report.review.studies import (
     comparison_part,
@@ -104,7 +105,7 @@ def demand_part(plan: Plan) -> Part:
 def _demand_row(w: PlanWorkload) -> tuple[str, ...]:
     limits = ", ".join(f"{s.metric.upper()} p{s.percentile:g} {latency(s.limit_ms)}" for s in w.slo)
     return (
-        w.name, f"{w.demand.value:,.4g} {UNITS[w.demand.kind]}", f"x{w.burst_factor:g}", f"{w.qps * 86400:,.0f}",
+        w.name, f"{digits(w.demand.value)} {UNITS[w.demand.kind]}", f"x{w.burst_factor:g}", f"{w.qps * 86400:,.0f}",
         "-" if w.input_tokens is None else f"{w.input_tokens:,.0f}", "-" if w.output_tokens is None else f"{w.output_tokens:,.0f}",
         "-" if w.concurrency is None else f"{w.concurrency:,.0f}", limits or "none", "none" if w.min_quality is None else f"{w.min_quality:g}",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from planner.economics.briefly import BriefPlan
 from planner.economics.outage import Outage
 from planner.economics.review import Review, Staircase
 from planner.economics.whatif import WhatIf, WhatIfAxis
+from planner.figures import digits
 from planner.report.curve import curve_sections
 from planner.report.review.words import Part, table
 from planner.report.sections import Section, brief, latency, money, unit_money
@@ -73,7 +74,9 @@ def staircase_part(r: Review) -> Part:
         return part
     lines = [f"The cheapest plan at each traffic of {r.plan.workloads[0].name}: cost rises by whole replicas and instances."]
     if s.carries is not None:
-        lines.append(f"The plan for {s.now:,.4g} {s.unit} carries up to {s.carries:,.4g} {s.unit} within its limits: {s.carries / s.now - 1:.1%} headroom.")
+        lines.append(
+            f"The plan for {digits(s.now)} {s.unit} carries up to {digits(s.carries)} {s.unit} within its limits: {s.carries / s.now - 1:.1%} headroom."
+        )
     return Part(part.key, part.title, tuple(lines), charts=(("staircase", _stairs(s)),))
 
 
@@ -83,7 +86,7 @@ def _stairs(s: Staircase) -> Section:
     for _, group in groupby(s.stairs, key=lambda x: (x.plan.deployments, x.plan.purchases) if x.plan else None):
         stretch = list(group)
         first, plan = stretch[0], stretch[0].plan
-        span = f"{first.traffic:,.4g}" if len(stretch) == 1 else f"{first.traffic:,.4g} to {stretch[-1].traffic:,.4g}"
+        span = digits(first.traffic) if len(stretch) == 1 else f"{digits(first.traffic)} to {digits(stretch[-1].traffic)}"
         rows.append((span, money(plan.usd_per_hour) if plan else "-", str(plan.gpus_held) if plan else "-", made_of(plan)))
     return table("Cost along traffic", (s.unit, "$/h", "GPUs", "what"), rows, (s.unit, "$/h", "GPUs"))
 
@@ -172,7 +175,7 @@ def axis_text(a: WhatIfAxis, value: float | None) -> str:
     """A value of an axis as it is shown."""
     if value is None:
         return "none"
-    return latency(value * 1e3) if a.name == "ttft" else f"{value:,.4g}"
+    return latency(value * 1e3) if a.name == "ttft" else digits(value)
 
 
 def cell_words(w: WhatIf, plan: BriefPlan | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.figures import digits
 from planner.report.sections import Grid, Section, latency, money, plural, short, unit_money
 from planner.report.studies import rates
 from planner.result.plan import Deployment, Plan, PlanWorkload
@@ -46,7 +47,7 @@ def question(plan: Plan) -> str:
     """What is asked, in a line; of several workloads only which, as the part on demand has the rest."""
     if len(plan.workloads) == 1:
         return _asked(plan.workloads[0], plan)
-    named = [f"{w.name} ({w.demand.value:,.4g} {UNITS[w.demand.kind]})" for w in plan.workloads[:MOST_NAMED]]
+    named = [f"{w.name} ({digits(w.demand.value)} {UNITS[w.demand.kind]})" for w in plan.workloads[:MOST_NAMED]]
     return f"{len(plan.workloads)} workloads: {', '.join(named)}{', …' if len(plan.workloads) > MOST_NAMED else ''}"
 
 
@@ -55,7 +56,7 @@ def _asked(w: PlanWorkload, plan: Plan) -> str:
     metric = next((a.quality_metric for a in plan.scenario.workload if a.name == w.name), "quality")
     floor = f", {metric} at least {w.min_quality:g}" if w.min_quality is not None else ""
     limits = "".join(f", {s.metric.upper()} p{s.percentile:g} within {latency(s.limit_ms)}" for s in w.slo)
-    return f"{w.demand.value:,.4g} {UNITS[w.demand.kind]}{tokens}{floor}{limits}"
+    return f"{digits(w.demand.value)} {UNITS[w.demand.kind]}{tokens}{floor}{limits}"
 
 
 def limit_rows(plan: Plan) -> list[tuple[str, str, float, float]]:
