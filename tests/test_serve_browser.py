@@ -96,7 +96,7 @@ def test_no_plan_and_no_question_are_said(opened: Any) -> None:
     opened.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     opened.fill("#scenario", '{"workload": [{"qps": 1, "lengths": "<b>/etc/passwd"}]}')
     opened.click("#ask")
-    opened.wait_for_function("document.getElementById('why').textContent.includes('would open a file')")
+    opened.wait_for_selector("#why:has-text('would open a file')", timeout=60_000)  # a function to wait for is code that the page's policy refuses
     assert answer(opened) == "no answer" and opened.query_selector("#why b") is None
 
 
