@@ -18,7 +18,6 @@ pytest.importorskip("playwright")
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no Chromium here (apt-get install chromium)")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TINY = Path(__file__).parent / "data" / "tiny"
 START = '[[workload]]\nqps = 20\nmin_quality = 0.5\nmodels = ["Small-8B"]\n[supply]\ngpus = ["GPU-80"]\n'
 
@@ -34,16 +33,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert match
         yield match[0]
         server.send_signal(signal.SIGINT)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        found = p.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from math import ceil
 
 from planner.check.case import Case, Rebuilt, batched_tokens_of
 from planner.check.findings import Finding, Notes
+from planner.emit.command import apart
 from planner.emit.engine import context_to_serve
 from planner.emit.reasoning import BUILT_IN, UNKNOWN_PARSER, reasoning_of
 from planner.result.plan import Deployment
@@ -50,7 +51,7 @@ class Words:
     """The words of a command line: what starts, what stands by itself, and flags, each taken once. Raises ValueError for what cannot be read."""
 
     def __init__(self, line: str) -> None:
-        command, self.remarks = _without_comment(line)
+        command, self.remarks = apart(line)
         found = re.fullmatch(r"(\d+) (prefill|decode) engines?", self.remarks[0]) if self.remarks else None
         self.engines, self.role = (int(found.group(1)), found.group(2)) if found else (1, "")
         self.remarks = self.remarks[1:] if found else self.remarks
@@ -83,17 +84,6 @@ class Words:
         if self.flags.get(flag):
             raise ValueError(f"{flag} takes no value, and has '{self.flags[flag]}'")
         return self.flags.pop(flag, None) is not None
-
-
-def _without_comment(line: str) -> tuple[str, tuple[str, ...]]:
-    """A line without what a shell takes for a comment, and the remarks in that. Raises ValueError where a quotation is left open."""
-    for mark in re.finditer(" # ", line):
-        try:
-            shlex.split(line[: mark.start()])
-        except ValueError:  # inside a quotation
-            continue
-        return line[: mark.start()], tuple(line[mark.end() :].split("; "))
-    return line, ()
 
 
 def command(case: Case) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,11 +76,10 @@ def serve(
 
     plan serve --port 8099
     """
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError:
-        raise PlannerError("needs more packages than are installed", "plan serve", "pip install 'inference-planner[serve]'") from None
+    if not (find_spec("fastapi") and find_spec("uvicorn")):
+        raise PlannerError("needs more packages than are installed", "plan serve", "pip install 'inference-planner[serve]'")
+    import uvicorn
+
     from planner.catalog.load import load_catalog
     from planner.service.app import service
     from planner.service.page import page

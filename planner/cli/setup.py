@@ -26,11 +26,13 @@ BenchFiles = Annotated[
 
 
 def _size(flag: str, text: str) -> typer.models.OptionInfo:
-    return typer.Option(flag, help=text, metavar="N", min=1, show_default=False, rich_help_panel=MEASURED)  # type: ignore[no-any-return]
+    found: typer.models.OptionInfo = typer.Option(flag, help=text, metavar="N", min=1, show_default=False, rich_help_panel=MEASURED)
+    return found
 
 
 def _name(flag: str, text: str, metavar: str) -> typer.models.OptionInfo:
-    return typer.Option(flag, help=text, metavar=metavar, show_default=False, rich_help_panel=MEASURED)  # type: ignore[no-any-return]
+    found: typer.models.OptionInfo = typer.Option(flag, help=text, metavar=metavar, show_default=False, rich_help_panel=MEASURED)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,10 @@ def manifests(release: Release) -> tuple[Manifest, ...]:
 
 def _model(s: Served, name: str) -> Document:
     accelerator = RAY.get(s.deployment.gpu)
-    count = {"num_replicas": s.replicas[0]}
+    count: dict[str, object] = {"num_replicas": s.replicas[0]}
     if len(set(s.replicas)) > 1:
         load = round(s.deployment.in_flight_per_replica or s.deployment.max_num_seqs)
-        count = {"autoscaling_config": {"min_replicas": min(s.replicas), "max_replicas": max(s.replicas), "target_ongoing_requests": max(load, 1)}}  # type: ignore[dict-item]
+        count = {"autoscaling_config": {"min_replicas": min(s.replicas), "max_replicas": max(s.replicas), "target_ongoing_requests": max(load, 1)}}
     return {
         "model_loading_config": {"model_id": name, "model_source": s.deployment.checkpoint},
         **({"accelerator_type": accelerator} if accelerator else {}),

@@ -53,7 +53,7 @@ def read_commands(text: str) -> tuple[Command, ...]:
 
 
 def _read(line: str) -> Command:
-    start, remarks = _apart(line)
+    start, remarks = apart(line)
     found = OPTIONS.search(start)
     words = shlex.split(start[: found.start()] + start[found.end() :] if found else start)
     first = ROLE.fullmatch(remarks[0]) if remarks else None
@@ -65,7 +65,7 @@ def _read(line: str) -> Command:
     return command
 
 
-def _apart(line: str) -> tuple[str, tuple[str, ...]]:
+def apart(line: str) -> tuple[str, tuple[str, ...]]:
     """A line without its comment, and the remarks in that. Raises ValueError where a quotation is left open."""
     for mark in re.finditer(" # ", line):
         try:
