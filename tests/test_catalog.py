@@ -416,7 +416,7 @@ def test_an_empty_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shipped", [True, False])
 def test_a_folder_that_holds_nothing(tmp_path: Path, shipped: bool) -> None:
-    tables = "gpus.csv, prices.csv, api_prices.csv, recovery.csv, tuning.csv, calibration.csv, tokenizers.csv, evidence.csv"
+    tables = "gpus.csv, prices.csv, api_prices.csv, recovery.csv, tuning.csv, calibration.csv, tokenizers.csv, grid.csv, evidence.csv"
     assert refused(tmp_path, shipped) == f"{tmp_path}: holds no catalogue (needs models/*.toml or one of {tables})"
     assert refused(tmp_path / "absent", shipped) == f"{tmp_path / 'absent'}: no such folder"
 
@@ -552,3 +552,32 @@ def test_another_product_is_never_taken_for_one_that_is_known(catalog: Catalog, 
 
 def test_every_gpu_is_known_by_its_own_name(catalog: Catalog) -> None:
     assert all(gpus_meant(name.lower(), catalog.gpus) == (name,) for name in catalog.gpus)
+
+
+# ---- electricity
+
+
+def test_every_region_with_a_price_says_what_its_electricity_emits_and_no_other(catalog: Catalog) -> None:
+    priced = {(o.provider, o.region) for o in catalog.offers if o.region != "any"}
+    assert catalog.grids.keys() == priced
+    assert all(g.g_co2e_per_kwh is not None and g.place and g.source and g.licence for g in catalog.grids.values())
+    assert all((g.pue is None) == (not g.pue_source) for g in catalog.grids.values())
+
+
+def test_hydro_and_nuclear_emit_less_than_coal(catalog: Catalog) -> None:
+    def intensity(provider: str, region: str) -> float:
+        return catalog.grids[provider, region].g_co2e_per_kwh or 0.0
+
+    assert intensity("azure", "swedencentral") < intensity("nebius", "eu-west1") < 100 < intensity("azure", "germanywestcentral")
+    assert intensity("azure", "germanywestcentral") < intensity("azure", "polandcentral") < intensity("lambda", "asia-south-1")
+
+
+def test_a_users_grid_wins_and_what_it_leaves_blank_is_not_known(tmp_path: Path) -> None:
+    header = "provider,region,place,g_co2e_per_kwh,pue,source,licence\n"
+    (tmp_path / "grid.csv").write_text(f"{header}aws,us-east-1,our contract,20,,own,none\nmine,here,home,,1.3,own,none\n")
+    grids = load_catalog([tmp_path]).grids
+    assert (grids["aws", "us-east-1"].g_co2e_per_kwh, grids["aws", "us-east-1"].pue) == (20, None)
+    assert (grids["mine", "here"].g_co2e_per_kwh, grids["mine", "here"].pue) == (None, 1.3)
+    (tmp_path / "grid.csv").write_text(f"{header}aws,us-east-1,here,-5,,own,none\n")
+    with pytest.raises(CatalogError, match=r"grid.csv:2.*g_co2e_per_kwh"):
+        load_catalog([tmp_path])

@@ -18,6 +18,7 @@ from planner.catalog.records import (
     MeasuredConfiguration,
     Mode,
     Offer,
+    PowerGrid,
     Recovery,
     TokenCount,
     TunedEngine,
@@ -73,6 +74,7 @@ class Catalog:
     tuned: Mapping[tuple[str, str], TunedEngine] = field(default_factory=dict)  # by tuning and engine
     calibrated: tuple[Calibration, ...] = ()  # by the user's own measurements
     tokens: Mapping[tuple[str, str], TokenCount] = field(default_factory=dict)  # by tokenizer and language
+    grids: Mapping[tuple[str, str], PowerGrid] = field(default_factory=dict)  # by provider and region
 
     @cached_property
     def served(self) -> tuple[Served, ...]:

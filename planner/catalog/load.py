@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from planner.catalog.cards import read_card
 from planner.catalog.catalog import Catalog
 from planner.catalog.files import is_file, is_folder, numbered_csv
-from planner.catalog.records import ApiPrice, Calibration, Card, Gpu, MeasuredConfiguration, Offer, Recovery, TokenCount, TunedEngine
+from planner.catalog.records import ApiPrice, Calibration, Card, Gpu, MeasuredConfiguration, Offer, PowerGrid, Recovery, TokenCount, TunedEngine
 from planner.errors import CatalogError, did_you_mean
 
 R = TypeVar("R", bound=BaseModel)
@@ -30,7 +30,7 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
     """The catalogue of the shipped files under the user's folders, the last folder winning.
 
     A folder may hold ``models/*.toml`` and any of ``gpus.csv``, ``prices.csv``, ``api_prices.csv``, ``recovery.csv``,
-    ``tokenizers.csv``, ``tuning.csv``, ``calibration.csv``, ``evidence.csv``, ``coefficients.json``, ``speculation.csv``,
+    ``tokenizers.csv``, ``grid.csv``, ``tuning.csv``, ``calibration.csv``, ``evidence.csv``, ``coefficients.json``, ``speculation.csv``,
     ``disaggregated.json``. Raises CatalogError with file and line.
     """
     models, catalogs = shipped_folders()
@@ -66,6 +66,7 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
         tuned={(t.tuning, t.engine): t for t in tables["tuning.csv"] if isinstance(t, TunedEngine)},
         calibrated=tuple(c for c in tables["calibration.csv"] if isinstance(c, Calibration)),
         tokens={(t.tokenizer, t.language): t for t in tables["tokenizers.csv"] if isinstance(t, TokenCount)},
+        grids={(g.provider, g.region): g for g in tables["grid.csv"] if isinstance(g, PowerGrid)},
     )
 
 
@@ -135,6 +136,7 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
     "tuning.csv": (TunedEngine, lambda t: (t.tuning, t.engine)),
     "calibration.csv": (Calibration, lambda c: (c.gpu, c.engine, c.architecture, c.tp)),
     "tokenizers.csv": (TokenCount, lambda t: (t.tokenizer, t.language)),
+    "grid.csv": (PowerGrid, lambda g: (g.provider, g.region)),
     "evidence.csv": (MeasuredConfiguration, lambda m: (m.architecture, m.precision, m.gpu, m.engine, m.tp, m.dp)),
 }
 

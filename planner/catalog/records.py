@@ -230,6 +230,24 @@ class Offer(Record):
         return "" if self.dated_by == "scenario" else self.as_of.isoformat()
 
 
+class PowerGrid(Record):
+    """What electricity is at one region of one provider: carbon of a kWh, and power of the data centre over that of its computers.
+
+    ``place``: whose grid it is, a state or a country. What no source says is None.
+    """
+
+    provider: Name
+    region: Name
+    place: Name
+    g_co2e_per_kwh: Annotated[float, Field(ge=0, le=5000, allow_inf_nan=False)] | None
+    pue: Annotated[float, Field(ge=1, le=5)] | None
+    as_of: str = ""  # the year that the intensity is of; "": its source is undated
+    source: str
+    licence: str
+    pue_source: str = ""
+    note: str = ""
+
+
 class ApiPrice(Record):
     """A hosted API's price of exactly one model."""
 
