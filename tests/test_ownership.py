@@ -55,6 +55,15 @@ def test_the_three_parts_by_hand() -> None:
     assert found.running_usd == pytest.approx(0.25)
 
 
+def test_what_else_a_rack_costs_each_year_is_borne_by_every_hour_of_it() -> None:
+    bare = OwnedGpu(price_usd=8760, life_years=2, power_kw=0.5, usd_per_kwh=0.2)
+    rack = replace(bare, yearly_usd=876)
+    assert hourly_cost(rack).other_usd == pytest.approx(0.1) and hourly_cost(rack).usd_per_hour == pytest.approx(hourly_cost(bare).usd_per_hour + 0.1)
+    assert break_even_utilization(rack, 1.1) == pytest.approx(break_even_utilization(bare, 1.0))
+    with pytest.raises(ValueError, match="yearly_usd"):
+        replace(bare, yearly_usd=-1)
+
+
 def test_the_papers_case() -> None:
     """arXiv 2510.26136: an A800-80GB at about $0.79/h, two of them $1.58/h, $0.34 for 775 s and $3.47 for the reasoning model's 7,906 s."""
     assert hourly_cost(A800).usd_per_hour == pytest.approx(0.79, abs=0.005)
@@ -102,10 +111,12 @@ def test_the_breakdown_is_printed_and_the_tdp_is_a_stated_default(run: Run) -> N
     status, out, _ = run(*words("cost", "gpu", "A800-SXM-80GB", *INPUTS))
     assert status == 0
     assert all(part in out for part in ("$0.6523", "$0.0676", "$0.0685", "$0.7884")) and "0.4 kW (the catalogue's TDP" in out
-    _, out, _ = run(*words("cost", "gpu", "a800-sxm-80gb", *INPUTS, "--kw", 0.8, "--format", "json"))
+    _, out, _ = run(*words("cost", "gpu", "a800-sxm-80gb", *INPUTS, "--kw", 0.8, "--yearly", 876, "--format", "json"))
     found = json.loads(out)
     assert found["gpu"] == "A800-SXM-80GB" and found["energy_usd_per_hour"] == pytest.approx(0.8 * 1.3 * 0.13) and found["defaults"] == ""
-    assert found["usd_per_hour"] == pytest.approx(sum(found[f"{p}_usd_per_hour"] for p in ("depreciation", "energy", "maintenance")))
+    parts = ("depreciation", "energy", "maintenance", "other")
+    assert found["usd_per_hour"] == pytest.approx(sum(found[f"{p}_usd_per_hour"] for p in parts))
+    assert found["other_usd_per_hour"] == pytest.approx(0.1)
 
 
 def test_owning_against_renting(run: Run) -> None:
@@ -183,6 +194,24 @@ def test_bought_gpus_carry_their_whole_cost_with_every_hour_used() -> None:
     assert held(plan, "site") and plan.cost.usd_per_hour == pytest.approx(held(plan, "site") * each)
     dear = planned(asked({**bought, "years": 0.1}))
     assert not held(dear, "site") and dear.cost.usd_per_hour == planned(Scenario(workload=asked(SUNK).workload)).cost.usd_per_hour
+
+
+RACK = {"network_usd_per_gpu_year": 876, "storage_usd_per_gpu_year": 438, "software_usd_per_gpu_year": 262.8, "operators_usd_per_gpu_year": 175.2}
+
+
+@pytest.mark.parametrize("table", [SUNK, {"price": 30_000, "years": 4, "electricity": 0.1}])
+def test_network_storage_software_and_operators_add_a_year_of_themselves_over_its_hours(table: dict[str, Any]) -> None:
+    bare, racks = planned(asked(table)), planned(asked({**table, **RACK}))
+    assert racks.cost.usd_per_hour == pytest.approx(bare.cost.usd_per_hour + held(racks, "own") * 0.2)  # 1,752 a year over 8,760 hours
+    for words in ("network $876 a year", "storage $438 a year", "software $262.8 a year", "operators $175.2 a year"):
+        assert words in racks.purchases[0].source
+    assert "network" not in bare.purchases[0].source
+
+
+@pytest.mark.parametrize("name", list(RACK))
+def test_a_part_of_a_cost_that_is_stated_whole_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"usd_per_hour is the whole cost, so {name} cannot stand beside it"):
+        asked({"usd_per_hour": 0.5, name: 100})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

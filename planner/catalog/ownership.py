@@ -1,6 +1,7 @@
 """What an hour of an owned GPU costs, what a job on it costs, and from which use on owning is cheaper than renting.
 
-The formula is that of arXiv 2510.26136 ("Beyond Benchmarks: The Economics of AI Inference"): P/(Y·8760·u) + kW·PUE·E + P·m/8760.
+The formula is that of arXiv 2510.26136 ("Beyond Benchmarks: The Economics of AI Inference"), P/(Y·8760·u) + kW·PUE·E + P·m/8760, and what
+else a rack costs each year, F/8760.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class OwnedGpu:
 
     price_usd: P, price; life_years: Y, over which it is written off; utilization: u, share of hours with paid work (0-1];
     power_kw: kW, drawn while it works; pue: PUE, facility power per IT power (≥ 1); usd_per_kwh: E, electricity;
-    maintenance_per_year: m, share of the price that upkeep costs each year.
+    maintenance_per_year: m, share of the price that upkeep costs each year; yearly_usd: F, what else a GPU costs each year (network, storage,
+    software, operators).
     """
 
     price_usd: float
@@ -33,6 +35,7 @@ class OwnedGpu:
     utilization: float = 1.0
     pue: float = 1.0
     maintenance_per_year: float = 0.0
+    yearly_usd: float = 0.0
 
     def __post_init__(self) -> None:
         limits: Mapping[str, tuple[bool, str]] = {
@@ -43,6 +46,7 @@ class OwnedGpu:
             "utilization": (0 < self.utilization <= 1, "a share above 0 and up to 1"),
             "pue": (1 <= self.pue <= 10, "1 or more, and at most 10"),
             "maintenance_per_year": (0 <= self.maintenance_per_year <= 1, "a share between 0 and 1"),
+            "yearly_usd": (0 <= self.yearly_usd < inf, "zero or more"),
         }
         for name, (is_sound, what) in limits.items():
             if not is_sound:
@@ -51,11 +55,12 @@ class OwnedGpu:
 
 @dataclass(frozen=True)
 class HourlyCost:
-    """$/h of one GPU in its three parts."""
+    """$/h of one GPU in its parts."""
 
     depreciation_usd: float  # P/(Y·8760·u)
     energy_usd: float  # kW·PUE·E
     maintenance_usd: float  # P·m/8760
+    other_usd: float = 0.0  # F/8760
 
     @property
     def usd_per_hour(self) -> float:
@@ -65,15 +70,16 @@ class HourlyCost:
     @property
     def running_usd(self) -> float:
         """Without depreciation: what a GPU costs whose price is sunk."""
-        return self.energy_usd + self.maintenance_usd
+        return self.energy_usd + self.maintenance_usd + self.other_usd
 
 
 def hourly_cost(gpu: OwnedGpu) -> HourlyCost:
-    """P/(Y·8760·u) + kW·PUE·E + P·m/8760, in $/h of one GPU (arXiv 2510.26136)."""
+    """P/(Y·8760·u) + kW·PUE·E + P·m/8760 + F/8760, in $/h of one GPU (arXiv 2510.26136, and F)."""
     return HourlyCost(
         depreciation_usd=gpu.price_usd / (gpu.life_years * HOURS_PER_YEAR * gpu.utilization),
         energy_usd=energy_usd_per_hour(gpu.power_kw, gpu.pue, gpu.usd_per_kwh),
         maintenance_usd=maintenance_usd_per_hour(gpu.price_usd, gpu.maintenance_per_year),
+        other_usd=gpu.yearly_usd / HOURS_PER_YEAR,
     )
 
 
@@ -95,7 +101,7 @@ def job_cost(usd_per_gpu_hour: float, gpus: int, seconds: float) -> float:
 def break_even_utilization(gpu: OwnedGpu, rent_usd_per_hour: float) -> float:
     """The utilisation at which an hour costs as much as renting one; owning is cheaper above it, infinite where it never is.
 
-    From the formula solved for u: P/(Y·8760·(r - kW·PUE·E - P·m/8760)). More than 1 means that even every hour of the year is too little.
+    From the formula solved for u: P/(Y·8760·(r - kW·PUE·E - P·m/8760 - F/8760)). More than 1 means that even every hour of the year is too little.
     """
     left = rent_usd_per_hour - hourly_cost(gpu).running_usd
     return gpu.price_usd / (gpu.life_years * HOURS_PER_YEAR * left) if left > 0 else inf

@@ -25,9 +25,10 @@ KwOption = Annotated[float | None, typer.Option("--kw", help="power of one GPU w
 PueOption = Annotated[float | None, typer.Option("--pue", help="facility power per IT power (1)", metavar="X")]
 ElectricityOption = Annotated[float | None, typer.Option("--electricity", help="price of electricity per kWh", metavar="USD")]
 MaintenanceOption = Annotated[float | None, typer.Option("--maintenance", help="upkeep per year, as a share of the price (0)", metavar="SHARE")]
+YearlyOption = Annotated[float | None, typer.Option("--yearly", help="what else a GPU costs each year: network, software, operators (0)", metavar="USD")]
 FLAGS = {  # field of an owned GPU -> flag, in the order of Asked
     "price_usd": "--price", "life_years": "--years", "utilization": "--utilization", "power_kw": "--kw", "pue": "--pue",
-    "usd_per_kwh": "--electricity", "maintenance_per_year": "--maintenance",
+    "usd_per_kwh": "--electricity", "maintenance_per_year": "--maintenance", "yearly_usd": "--yearly",
 }  # fmt: skip
 
 
@@ -42,6 +43,7 @@ class Asked:
     pue: PueOption = None
     electricity: ElectricityOption = None
     maintenance: MaintenanceOption = None
+    yearly: YearlyOption = None
 
     @property
     def given(self) -> list[str]:
@@ -219,8 +221,10 @@ def _owned(name: str, asked: Asked, catalog: Catalog) -> tuple[str, OwnedGpu, tu
     defaults += ["utilisation 1: every hour is used"] if asked.utilization is None else []
     defaults += ["PUE 1: no cooling"] if asked.pue is None else []
     defaults += ["no maintenance"] if asked.maintenance is None else []
+    defaults += ["nothing else each year (network, storage, software, operators)"] if asked.yearly is None else []
+    shares = _or(asked.utilization, 1.0), _or(asked.pue, 1.0), _or(asked.maintenance, 0.0)
     try:
-        owned = OwnedGpu(price, years, kw, electricity, _or(asked.utilization, 1.0), _or(asked.pue, 1.0), _or(asked.maintenance, 0.0))
+        owned = OwnedGpu(price, years, kw, electricity, *shares, _or(asked.yearly, 0.0))
     except ValueError as error:
         field, _, what = str(error).partition(" ")
         raise PlannerError(what, FLAGS[field]) from None

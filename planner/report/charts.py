@@ -62,7 +62,7 @@ def speed_chart(frontier: SpeedFrontier) -> Chart:
 
 
 def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> Chart:
-    """What an hour of an owned GPU costs against its utilisation, in its three parts; the rent as a line."""
+    """What an hour of an owned GPU costs against its utilisation, in its parts; the rent as a line."""
     from dataclasses import replace
 
     import altair as alt
@@ -71,7 +71,7 @@ def ownership_chart(gpu: OwnedGpu, rent_usd_per_hour: float | None = None) -> Ch
 
     shares = [i / 50 for i in range(5, 51)]
     costs = [(u, hourly_cost(replace(gpu, utilization=u))) for u in shares]
-    parts = {"depreciation": "depreciation_usd", "maintenance": "maintenance_usd", "energy": "energy_usd"}
+    parts = {"depreciation": "depreciation_usd", "maintenance": "maintenance_usd", "energy": "energy_usd"} | ({"other": "other_usd"} if gpu.yearly_usd else {})
     rows = [{"utilisation": u, "part": part, "usd_per_hour": getattr(c, name)} for u, c in costs for part, name in parts.items()]
     x, y = alt.X("utilisation:Q", axis=alt.Axis(format="%")), alt.Y("usd_per_hour:Q", title="$ per GPU-hour")
     base = alt.Chart(alt.InlineData(rows), width=480, height=240)

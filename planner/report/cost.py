@@ -55,6 +55,7 @@ def owned_sections(r: OwnedReport) -> list[Section]:
         ("depreciation", "P/(Y·8760·u)", f"{unit_money(o.price_usd)} over {o.life_years:g} years at utilisation {o.utilization:g}", c.depreciation_usd),
         ("energy", "kW·PUE·E", f"{o.power_kw:g} kW x {o.pue:g} x {unit_money(o.usd_per_kwh)}/kWh", c.energy_usd),
         ("maintenance", "P·m/8760", f"{o.maintenance_per_year:.3g} of the price each year", c.maintenance_usd),
+        *((("other", "F/8760", f"{unit_money(o.yearly_usd)} each year", c.other_usd),) if o.yearly_usd else ()),
     )
     rows = tuple(
         (name, formula, what, f"${usd:.4f}", f"{usd / c.usd_per_hour:.0%}", "█" * round(BAR * usd / c.usd_per_hour)) for name, formula, what, usd in parts
@@ -88,7 +89,8 @@ def owned_payload(r: OwnedReport) -> dict[str, object]:
     pays = needed if needed is not None and needed <= 1 else None
     row = {
         "gpu": r.gpu, **asdict(r.owned), "depreciation_usd_per_hour": r.cost.depreciation_usd, "energy_usd_per_hour": r.cost.energy_usd,
-        "maintenance_usd_per_hour": r.cost.maintenance_usd, "usd_per_hour": r.cost.usd_per_hour, "sunk_usd_per_hour": r.cost.running_usd,
+        "maintenance_usd_per_hour": r.cost.maintenance_usd, "other_usd_per_hour": r.cost.other_usd,
+        "usd_per_hour": r.cost.usd_per_hour, "sunk_usd_per_hour": r.cost.running_usd,
         "defaults": "; ".join(r.defaults),
     }  # fmt: skip
     rent = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.catalog.catalog import Catalog
-from planner.catalog.ownership import OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
+from planner.catalog.ownership import HOURS_PER_YEAR, OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.catalog.records import Gpu, Offer
 from planner.errors import CatalogError
 from planner.scenario.records import Owned, Scenario
@@ -49,11 +49,13 @@ def _usd_per_hour(owned: Owned, gpu: Gpu) -> tuple[float, str]:
     kw, power = (owned.kw, "kW") if owned.kw is not None else (tdp_kw(gpu), "kW (the catalogue's TDP)")
     assert owned.electricity is not None
     running = f"{kw:g} {power} x PUE {owned.pue:g} x ${owned.electricity:g}/kWh, maintenance {owned.maintenance:g} a year"
+    running += "".join(f", {name} ${usd:,.10g} a year" for name, usd in owned.yearly.items())
+    other = sum(owned.yearly.values())
     if owned.sunk:
         upkeep = maintenance_usd_per_hour(owned.price, owned.maintenance) if owned.price is not None else 0.0  # without a price it is 0 of it
-        return energy_usd_per_hour(kw, owned.pue, owned.electricity) + upkeep, f"sunk: {running}"
+        return energy_usd_per_hour(kw, owned.pue, owned.electricity) + upkeep + other / HOURS_PER_YEAR, f"sunk: {running}"
     assert owned.price is not None and owned.years is not None
-    bought = OwnedGpu(owned.price, owned.years, kw, owned.electricity, pue=owned.pue, maintenance_per_year=owned.maintenance)
+    bought = OwnedGpu(owned.price, owned.years, kw, owned.electricity, pue=owned.pue, maintenance_per_year=owned.maintenance, yearly_usd=other)
     return hourly_cost(bought).usd_per_hour, f"${owned.price:,.10g} over {owned.years:g} years, {running}"
 
 

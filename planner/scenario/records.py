@@ -233,6 +233,10 @@ class Workload(Part):
         return self.rate * self.burst_factor
 
 
+Yearly = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]  # USD of one GPU, each year
+YEARLY = ("network", "storage", "software", "operators")  # what racks cost beside GPUs, power and upkeep; a field of Owned each
+
+
 class Owned(Part):
     """GPUs of one's own that may be used beside rented ones: an hourly cost as known, or what it follows from (catalog/ownership.py).
 
@@ -251,12 +255,23 @@ class Owned(Part):
     pue: Annotated[float, Field(ge=1, le=10)] = 1.0
     electricity: Annotated[float | None, Field(ge=0, le=100)] = None  # USD per kWh
     maintenance: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the price per year
-    sunk: bool = False  # the price is spent either way: only power and maintenance count
+    sunk: bool = False  # the price is spent either way: only what is paid year by year counts
+    network_usd_per_gpu_year: Yearly = 0.0  # switches, optics and transit
+    storage_usd_per_gpu_year: Yearly = 0.0
+    software_usd_per_gpu_year: Yearly = 0.0  # licences and support
+    operators_usd_per_gpu_year: Yearly = 0.0  # the people who run them
+
+    @property
+    def yearly(self) -> dict[str, float]:
+        """USD that one GPU costs each year beside its price, power and upkeep, by what for; without those that cost nothing."""
+        found = {name: float(getattr(self, f"{name}_usd_per_gpu_year")) for name in YEARLY}
+        return {name: usd for name, usd in found.items() if usd}
 
     @model_validator(mode="after")
     def _complete(self) -> Owned:
         """One way to know the cost, whole."""
-        parts = [n for n in ("price", "years", "kw", "pue", "electricity", "maintenance", "sunk") if getattr(self, n) != type(self).model_fields[n].default]
+        named = ("price", "years", "kw", "pue", "electricity", "maintenance", "sunk", *(f"{name}_usd_per_gpu_year" for name in YEARLY))
+        parts = [n for n in named if getattr(self, n) != type(self).model_fields[n].default]
         if self.usd_per_hour is not None and parts:
             raise problem(f"usd_per_hour is the whole cost, so {' and '.join(parts)} cannot stand beside it", "usd_per_hour")
         needed = ["electricity"] if self.sunk else ["price", "years", "electricity"]
