@@ -335,7 +335,7 @@ FAMILIES: dict[str, Callable[[Any, Problem, Any], None]] = {
     "policy": policy.define,
     "starts": starts.define,
     "waiting": waiting.define,
-    "objective": lambda m, question, found: objective.define(m, question, None),
+    "objective": lambda m, question, found: objective.define(m, question, found, None),
 }
 
 

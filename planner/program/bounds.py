@@ -23,9 +23,11 @@ Floats = NDArray[np.float64]
 def lower_bounds(problem: Problem, places: list[list[int]]) -> list[float]:
     """Cost that no plan at a location is below, for each: fractional replicas at the lowest price per GPU. Infinite if a workload has no column.
 
-    A plan that holds nothing of the location itself is one of the section without a location.
+    A plan that holds nothing of the location itself is one of the section without a location. What is hosted serves at every one.
     """
     price = _prices(problem, places)
+    if any(c.is_hosted for c in problem.columns):
+        return _fractional_bounds(problem, price)
     held = [min((problem.offers[o].usd_per_hour for o in offers if problem.offers[o].location), default=0.0) for offers in places]
     if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
         found = _bounds_of_one_pool(problem, places, price)
@@ -61,16 +63,19 @@ def _bounds_of_one_pool(problem: Problem, places: list[list[int]], price: Floats
 
 def _fractional_bounds(problem: Problem, price: Floats) -> list[float]:
     """Per location: for traffic that may be split and share pools; under a mean quality the cheapest blend of two columns."""
-    gpus, spare = np.array([c.gpus for c in problem.columns], dtype=float), problem.rules.spare_replicas
-    replica = np.min(gpus[:, None] * price, axis=0, initial=inf)  # the cheapest there is
+    gpus, hosted = np.array([c.gpus for c in problem.columns], dtype=float), np.array([c.is_hosted for c in problem.columns])
+    spare = problem.rules.spare_replicas if not hosted.any() else 0
+    replica = np.min(gpus[:, None] * price, axis=0, initial=inf) if not hosted.any() else np.zeros(price.shape[1])  # the cheapest there is
     served = np.zeros(price.shape[1])
     for w, demand in enumerate(problem.demands):
         most = np.array([max([*(t.capacity for t in c.tiers.get(w, ())), c.shared.get(w, 0.0)], default=0.0) for c in problem.columns])
         surplus = np.array([c.quality.get(w, 0.0) - (demand.mean_quality or 0.0) for c in problem.columns])
+        bought = np.array([demand.rate * c.usd_per_unit.get(w, inf) for c in problem.columns])
         for i in range(len(served)):
             able = (most > 0) & np.isfinite(price[:, i])
             cost = demand.rate / (most[able] * problem.rules.max_slo_load) * gpus[able] * price[able, i]
-            served[i] += _cheapest_blend(cost, surplus[able])
+            api = np.isfinite(bought)
+            served[i] += _cheapest_blend(np.concatenate([cost, bought[api]]), np.concatenate([surplus[able], surplus[api]]))
     return [float(b) for b in np.maximum((1 + spare) * replica, (spare * replica if spare else 0.0) + served)]
 
 
@@ -131,7 +136,7 @@ def _usd_per_gpu(problem: Problem, column: Column) -> float:
 def worthwhile(problem: Problem, cutoff: float) -> list[int]:
     """Columns that a plan no dearer than the cutoff may use; of one workload without a mean quality, else all."""
     every = list(range(len(problem.columns)))
-    if len(problem.demands) > 1 or cutoff == inf or problem.demands[0].mean_quality is not None or not every:
+    if len(problem.demands) > 1 or cutoff == inf or problem.demands[0].mean_quality is not None or any(c.is_hosted for c in problem.columns) or not every:
         return every
     top, rules, rate = cutoff * (1 + 1e-9), problem.rules, problem.demands[0].rate
     if rules.pools_per_workload == 1:

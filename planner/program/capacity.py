@@ -16,13 +16,13 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(3) Σ_w λ[w,i]/μ[p,w]·x[w,p,i] ≤ u·(Σ_o n[p,o,i] − k·y[p,i]) for every pool p and state i, with u the SLO load allowed and k the spare
     replicas; where all the traffic is known to be p's this is a number of replicas: Σ_o n[p,o,i] ≥ need[p,i];
     (4) Σ_o n[p,o,i] ≥ (r[p] + k)·y[p,i] where capacity μ[p,w] needs at least r[p] replicas in service;
-    (5) x[w,p,i] ≤ Σ_o n[p,o,i] where all of w is little for one replica.
+    (5) x[w,p,i] ≤ Σ_o n[p,o,i] where all of w is little for one replica. (21) λ[w,i]·x[w,p,i] ≤ most[p,w] where p is hosted and limited.
     """
     u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
     rates = [d.rates for d in problem.demands]
-    free = [p for p, pool in enumerate(pools) if pool.need is None]
-
-    load = {(w, p, i): rates[w][i] / pools[p].capacity[w] for w, p, i in m.flow_keys}
+    free = [p for p, pool in enumerate(pools) if pool.need is None and p not in m.hosted]
+    load = {(w, p, i): rates[w][i] / pools[p].capacity[w] for w, p, i in m.flow_keys if p not in m.hosted}
+    limit = {(w, p): most for p in m.hosted for w, most in problem.columns[pools[p].column].most.items() if w in pools[p].workloads}
 
     def carried(m: Model, p: PoolIndex, i: StateIndex) -> Term:
         taken = quicksum(m.x[key] * load[key] for key in m.flow_by_pool.get((p, i), []))
@@ -37,4 +37,6 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.need = Constraint(list(needs), rule=lambda m, p, i: running(m, p, i) >= needs[p, i])
     little = [key for key, few in load.items() if few < LITTLE_LOAD]
     m.little = Constraint(little, rule=lambda m, w, p, i: m.x[w, p, i] <= running(m, p, i))
+    limited = [(w, p, i) for w, p, i in m.flow_keys if (w, p) in limit]
+    m.hosted_limit = Constraint(limited, rule=lambda m, w, p, i: rates[w][i] * m.x[w, p, i] <= limit[w, p])
     m.pool_size = Constraint(SetOf([(p, i) for p, i in m.pool_keys if pools[p].replicas + k > 1]), rule=size)

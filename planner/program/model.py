@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pyomo.core.base.PyomoModel import ConcreteModel
 
-from planner.program import capacity, demand, objective, packing, policy, quality, starts, use, variables, waiting
+from planner.program import capacity, changes, commitments, demand, losses, objective, packing, policy, quality, risk, starts, use, variables, waiting
 from planner.program.kinds import Model
 from planner.program.pools import counts_pools, pools
 from planner.program.problem import Pool, Problem
@@ -38,8 +38,12 @@ def build(problem: Problem, relax: str | None = None) -> Built:
     quality.define(m, problem, all_pools)
     use.define(m, problem, all_pools)
     policy.define(m, problem, all_pools)
+    losses.define(m, problem, all_pools)
+    commitments.define(m, problem)
+    changes.define(m, problem)
     if not problem.is_flat:
         starts.define(m, problem, all_pools)
         waiting.define(m, problem, all_pools)
-    objective.define(m, problem, relax)
+    risk.define(m, problem, all_pools)
+    objective.define(m, problem, all_pools, relax)
     return Built(m, problem, all_pools)

@@ -5,19 +5,35 @@ from __future__ import annotations
 from pyomo.core.base import Constraint, Objective
 from pyomo.core.util import quicksum
 
+from planner.program import changes
 from planner.program.kinds import Model, Term
 from planner.program.problem import Pool, Problem
 
 
-def define(m: Model, problem: Problem, relax: str | None) -> None:
-    """(1) minimise Σ_i π[i]·(hours[i]·Σ_o p[o]·I[o,i] + lead·Σ_o p[o]·s[o,i]), or Σ slack where a demand is relaxed; π the probability of i's scenario."""
-    m.objective = Objective(expr=quicksum(m.slack.values()) if relax else _cost(m, problem))
+def define(m: Model, problem: Problem, pools: tuple[Pool, ...], relax: str | None) -> None:
+    """(1) minimise Σ_i π[i]·(hours[i]·(Σ_o p[o]·I[o,i] + Σ_{w,p} p[w,p]·λ[w,i]·x[w,p,i]) + lead·Σ_o p[o]·s[o,i]), or Σ slack where a demand is
+    relaxed; π the probability of i's scenario, p[w,p] the price of a unit of traffic where p is hosted, else 0. Changes add (27).
+    """
+    m.objective = Objective(expr=quicksum(m.slack.values()) if relax else _cost(m, problem, pools))
 
 
-def _cost(m: Model, problem: Problem) -> Term:
+def _cost(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> Term:
+    weights = [(s.weight, s.starts) for s in problem.states]
+    return quicksum(spent(m, problem, pools, i, *weights[i]) for i in range(len(weights))) + changes.cost(m, problem)
+
+
+def spent(m: Model, problem: Problem, pools: tuple[Pool, ...], i: int, hours: float, starts: float) -> Term:
+    """$ of one state, so long and with its starts counted so often."""
     price, lead = [o.usd_per_hour for o in problem.offers], problem.rules.lead_hours
-    held = quicksum(price[o] * problem.states[i].weight * m.I[o, i] for o, i in m.held_keys)
-    return held + quicksum(price[o] * lead * problem.states[i].probability * m.s[o, i] for o, i in m.s) if len(m.s) else held
+    terms = [price[o] * hours * m.I[o, i] for o in m.offer_keys]
+    terms += [price[o] * lead * starts * m.s[o, i] for o in m.offer_keys if (o, i) in m.s]
+    terms += [
+        problem.columns[pools[p].column].usd_per_unit[w] * problem.demands[w].rates[i] * hours * m.x[w, p, i]
+        for p in sorted(m.hosted)
+        for w in pools[p].workloads
+        if (w, p, i) in m.x
+    ]
+    return quicksum(terms)
 
 
 def polish(m: Model, problem: Problem, pools: tuple[Pool, ...], cost: float) -> None:
@@ -27,8 +43,8 @@ def polish(m: Model, problem: Problem, pools: tuple[Pool, ...], cost: float) -> 
     are whole numbers and quality lies below 1, so one weighted sum orders them strictly.
     """
     offers = problem.offers
-    m.fixed_cost = Constraint(expr=_cost(m, problem) <= cost * (1 + 1e-9) + 1e-9)
-    most_gpus = cost / min(offers[o].usd_per_hour / offers[o].gpus for o in m.offer_keys) + 1
+    m.fixed_cost = Constraint(expr=_cost(m, problem, pools) <= cost * (1 + 1e-9) + 1e-9)
+    most_gpus = cost / min((offers[o].usd_per_hour / offers[o].gpus for o in m.offer_keys), default=cost) + 1
     gpus = quicksum(offers[o].gpus * problem.states[i].weight * m.I[o, i] for o, i in m.held_keys)
     each = 0.5 / len(problem.demands) / len(problem.states)
     lack = quicksum((1 - problem.columns[pools[p].column].quality.get(w, 0.0)) * m.x[w, p, i] * each for w, p, i in m.flow_keys)

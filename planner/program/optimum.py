@@ -80,8 +80,9 @@ def _solution(built: Built, outcome: Outcome) -> Solution:
     m, problem = built.program, built.problem
     chosen = _chosen(built)
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
-    holdings = tuple(_held(built, chosen, i, as_it_is=bool(slack) or len(m.s) > 0) for i in range(len(problem.states)))
-    cost = problem.cost(holdings)
+    as_it_is = bool(slack) or len(m.s) > 0 or problem.rules.changes is not None
+    holdings = _alike(problem, tuple(_held(built, chosen, i, as_it_is) for i in range(len(problem.states))))
+    cost = problem.cost(holdings, chosen)
     bound = min(outcome.bound, cost) if not slack else outcome.bound
     gap = max(0.0, (cost - bound) / cost) if cost else 0.0
     started = problem.started(holdings)
@@ -93,6 +94,12 @@ def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) 
     count = {o: round(_value(built.program.I[o, i])) for o in built.program.offer_keys}
     needed = count if as_it_is else fewest_instances(built.problem, chosen, StateIndex(i))
     return {o: fewest for o in count if (fewest := min(count[o], needed[o]))}
+
+
+def _alike(problem: Problem, held: tuple[dict[int, int], ...]) -> tuple[dict[int, int], ...]:
+    """What is committed held alike in every state, as many as the state that needs most does."""
+    most = {o: max(now.get(o, 0) for now in held) for o, offer in enumerate(problem.offers) if offer.committed}
+    return tuple({**now, **{o: n for o, n in most.items() if n}} for now in held) if most else held
 
 
 def _chosen(built: Built) -> tuple[ChosenPool, ...]:

@@ -23,19 +23,20 @@ def sections(problem: Problem) -> list[LocalProblem]:
 
 
 def locations(problem: Problem) -> dict[str, list[int]]:
-    """Offers by location, in the order of the offers. Those of no location stand alone, and beside each."""
+    """Offers by location, in the order of the offers. Those of no location stand alone, and beside each; so does what is hosted."""
     found: dict[str, list[int]] = {}
     for o, offer in enumerate(problem.offers):
         found.setdefault(offer.location, []).append(o)
     anywhere = found.pop("", [])
-    return ({"": anywhere} if anywhere else {}) | {place: sorted((*anywhere, *offers)) for place, offers in found.items()}
+    alone = {"": anywhere} if anywhere or any(c.is_hosted for c in problem.columns) else {}
+    return alone | {place: sorted((*anywhere, *offers)) for place, offers in found.items()}
 
 
 def at_location(problem: Problem, offers: list[int]) -> LocalProblem:
     """The problem at one location."""
     place = {o: i for i, o in enumerate(offers)}
     columns = [(c, tuple(place[o] for o in column.offers if o in place)) for c, column in enumerate(problem.columns)]
-    here = [(c, hosts) for c, hosts in columns if hosts]
+    here = [(c, hosts) for c, hosts in columns if hosts or problem.columns[c].is_hosted]
     part = replace(
         problem,
         columns=tuple(replace(problem.columns[c], offers=hosts) for c, hosts in here),

@@ -34,12 +34,12 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
 def _distinct(m: Model, name: str, limit: int | None, pools: tuple[Pool, ...], key: Callable[[Pool], str]) -> None:
     """At most ``limit`` different keys among the pools in use."""
-    keys = sorted({key(p) for p in pools})
+    keys = sorted({key(p) for p in pools} - {""})
     if limit is None or len(keys) <= limit:
         return
     used = Var(keys, domain=Binary)
     m.add_component(f"used_{name}", used)
-    m.add_component(f"{name}_in_use", Constraint(sorted(set(m.heads)), rule=lambda m, d: in_use(m, d) <= used[key(pools[d])]))
+    m.add_component(f"{name}_in_use", Constraint([d for d in sorted(set(m.heads)) if key(pools[d])], rule=lambda m, d: in_use(m, d) <= used[key(pools[d])]))
     m.add_component(f"max_{name}s", Constraint(expr=quicksum(used.values()) <= limit))
 
 

@@ -9,7 +9,7 @@ keeps the capacity constraint linear without a big-M.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
 from planner.program.kinds import ColumnIndex, WorkloadIndex
 from planner.program.problem import Pool, Problem
@@ -24,6 +24,7 @@ def pools(problem: Problem, sized: bool = True) -> tuple[Pool, ...]:
     """
     found: list[Pool] = []
     for c, column in zip(map(ColumnIndex, range(len(problem.columns))), problem.columns, strict=True):
+        found += [Pool(c, (WorkloadIndex(w),), {w: inf}, 0) for w in column.usd_per_unit]
         for w, tiers in column.tiers.items():
             found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas) for t in tiers]
         for group in groups(frozenset(column.shared), problem.rules.apart):
@@ -44,7 +45,7 @@ def _sized(problem: Problem, found: list[Pool]) -> list[Pool]:
             able.setdefault(w, set()).add(head)
     kept = []
     for p, (head, pool) in enumerate(zip(heads, found, strict=True)):
-        if any(len(able[w]) > 1 for w in pool.workloads):
+        if any(len(able[w]) > 1 for w in pool.workloads) or problem.columns[pool.column].is_hosted:
             kept.append(pool)
         elif p == head:
             kept.append(replace(pool, need=_need(problem, [q for q, h in zip(found, heads, strict=True) if h == head])))

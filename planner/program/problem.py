@@ -26,17 +26,25 @@ class Status(StrEnum):
 class State:
     """One period of one scenario of demand, i: how long it lasts, how likely the scenario is, and which state goes before it.
 
-    What is held more than before is started. ``before`` None: as if it had been held, so starts are not counted.
+    What is held more than before is started. ``before`` None: as if it had been held, so starts are not counted. ``case``: its scenario.
+    ``times``: how often it comes, an hour of a month's day say as often as the month has days.
     """
 
     hours: float = 1.0
     probability: float = 1.0
     before: StateIndex | None = None
+    case: int = 0
+    times: float = 1.0
 
     @property
     def weight(self) -> float:
         """Hours expected."""
-        return self.hours * self.probability
+        return self.hours * self.times * self.probability
+
+    @property
+    def starts(self) -> float:
+        """How often what is started for it is started, expected."""
+        return self.times * self.probability
 
 
 def circle(periods: int) -> tuple[State, ...]:
@@ -85,6 +93,9 @@ class Column:
 
     ``tiers[w]``: capacities μ[c,w] where the pool serves w alone, by pool size; ``shared[w]``: where it serves several
     workloads, or w beside waiting work. A workload that it cannot serve is absent. ``offers``: indices of the offers a replica fits on.
+
+    Hosted by somebody else (an API) where ``usd_per_unit[w]`` gives the $/h of one unit of w's traffic: no replicas, offers and capacities;
+    ``most[w]``: the traffic that it takes at most, absent: no limit.
     """
 
     name: str
@@ -96,6 +107,13 @@ class Column:
     shared: Mapping[int, float]
     offers: tuple[int, ...]
     quality: Mapping[int, float] = field(default_factory=dict)
+    usd_per_unit: Mapping[int, float] = field(default_factory=dict)
+    most: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether somebody else runs it."""
+        return bool(self.usd_per_unit)
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,8 @@ class Purchasable:
     """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
 
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
-    ``kw``: what it draws; None = not known, so nothing capped in kW may hold it.
+    ``kw``: what it draws; None = not known, so nothing capped in kW may hold it. ``fails``: GPUs that are lost together with one of an
+    instance (0: the instance's). ``committed``: held alike in every state. ``spot``: may be taken back. ``now``: instances held today.
     """
 
     location: str
@@ -113,6 +132,11 @@ class Purchasable:
     whole: bool = True
     available: int | None = None
     kw: float | None = None
+    zone: str = ""
+    fails: int = 0
+    committed: bool = False
+    spot: bool = False
+    now: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +169,25 @@ class Cap:
         return sum(self.amount(offers[o]) * n for o, n in held.items())
 
 
+Loss = Literal["instance", "zone", "spot"]  # any one instance; any one zone; everything bought as spot
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The mean cost of the dearest scenarios, of a share 1 − ``level`` of all, is at most so many $/h; level 1: of the dearest one."""
+
+    level: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Changes:
+    """From what is held today: instances more or fewer at most (None = no limit), and what one GPU's change costs, spread over time as $/h."""
+
+    most: int | None = None
+    usd_per_gpu: float = 0.0
+
+
 @dataclass(frozen=True)
 class Rules:
     """The policy in numbers; None = no limit."""
@@ -161,6 +204,12 @@ class Rules:
     floor_replicas: int = 0  # of each deployment in use, in every state
     lead_hours: float = 0.0  # from starting an instance to its replicas serving: paid, and serves nothing
     min_up: int = 1  # states for which an instance is held at least once started
+    overflow: bool = False  # whether a hosted deployment may serve beside those that ``pools_per_workload`` counts
+    survives: frozenset[Loss] = frozenset()  # each of these leaves replicas enough
+    load_after_loss: float = 1.0  # most traffic per capacity then
+    most_spot: float | None = None  # share of each deployment's replicas that may be on spot
+    risk: Risk | None = None
+    changes: Changes | None = None
 
     @property
     def budget(self) -> float:
@@ -200,12 +249,23 @@ class Problem:
         before = [held[i] if s.before is None else held[s.before] for i, s in enumerate(self.states)]
         return tuple({o: more for o, n in now.items() if (more := n - was.get(o, 0)) > 0} for now, was in zip(held, before, strict=True))
 
-    def cost(self, held: Sequence[Mapping[int, int]]) -> float:
-        """(1) of instances held by state."""
+    def cost(self, held: Sequence[Mapping[int, int]], pools: Sequence[ChosenPool] = ()) -> float:
+        """(1) of instances held by state, and of what hosted pools serve."""
         price, lead = [o.usd_per_hour for o in self.offers], self.rules.lead_hours
         spent = [sum(price[o] * n for o, n in now.items()) for now in held]
         begun = [sum(price[o] * n for o, n in new.items()) for new in self.started(held)]
-        return sum(s.weight * usd + s.probability * lead * more for s, usd, more in zip(self.states, spent, begun, strict=True))
+        hosted = sum(s.weight * usd for c in pools for s, usd in zip(self.states, self.hosted_usd(c), strict=True))
+        return hosted + sum(s.weight * usd + s.starts * lead * more for s, usd, more in zip(self.states, spent, begun, strict=True)) + self.moved(held)
+
+    def hosted_usd(self, chosen: ChosenPool) -> tuple[float, ...]:
+        """$/h by state of a pool's traffic where it is hosted; 0 of others, whose instances are paid."""
+        each = self.columns[chosen.pool.column].usd_per_unit
+        return tuple(sum(each.get(w, 0.0) * rate for w, rate in flows.items()) for flows in chosen.flows)
+
+    def moved(self, held: Sequence[Mapping[int, int]]) -> float:
+        """(27) $/h of what is held more or less than today, in the only state; 0 where changes cost nothing."""
+        each = self.rules.changes.usd_per_gpu if self.rules.changes else 0.0
+        return each * sum(offer.gpus * abs(held[0].get(o, 0) - offer.now) for o, offer in enumerate(self.offers)) if each else 0.0
 
     @property
     def counts_starts(self) -> bool:

@@ -24,7 +24,8 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     m.replica_keys = [(p, o, i) for p, pool in enumerate(pools) for o in problem.columns[pool.column].offers for i in states]
     m.offer_keys = sorted({o for _, o, _ in m.replica_keys})
     m.held_keys = [(o, i) for o in m.offer_keys for i in states]
-    m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand" and flat  # one pool takes all: x itself says which
+    m.hosted = {p for p, pool in enumerate(pools) if problem.columns[pool.column].is_hosted}
+    m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand" and flat and not (m.hosted and problem.rules.overflow)  # x says which
     m.x = Var(SetOf(m.flow_keys), domain=Binary if m.whole else NonNegativeReals)
     m.n = Var(SetOf(m.replica_keys), domain=NonNegativeIntegers)
     m.I = Var(SetOf(m.held_keys), domain=NonNegativeIntegers, bounds=lambda _, o, i: (0, problem.offers[o].available))
