@@ -61,9 +61,9 @@ def rules(
     """Rules with caps by the names that users know them by."""
     caps = [Cap("budget", "usd", budget)] if budget is not None else []
     caps += [Cap("max_gpus", "gpus", max_gpus)] if max_gpus is not None else []
-    caps += [Cap("quota", "gpus", n, g, gpu=g) for g, n in (quota or {}).items()]
+    caps += [Cap("quota", "gpus", n, key, frozenset(key.split("/"))) for key, n in (quota or {}).items()]
     caps += [Cap("max_kw", "kw", max_kw)] if max_kw is not None else []
-    caps += [Cap("max_kw_at", "kw", kw, place, location=place) for place, kw in (max_kw_at or {}).items()]
+    caps += [Cap("max_kw_at", "kw", kw, place, frozenset((place,))) for place, kw in (max_kw_at or {}).items()]
     return Rules(caps=tuple(caps), **more)
 
 
@@ -75,7 +75,8 @@ def _promising(problem: Problem, ways: Sequence[Deployment], cases: np.ndarray) 
         keep &= in_service @ np.array([d.rates.get(w, 0.0) for d in ways]) >= demand.rate * (1 - TOLERANCE)
     columns = [problem.columns[d.column] for d in ways]
     for cap in (c for c in problem.rules.caps if c.of == "gpus"):
-        keep &= cases @ np.array([c.gpus if cap.gpu in ("", c.gpu) else 0 for c in columns]) <= cap.most
+        inside = [all(_counts_for(cap, problem.offers[o]) for o in c.offers) for c in columns]
+        keep &= cases @ np.array([c.gpus if within else 0 for c, within in zip(columns, inside, strict=True)]) <= cap.most
     return cases[keep]
 
 
@@ -171,7 +172,7 @@ class Placement:
     def _counted(self, cap: Cap, held: tuple[int, ...], cost: float) -> float:
         if cap.of == "usd":
             return cost
-        here = [(o, n) for o, n in zip(self.problem.offers, held, strict=True) if cap.gpu in ("", o.gpu) and cap.location in ("", o.location)]
+        here = [(o, n) for o, n in zip(self.problem.offers, held, strict=True) if _counts_for(cap, o)]
         return sum(n * (o.gpus if cap.of == "gpus" else o.kw or 0.0) for o, n in here)
 
     def _permitted(self, held: tuple[int, ...], cost: float) -> bool:
@@ -180,6 +181,10 @@ class Placement:
         return all(self._counted(cap, held, cost) <= cap.most + TOLERANCE for cap in rules.caps) and (
             rules.max_locations is None or len(places) <= rules.max_locations
         )
+
+
+def _counts_for(cap: Cap, offer: Purchasable) -> bool:
+    return all(name in (offer.gpu, offer.location, *offer.place) for name in cap.scope)
 
 
 def fits(offers: Sequence[Purchasable], replicas: Replicas, held: Sequence[int]) -> bool:

@@ -23,6 +23,7 @@ from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
 from planner.scenario.slo import strictest
 
+UNHOSTED = "larger than any instance on offer"  # reason of candidates that serve and find no host
 NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
 
 
@@ -73,6 +74,7 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
     demands = tuple(Traffic(w.name, (w.peak,), needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
+    lost += Counter({UNHOSTED: sum(bool(c.tiers or c.shared) and not c.offers for c in columns)})
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
     return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
@@ -105,7 +107,7 @@ def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) ->
 
 def caps_of(scenario: Scenario) -> tuple[Cap, ...]:
     """The caps in force as the program takes them."""
-    return tuple(Cap(c.field.name, c.field.of, c.most, c.key, c.gpu, c.location) for c in caps(scenario))
+    return tuple(Cap(c.field.name, c.field.of, c.most, c.key, c.scope) for c in caps(scenario))
 
 
 def _known_power(offers: tuple[Offer, ...], scenario: Scenario, survey: Survey) -> dict[Offer, float | None]:

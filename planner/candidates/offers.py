@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from planner.candidates.eligibility import begins
+from planner.candidates.supply_names import discounted, own_offer_known, quota_key
 from planner.catalog.catalog import Catalog
 from planner.catalog.hardware import gpus_meant, known_gpu, known_gpus
 from planner.catalog.load import known_name
-from planner.catalog.records import Offer
+from planner.catalog.records import Kind, Offer, Purchase
 from planner.errors import CatalogError
 from planner.program.problem import Purchasable
-from planner.scenario.apply import ALL
-from planner.scenario.records import Scenario, Supply, Workload
+from planner.scenario.apply import ALL, catalog_for
+from planner.scenario.caps import parts_of
+from planner.scenario.fields import askables
+from planner.scenario.records import KINDS, Scenario, Supply, Workload
 
 T = TypeVar("T")
 Hosting = Callable[[str, int, int], tuple[int, ...]]  # GPU type, GPUs that must be linked, groups of so many -> indices of offers
@@ -26,12 +29,18 @@ def location(offer: Offer) -> str:
     return "" if offer.is_owned else f"{offer.provider} {offer.region}"
 
 
+def labels(offer: Offer) -> frozenset[str]:
+    """What caps may name an offer by."""
+    return purchasable(offer).labels
+
+
 def allowed(offers: Iterable[Offer], supply: Supply, newest: date = date.max) -> tuple[Offer, ...]:
     """The offers that the supply rules admit. Those on what may be rented (kinds, providers, places, age) do not concern owned GPUs.
 
     newest: the date of the newest price in the catalogue, from which ages count.
     """
     oldest = date.min if supply.max_price_age is None else newest - timedelta(days=supply.max_price_age)
+    nothing = [frozenset(parts_of(key)) for key, most in supply.quota.items() if not most]
     return tuple(
         o
         for o in offers
@@ -39,14 +48,25 @@ def allowed(offers: Iterable[Offer], supply: Supply, newest: date = date.max) ->
         and o.provider not in supply.exclude_providers
         and (not supply.gpus or o.gpu in supply.gpus)
         and o.gpu not in supply.exclude_gpus
-        and supply.quota.get(o.gpu) != 0
+        and not any(none <= labels(o) for none in nothing)
     )
+
+
+def in_the_way(catalog: Catalog, supply: Supply) -> list[str]:
+    """Rules on supply of which one alone leaves nothing to buy, in the words they are asked in."""
+    free = {"kinds": get_args(Kind), "purchase": get_args(Purchase), "max_price_age": None}
+    names = ("kinds", "purchase", "providers", "exclude_providers", "regions", "geographies", "gpus", "exclude_gpus", "max_price_age")
+    rules: list[tuple[str, Any, Any]] = [(name, getattr(supply, name), free.get(name, ())) for name in names]
+    rules += [("quota", f"{key}=0", {k: n for k, n in supply.quota.items() if k != key}) for key, most in supply.quota.items() if not most]
+    found = [(name, asked) for name, asked, loose in rules if asked and allowed(catalog.offers, supply.model_copy(update={name: loose}), catalog.newest_price)]
+    flags = {a.path[-1]: a.flag.name for a in askables() if a.path[0] == "supply"}
+    return [f"{flags[name]} {', '.join(map(str, asked)) if isinstance(asked, tuple) else asked}" for name, asked in found]
 
 
 def _may_be_rented(offer: Offer, supply: Supply) -> bool:
     return (
-        offer.kind in supply.kinds
-        and offer.purchase in supply.purchase
+        (offer.kind in supply.kinds or (bool(offer.id) and supply.kinds == KINDS))  # own offers are of any kind unless kinds are asked for
+        and (offer.purchase in supply.purchase or bool(offer.id))  # and bought in the way that they state
         and (not supply.providers or offer.provider in supply.providers)
         and (not supply.regions or offer.region in supply.regions)
         and (not supply.geographies or offer.geography in supply.geographies)
@@ -54,10 +74,10 @@ def _may_be_rented(offer: Offer, supply: Supply) -> bool:
 
 
 def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
-    """One offer per location, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay."""
+    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay."""
     best: dict[tuple[object, ...], Offer] = {}
     for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
-        best.setdefault((location(o), o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
+        best.setdefault((location(o), o.zone, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
     return tuple(best.values())
 
 
@@ -93,14 +113,23 @@ def hosting(offers: Sequence[Offer]) -> Hosting:
 
 def purchasable(offer: Offer, kw: float | None = None) -> Purchasable:
     """The offer as the program sees it."""
-    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, offer.basis == "instance", offer.available, kw)
+    place, whole = (offer.provider,) if offer.is_owned else (offer.provider, offer.region), offer.basis == "instance"
+    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, offer.zone, place=place)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with GPU, provider, region and model names in the catalogue's spelling. Raises CatalogError with did-you-mean."""
-    gpus, providers = catalog.gpus, {*(o.provider for o in catalog.offers), *(o.name for o in scenario.supply.owned)}
-    places = {location(o) for o in catalog.offers if not o.is_owned}
-    regions, geographies = {o.region for o in catalog.offers}, {o.geography for o in catalog.offers}
+    gpus, s = catalog.gpus, scenario.supply
+    known = s.model_copy(
+        update={
+            "owned": tuple(o.model_copy(update={"gpu": known_gpu(o.gpu, gpus, "--owned")}) for o in s.owned),
+            "offers": tuple(own_offer_known(o, catalog) for o in s.offers),
+        }
+    )
+    offers = catalog_for(catalog, scenario.model_copy(update={"supply": known})).offers if s.owned or s.offers else catalog.offers
+    providers = {o.provider for o in offers}
+    places = {location(o) for o in offers if not o.is_owned}
+    regions, geographies = {o.region for o in offers if not o.is_owned}, {o.geography for o in offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
     benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}
 
@@ -110,8 +139,8 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     def all_of(words: Iterable[str], known: Iterable[str], what: str, flag: str, hint: str) -> tuple[str, ...]:
         return tuple(known_name(w, known, what, flag, hint) for w in words)
 
-    s, p = scenario.supply, scenario.policy
-    supply = s.model_copy(
+    p = scenario.policy
+    supply = known.model_copy(
         update={
             "gpus": families(s.gpus, "--gpu"),
             "exclude_gpus": families(s.exclude_gpus, "--exclude-gpu"),
@@ -119,11 +148,11 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             "exclude_providers": all_of(s.exclude_providers, providers, "provider", "--exclude-provider", "see plan catalog prices"),
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
-            "quota": _by_name(((known_gpu(g, gpus, "--quota"), n) for g, n in s.quota.items()), "--quota"),
+            "quota": _by_name(((quota_key(key, offers, catalog), n) for key, n in s.quota.items()), "--quota"),
             "max_kw_at": {
                 known_name(at, places, "location", "--max-kw-at", "a provider and its region, such as 'aws us-east-1'"): x for at, x in s.max_kw_at.items()
             },
-            "owned": tuple(o.model_copy(update={"gpu": known_gpu(o.gpu, gpus, "--owned")}) for o in s.owned),
+            "discount": _by_name(((discounted(key, catalog), x) for key, x in s.discount.items()), "--discount"),
         }
     )
     what_if = scenario.what_if.model_copy(

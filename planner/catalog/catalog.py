@@ -103,7 +103,7 @@ class Catalog:
     @cached_property
     def newest_price(self) -> date:
         """The date of the newest price, from which ages of prices count; what a scenario itself states has none."""
-        return max((o.as_of for o in self.offers if o.dated_by != "scenario"), default=date.max)
+        return max((o.as_of for o in self.offers if o.dated_by != "scenario" and not o.id), default=date.max)
 
     def quality(self, served: Served, benchmark: str) -> Quality | None:
         """Its own score if published, else its original's score times the recovery of its scheme; None if neither."""

@@ -35,6 +35,13 @@ def read_toml(path: Path, kind: type[R]) -> R:
         raise describe(error, path, kind, lambda loc: toml_line(text, loc)) from None
 
 
+def numbered_toml(path: Path, kind: type[BaseModel], table: str) -> Iterator[tuple[int, Any]]:
+    """(line number, record) of each [[table]] of a file whose record holds a tuple of them. Raises CatalogError with file and line."""
+    text = read_text(path)
+    for i, record in enumerate(getattr(read_toml(path, kind), table)):
+        yield toml_line(text, (table, i)), record
+
+
 def parse_toml(text: str, path: Path) -> Raw:
     """TOML as plain data. Raises CatalogError with file and line.
 

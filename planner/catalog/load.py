@@ -130,7 +130,7 @@ def _hash(files: Iterable[Path]) -> str:
 
 _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
     "gpus.csv": (Gpu, lambda g: g.name),
-    "prices.csv": (Offer, lambda o: (o.provider, o.region, o.instance_type, o.gpu, o.purchase)),
+    "prices.csv": (Offer, lambda o: (o.provider, o.region, o.zone, o.instance_type, o.gpu, o.purchase)),
     "api_prices.csv": (ApiPrice, lambda a: (a.provider, a.checkpoint, a.api_name)),
     "recovery.csv": (Recovery, lambda r: r.scheme),
     "tuning.csv": (TunedEngine, lambda t: (t.tuning, t.engine)),

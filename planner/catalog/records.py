@@ -17,7 +17,7 @@ Precision = Literal["bf16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
 Variant = Literal["instruct", "thinking", "hybrid", "base"]
 Mode = Literal["instruct", "thinking"]
 Engine = Literal["vllm", "sglang", "trtllm"]
-Kind = Literal["hyperscaler", "neocloud", "reseller", "marketplace", "serverless", "owned"]
+Kind = Literal["hyperscaler", "neocloud", "reseller", "marketplace", "serverless", "contract", "owned"]
 Basis = Literal["instance", "gpu"]
 Purchase = Literal["on_demand", "spot", "reserved_1y", "reserved_3y"]
 
@@ -218,6 +218,8 @@ class Offer(Record):
     licence: str
     note: str = ""
     available: PositiveCount | None = None  # instances there are; None = as many as one likes
+    zone: Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # inside the region
+    id: Annotated[str, StringConstraints(max_length=4 * limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # of the user's own offers; "" in the catalogue
 
     @property
     def is_owned(self) -> bool:

@@ -11,15 +11,15 @@ from planner.check.case import Account
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
 from planner.result.plan import SCHEMA_VERSION, Period, Purchase
 from planner.scenario.caps import AskedCap, caps
-from planner.scenario.records import Scenario, Supply
+from planner.scenario.records import KINDS, Scenario, Supply
 
 PROVEN = 0.01  # gap at which a plan by the hour counts as optimal, or the one asked for where that is wider: profiles are known no better
 
 
 def offer_of(case: Account, purchase: Purchase) -> Offer | None:
     """The catalogue's offer behind a purchase."""
-    key = (purchase.provider, purchase.region, purchase.instance_type, purchase.gpu, purchase.purchase)
-    return next((o for o in case.catalog.offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase) == key), None)
+    key = (purchase.provider, purchase.region, purchase.zone, purchase.instance_type, purchase.gpu, purchase.purchase, purchase.id)
+    return next((o for o in case.catalog.offers if (o.provider, o.region, o.zone, o.instance_type, o.gpu, o.purchase, o.id) == key), None)
 
 
 def offers(case: Account) -> Finding:
@@ -45,15 +45,16 @@ def purchase_right(p: Purchase, offer: Offer) -> Purchase:
         provider=offer.provider, kind=offer.kind, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, purchase=offer.purchase,
         gpu=offer.gpu, gpus_per_instance=offer.gpus_per_instance, instances=p.instances, gpus_held=p.instances * offer.gpus_per_instance,
         gpus_idle=p.gpus_idle, usd_per_hour=p.instances * offer.usd_per_hour, source=offer.source, as_of=offer.stated_as_of,
-        dated_by=offer.dated_by, note=offer.note,
+        dated_by=offer.dated_by, note=offer.note, zone=offer.zone, id=offer.id,
     )  # fmt: skip
 
 
 def not_admitted(offer: Offer, supply: Supply) -> str:
     """Why the scenario does not admit an offer, or "". What may be rented does not concern the GPUs it owns."""
+    any_kind, own_way = bool(offer.id) and supply.kinds == KINDS, bool(offer.id)  # own offers, unless kinds are asked for
     rented = (
-        (offer.kind, supply.kinds, "kind"),
-        (offer.purchase, supply.purchase, "purchase"),
+        (offer.kind, () if any_kind else supply.kinds, "kind"),
+        (offer.purchase, () if own_way else supply.purchase, "purchase"),
         (offer.provider, supply.providers, "provider"),
         (offer.region, supply.regions, "region"),
         (offer.geography, supply.geographies, "geography"),
@@ -67,7 +68,7 @@ def not_admitted(offer: Offer, supply: Supply) -> str:
 
 def too_old(offer: Offer, case: Account, most: int | None) -> str:
     """Why a price is too many days old, or ""; ages count from the newest price of the catalogue."""
-    dates = [o.as_of for o in case.catalog.offers if o.kind != "owned"]
+    dates = [o.as_of for o in case.catalog.offers if o.kind != "owned" and not o.id]
     if most is None or offer.kind == "owned" or not dates:
         return ""
     age = (max(dates) - offer.as_of).days
@@ -105,11 +106,15 @@ def counted(cap: AskedCap, held: Iterable[tuple[Offer, int]], scenario: Scenario
     """What so many instances of offers within a cap's reach come to, in its unit; infinite where it is not known."""
     found = 0.0
     for offer, instances in held:
-        place = "" if offer.kind == "owned" else f"{offer.provider} {offer.region}"
-        if instances and cap.gpu.lower() in ("", offer.gpu.lower()) and cap.location in ("", place):
+        if instances and {name.lower() for name in cap.scope} <= {name.lower() for name in _names(offer)}:
             each = {"gpus": float(offer.gpus_per_instance), "usd": offer.usd_per_hour, "kw": _kw(offer, scenario, catalog)}[cap.field.of]
             found += instances * each
     return found
+
+
+def _names(offer: Offer) -> tuple[str, ...]:
+    """What a cap may call an offer by; GPUs of one's own are in no provider's region."""
+    return (offer.gpu, offer.provider, *(() if offer.kind == "owned" else (offer.region, offer.zone, f"{offer.provider} {offer.region}")))
 
 
 def _kw(offer: Offer, scenario: Scenario, catalog: Catalog) -> float:

@@ -177,7 +177,9 @@ def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:
     """Caps: on money and power a step to either side, on GPUs one, or an instance of the plan's where one type is counted."""
     rows = []
     for cap in caps(scenario):
-        size = cap.most * cap.field.moves or next((p.gpus_per_instance for p in plan.purchases if cap.gpu and p.gpu == cap.gpu), 1)
+        size = cap.most * cap.field.moves or next(
+            (p.gpus_per_instance for p in plan.purchases if cap.scope and cap.scope <= {p.gpu, p.provider, p.region, p.zone}), 1
+        )
         less, more = (cap.most - size, cap.most + size)
         steps = [(_amount(cap, x), cap.put(scenario, x)) for x in (max(less, 0.0), more)]
         lower = (steps[0][0], None) if not cap.key and less <= 0 else steps[0]

@@ -71,7 +71,7 @@ class Feasible:
     def ages(self) -> list[float]:
         """How many days older than the newest the catalogue's prices are, falling."""
         catalog = self.points.survey.catalog
-        return sorted({float((catalog.newest_price - o.as_of).days) for o in catalog.offers if not o.is_owned}, reverse=True)
+        return sorted({float((catalog.newest_price - o.as_of).days) for o in catalog.offers if not o.is_owned and not o.id}, reverse=True)
 
     def _points(self, scenario: Scenario) -> Points:
         """Candidates under the scenario's limits: those surveyed first serve every higher floor, stricter rule and other rate."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 from math import ceil
 
-from planner.candidates.columns import Formulation, formulation
+from planner.candidates.columns import UNHOSTED, Formulation, formulation
 from planner.candidates.eligibility import counted, needed
+from planner.candidates.offers import in_the_way
 from planner.candidates.points import Points
 from planner.candidates.survey import tiers_of
 from planner.deadline import NEVER, Deadline
@@ -70,7 +71,7 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     feasible = Feasible(points, scenario)
     served = {w for c in base.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
-    what = _nothing_serves(points, scenario, hopeless[0]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
+    what = _nothing_serves(points, scenario, hopeless[0], base.excluded[UNHOSTED]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
     what += PRUDENT if scenario.policy.prudent else ""
     changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else base))
     conflict = () if hopeless and changes else conflict_of(scenario, feasible)
@@ -92,8 +93,8 @@ def _at_any_cost(points: Points, scenario: Scenario, found: Formulation) -> Form
     return replace(free, scenario=scenario, problem=replace(free.problem, rules=found.problem.rules))
 
 
-def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
-    """Why no candidate serves a workload: quality, data, memory, offers or SLO."""
+def _nothing_serves(points: Points, scenario: Scenario, w: int, unhosted: int) -> str:
+    """Why no candidate serves a workload: quality, data, memory, offers or SLO. unhosted: candidates that would, if any instance held them."""
     workload, everyone = scenario.workload[w], points.survey.eligible
     name = f"workload '{workload.name}': " if len(scenario.workload) > 1 else ""
     able = [e for e in everyone if not e.why[w]]
@@ -101,11 +102,14 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int) -> str:
         return name + _nobody_eligible(points, scenario, w)
     good = f"{name}{len(able)} checkpoint{'s are' if len(able) > 1 else ' is'} good enough, but none"
     if not points.survey.offers:
-        return f"{name}nothing is on offer: no price matches the supply asked for"
+        why = in_the_way(points.survey.catalog, scenario.supply)
+        return f"{name}nothing is on offer: no price matches the supply asked for" + (f" (there would be without {' or '.join(why)})" if why else "")
     if not (points.survey.physics[w].slots > 0).any():
         return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
     if not _at_tier(points, scenario, w):
         return f"{good} is known on any GPU asked for by evidence as near as {scenario.policy.evidence}"
+    if unhosted:
+        return f"{good} that keeps the limits fits an instance on offer: {unhosted} would on more GPUs joined than any has"
     slo = ", ".join(f"{s.metric} p{s.percentile:g} {format_duration(s.seconds)}" for s in workload.limits)
     thinks = all(e.served.mode == "thinking" for e in able)
     note = "; they all reason first, and TTFT counts to the first token of the answer" if thinks else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from math import inf
 from typing import Literal
 
@@ -123,6 +124,7 @@ class Purchasable:
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
     ``kw``: what it draws; None = not known, so nothing capped in kW may hold it. ``fails``: GPUs that are lost together with one of an
     instance (0: the instance's). ``committed``: held alike in every state. ``spot``: may be taken back. ``now``: instances held today.
+    ``place``: provider and region, for caps that name them.
     """
 
     location: str
@@ -137,21 +139,27 @@ class Purchasable:
     committed: bool = False
     spot: bool = False
     now: int = 0
+    place: tuple[str, ...] = ()
+
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """What caps may name it by."""
+        return frozenset((self.gpu, self.location, self.zone, *self.place))
 
 
 @dataclass(frozen=True)
 class Cap:
     """A limit on what is held, (11): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h or kW of one instance, 0 outside its scope.
 
-    ``family`` names the rule; ``key`` tells caps of one family apart. Scope: one GPU type, one location; "" = all.
+    ``family`` names the rule; ``key`` tells caps of one family apart. ``scope``: labels that an offer has all of (GPU type, location,
+    provider, region, zone); empty = every offer.
     """
 
     family: str
     of: Measure
     most: float
     key: str = ""
-    gpu: str = ""
-    location: str = ""
+    scope: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -160,7 +168,7 @@ class Cap:
 
     def amount(self, offer: Purchasable) -> float:
         """What one instance counts towards it."""
-        if self.gpu not in ("", offer.gpu) or self.location not in ("", offer.location):
+        if not self.scope <= offer.labels:
             return 0.0
         return {"gpus": float(offer.gpus), "usd": offer.usd_per_hour, "kw": offer.kw or 0.0}[self.of]
 
@@ -214,13 +222,13 @@ class Rules:
     @property
     def budget(self) -> float:
         """$/h that everything may cost at most; infinite without such a cap."""
-        return min((c.most for c in self.caps if c.of == "usd" and not (c.gpu or c.location)), default=inf)
+        return min((c.most for c in self.caps if c.of == "usd" and not c.scope), default=inf)
 
     def within(self, usd_per_hour: float) -> Rules:
         """The rules with this cost as the budget, if it is less than theirs."""
         if usd_per_hour >= self.budget:
             return self
-        others = (c for c in self.caps if c.of != "usd" or c.gpu or c.location)
+        others = (c for c in self.caps if c.of != "usd" or c.scope)
         return replace(self, caps=(Cap("budget", "usd", usd_per_hour), *others))
 
     def without(self, family: str) -> Rules:

@@ -60,6 +60,8 @@ def purchase(offer: Offer, count: int, used: int) -> Purchase:
         as_of=offer.stated_as_of,
         dated_by=offer.dated_by,
         note=offer.note,
+        zone=offer.zone,
+        id=offer.id,
     )
 
 

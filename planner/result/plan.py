@@ -74,6 +74,8 @@ class Purchase(PlanPart):
     as_of: str
     dated_by: str
     note: str = ""
+    zone: str = ""
+    id: str = ""  # of an offer of one's own
 
 
 class PlanQuality(PlanPart):

@@ -11,7 +11,7 @@ from planner.result.plan import Deployment, HeadroomStep, Purchase
 from planner.result.spread import spread_in_words
 from planner.scenario.caps import caps, spent
 from planner.scenario.fields import by_path
-from planner.scenario.records import Scenario
+from planner.scenario.records import KINDS, Scenario
 from planner.scenario.slo import DEFAULT_SLO
 from planner.scenario.sources import Origins
 from planner.scenario.units import format_duration
@@ -25,6 +25,11 @@ def supply_line(scenario: Scenario) -> str:
     kinds = " and ".join(k if k.endswith("s") else f"{k}s" for k in s.kinds if k != "owned")
     parts = [f"{', '.join(s.purchase).replace('_', '-')} prices of {', '.join(s.providers) or kinds}"] if kinds else ["nothing rented"]
     parts += [f"owned {' + '.join(f'{o.count} x {o.gpu}' for o in s.owned)}"] if s.owned else []
+    left_out = sum(s.kinds != KINDS and o.kind not in s.kinds for o in s.offers)
+    parts += [f"{len(s.offers)} own {'offers' if len(s.offers) > 1 else 'offer'}"] if s.offers else []
+    parts += [f"{left_out} of them of another kind than asked for"] if left_out else []
+    parts += [f"{share:.4g} off the prices of {name.replace(':', ' ').replace('_', '-')}" for name, share in s.discount.items()]
+    parts += [f"{currency} at {rate:g} USD, as stated" for currency, rate in s.exchange_rate.items() if any(o.currency == currency for o in s.offers)]
     parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
     parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []
     parts += [f"prices at most {s.max_price_age} days older than the newest"] if s.max_price_age is not None else []
@@ -60,7 +65,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     p, s = scenario.policy, scenario.supply
     found += ["all tokenizers taken as equal (--language)"] if not any(w.language for w in scenario.workload) else []
     found += ["no quota assumed: stock is not checked"] if not any(c.field.of == "gpus" for c in caps(scenario)) else []
-    found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not s.providers else []
+    found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not (s.providers or s.offers or s.discount) else []
     found += [f"confidence {p.confidence:g} in step times"] if unset("policy.confidence") else []
     found += ["one pool per workload"] if p.max_pools is None and not p.mix else []
     found += ["one location"] if unset("policy.max_locations") else []

@@ -8,26 +8,45 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.ownership import HOURS_PER_YEAR, OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.catalog.records import Gpu, Offer
 from planner.errors import CatalogError
-from planner.scenario.records import Owned, Scenario
+from planner.scenario.contracts import OwnOffer
+from planner.scenario.records import Owned, Scenario, Supply
 
 ALL = "all"  # in place of a GPU or provider: every price
 
 
 def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
-    """The catalogue with supposed prices and owned GPUs. What the scenario does not touch is the same object.
+    """The catalogue less discounts, with offers of one's own, supposed prices and owned GPUs. What the scenario does not touch is the same object.
 
-    Suppositions on prices concern what is rented. Raises CatalogError for an owned GPU of unknown power.
+    Suppositions on prices concern what is rented, discounts the catalogue's prices alone. Raises CatalogError for an owned GPU of unknown power.
     """
-    factors, owned = scenario.what_if.price_factor, scenario.supply.owned
-    if not factors and not owned:
+    factors, supply = scenario.what_if.price_factor, scenario.supply
+    if not (factors or supply.owned or supply.offers or supply.discount):
         return catalog
-    offers = tuple(
-        o
-        if (factor := factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) == 1.0
-        else o.model_copy(update={"usd_per_hour": o.usd_per_hour * factor})
-        for o in catalog.offers
-    )
-    return replace(catalog, offers=(*offers, *(_offer(o, catalog) for o in owned)))
+    listed = (_times(o, 1 - discount_of(o, supply)) for o in catalog.offers)
+    rented = (*listed, *(_own_offer(o, supply, catalog) for o in supply.offers))
+    offers = (_times(o, factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) for o in rented)
+    return replace(catalog, offers=(*offers, *(_offer(o, catalog) for o in supply.owned)))
+
+
+def discount_of(offer: Offer, supply: Supply) -> float:
+    """The share that a provider takes off the catalogue's price: of this way to buy, else of all."""
+    return supply.discount.get(f"{offer.provider}:{offer.purchase}", supply.discount.get(offer.provider, 0.0))
+
+
+def _times(offer: Offer, factor: float) -> Offer:
+    return offer if factor == 1.0 else offer.model_copy(update={"usd_per_hour": offer.usd_per_hour * factor})
+
+
+def _own_offer(own: OwnOffer, supply: Supply, catalog: Catalog) -> Offer:
+    """A contract as an offer of whole instances."""
+    usd_per_hour, how = own.in_usd(supply.exchange_rate)
+    return Offer(
+        provider=own.provider, kind=own.kind or "contract", region=own.region, geography=own.geography or "any",
+        instance_type=own.type, basis="instance", gpu=own.gpu, gpus_per_instance=own.gpus_per_instance, gpus_per_node=own.gpus_per_instance,
+        max_tp=own.max_tp or own.gpus_per_instance, purchase=own.purchase, usd_per_hour=usd_per_hour, as_of=own.date or catalog.newest_price,
+        dated_by="row" if own.date else "scenario", source=f"own offer {own.key}" + (f": {how}" if how else ""), licence="", available=own.quota,
+        zone=own.zone, id=own.key,
+    )  # fmt: skip
 
 
 def _offer(owned: Owned, catalog: Catalog) -> Offer:

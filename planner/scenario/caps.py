@@ -15,7 +15,7 @@ from planner.scenario.change import assumed
 from planner.scenario.records import Scenario
 
 Measure = Literal["gpus", "usd", "kw"]
-Reach = Literal["", "gpu", "location"]
+Reach = Literal["", "place", "location"]  # what its keys are: none, PROVIDER/REGION/ZONE/GPU or parts of it, "PROVIDER REGION"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ BUDGET = CapField("policy", "budget", "usd", "", 2, "budget ${0:,.2f}/h", "budge
 FIELDS = (
     BUDGET,
     CapField("supply", "max_gpus", "gpus", "", 0, "{0:.0f} GPUs in all", "at most {0:.0f} GPUs", "", "{0:.0f} GPUs in all", "GPUs in all", "GPU more"),
-    CapField("supply", "quota", "gpus", "gpu", 0, "quota {1}={0:.0f}", "quota {1}={0:.0f}", "a quota of ", "{1}={0:.0f}", "quota of {1}", "GPU more"),
+    CapField("supply", "quota", "gpus", "place", 0, "quota {1}={0:.0f}", "quota {1}={0:.0f}", "a quota of ", "{1}={0:.0f}", "quota of {1}", "GPU more"),
     CapField("supply", "max_kw", "kw", "", 2, "{0:.10g} kW in all", "at most {0:.10g} kW", "", "{0:.10g} kW in all", "kW in all", "kW more", 0.1),
     CapField(
         "supply", "max_kw_at", "kw", "location", 2, "{0:.10g} kW at {1}", "at most {0:.10g} kW at {1}", "", "{0:.10g} kW at {1}", "kW at {1}", "kW more", 0.1
@@ -63,14 +63,9 @@ class AskedCap:
     key: str = ""
 
     @property
-    def gpu(self) -> str:
-        """The GPU type it counts; "" = all."""
-        return self.key if self.field.by == "gpu" else ""
-
-    @property
-    def location(self) -> str:
-        """The location it counts; "" = all."""
-        return self.key if self.field.by == "location" else ""
+    def scope(self) -> frozenset[str]:
+        """What an offer must be, all of it, to count: GPU type, provider, region, zone or location; empty = every offer counts."""
+        return frozenset(parts_of(self.key) if self.field.by == "place" else (self.key,) if self.key else ())
 
     @property
     def name(self) -> str:
@@ -111,6 +106,11 @@ class AskedCap:
             others = {k: v for k, v in getattr(part, self.field.name).items() if k != self.key or amount is not None}
             value = others if amount is None else {**others, self.key: value}
         return assumed(scenario, self.field.part, **{self.field.name: value})
+
+
+def parts_of(key: str) -> tuple[str, ...]:
+    """The names in the key of a quota: aws/us-east-1/H100-SXM-80GB, or some of them."""
+    return tuple(part.strip() for part in key.split("/"))
 
 
 def caps(scenario: Scenario) -> tuple[AskedCap, ...]:

@@ -12,6 +12,7 @@ from planner import limits
 from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
+from planner.scenario.contracts import USD, OwnOffer
 from planner.scenario.problem import problem
 from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
 from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
@@ -43,6 +44,7 @@ Lead = Annotated[
 ]
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
+KINDS: tuple[Kind, ...] = ("hyperscaler", "neocloud")  # of providers that are bought from unless others are asked for
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
 
 
@@ -296,11 +298,10 @@ class Supply(Part):
     """What may be bought."""
 
     kinds: Annotated[
-        tuple[Kind, ...], Many, Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless; owned: rent nothing", "KIND")
-    ] = (
-        "hyperscaler",
-        "neocloud",
-    )
+        tuple[Kind, ...],
+        Many,
+        Flag("--kind", "kind of provider: hyperscaler, neocloud, reseller, marketplace, serverless; owned: rent nothing", "KIND"),
+    ] = KINDS
     purchase: Annotated[tuple[Purchase, ...], Many, Flag("--purchase", "on_demand or spot", "WAY")] = ("on_demand",)
     providers: Annotated[tuple[Name, ...], Many, Flag("--provider", "buy only from this provider", "NAME")] = ()
     exclude_providers: Annotated[tuple[Name, ...], Many, Flag("--exclude-provider", "never buy from this provider", "NAME")] = ()
@@ -309,7 +310,9 @@ class Supply(Part):
     gpus: Annotated[tuple[Name, ...], Many, Flag("--gpu", "use only this GPU type", "NAME")] = ()
     exclude_gpus: Annotated[tuple[Name, ...], Many, Flag("--exclude-gpu", "never use this GPU type", "NAME")] = ()
     quota: Annotated[
-        dict[Name, Annotated[int, Field(ge=0, le=10**7)]], BeforeValidator(parse_pairs), Flag("--quota", "most GPUs of one type that may be held", "GPU=N")
+        dict[Name, Annotated[int, Field(ge=0, le=10**7)]],
+        BeforeValidator(parse_pairs),
+        Flag("--quota", "most GPUs held of a type, provider, region or zone, or of several: aws/us-east-1/H100=16", "OF=N"),
     ] = {}
     max_gpus: Annotated[int | None, Field(ge=1, le=10**7), Flag("--max-gpus", "most GPUs held in all", "N")] = None
     max_kw: Annotated[float | None, Field(gt=0, le=10**7, allow_inf_nan=False), Flag("--max-kw", "most power held in all, kW: GPUs' power x --pue", "KW")] = (
@@ -323,6 +326,17 @@ class Supply(Part):
     pue: Annotated[float, Field(ge=1, le=5), Flag("--pue", "power of the data centre over that of its GPUs, for rented ones (1: GPUs alone)", "X")] = 1.0
     max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
+    offers: Annotated[tuple[OwnOffer, ...], Flag("--offers", "CSV or TOML: contracts and quotes of one's own, beside the catalogue's prices", "FILE")] = ()
+    discount: Annotated[
+        dict[Name, Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]],
+        BeforeValidator(parse_pairs),
+        Flag("--discount", "share off the catalogue's prices of a provider: aws=0.2, or of one way to buy: aws:spot=0.1", "PROVIDER=SHARE"),
+    ] = {}
+    exchange_rate: Annotated[
+        dict[Name, Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]],
+        BeforeValidator(parse_pairs),
+        Flag("--exchange-rate", "USD per unit of a currency that offers of one's own are in: EUR=1.08", "CURRENCY=X"),
+    ] = {}
 
     @model_validator(mode="after")
     def _complete(self) -> Supply:
@@ -332,6 +346,14 @@ class Supply(Part):
         for i, place in enumerate(places):
             if place in places[:i]:
                 raise problem(f"{place[1]} of '{place[0]}' stands twice; give each a name of its own", "owned", i, "name")
+        keys = [o.key for o in self.offers]
+        for i, offer in enumerate(self.offers):
+            if offer.key in keys[:i]:
+                raise problem(f"offer '{offer.key}' stands twice, as number {keys.index(offer.key) + 1} and {i + 1}; give each an id of its own", "offers", i)
+            if offer.currency not in (USD, *self.exchange_rate):
+                raise problem(
+                    f"offer '{offer.key}' is in {offer.currency}: state USD per {offer.currency} with --exchange-rate {offer.currency}=X", "offers", i
+                )
         return self
 
 

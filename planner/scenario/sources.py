@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from planner.catalog.files import is_file, message_of, parse_toml, read_text, read_toml, toml_line
+from planner.catalog.files import is_file, message_of, numbered_csv, numbered_toml, parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.raw import Raw
+from planner.scenario.contracts import OffersFile, OwnOffer
 from planner.scenario.fields import PREFIX, askables, by_path
 from planner.scenario.records import Owned, OwnedFile, Scenario
 from planner.scenario.slo import DEFAULT_SLO, METRICS, canonical_limits, metric_of
@@ -170,6 +171,8 @@ def _apply(raw: Raw, origins: Origins, origin: str, values: Raw) -> None:
         name = askable.path[-1]
         if name == "owned":
             value = tuple(o for path in value for o in _owned(Path(str(path))))
+        elif name == "offers":
+            value = _offers([Path(str(path)) for path in value])
         elif name == "slo":
             value = {**_without(where.get("slo", {}), value), **value}
         elif name in ("qps", "concurrency"):
@@ -185,6 +188,24 @@ def _owned(file: Path) -> tuple[Owned, ...]:
     except CatalogError as error:
         hint = error.hint or ("write [[owned]] tables" if error.what.startswith("unknown key") else "")
         raise ScenarioError(error.what, error.where, hint) from None
+
+
+def _offers(files: Sequence[Path]) -> tuple[OwnOffer, ...]:
+    """The rows of CSV files, the [[offers]] of TOML files. Raises ScenarioError with file and line, and where two have one id."""
+    found: dict[str, tuple[OwnOffer, str]] = {}
+    try:
+        for file in files:
+            is_toml = file.suffix.lower() == ".toml"
+            rows = numbered_toml(file, OffersFile, "offers") if is_toml else numbered_csv(file, OwnOffer)
+            for line, offer in rows:
+                if offer.key in found:
+                    hint = f"the first stands at {found[offer.key][1]}; give each an id of its own"
+                    raise ScenarioError(f"a second offer '{offer.key}'", f"{file}:{line}", hint)
+                found[offer.key] = offer, f"{file}:{line}"
+    except CatalogError as error:
+        hint = error.hint or ("write [[offers]] tables" if error.what.startswith("unknown key") else "")
+        raise ScenarioError(error.what, error.where, hint) from None
+    return tuple(offer for offer, _ in found.values())
 
 
 def _without(limits: Raw, given: Raw) -> Raw:
@@ -232,6 +253,7 @@ def _describe(error: ValidationError, origins: Origins, file: Path | None, text:
     if first["type"] == "extra_forbidden":
         siblings = [a.path[-1] for a in askables() if len(names) > 1 and a.path[:-1] == names[:-1]] or list(Scenario.model_fields)
         siblings = list(Owned.model_fields) if names[:2] == ("supply", "owned") else siblings
+        siblings = list(OwnOffer.model_fields) if names[:2] == ("supply", "offers") else siblings
         return ScenarioError(f"unknown key '{name}'", where, did_you_mean(name, siblings))
     if first["type"] == "missing":
         return ScenarioError(f"'{name}' is missing", where)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from planner.candidates.columns import formulation
 from planner.candidates.eligibility import counted
-from planner.candidates.offers import location
+from planner.candidates.offers import labels
 from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
 from planner.scenario.caps import caps
@@ -52,8 +52,8 @@ def unlimited(points: Points, scenario: Scenario) -> list[str]:
     reach = caps(scenario)
     if any(not c.key for c in reach):
         return []
-    endless = {(o.gpu, location(o)) for o in points.survey.offers if o.available is None}
-    return sorted({gpu for gpu, place in endless if not any(c.gpu in ("", gpu) and c.location in ("", place) for c in reach)})
+    endless = {(o.gpu, labels(o)) for o in points.survey.offers if o.available is None}
+    return sorted({gpu for gpu, named in endless if not any(c.scope <= named for c in reach)})
 
 
 def _most_traffic(points: Points, scenario: Scenario) -> tuple[Scenario, bool]:

@@ -24,7 +24,7 @@ MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
 # What decides the physics of candidates; everything else is asked of the same candidates.
 PHYSICAL = ("confidence", "tuning", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill")
 WHERE_FROM: dict[str, object] = {"demand": None, "users": None, "think_time": None, "turns": None}  # of a rate
-OFFERED = ("kinds", "purchase")  # with the GPUs owned: which GPUs there are, in how wide nodes
+OFFERED = ("kinds", "purchase", "offers", "exchange_rate")  # with the GPUs owned: which GPUs there are, in how wide nodes
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def covers(surveyed: Scenario, scenario: Scenario) -> bool:
 
 def _places(scenario: Scenario) -> Supply:
     """What may be bought where, without how much and how old its price."""
-    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": ()})
+    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": (), "discount": {}})
 
 
 def _none_of(scenario: Scenario) -> set[str]:

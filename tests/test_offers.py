@@ -1,0 +1,202 @@
+"""Supply as it is bought: own offers, discounts, currencies, and quotas of providers, regions, zones and GPUs in every combination."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brute_force import TooLarge, optimum
+from test_program import cost as program_cost
+from test_program import drawn
+
+from planner import Catalog, Plan, Scenario, load_catalog, solve
+from planner.check.check import check_plan
+from planner.errors import PlannerError
+from planner.planning.infeasible import Infeasible
+from planner.program.problem import Cap, Problem
+from planner.scenario.sources import ask
+
+TINY = Path(__file__).parent / "data" / "tiny"
+
+
+@cache
+def tiny() -> Catalog:
+    return load_catalog([TINY], shipped=False)
+
+
+def asked(qps: float = 20, policy: dict[str, Any] | None = None, **supply: Any) -> Scenario:
+    return Scenario.model_validate({"workload": [{"qps": qps, "min_quality": 0.5}], "supply": supply, "policy": policy or {}})
+
+
+def planned(scenario: Scenario, compare: bool = False) -> Plan:
+    plan = solve(scenario, tiny(), compare=compare)
+    report = check_plan(plan, tiny())
+    assert report.ok, report.breaches
+    return plan
+
+
+def held(plan: Plan, **of: str) -> int:
+    return sum(p.gpus_held for p in plan.purchases if all(getattr(p, k) == v for k, v in of.items()))
+
+
+def refused(scenario: Scenario) -> str:
+    with pytest.raises(PlannerError) as error:
+        solve(scenario, tiny(), compare=False)
+    return str(error.value)
+
+
+# ---- quotas
+
+
+def placed(rng: random.Random) -> Problem:
+    """A drawn problem whose offers are in two providers' regions and zones, under one to three quotas of any of these and GPUs."""
+    question = drawn(rng)
+    offers = tuple(replace(o, place=(f"p{o.location}", f"r{rng.randint(0, 1)}", f"z{rng.randint(0, 1)}")) for o in question.offers)
+    quotas = []
+    for i in range(rng.randint(1, 3)):
+        names = rng.sample([*offers[0].place, *offers[-1].place, offers[0].gpu, offers[-1].gpu], rng.randint(1, 3))
+        quotas.append(Cap("quota", "gpus", rng.choice([0, 1, 2, 4, 8]), f"{i}", frozenset(names)))
+    caps = (*(c for c in question.rules.caps if c.family != "quota"), *quotas)
+    return replace(question, offers=offers, rules=replace(question.rules, caps=caps))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_quotas_of_every_combination_equal_enumeration(part: int) -> None:
+    """50 problems of each part, 200 in all, none differs; and quotas bind in many."""
+    compared = bound = 0
+    for seed in itertools.count(5000 * part):
+        question = placed(random.Random(seed))
+        try:
+            expected = optimum(question, most_cases=5_000)
+        except TooLarge:
+            continue
+        assert program_cost(question) == pytest.approx(expected, rel=1e-6), seed
+        compared, bound = compared + 1, bound + (program_cost(replace(question, rules=question.rules.without("quota"))) < expected * (1 - 1e-6))
+        if compared == 50:
+            break
+    assert bound >= 5
+
+
+def test_a_quota_counts_what_is_all_that_it_names() -> None:
+    """The cheapest plan is at neo; its quota moves the rest, or all, to cloud, and one of the GPU there leaves its other GPUs free."""
+    free = planned(asked())
+    assert held(free, provider="neo") == free.gpus_held > 0
+    gpu = free.purchases[0].gpu
+    less = planned(asked(quota={"NEO": free.gpus_held - 1}))
+    assert held(less, provider="neo") < free.gpus_held
+    other = planned(asked(quota={f"any/neo/{gpu}": 0}))
+    assert held(other, provider="neo", gpu=gpu) == 0 and list(other.scenario.supply.quota) == [f"neo/any/{gpu}"]
+    assert planned(asked(quota={f"cloud/{gpu}": 0})).cost == free.cost
+    binds = planned(asked(quota={"neo/any": free.gpus_held}))
+    assert any(b.startswith(f"quota of neo/any: {free.gpus_held} of {free.gpus_held}") for b in binds.binding)
+
+
+def test_what_a_quota_names_is_known_and_on_offer() -> None:
+    assert "unknown GPU, provider, region or zone 'neoo' (did you mean 'neo'?)" in refused(asked(quota={"neoo": 3}))
+    assert "'neo' and 'cloud' are each a provider: nothing is both" in refused(asked(quota={"neo/cloud": 3}))
+    assert "nothing is on offer at 'neo/north', so its quota would limit nothing (neo has any)" in refused(asked(quota={"neo/north": 3}))
+
+
+def test_no_quota_at_all_is_the_reason_told() -> None:
+    with pytest.raises(Infeasible) as error:
+        planned(asked(quota={"neo": 0}, providers=["neo"]))
+    assert "nothing is on offer" in str(error.value) and "there would be without --provider neo or --quota neo=0" in str(error.value)
+
+
+# ---- own offers
+
+
+OWN = {"provider": "mine", "gpu": "gpu-80", "gpus_per_instance": 4, "usd_per_hour": 2.0}
+
+
+def test_an_own_offer_stands_beside_the_catalogue_and_its_quota_holds() -> None:
+    """At $0.50 per GPU it beats the catalogue's $3; of two instances, no more are held."""
+    plan = planned(asked(offers=[OWN]))
+    (bought,) = plan.purchases
+    assert (bought.provider, bought.kind, bought.usd_per_hour) == ("mine", "contract", 2.0 * bought.instances)
+    assert "1 own offer" in plan.supply and bought.source == "own offer mine 4 x gpu-80 on_demand"
+    few = planned(asked(qps=4000, policy={"max_locations": 2}, offers=[{**OWN, "quota": 2}], gpus=["GPU-80"]))
+    assert held(few, provider="mine") == 8 < few.gpus_held
+    assert planned(asked(offers=[{**OWN, "usd_per_hour": 2e4}])).cost == planned(asked()).cost
+
+
+def test_an_own_offer_is_bought_in_its_own_way_and_hidden_by_no_default() -> None:
+    assert planned(asked(offers=[{**OWN, "purchase": "reserved_1y"}])).purchases[0].purchase == "reserved_1y"
+    asks = planned(asked(offers=[OWN], kinds=["neocloud"]))
+    assert held(asks, provider="mine") == 0 and "1 of them of another kind than asked for" in asks.supply
+    known = planned(asked(offers=[{**OWN, "provider": "NEO", "zone": "a"}], kinds=["neocloud"], quota={"neo/a": 8}))
+    assert held(known, provider="neo", zone="a") > 0 and known.purchases[0].kind == "neocloud"
+
+
+def test_discounts_are_off_the_catalogues_prices_alone() -> None:
+    """A tenth off neo is a tenth off the plan; off a way to buy that it does not use, nothing."""
+    free = planned(asked())
+    less = planned(asked(discount={"Neo": 0.1}))
+    assert less.cost.usd_per_hour == pytest.approx(0.9 * free.cost.usd_per_hour) and "0.1 off the prices of neo" in less.supply
+    assert planned(asked(discount={"neo": 0.5, "neo:on_demand": 0.1})).cost == less.cost
+    own = planned(asked(offers=[{**OWN, "provider": "neo"}], discount={"neo": 0.1}))
+    assert own.purchases[0].usd_per_hour == 2.0 * own.purchases[0].instances
+    assert "unknown provider 'noe' (did you mean 'neo'?)" in refused(asked(discount={"noe": 0.1}))
+    assert "unknown way to buy 'spot' (neo sells on_demand)" in refused(asked(discount={"neo:spot": 0.1}))
+
+
+EUROS = "provider,gpu,gpus_per_instance,price_per_hour,currency,discount,quota,date\nmine,GPU-80,4,2.5,EUR,0.2,3,2026-05-01\n"
+
+
+def test_another_currency_needs_a_stated_rate(tmp_path: Path) -> None:
+    """EUR 2.50 less a fifth at 1.10 USD are $2.20."""
+    file = tmp_path / "mine.csv"
+    file.write_text(EUROS)
+    flags: dict[str, object] = {"qps": "20", "min_quality": "0.5", "offers": [str(file)]}
+    with pytest.raises(PlannerError, match=r"^--offers: offer 'mine 4 x GPU-80 on_demand' is in EUR: state USD per EUR with --exchange-rate EUR=X$"):
+        ask(flags)
+    plan = planned(ask({**flags, "exchange_rate": ["EUR=1.1"]}).scenario)
+    assert plan.purchases[0].usd_per_hour == pytest.approx(2.2 * plan.purchases[0].instances)
+    assert "EUR at 1.1 USD, as stated" in plan.supply and "EUR 2.5 at 1.1 USD, less 0.2" in plan.purchases[0].source
+    assert plan.purchases[0].as_of == "2026-05-01"
+
+
+def test_two_offers_of_one_id_are_refused_with_where_both_stand(tmp_path: Path) -> None:
+    csv, toml = tmp_path / "a.csv", tmp_path / "b.toml"
+    csv.write_text("id,provider,gpu,usd_per_hour\none,mine,GPU-80,2\n")
+    tables = [f'[[offers]]\nid = "{name}"\nprovider = "mine"\ngpu = "GPU-80"\nusd_per_hour = 2\n' for name in ("two", "one")]
+    toml.write_text("\n".join(tables))
+    with pytest.raises(PlannerError) as error:
+        ask({"qps": "20", "offers": [str(csv), str(toml)]})
+    assert str(error.value) == f"{toml}:7: a second offer 'one' (the first stands at {csv}:2; give each an id of its own)"
+
+
+REFUSED = {
+    "no price": ({**OWN, "usd_per_hour": None}, "give usd_per_hour, or price_per_hour and its currency"),
+    "euros as dollars": ({**OWN, "currency": "EUR"}, "usd_per_hour is in USD, not EUR: write price_per_hour"),
+    "quota of zero": ({**OWN, "quota": 0}, "greater than 0"),
+    "wide": ({**OWN, "max_tp": 8}, "max_tp is more than the 4 GPUs of an instance"),
+    "twice": (OWN, "offer 'mine 4 x gpu-80 on_demand' stands twice, as number 1 and 2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_offers_that_cannot_be_are_refused(case: str) -> None:
+    offer, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        asked(offers=[OWN, offer] if case == "twice" else [offer])
+
+
+def test_an_unknown_gpu_and_instances_too_small_are_told() -> None:
+    assert "offer 'mine 4 x GPU-8O on_demand': unknown GPU 'GPU-8O' (did you mean 'GPU-80'?)" in refused(asked(offers=[{**OWN, "gpu": "GPU-8O"}]))
+    small = asked(offers=[{**OWN, "gpu": "GPU-24", "gpus_per_instance": 1}], providers=["mine"])
+    scenario = small.model_copy(update={"workload": (small.workload[0].model_copy(update={"min_quality": 0.7, "slo": {"ttft_p95": 60.0, "tpot_p95": 2.0}}),)})
+    assert "fits an instance on offer" in refused(scenario)
+
+
+def test_the_cheapest_of_own_and_listed_prices_is_the_least_of_each_alone() -> None:
+    """Hand-solvable: one location, so the plan is at mine or at neo, whichever is cheaper alone."""
+    alone = planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}], providers=["mine"])).cost.usd_per_hour
+    listed = planned(asked()).cost.usd_per_hour
+    assert planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}])).cost.usd_per_hour == min(alone, listed) < inf
