@@ -366,7 +366,7 @@ BAD_FLAGS = [
     ("gap", "nan", "--gap: 'nan' must be "),
     ("time_limit", "30", "--time-limit: '30' needs a unit: 30ms or 30s"),
     ("kind", ["hyperscalers"], "--kind: unknown value 'hyperscalers' (did you mean 'hyperscaler'?)"),
-    ("kind", ["zzz"], "--kind: unknown value 'zzz' (one of hyperscaler, neocloud, reseller, marketplace, serverless, owned)"),
+    ("kind", ["zzz"], "--kind: unknown value 'zzz' (one of hyperscaler, neocloud, reseller, marketplace, serverless, contract, owned)"),
     ("engine", ["vlm"], "--engine: unknown value 'vlm' (did you mean 'vllm'?)"),
     ("precision", ["fp16"], "--precision: unknown value 'fp16' (did you mean 'bf16'?)"),
     ("router", "rnd", "--router: unknown value 'rnd' (did you mean 'random'?)"),
