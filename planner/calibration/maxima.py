@@ -139,7 +139,8 @@ def _busy(maxima: Maxima) -> Floats:
 
 
 def _gpu_name(written: str) -> str:
-    """As the catalogue may have it: racks of GPUs are of their GPU, and TensorRT-LLM's overview measured the server edition."""
+    """As the catalogue may have it: racks of GPUs are of their GPU, and TensorRT-LLM's overview lists "RTX 6000 Pro Blackwell Server Edition" as its
+    hardware (github:NVIDIA/TensorRT-LLM@03e27c7 docs/source/developer-guide/perf-overview.md)."""
     return {"RTX-PRO-6000-Blackwell": "RTX-PRO-6000-Server"}.get(written, written.removesuffix("-NVL72"))
 
 
