@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fuzz_inputs import KINDS, ROOT, Case, Inputs, case_of
+from fuzz_inputs import KINDS, ROOT, SERVED, TINY, Case, Inputs, case_of
 
 HANG_S, MOST_KIB = 20.0, 2**20  # a run must not work longer, nor hold more than 1 GiB
 PATIENCE = 6  # times as long by the clock, on a busy machine
@@ -64,6 +64,8 @@ def _build_once() -> None:
 
 def run_one(case: Case) -> tuple[int, str, str, str]:
     """(exit status, standard output, standard error, traceback of what escaped)."""
+    if case.words[0] == SERVED:
+        return served(Path(case.words[1]).read_bytes())
     from planner.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -76,6 +78,26 @@ def run_one(case: Case) -> tuple[int, str, str, str]:
         except BaseException:
             escaped = traceback.format_exc()
     return status, out.getvalue(), err.getvalue(), escaped
+
+
+@cache
+def _tiny() -> Any:
+    from planner import load_catalog
+
+    return load_catalog([TINY])
+
+
+def served(body: bytes) -> tuple[int, str, str, str]:
+    """The same of a question to the service, with the exit status that the command would have."""
+    from planner.service.answer import Terms, answered
+
+    try:
+        reply = answered(body, _tiny(), Terms((str(TINY),), seconds=5.0))
+    except BaseException:
+        return -1, "", "", traceback.format_exc()
+    told = json.loads(reply.text)
+    status = {200: 0, 409: 1, 422: 2, 500: 4, 504: 4}[reply.status]
+    return (0, reply.text, "", "") if not status else (status, "", f"error: {told['error']}\n", "")
 
 
 def judged(case: Case, status: int, out: str, err: str, escaped: str) -> str:
@@ -93,6 +115,9 @@ def judged(case: Case, status: int, out: str, err: str, escaped: str) -> str:
         return f"a library's warning: {lines[0]}"
     if UNSEEN.search(err) or UNSEEN.search(out):
         return f"unseen characters in {'errors' if UNSEEN.search(err) else 'output'}"
+    made = [p.name for name in ("made", "mine") if (case.folder / name).is_dir() for p in (case.folder / name).iterdir()]
+    if made and status in (1, 2, 4):
+        return f"half-written: {made} with status {status}"
     written = sorted((case.folder / "out").iterdir()) if (case.folder / "out").is_dir() else []
     if written and (status in (2, 4) or len(written) > 1 or not written[0].stat().st_size):
         return f"half-written: {[w.name for w in written]} with status {status}"

@@ -25,6 +25,7 @@ NASTY = (
     "100%", "ttft_p95=1s", "owned", "2026-13-45", "\ud800",
 )  # fmt: skip
 WORDS = (*NUMBERS, *NASTY)
+SERVED = "@serve"  # in the place of a verb: a question to the service
 ODD = (0, -1, 1, 2, 10**6, 10**30, -(10**30), 0.5, 1e308, math.inf, -math.inf, math.nan, True, False, "", "x", "\u202e", "1", [], [1], {}, {"x": 1}, None)
 
 
@@ -173,6 +174,8 @@ class Inputs:
             solve(Scenario.model_validate(tables), None).to_json()
         ]
         self.plans.append(autoscale(Asked.model_validate(day), tiny).to_json())
+        real = {"workload": [{"qps": 20, "models": ["Qwen3-4B"]}], "supply": {"gpus": ["H100-SXM-80GB"], "providers": ["verda"]}}
+        self.deployed = [solve(Scenario.model_validate(real), load_catalog(), compare=False).to_json(), *self.plans]
         simulate(Plan.model_validate_json(self.plans[0]), tiny, requests=100)  # once, for the compiler's time is no hang
         self.scenarios = [
             (ROOT / "examples" / f).read_text() for f in ("one-workload.toml", "three-products.toml", "day-and-night.toml", "budget-scenarios.toml")
@@ -413,17 +416,60 @@ def bench(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
 
 def plan(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
     """Saved plans, by the hour too; half of them still read as plans."""
-    text = r.choice(inputs.plans)
-    raw = json.dumps(changed_tree(r, json.loads(text))).encode() if r.random() < 0.5 else mutated(r, text, json.loads, json.dumps)
-    (folder / "p.json").write_bytes(raw)
+    (folder / "p.json").write_bytes(changed_plan(r, r.choice(inputs.plans)))
     verb = r.choice(
         (["show"], ["show"], ["check"], ["check"], ["check"], ["simulate", "--requests", "2000"], ["compare", str(folder / "p.json")], ["explain", "--plan"])
     )
     return [*verb, str(folder / "p.json")]
 
 
+def changed_plan(r: random.Random, text: str) -> bytes:
+    """A saved plan, mutated; half of them still read as plans."""
+    return json.dumps(changed_tree(r, json.loads(text))).encode() if r.random() < 0.5 else mutated(r, text, json.loads, json.dumps)
+
+
+FORMS = ("html", "md", "xlsx", "csv", "focus.csv")
+SLOW = ("prudent", "frontier", "curve", "staircase", "failure", "sensitivity", "what-if")  # parts of a review
+
+
+def review(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
+    """Reviews of saved plans and of scenarios."""
+    (folder / "p.json").write_bytes(changed_plan(r, r.choice(inputs.plans)))
+    made = [w for form in r.sample(FORMS, r.choice((1, 1, 2))) for w in ("-o", str(folder / "made" / f"o.{form}"))]
+    (folder / "made").mkdir()
+    left = r.sample(SLOW, r.choice((7, 7, 7, 7, 6)))
+    odd = r.choice(([],) * 4 + (["--start", r.choice(WORDS)], ["--what-if", r.choice(("2x1x1", *WORDS))], ["--months", r.choice(NUMBERS)], ["--of", "p"]))
+    return ["report", str(folder / "p.json"), *made, *(w for part in left for w in ("--without", part)), *odd]
+
+
+def deploy(r: random.Random, inputs: Inputs, folder: Path) -> list[str]:
+    """Manifests and benchmarks of saved plans."""
+    (folder / "p.json").write_bytes(changed_plan(r, r.choice(inputs.deployed)))
+    here = ["--catalog", str(TINY)] if r.random() < 0.3 else []
+    if r.random() < 0.3:
+        tool = r.choice(("vllm", "guidellm", "aiperf", "inference-perf", r.choice(WORDS)))
+        (folder / "made").mkdir()
+        return ["bench-script", str(folder / "p.json"), "--tool", tool, *here, *r.choice(([], ["-o", str(folder / "made" / "b.sh")]))]
+    target = r.choice(("kubernetes", "kserve", "llm-d", "dynamo", "compose", "ray", "skypilot", "vllm", "sglang", "trtllm", r.choice(WORDS)))
+    image = ["--image", r.choice(("a/b:1", "a/b:1", r.choice(WORDS)))] if r.random() < 0.8 else []
+    zone = ["--timezone", r.choice(("Europe/Berlin", r.choice(WORDS)))] if r.random() < 0.2 else []
+    return ["emit", target, str(folder / "p.json"), *image, *zone, *here, *r.choice(([], ["-o", str(folder / "made")]))]
+
+
+def served(r: random.Random, _: Inputs, folder: Path) -> list[str]:
+    """Questions over HTTP, as JSON; half of them are scenarios that may be asked."""
+    import rtoml
+
+    asked = {key: part for key, part in rtoml.loads(SCENARIO).items() if key != "catalog"}
+    asked["workload"][0]["models"] = ["Small-8B"]
+    text = json.dumps({**asked, "supply": {"gpus": ["GPU-80"]}, "solver": {"time_limit": "3s"}})
+    raw = json.dumps(changed_tree(r, json.loads(text))).encode() if r.random() < 0.5 else mutated(r, text, json.loads, json.dumps)
+    (folder / "q.json").write_bytes(raw)
+    return [SERVED, str(folder / "q.json")]
+
+
 KINDS: dict[str, Callable[[random.Random, Inputs, Path], list[str]]] = {
-    f.__name__: f for f in (flags, tools, scenario, catalogue, tables, trace, points, bench, plan)
+    f.__name__: f for f in (flags, tools, scenario, catalogue, tables, trace, points, bench, plan, review, deploy, served)
 }  # fmt: skip
 FORMATS = ([], [], ["--format", "json"], ["--format", "csv"], ["--format", "markdown"])
 FORMATTED = re.compile(r"^(-.*|show|simulate|compare|validate|frontier|sweep|autoscale|predict|curve|demand|drift)$")
@@ -436,7 +482,7 @@ def case_of(seed: int, number: int, kind: str, inputs: Inputs, folder: Path) -> 
     words = KINDS[chosen](r, inputs, folder)
     if "--format" not in words and words[:1] != ["check"] and FORMATTED.match(words[0]):
         words += r.choice(FORMATS)
-    if words[0] not in ("check", "explain") and "-o" not in words and r.random() < 0.3:
+    if words[0] not in ("check", "explain", "report", "emit", "bench-script", SERVED) and "-o" not in words and r.random() < 0.3:
         (folder / "out").mkdir()
         words += ["-o", str(folder / "out" / "o")]
     return Case(chosen, words, folder)

@@ -27,6 +27,7 @@ def bench_script(path: PlanFile, tool: ToolOption = "vllm", output: ScriptOption
     plan bench-script plan.json -o bench.sh
     """
     from planner.deploy.release import Settings, release
+    from planner.files import check_target
 
     client = known_client(tool)
     found = release(read_saved(path), Settings({}))
@@ -34,19 +35,27 @@ def bench_script(path: PlanFile, tool: ToolOption = "vllm", output: ScriptOption
         deliver("".join(script for _, script, _ in _scripts(found, client, "bench", catalog)), None)
         return
     target = Path(str(output))
-    write_scripts(found, client, target, catalog)
-
-
-def write_scripts(found: Release, client: Client, target: Path, catalog: list[str] | None) -> None:
-    """Writes the script of each deployment, and the files beside it; says their names."""
-    from planner.files import check_target, write_result
-
     check_target(target)
+    write_scripts(script_files(found, client, target, catalog))
+
+
+def script_files(found: Release, client: Client, target: Path, catalog: list[str] | None) -> list[list[tuple[Path, str]]]:
+    """The files of each deployment's script, itself the last, as path and text. Raises PlannerError."""
+    made = []
     for stem, script, files in _scripts(found, client, target.stem, catalog):
         place = target.with_name(f"{stem}{target.suffix or '.sh'}")
-        for name, text in (*files, (place.name, script)):
-            write_result(target.with_name(name), text)
-        say(f"{place} and {len(files)} files that it reads")
+        made.append([*((target.with_name(name), text) for name, text in files), (place, script)])
+    return made
+
+
+def write_scripts(made: list[list[tuple[Path, str]]]) -> None:
+    """Writes the scripts; says their names."""
+    from planner.files import write_result
+
+    for files in made:
+        for place, text in files:
+            write_result(place, text)
+        say(f"{files[-1][0]} and {len(files) - 1} files that it reads")
 
 
 def known_client(tool: str) -> Client:

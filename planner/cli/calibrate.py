@@ -23,7 +23,7 @@ def calibrate(*, paths: BenchFiles, output: FolderOption, asked_of: AskedSetup, 
     from datetime import date
 
     from planner.catalog.load import load_catalog
-    from planner.files import check_target, write_whole
+    from planner.files import check_target, make_folder, write_result
     from planner.report.calibrate import calibration_csv, formatted
     from planner.validation.calibrate import learn, source_of
 
@@ -34,8 +34,8 @@ def calibrate(*, paths: BenchFiles, output: FolderOption, asked_of: AskedSetup, 
     if not learnt.rows:
         reason = max(learnt.unused, key=lambda why: len(learnt.unused[why]))
         raise PlannerError(f"no row teaches anything: {reason}", str(paths[0]), "rows need model, gpu, engine, tp, lengths, a load, and TTFT or TPOT")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     target = output / "calibration.csv"
     check_target(target)
-    write_whole(target, calibration_csv(learnt))
+    write_result(target, calibration_csv(learnt))
     deliver(formatted(learnt, output, form), None)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.options import FormatOption, OutputOption, check_writable, deliver, known_format
-from planner.cli.show import PlanFile, read_saved
+from planner.cli.show import PlanFile, fitting, read_saved
 from planner.errors import PlannerError
 
 MetricsOption = Annotated[
@@ -46,10 +46,8 @@ def drift(
 
     plan = read_saved(path)
     samples, _ = samples_in(_text(metrics, over), "--prometheus")
-    try:
+    with fitting(path):
         found = drifts(plan, samples, allowed, model, replicas)
-    except LookupError:
-        raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
     deliver(formatted(found, allowed, form), output)
     if any(d.has_left for d in found):
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.bench_script import known_client, write_scripts
+from planner.cli.bench_script import known_client, script_files, write_scripts
 from planner.cli.options import CatalogOption, deliver, say
 from planner.cli.show import PlanFile, read_saved
 
@@ -43,8 +43,9 @@ def emit(
         test = "" if str(path) == "-" else "\n".join(comment([f"Test it: plan bench-script {path} -o bench.sh"])) + "\n"
         deliver("---\n".join(f.text for f in files if f.is_applied) + test, None)
         return
+    tests = script_files(found, known_client("vllm"), output / "bench.sh", catalog)
     make_folder(output)
     for f in files:
         write_result(output / f.file, f.text)
         say(str(output / f.file))
-    write_scripts(found, known_client("vllm"), output / "bench.sh", catalog)
+    write_scripts(tests)

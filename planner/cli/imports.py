@@ -81,14 +81,14 @@ def _written(kept: Kept, folder: Path, folders: Sequence[str], today: date) -> t
     from planner.catalog.files import is_file, read_csv
     from planner.catalog.load import load_catalog
     from planner.catalog.records import MeasuredConfiguration
-    from planner.files import check_target, write_result
+    from planner.files import check_target, make_folder, write_result
     from planner.report.calibrate import calibration_csv
     from planner.report.imported import configurations_csv, points_csv
     from planner.validation.calibrate import learn, source_of
     from planner.validation.kept import POINTS, configurations, with_own
 
     points, evidence, calibration = (folder / name for name in (POINTS, "evidence.csv", "calibration.csv"))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for target in (points, evidence, calibration):
         check_target(target)
     held = read_csv(evidence, MeasuredConfiguration) if is_file(evidence) else []

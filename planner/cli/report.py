@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import deliver, say
-from planner.cli.show import read_saved
+from planner.cli.show import fitting, read_saved
 from planner.cli.study import Answers, FileOption, progress, say_held
 from planner.errors import PlannerError, did_you_mean
 
@@ -124,15 +125,16 @@ def report(
     from planner.economics.review import review
     from planner.report.review.writers import delivered
 
-    with progress("report") as done:
+    with progress("report") as done, fitting(saved[0]) if saved else nullcontext():
         found = _saved(saved, of, where) if saved else _planned(asked, paths, of, where, done)
         r = review(found.plan, found.catalog, wanted, found.where, lambda text: say(text, err=True), lambda _: done)
+        made = [(path, delivered(replace(r, compared=found.compared), form, over)) for path, form in targets]
     if any(form == "focus" for _, form in targets):
         from planner.report.review.focus import UNKNOWN
 
         say(f"note: FOCUS rows are a forecast at list prices: {', '.join(UNKNOWN)} stay empty until there is a bill", err=True)
-    for path, form in targets:
-        _put(delivered(replace(r, compared=found.compared), form, over), path)
+    for path, content in made:
+        _put(content, path)
     if found.plan.status != "optimal":
         raise typer.Exit(3)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +46,15 @@ def read_saved(path: Path) -> Plan:
     return plan
 
 
+@contextmanager
+def fitting(path: Path | str) -> Iterator[None]:
+    """While a saved plan is read as a whole: each part of it is one, but one may refer to another that is not there. Raises PlannerError for that."""
+    try:
+        yield
+    except (LookupError, ValueError, ArithmeticError, TypeError):
+        raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
+
+
 def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = None, details: DetailsOption = False) -> None:
     """Print a saved plan again, in any format."""
     known_format(form)
@@ -51,10 +62,8 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
     from planner.report.formats import formatted
 
     saved = read_saved(path)
-    try:
+    with fitting(path):
         text = formatted(saved, form, details)
-    except (LookupError, ValueError, ArithmeticError, TypeError):  # each part is one, but one refers to another that is not there
-        raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
     deliver(text, output)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from planner.clean import plain
 from planner.errors import PlannerError, did_you_mean
 from planner.raw import Raw
+from planner.report.bundle import bundled
 
 Chart = Any  # of Altair, layered or not: it is imported where one is drawn
 FORMS = ("html", "png", "svg")
@@ -40,7 +41,7 @@ def drawn(chart: Chart, form: str) -> bytes:
         return bytes(vl_convert.vegalite_to_png(spec, vl_version=version, scale=2))
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(spec, vl_version=version)).encode()
-    page: str = vl_convert.vegalite_to_html(PLACE, bundle=True, vl_version=version)
+    page = bundled(f"page {version}", lambda: str(vl_convert.vegalite_to_html(PLACE, bundle=True, vl_version=version)))
     safe = in_script(spec)
     # No menu: its entries lead to the network.
     return page.replace(PLACE, safe).replace('const opts = {"renderer":"svg"}', 'const opts = {"renderer":"svg","actions":false}').encode()

@@ -11,6 +11,7 @@ from itertools import product
 from planner.clean import plain
 from planner.economics.review import Review
 from planner.economics.whatif import WhatIf
+from planner.report.bundle import bundled
 from planner.report.drawing import in_script, version_of
 from planner.report.review.drawings import specifications
 from planner.report.review.parts import review_parts
@@ -94,5 +95,6 @@ def _vega(charts: dict[str, dict[str, object]]) -> str:
         return ""
     import vl_convert
 
-    script: str = vl_convert.javascript_bundle(EMBED, version_of(next(iter(charts.values()))))
+    wanted = version_of(next(iter(charts.values())))
+    script = bundled(f"{EMBED} {wanted}", lambda: str(vl_convert.javascript_bundle(EMBED, wanted)))
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
