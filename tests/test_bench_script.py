@@ -290,7 +290,7 @@ def test_the_command_writes_the_script_and_what_it_reads(run: Run, tmp_path: Pat
     path = tmp_path / "plan.json"
     path.write_text(planned("plain").to_json())
     status, out, err = run("bench-script", path)
-    assert (status, err) == (0, "") and out.startswith("#!/usr/bin/env bash")
+    assert status == 0 and "bench.warmup.jsonl" in err and out.startswith("#!/usr/bin/env bash")
     assert run("bench-script", path, "-o", tmp_path / "mine.sh")[0] == 0
     made = {p.name for p in tmp_path.iterdir()}
     assert {"mine.sh", "mine.warmup.jsonl", "mine.in-flight.jsonl", "mine.rate.jsonl", "mine.service.jsonl"} <= made

@@ -137,7 +137,7 @@ def test_benchmarks_of_tools_teach_and_bounds_do_not(run: Run, tmp_path: Path) -
     files = [bench / name for name in ("inferencex-agg.handwritten.json", "trtllm-bench-report.handwritten.json")]
     status, out, err = run("calibrate", *files, "-o", tmp_path / "mine")
     assert status == 0, err
-    assert "1 measurements teach" in out and "an upper bound" in out and "trtllm-bench-report.handwritten.json 1" in out
+    assert "1 measurement teaches" in out and "an upper bound" in out and "trtllm-bench-report.handwritten.json 1" in out
     rows = list(csv.DictReader((tmp_path / "mine" / "calibration.csv").open()))
     assert {(r["engine"], r["gpu"]) for r in rows} == {("vllm", "H100-SXM-80GB")}
     status, _, err = run("calibrate", files[1], "-o", tmp_path / "none")

@@ -32,7 +32,9 @@ def bench_script(path: PlanFile, tool: ToolOption = "vllm", output: ScriptOption
     client = known_client(tool)
     found = release(read_saved(path), Settings({}))
     if output in (None, "-"):
-        deliver("".join(script for _, script, _ in _scripts(found, client, "bench", catalog)), None)
+        made = _scripts(found, client, "bench", catalog)
+        deliver("".join(script for _, script, _ in made), None)
+        say(f"note: the requests it sends are files beside it: {', '.join(n for *_, files in made for n, _ in files)} (write them with -o FILE)", err=True)
         return
     target = Path(str(output))
     check_target(target)

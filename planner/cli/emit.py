@@ -40,7 +40,10 @@ def emit(
     found = release(read_saved(path), Settings(read_images(image or ()), known_timezone(timezone), wanted.images))
     files = written(found, wanted)
     if output is None or str(output) == "-":
-        test = "" if str(path) == "-" else "\n".join(comment([f"Test it: plan bench-script {path} -o bench.sh"])) + "\n"
+        left = ", ".join(f.file for f in files if not f.is_applied)
+        further = [f"Beside these, with -o DIR: {left}."] if left else []
+        further += [] if str(path) == "-" else [f"Test it: plan bench-script {path} -o bench.sh"]
+        test = "".join(f"{line}\n" for line in comment(further))
         deliver("---\n".join(f.text for f in files if f.is_applied) + test, None)
         return
     tests = script_files(found, known_client("vllm"), output / "bench.sh", catalog)

@@ -122,8 +122,8 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     for (place, _), points in zip(places, side_by_side(lambda x: walk(x[1], cache, workload, where, done), places, where.workers), strict=True):
         found += [replace(p, **place) for p in points]
     kept = _unbeaten(found) if also else found
-    what = "for fewer requests in flight than they carry" if also == "concurrency" else f"under a tighter {also.upper()} limit than they need"
-    notes = [f"{len(found) - len(kept)} plans {what} are left out"] if len(found) > len(kept) else []
+    what = "fewer requests in flight than carried" if also == "concurrency" else f"a tighter {also.upper()} limit than needed"
+    notes = [f"Left out for {what}: {len(found) - len(kept)} of {len(found)} plans."] if len(found) > len(kept) else []
     limit = next((1e3 * s.seconds for s in asked.limits if s.metric == also), None)
     return Frontier(tuple(kept), asked.name, asked.quality_metric, also, tuple(notes), limit, asked.concurrency if also == "concurrency" else None)
 

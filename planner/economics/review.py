@@ -17,8 +17,8 @@ from planner.economics.compare import Compared
 from planner.economics.curve import CostCurve, UserLimits, cost_curve
 from planner.economics.frontier import LATENCIES, Along, Frontier, frontier
 from planner.economics.outage import Outage, outages
-from planner.economics.runs import Done, Where, answer_one, answers, quietly, side_by_side
-from planner.economics.sensitivity import Sensitivity, moves, sensitivity
+from planner.economics.runs import Done, Where, answer_one, answers, has_open, quietly, side_by_side
+from planner.economics.sensitivity import Sensitivity, moves, sensitivity, tornado
 from planner.economics.sweep import headroom
 from planner.economics.whatif import WhatIf, cells, what_if, what_if_axes
 from planner.errors import PlannerError
@@ -36,7 +36,7 @@ FEWEST_STEPS = 8
 PATIENCE_S = 30.0  # longest that one part may be expected to take
 THIRD = (0.6, 1.0, 1.5)  # multiples of the latency limit that a frontier is drawn along
 POINTS = 8  # of a frontier, about
-ANEW = 2.0  # times as long takes a plan whose candidates are looked at anew
+ANEW = 4.0  # times as long takes a plan in brief whose candidates are looked at anew
 NOT_WANTED = "not asked for"
 BY_THE_HOUR = "the plan follows the hours; studies hold one rate all day"
 OF_OWN = "the plan is of one's own numbers, not of the catalogue"
@@ -203,8 +203,10 @@ class _Gathering:
 
     def sensitivity(self) -> Sensitivity:
         """Every assumption by a fifth."""
-        self.refuse_long(self.seconds_each(answer_one) * ANEW * moves(self.scenario))
-        return sensitivity(self.scenario, self.catalog, where=self.where, done=self.watch("sensitivity"))
+        self.refuse_long(self.seconds_each(brief_plan) * ANEW * moves(self.scenario))
+        if has_open(self.scenario):
+            return sensitivity(self.scenario, self.catalog, where=self.where, done=self.watch("sensitivity"))
+        return tornado(self.scenario, self.plan, self.cache, self.where.workers, self.watch("sensitivity"))
 
     def grid(self, known: Frontier | None) -> WhatIf:
         """The what-if grid; its size and time are told first."""

@@ -87,10 +87,15 @@ def answer_one(scenario: Scenario, cache: SurveyCache) -> Result:
 
 def least_cost(scenario: Scenario, cache: SurveyCache) -> float:
     """$/h of the cheapest plan, infinite without one: the program alone, where a plan described and checked is not needed."""
-    if any(w.route_by or (w.demand and w.demand.is_open) for w in scenario.workload):
+    if has_open(scenario):
         return answer_one(scenario, cache).cost
     asked, points = posed(scenario, cache)
     return kept_apart(points, asked, break_ties=False)[0].cost
+
+
+def has_open(scenario: Scenario) -> bool:
+    """Whether rates follow from the plan itself, or a workload is split by length: then a plan is more than one program."""
+    return any(w.route_by or (w.demand and w.demand.is_open) for w in scenario.workload)
 
 
 def key_of(scenario: Scenario, catalog: Catalog) -> str:

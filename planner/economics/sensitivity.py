@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog
+from planner.economics.briefly import BriefPlan, brief_plan
 from planner.economics.change import traffic_of
-from planner.economics.runs import HERE, Done, Where, answers, quietly
+from planner.economics.runs import HERE, Done, Where, answers, quietly, side_by_side
 from planner.economics.store import Result
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
@@ -17,6 +18,7 @@ from planner.scenario.change import assumed, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
 from planner.scenario.units import format_duration
+from planner.search.survey_cache import SurveyCache
 
 SWING = 0.2
 DRAWS = 100
@@ -80,8 +82,13 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
     if plan is None:
         raise ScenarioError(results[0].why.removeprefix("infeasible: "), "scenario", "plan it first, for what would make it feasible")
     moved, drawn = results[1 : 1 + len(questions)], results[1 + len(questions) :]
-    blades = [_blade(name, texts, moved[2 * i], moved[2 * i + 1]) for i, (name, texts) in enumerate(names)]
-    return Sensitivity(plan, tuple(sorted(blades, key=lambda b: -b.width)), odds(plan, drawn) if draws else None)
+    return Sensitivity(plan, _tornado(names, [r.plan for r in moved]), odds(plan, drawn) if draws else None)
+
+
+def tornado(scenario: Scenario, plan: Plan, cache: SurveyCache, workers: int = 0, done: Done = quietly) -> Sensitivity:
+    """The same without draws, of a plan that is known: what others cost is found, but they are neither described nor checked a second time."""
+    names, questions = _moves(scenario, SWING)
+    return Sensitivity(plan, _tornado(names, side_by_side(lambda s: brief_plan(s, cache, with_service=False), questions, workers, done)))
 
 
 def moves(scenario: Scenario) -> int:
@@ -89,9 +96,16 @@ def moves(scenario: Scenario) -> int:
     return len(_moves(scenario, SWING)[1])
 
 
-def _blade(name: str, texts: tuple[str, str], low: Result, high: Result) -> Blade:
-    costs = [r.cost if r.plan else None for r in (low, high)]
-    return Blade(name, texts[0], costs[0], structure(low.plan), texts[1], costs[1], structure(high.plan))
+def _tornado(names: Sequence[tuple[str, tuple[str, str]]], moved: Sequence[Plan | BriefPlan | None]) -> tuple[Blade, ...]:
+    """A blade of each assumption by its two plans, low and high after each other; the widest first."""
+    told = [(_cost(p), structure(p)) for p in moved]
+    blades = (Blade(name, texts[0], *told[2 * i], texts[1], *told[2 * i + 1]) for i, (name, texts) in enumerate(names))
+    return tuple(sorted(blades, key=lambda b: -b.width))
+
+
+def _cost(plan: Plan | BriefPlan | None) -> float | None:
+    """$/h; None where there is no plan."""
+    return plan.cost.usd_per_hour if isinstance(plan, Plan) else plan.usd_per_hour if plan else None
 
 
 def _moves(scenario: Scenario, swing: float) -> tuple[list[tuple[str, tuple[str, str]]], list[Scenario]]:

@@ -9,6 +9,7 @@ from itertools import groupby, pairwise, product
 import numpy as np
 
 from planner.catalog.catalog import Catalog
+from planner.economics.briefly import BriefPlan
 from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError, did_you_mean
@@ -130,7 +131,7 @@ def _asked(scenario: Scenario, axes: Sequence[Axis], values: Sequence[float]) ->
     return scenario
 
 
-def structure(plan: Plan | None) -> str | None:
+def structure(plan: Plan | BriefPlan | None) -> str | None:
     """What a plan is made of, without counts: checkpoints, GPUs, layouts, providers."""
     if plan is None:
         return None

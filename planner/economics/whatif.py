@@ -81,6 +81,17 @@ def what_if_axes(scenario: Scenario, size: tuple[int, int, int], known: Frontier
     return tuple(found)
 
 
+def idle_axes(w: WhatIf) -> list[WhatIfAxis]:
+    """What may be asked differently as far as the grid goes without another purchase, whatever else is asked."""
+    sizes, found = [len(a.values) for a in w.axes], []
+    for i, a in enumerate(w.axes):
+        beside = prod(sizes[i + 1 :])  # places from one value of this axis to the next
+        bought = [(p.usd_per_hour, p.deployments, p.purchases) if p else None for p in w.plans]
+        if sizes[i] > 1 and all(bought[at] == bought[at - at // beside % sizes[i] * beside] for at in range(len(bought))):
+            found.append(a)
+    return found
+
+
 def _axis(name: Asked, words: str, unit: str, values: Sequence[float], now: float) -> WhatIfAxis:
     nearest = min(range(len(values)), key=lambda i: abs(values[i] - now))
     return WhatIfAxis(name, words, unit, (*values[:nearest], now, *values[nearest + 1 :]), nearest)

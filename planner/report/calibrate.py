@@ -11,7 +11,7 @@ import numpy as np
 from planner.bench.points import lines_of
 from planner.catalog.records import Calibration
 from planner.performance.calibrated import sure_factor
-from planner.report.sections import Grid, Section
+from planner.report.sections import Grid, Section, plural
 from planner.validation.calibrate import Learnt
 
 NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT"}
@@ -40,7 +40,7 @@ def formatted(learnt: Learnt, folder: Path, form: str) -> str:
 def calibration_sections(learnt: Learnt, folder: Path) -> list[Section]:
     """How much better, by what, and what said nothing."""
     lines = (
-        f"{len(learnt.rows):,} measurements teach; plan with --catalog {folder}.",
+        f"{len(learnt.rows):,} {plural('measurement', len(learnt.rows))} {'teaches' if len(learnt.rows) == 1 else 'teach'}; plan with --catalog {folder}.",
         "Left out: each configuration (model, TP and lengths) predicted from the others, which is what a neighbour of yours gets.",
     )
     columns = ("rows", "before", "after", "left out")

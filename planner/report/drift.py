@@ -28,7 +28,7 @@ def formatted(found: Sequence[Drift], tolerance: float, form: str) -> str:
 
 def _section(d: Drift, tolerance: float) -> Section:
     left = [a.name for a in d.assumptions if a.verdict == LEFT]
-    told = f"Left its range: {', '.join(left)}." if left else "No assumption has left its range."
+    told = f"Left its range: {'; '.join(left)}." if left else "No assumption has left its range."
     over = f"{d.span_s / 3600:.3g} hours" if d.span_s >= 3600 else f"{d.span_s / 60:.3g} minutes" if d.span_s else "since the engines started"
     untold = sum(a.verdict == UNKNOWN for a in d.assumptions)
     told += f" Not told by the metrics: {untold}." if untold else ""

@@ -62,7 +62,8 @@ def _each(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction]) -> 
             name = (row_name(point), load_name(point), answer.tier) if i == 0 else ("", "", "")
             rows.append((*name, METRICS[pair.metric], short(pair.measured), short(pair.predicted), f"{pair.error:+.1%}", band, inside))
     header = ("row", "load", "evidence", "metric", "measured", "predicted", "error", "band", "inside")
-    return Section("Row by row, ms and tokens/s", grid=Grid(header, tuple(rows), ("measured", "predicted", "error"))) if rows else None
+    notes = tuple(f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(a.note for a in answers if a.note and a.predicted))
+    return Section("Row by row, ms and tokens/s", notes, Grid(header, tuple(rows), ("measured", "predicted", "error"))) if rows else None
 
 
 def short(value: float | None) -> str:

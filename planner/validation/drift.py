@@ -95,7 +95,8 @@ def drifts(plan: Plan, samples: Sequence[Sample], tolerance: float, model: str =
         raise PlannerError(f"the metrics are of {', '.join(models)}, the plan serves {', '.join(planned)}", where, hint)
     missing = [c for c in planned if c not in found.values()]
     notes = (f"no metrics of {', '.join(missing)}",) if missing else ()
-    return [drift(plan, live_of(samples, m, where), checkpoint, tolerance, replicas, notes) for m, checkpoint in found.items()]
+    alias = {m: (f"the metrics call the model '{m}', which is taken for {c}",) if m and not checkpoint_of(plan, m) else () for m, c in found.items()}
+    return [drift(plan, live_of(samples, m, where), c, tolerance, replicas, (*alias[m], *notes)) for m, c in found.items()]
 
 
 def drift(plan: Plan, live: Live, checkpoint: str, tolerance: float, replicas: int | None = None, notes: tuple[str, ...] = ()) -> Drift:

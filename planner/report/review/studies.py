@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby, product
 
 from planner.economics.briefly import BriefPlan
 from planner.economics.outage import Outage
 from planner.economics.review import Review, Staircase
-from planner.economics.whatif import WhatIf, WhatIfAxis
+from planner.economics.whatif import WhatIf, WhatIfAxis, idle_axes
 from planner.figures import digits
 from planner.report.curve import curve_sections
 from planner.report.review.words import Part, table
@@ -141,7 +142,7 @@ def sensitivity_part(r: Review) -> Part:
         part.key,
         part.title,
         ("Each assumption alone a fifth lower and a fifth higher, the plan chosen anew.",),
-        charts=(("tornado", without_bars(sections[1])),),
+        charts=(("tornado", replace(without_bars(sections[1]), lines=())),),
     )
 
 
@@ -158,8 +159,9 @@ def what_if_part(r: Review) -> Part:
         return part
     proven = all(p.is_proven for p in r.what_if.plans if p)
     sure = "each the cheapest there is, within the gap asked for" if proven else "some not proven the cheapest: the time limit ended the search"
+    still = tuple(f"{a.words[0].upper()}{a.words[1:]}: no value here changes what is bought." for a in idle_axes(r.what_if))
     words = f"{len(r.what_if.plans)} plans found beforehand, {sure}. Nothing is interpolated and nothing is computed in this page."
-    return Part(part.key, part.title, (words,), folded=(_cells(r.what_if),))
+    return Part(part.key, part.title, (words, *still), folded=(_cells(r.what_if),))
 
 
 def _cells(w: WhatIf) -> Section:
