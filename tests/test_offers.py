@@ -200,3 +200,70 @@ def test_the_cheapest_of_own_and_listed_prices_is_the_least_of_each_alone() -> N
     alone = planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}], providers=["mine"])).cost.usd_per_hour
     listed = planned(asked()).cost.usd_per_hour
     assert planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}])).cost.usd_per_hour == min(alone, listed) < inf
+
+
+# ---- where data may live
+
+
+def living(places: list[dict[str, Any]], max_locations: int = 1, **supply: Any) -> Scenario:
+    workloads = [{"name": f"w{i}", "qps": 15, "min_quality": 0.5, **place} for i, place in enumerate(places)]
+    return Scenario.model_validate({"workload": workloads, "policy": {"max_locations": max_locations}, "supply": supply, "solver": {"gap": 0}})
+
+
+def where(plan: Plan, workload: int) -> set[str]:
+    serving = [plan.deployments[r.deployment] for r in plan.workloads[workload].routing if r.share > 0]
+    return {plan.purchases[h.purchase].region for d in serving for h in d.hosts}
+
+
+def test_data_that_may_be_in_one_place_is_served_there_alone() -> None:
+    """cloud north is in the EU and dearer than neo, whose place is unknown: unknown is not in the EU."""
+    free, eu = planned(living([{}])), planned(living([{"geographies": ["EU"]}]))
+    assert where(free, 0) == {"any"} and where(eu, 0) == {"north"} and eu.cost.usd_per_hour > free.cost.usd_per_hour
+    assert planned(living([{"regions": ["north"]}])).cost == eu.cost == planned(living([{}], regions=["north"])).cost
+    assert "w0 only in eu" in eu.supply
+
+
+def test_two_workloads_of_two_places_take_two_locations() -> None:
+    """Each alone where it may be costs the sum; one of them free shares the other's place if that is cheaper."""
+    asks = [{"regions": ["north"]}, {"regions": ["any"]}]
+    both = planned(living(asks, max_locations=2))
+    assert (where(both, 0), where(both, 1)) == ({"north"}, {"any"})
+    assert both.cost.usd_per_hour == pytest.approx(sum(planned(living([place])).cost.usd_per_hour for place in asks))
+    free = planned(living([asks[0], {}], max_locations=2))
+    assert where(free, 0) == {"north"} and free.cost.usd_per_hour <= both.cost.usd_per_hour
+    moved = free.model_copy(update={"scenario": living([{"regions": ["any"]}, {}], max_locations=2)})
+    assert any("is served in north, may be in any" in str(b) for b in check_plan(moved, tiny()).breaches)
+
+
+def test_one_location_for_data_of_two_places_is_the_reason_told() -> None:
+    with pytest.raises(Infeasible) as error:
+        planned(living([{"regions": ["north"]}, {"regions": ["any"]}]))
+    assert "no one location may have the data of w0 and w1, and one is allowed" in str(error.value)
+    assert "2 locations instead of 1" in error.value.changes
+    with pytest.raises(Infeasible, match="nothing is on offer where its data may be"):
+        planned(living([{"regions": ["north"]}], providers=["neo"]))
+    assert "--data-region: unknown region 'norht' (did you mean 'north'?)" in refused(living([{"regions": ["norht"]}]))
+
+
+def test_a_site_of_ones_own_is_where_its_name_says() -> None:
+    own = {"name": "berlin", "gpu": "GPU-80", "count": 64, "gpus_per_node": 8, "usd_per_hour": 0.1}
+    assert held(planned(living([{"regions": ["north"]}], owned=[own])), provider="berlin") == 0
+    assert held(planned(living([{"regions": ["berlin"]}], owned=[own])), provider="berlin") > 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_cheapest_plan_with_places_is_that_of_the_best_split_of_workloads(seed: int) -> None:
+    """Enumerated: workloads share a place or not, so the optimum is the least over the offers each may use, one question per assignment."""
+    rng = random.Random(seed)
+    options = [{"regions": ["north"]}, {"regions": ["any"]}, {}, {"geographies": ["eu"]}]
+    asks = [{**rng.choice(options), "qps": rng.choice([2, 9, 30])} for _ in range(2)]
+    may = [["north"] if a.get("regions") == ["north"] or "geographies" in a else ["any"] if "regions" in a else ["north", "any"] for a in asks]
+    plain = [{"qps": a["qps"]} for a in asks]
+
+    def least(one: str, other: str) -> float:
+        if one == other:
+            return planned(living(plain, max_locations=2, regions=[one])).cost.usd_per_hour
+        return planned(living(plain[:1], regions=[one])).cost.usd_per_hour + planned(living(plain[1:], regions=[other])).cost.usd_per_hour
+
+    expected = min(least(one, other) for one in may[0] for other in may[1])
+    assert planned(living(asks, max_locations=2)).cost.usd_per_hour == pytest.approx(expected, rel=1e-6)

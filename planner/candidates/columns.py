@@ -13,6 +13,7 @@ from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosti
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, undominated
+from planner.candidates.residency import by_place, may_serve
 from planner.candidates.survey import Floats, Ints, Survey, tiers_of
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
@@ -61,7 +62,8 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     Raises TimeUp when the points' deadline passes before there is any.
     """
     survey = points.survey
-    power = _known_power(cheapest_by_shape(allowed(survey.offers, scenario.supply, survey.catalog.newest_price)), scenario, survey)
+    admitted = (o for o in allowed(survey.offers, scenario.supply, survey.catalog.newest_price) if any(may_serve(o, w) for w in scenario.workload))
+    power = _known_power(cheapest_by_shape(tuple(admitted)), scenario, survey)
     offers = tuple(power)
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
@@ -71,10 +73,12 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
-    columns = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
+    whole = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
+    placed = [(c, part) for c, column in zip(candidates, whole, strict=True) for part in by_place(column, offers, scenario.workload)]
+    candidates, columns = [c for c, _ in placed], tuple(part for _, part in placed)
     demands = tuple(Traffic(w.name, (w.peak,), needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
-    lost += Counter({UNHOSTED: sum(bool(c.tiers or c.shared) and not c.offers for c in columns)})
+    lost += Counter({UNHOSTED: sum(bool(c.tiers or c.shared) and not c.offers for c in whole)})
     problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
     return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 

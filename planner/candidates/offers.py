@@ -163,6 +163,8 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         w.model_copy(
             update={
                 "models": tuple(_model(m, models, catalog) for m in w.models),
+                "regions": all_of(w.regions, {*regions, *(o.name for o in s.owned)}, "region", "--data-region", "see plan catalog prices"),
+                "geographies": all_of(w.geographies, geographies, "geography", "--data-geography", f"one of {', '.join(sorted(geographies))}"),
                 "quality_metric": known_name(w.quality_metric, benchmarks, "benchmark", "--quality-metric", f"one of {', '.join(sorted(benchmarks))}"),
                 **counted_in(w, catalog),
             }

@@ -36,7 +36,19 @@ def offers(case: Account) -> Finding:
         notes.require(not why, where, why)
         held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
         notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
+    _data(notes, case)
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
+
+
+def _data(notes: Notes, case: Account) -> None:
+    """Each workload is served only where its data may live, in every period; at a site of one's own where that is named."""
+    asked = {w.name: w for w in case.scenario.workload if w.regions or w.geographies}
+    for got in (w for w in case.plan.workloads if w.name in asked):
+        w, serving = asked[got.name], [r.deployment for r in got.routing if r.share > 0]
+        for p in {case.plan.purchases[h.purchase] for t in case.plan.by_period for i in serving for h in t.deployments[i].hosts}:
+            place, offer = p.provider if p.kind == "owned" else p.region, offer_of(case, p)
+            inside = _among(place, w.regions) or (offer is not None and _among(offer.geography, w.geographies))
+            notes.require(inside, got.name, f"is served in {place}, may be in {' or '.join((*w.regions, *w.geographies))}")
 
 
 def purchase_right(p: Purchase, offer: Offer) -> Purchase:

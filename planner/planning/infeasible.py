@@ -12,6 +12,7 @@ from planner.candidates.columns import UNHOSTED, Formulation, formulation
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.offers import in_the_way
 from planner.candidates.points import Points
+from planner.candidates.residency import may_serve
 from planner.candidates.survey import tiers_of
 from planner.deadline import NEVER, Deadline
 from planner.errors import PlannerError, TimeUp
@@ -72,6 +73,7 @@ def explain(points: Points, scenario: Scenario, found: Answer) -> Infeasible:
     served = {w for c in base.problem.columns if c.offers for w in (*c.tiers, *c.shared)}
     hopeless = [w for w in range(len(scenario.workload)) if w not in served]
     what = _nothing_serves(points, scenario, hopeless[0], base.excluded[UNHOSTED]) if hopeless else f"{demands_in_words(scenario)} cannot all be met"
+    what += _nowhere_together(points, scenario)
     what += PRUDENT if scenario.policy.prudent else ""
     changes = tuple(_smallest_changes(feasible, scenario, hopeless, None if hopeless else base))
     conflict = () if hopeless and changes else conflict_of(scenario, feasible)
@@ -97,6 +99,8 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int, unhosted: int) -
     """Why no candidate serves a workload: quality, data, memory, offers or SLO. unhosted: candidates that would, if any instance held them."""
     workload, everyone = scenario.workload[w], points.survey.eligible
     name = f"workload '{workload.name}': " if len(scenario.workload) > 1 else ""
+    if workload.has_places and points.survey.offers and not any(may_serve(o, workload) for o in points.survey.offers):
+        return f"{name}nothing is on offer where its data may be ({' or '.join((*workload.regions, *workload.geographies))})"
     able = [e for e in everyone if not e.why[w]]
     if not able:
         return name + _nobody_eligible(points, scenario, w)
@@ -115,6 +119,22 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int, unhosted: int) -
     note = "; they all reason first, and TTFT counts to the first token of the answer" if thinks else ""
     tier = "" if scenario.policy.evidence == TIERS[-1] else f", by evidence no thinner than {scenario.policy.evidence},"
     return f"{good} meets {slo} on any GPU asked for{tier} at lengths {workload.input_tokens:g}/{workload.output_tokens:g}{note}"
+
+
+def _nowhere_together(points: Points, scenario: Scenario) -> str:
+    """That no one location may have the data of all workloads, where no more are allowed."""
+    restricted = [w for w in scenario.workload if w.has_places]
+    if scenario.policy.max_locations > 1 or any(all(may_serve(o, w) for w in restricted) for o in points.survey.offers):
+        return ""
+    return f": no one location may have the data of {' and '.join(w.name for w in restricted)}, and one is allowed (--max-locations)"
+
+
+def _more_locations(feasible: Feasible, scenario: Scenario) -> Iterator[str]:
+    """The fewest more locations that would do, where data must be at several."""
+    some = range(scenario.policy.max_locations + 1, len(scenario.workload) + 1)
+    found = next((n for n in some if feasible(assumed(scenario, "policy", max_locations=n))), None)
+    if found:
+        yield f"{found} locations instead of {scenario.policy.max_locations}"
 
 
 def _at_tier(points: Points, scenario: Scenario, w: int) -> bool:
@@ -177,6 +197,7 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
     if base is not None and base.problem.columns:
         searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
     wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare") or d.kind in POLICIES]
+    searches += [partial(_more_locations, feasible, scenario)] if any(w.has_places for w in scenario.workload) else []
     alone: dict[str, Callable[[Feasible, Scenario, Requirement], Iterable[str]]] = {"spare": _fewer_spares, **dict.fromkeys(POLICIES, _less_known)}
     alone |= {"floor": _lower_floor, "mean": _lower_mean}
     searches += [partial(alone[kind], feasible, scenario, d) for kind in alone for d in wanted if d.kind == kind]

@@ -31,6 +31,7 @@ def supply_line(scenario: Scenario) -> str:
     parts += [f"{share:.4g} off the prices of {name.replace(':', ' ').replace('_', '-')}" for name, share in s.discount.items()]
     parts += [f"{currency} at {rate:g} USD, as stated" for currency, rate in s.exchange_rate.items() if any(o.currency == currency for o in s.offers)]
     parts += [f"in {', '.join((*s.regions, *s.geographies))}"] if s.regions or s.geographies else []
+    parts += [f"{w.name} only in {' or '.join((*w.regions, *w.geographies))}" for w in scenario.workload if w.has_places]
     parts += [f"GPUs {', '.join(s.gpus)}"] if s.gpus else []
     parts += [f"prices at most {s.max_price_age} days older than the newest"] if s.max_price_age is not None else []
     return "; ".join(parts)
@@ -65,7 +66,8 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
     p, s = scenario.policy, scenario.supply
     found += ["all tokenizers taken as equal (--language)"] if not any(w.language for w in scenario.workload) else []
     found += ["no quota assumed: stock is not checked"] if not any(c.field.of == "gpus" for c in caps(scenario)) else []
-    found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and not (s.providers or s.offers or s.discount) else []
+    is_plain = not (s.providers or s.offers or s.discount or any(w.has_places for w in scenario.workload))
+    found += [f"{supply_line(scenario)}"] if unset("supply.kinds") and unset("supply.purchase") and is_plain else []
     found += [f"confidence {p.confidence:g} in step times"] if unset("policy.confidence") else []
     found += ["one pool per workload"] if p.max_pools is None and not p.mix else []
     found += ["one location"] if unset("policy.max_locations") else []

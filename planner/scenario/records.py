@@ -99,6 +99,10 @@ class Workload(Part):
         float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
     ] = None
     models: Annotated[tuple[Name, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
+    regions: Annotated[
+        tuple[Name, ...], Many, Flag("--data-region", "serve only in this region; or at the own site of this name: where the data may live", "NAME")
+    ] = ()
+    geographies: Annotated[tuple[Name, ...], Many, Flag("--data-geography", "serve only in us, eu or other, or in a --data-region", "NAME")] = ()
     lengths: Annotated[
         Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
     ] = None
@@ -166,6 +170,11 @@ class Workload(Part):
         """Limits as text; what is left without a limit says so, for the defaults would come back on reading."""
         absent = unlimited(slo) if self.requests_per_day is None else {}
         return {k: format_duration(v) for k, v in slo.items()} | absent
+
+    @property
+    def has_places(self) -> bool:
+        """Whether its data may not be everywhere."""
+        return bool(self.regions or self.geographies)
 
     @property
     def kind(self) -> DemandKind:

@@ -129,6 +129,8 @@ def family(scenario: Scenario) -> Scenario:
                 "mean_quality": None,
                 "burst_factor": 1.0,
                 "models": (),
+                "regions": (),
+                "geographies": (),
                 "slo": {},
                 **WHERE_FROM,
             }
