@@ -113,7 +113,7 @@ def money_moved(first: Plan, other: Plan) -> tuple[str, ...]:
 
 def _sellers(first: Plan, other: Plan) -> str:
     """From whom to whom, and of which GPU."""
-    before, after = (", ".join(dict.fromkeys(f"{b.gpu} of {b.provider}, {b.purchase}" for b in p.purchases)) for p in (first, other))
+    before, after = (", ".join(dict.fromkeys(f"{b.gpu} of {b.provider}, {b.purchase.replace('_', '-')}" for b in p.purchases)) for p in (first, other))
     return f" ({before} -> {after})" if before != after else ""
 
 

@@ -30,6 +30,7 @@ CONFIG = {
     "header": {"labelColor": INK, "titleColor": MUTED},
 }  # fmt: skip
 WIDE = "container"
+ROOM = 1.15  # of an axis, for what is written behind the longest bar
 MOST_TICKS = 9  # of a logarithmic axis
 
 
@@ -58,6 +59,13 @@ def _ticks(values: Sequence[float]) -> list[float]:
     return within if len(within) <= MOST_TICKS else [v for v in within if log10(v) == round(log10(v))]
 
 
+def _with_room(values: Sequence[float]) -> Any:
+    """An axis from nothing to beyond the most, where the longest bar's figure stands."""
+    import altair as alt
+
+    return alt.Scale(domain=[0, ROOM * max(values)], nice=False)
+
+
 def _described(chart: Chart, words: str, height: int) -> Chart:
     return chart.properties(width=WIDE, height=height, description=words)
 
@@ -82,9 +90,8 @@ def _bridge(plan: Plan) -> Chart | None:
     order = [str(r["term"]) for r in rows]
     base = alt.Chart(alt.InlineData(rows)).encode(y=alt.Y("term:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False)))
     colour = alt.Color("kind:N", scale=alt.Scale(domain=["base", "added"], range=[ACCENT, SECOND]), legend=None)
-    bars = base.mark_bar(height=16).encode(
-        x=alt.X("low:Q", title="$ per hour", axis=alt.Axis(tickCount=6)), x2="high:Q", color=colour, tooltip=["term:N", "label:N"]
-    )
+    x = alt.X("low:Q", title="$ per hour", axis=alt.Axis(tickCount=6), scale=_with_room([float(str(r["high"])) for r in rows]))
+    bars = base.mark_bar(height=16).encode(x=x, x2="high:Q", color=colour, tooltip=["term:N", "label:N"])
     text = base.mark_text(align="left", dx=6).encode(x="high:Q", text="label:N")
     return _described(bars + text, "What each term of prudence adds to the cost per hour", 28 * len(rows))
 
@@ -125,7 +132,9 @@ def _service(plan: Plan) -> Chart | None:
         "share:Q", title="of the limit", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, max(1.15, *(float(str(r["share"])) for r in rows))])
     )
     bars = base.mark_bar(height=16, color=ACCENT).encode(x=x, tooltip=["limit:N", "label:N"])
-    text = base.mark_text(align="left", dx=6).encode(x=x, text="label:N")
+    beside, within = (base.transform_filter(f"datum.share {side} 0.6") for side in ("<", ">="))  # what is long has no room behind it
+    text = beside.mark_text(align="left", dx=6).encode(x=x, text="label:N")
+    text += within.mark_text(align="right", dx=-6, color="var(--paper)").encode(x=x, text="label:N")
     rule = alt.Chart(alt.InlineData([{"at": 1.0}])).mark_rule(color=WARN, strokeWidth=1.5).encode(x="at:Q")
     return _described(bars + text + rule, "Predicted latency as a share of each limit", 34 * len(rows) + 10)
 
@@ -302,6 +311,7 @@ def _comparison(r: Review) -> Chart | None:
     y = alt.Y("scenario:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
     base = alt.Chart(alt.InlineData(rows)).encode(y=y)
     bars = base.mark_bar(height=16).encode(
-        x=alt.X("usd:Q", title="$ per hour", axis=alt.Axis(tickCount=6)), color=alt.condition("datum.first", alt.value(ACCENT), alt.value(SECOND))
+        x=alt.X("usd:Q", title="$ per hour", axis=alt.Axis(tickCount=6), scale=_with_room([c.usd_per_hour or 0.0 for c in r.compared])),
+        color=alt.condition("datum.first", alt.value(ACCENT), alt.value(SECOND)),
     )
     return _described(bars + base.mark_text(align="left", dx=6).encode(x="usd:Q", text="label:N"), "Cost per hour of each scenario", 28 * len(rows))

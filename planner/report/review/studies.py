@@ -64,7 +64,14 @@ def curve_part(r: Review) -> Part:
     first = (
         "One replica of the plan in closed loops of equal requests; the zone costs at most a tenth more than its cheapest load and keeps the limits as means."
     )
-    return Part(part.key, part.title, (first, *here, *zone.lines), charts=(("curve", points), ("curve-ttft", poisson)), folded=(evidence,))
+    charts = (("curve", points), ("curve-ttft", _ttft(points)))
+    return Part(part.key, part.title, (first, *here, *zone.lines), charts=charts, folded=(poisson, evidence))
+
+
+def _ttft(points: Section) -> Section:
+    """TTFT alone, of the curve's own table."""
+    assert points.grid is not None
+    return table("TTFT", points.grid.header[:2], [row[:2] for row in points.grid.rows], points.grid.header[:2])
 
 
 def staircase_part(r: Review) -> Part:
