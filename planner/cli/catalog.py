@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format
+from planner.cli.options import CatalogOption, FormatOption, OutputOption, check_writable, deliver, known_format, say
+from planner.errors import PlannerError
 
 app = typer.Typer(help="List models, GPUs, prices, quality and tokenizers; look for gaps.", rich_markup_mode=None, no_args_is_help=True)
 Filter = Annotated[str, typer.Argument(help="only rows that contain this", metavar="[FILTER]", show_default=False)]
@@ -54,6 +55,42 @@ def doctor(form: FormatOption = "table", output: OutputOption = None, catalog: C
     known_format(form)
     check_writable(output)
     _print("Catalogue doctor", findings_grid(examine(load_catalog(catalog or ()), date.today())), form, output)
+
+
+@app.command()
+def refresh(
+    what: Annotated[str, typer.Argument(help="prices (of GPUs, by gpuhunt) or api (hosted, by genai-prices)", metavar="prices|api")],
+    output: Annotated[str, typer.Option("-o", "--output", help="folder of the overlay catalogue, for --catalog DIR", metavar="DIR")],
+    form: FormatOption = "table",
+    catalog: CatalogOption = None,
+) -> None:
+    """Reads live prices into a folder for --catalog, and says what changed. Nothing is read at plan time."""
+    from datetime import date
+    from pathlib import Path
+
+    from planner.catalog import live
+    from planner.catalog.load import load_catalog
+    from planner.catalog.records import ApiPrice, Offer
+    from planner.catalog.refresh import api_changes, apis_of, as_csv, offer_changes, offers_of
+    from planner.files import make_folder, write_result
+    from planner.report.lists import changes_grid, changes_line
+
+    known_format(form)
+    known_format(what, ("prices", "api"))
+    known, folder = load_catalog(catalog or ()), Path(output)
+    if what == "prices":
+        gpus = live.live_gpus()
+        offers = offers_of(gpus, known, date.today(), live.source_of("gpuhunt"), live.LICENCES["gpuhunt"])
+        changes, unmapped, file, text = offer_changes(offers.rows, known), offers.unmapped, folder / "prices.csv", as_csv(offers.rows, Offer)
+    else:
+        apis = apis_of(live.live_apis(), known, date.today(), live.source_of("genai-prices"), live.LICENCES["genai-prices"])
+        changes, unmapped, file, text = api_changes(apis.rows, known), apis.unmapped, folder / "api_prices.csv", as_csv(apis.rows, ApiPrice)
+    if text.count("\n") < 2:
+        raise PlannerError(f"none of the live prices could be told in the catalogue's names ({sum(unmapped.values())} rows)", "plan catalog refresh")
+    make_folder(folder)
+    write_result(file, text)
+    say(changes_line(changes, unmapped, str(file)), err=True)
+    _print("Changes", changes_grid(changes), form, None)
 
 
 def _list(what: str, text: str, form: str, output: str | None, folders: list[str] | None) -> None:

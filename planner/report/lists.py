@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.doctor import Shortfall
 from planner.catalog.records import Card, Gpu
+from planner.catalog.refresh import Change
 from planner.report.sections import Grid, Section
 
 
@@ -21,6 +23,26 @@ def catalog_grid(catalog: Catalog, what: str, text: str) -> Grid:
 def findings_grid(findings: Sequence[Shortfall]) -> Grid:
     """What the doctor found."""
     return Grid(("kind", "where", "what"), tuple((f.kind, f.where, f.what) for f in findings))
+
+
+MOST_MOVES = 20  # of prices that are shown
+
+
+def changes_grid(changes: Sequence[Change]) -> Grid:
+    """The largest moves of prices."""
+    moved = [c for c in changes if c.move and c.kind != "same"][:MOST_MOVES]
+    rows = tuple((c.what, c.kind, f"${c.before:,.4g}", f"${c.after:,.4g}", f"{c.move:+.1%}") for c in moved)
+    return Grid(("price", "change", "before", "after", "move"), rows, ("before", "after", "move"))
+
+
+def changes_line(changes: Sequence[Change], unmapped: Mapping[str, int], file: str) -> str:
+    """Counts of what changed, what could not be told, and where the rest was written."""
+    counts = Counter(c.kind for c in changes)
+    told = ", ".join(f"{counts[kind]:,} {kind}" for kind in ("new", "gone", "dearer", "cheaper", "same"))
+    lost = "; left out: " + ", ".join(f"{n:,} ({why})" for why, n in unmapped.items()) if unmapped else ""
+    gone = " (gone ones stay in the catalogue: --max-price-age leaves old prices out)" if counts["gone"] else ""
+    read = sorted({c.what.split()[0] for c in changes if c.after is not None})
+    return f"{told}{gone} at {', '.join(read)}{lost}; written to {file}"
 
 
 def grid_text(title: str, grid: Grid, form: str) -> str:
