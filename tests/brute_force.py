@@ -56,6 +56,8 @@ def rules(
     quota: Mapping[str, int] | None = None,
     max_kw: float | None = None,
     max_kw_at: Mapping[str, float] | None = None,
+    max_carbon: float | None = None,
+    paid: float | None = None,
     **more: Any,
 ) -> Rules:
     """Rules with caps by the names that users know them by."""
@@ -64,6 +66,8 @@ def rules(
     caps += [Cap("quota", "gpus", n, key, frozenset(key.split("/"))) for key, n in (quota or {}).items()]
     caps += [Cap("max_kw", "kw", max_kw)] if max_kw is not None else []
     caps += [Cap("max_kw_at", "kw", kw, place, frozenset((place,))) for place, kw in (max_kw_at or {}).items()]
+    caps += [Cap("max_carbon", "kg", max_carbon)] if max_carbon is not None else []
+    caps += [Cap("budget", "paid", paid)] if paid is not None else []
     return Rules(caps=tuple(caps), **more)
 
 
@@ -173,7 +177,9 @@ class Placement:
         if cap.of == "usd":
             return cost
         here = [(o, n) for o, n in zip(self.problem.offers, held, strict=True) if _counts_for(cap, o)]
-        return sum(n * (o.gpus if cap.of == "gpus" else o.kw or 0.0) for o, n in here)
+        if cap.of == "paid":
+            return cost - sum(n * o.unpaid for o, n in here)
+        return sum(n * {"gpus": o.gpus, "kw": o.kw or 0.0, "kg": o.kg or 0.0}[cap.of] for o, n in here)
 
     def _permitted(self, held: tuple[int, ...], cost: float) -> bool:
         rules, offers = self.problem.rules, self.problem.offers

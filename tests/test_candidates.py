@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import memory_of, survey
+from planner.catalog.records import PowerGrid
+from planner.scenario.apply import catalog_for
 from planner.scenario.caps import FIELDS
 from planner.search.answer import answer
 
@@ -35,7 +38,15 @@ def shipped() -> Catalog:
 
 
 def points_of(scenario: Scenario, catalog: Catalog) -> Points:
+    catalog = catalog_for(catalog, scenario)
     return Points(survey(scenario, catalog, allowed(catalog.offers, scenario.supply)))
+
+
+@cache
+def on_grids() -> Catalog:
+    """The tiny catalogue with a PUE and a carbon intensity of each place."""
+    grids = {at: PowerGrid(provider=at[0], region=at[1], place="there", g_co2e_per_kwh=g, pue=pue, source="invented", licence="") for at, g, pue in GRIDS}
+    return replace(tiny(), grids=grids)
 
 
 def everything(points: Points, _scenario: Scenario, rows: Any, scores: Any, *_: Any) -> tuple[list[int], Counter[str]]:
@@ -77,12 +88,14 @@ POLICY = st.fixed_dictionaries(
         "max_locations": st.just(2),
     },
 )
+GRIDS = ((("cloud", "north"), 40.0, 1.2), (("neo", "any"), 700.0, None))
 CAPS = {  # amounts of every cap there is: one that is not listed here fails the test below
     "budget": ["9/h", "40/h"],
     "max_gpus": [12, 40],
     "quota": [{"GPU-80": 3}, {"GPU-24": 8, "GPU-80": 8}],
     "max_kw": [1.0, 2.9, 9.0],
     "max_kw_at": [{"cloud east": 1.4, "neo north": 0.8}, {"neo north": 2.2}],
+    "max_carbon": [0.3, 1.0, 5.0],
 }
 
 
@@ -96,10 +109,11 @@ def capped(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, capped())
-def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], caps: dict[str, dict[str, Any]]) -> None:
-    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": {**policy, **caps["policy"]}, "supply": caps["supply"]}
-    assert cost(question, tiny(), pruned=True) == pytest.approx(cost(question, tiny(), pruned=False), rel=2e-6)
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, capped(), st.sampled_from([0, 0, 300, 20_000]))
+def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict[str, Any], caps: dict[str, dict[str, Any]], carbon_price: float) -> None:
+    asked = {"policy": {**policy, **caps["policy"]}, "supply": caps["supply"], "objective": {"carbon_price": carbon_price}}
+    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], **asked}
+    assert cost(question, on_grids(), pruned=True) == pytest.approx(cost(question, on_grids(), pruned=False), rel=2e-6)
 
 
 def test_every_cap_there_is_takes_part() -> None:

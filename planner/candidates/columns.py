@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -15,16 +16,18 @@ from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_neede
 from planner.candidates.pruning import UNSETTLED, undominated
 from planner.candidates.residency import by_place, may_serve
 from planner.candidates.survey import Floats, Ints, Survey, tiers_of
+from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.evidence import TIERS
-from planner.program.problem import Cap, Column, Problem, Rules, Tier, Traffic
-from planner.scenario.apply import kw_of
+from planner.program.problem import Cap, Column, Problem, Purchasable, Rules, Tier, Traffic
+from planner.scenario.apply import draw_of
 from planner.scenario.caps import caps
 from planner.scenario.records import Scenario
 from planner.scenario.slo import strictest
 
 UNHOSTED = "larger than any instance on offer"  # reason of candidates that serve and find no host
+UNKNOWN_DRAW = "offers of unknown power or carbon"  # reason of offers that what is asked of either leaves out
 NEAR_EQUAL = 1e-3  # operating points of one replica type closer than this in every workload are one
 
 
@@ -63,14 +66,15 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     """
     survey = points.survey
     admitted = (o for o in allowed(survey.offers, scenario.supply, survey.catalog.newest_price) if any(may_serve(o, w) for w in scenario.workload))
-    power = _known_power(cheapest_by_shape(tuple(admitted)), scenario, survey)
-    offers = tuple(power)
+    on_offer = cheapest_by_shape(tuple(admitted))
+    bought = known_draws(on_offer, scenario, survey.catalog)
+    offers = tuple(bought)
     scores = _scores(survey, scenario)
     rows = _rows(survey, offers, scores)
     near = rows[tiers_of(survey, rows) <= TIERS.index(scenario.policy.evidence)]
     hosted = hosting(offers)
     kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff)
-    lost += Counter({"evidence": len(rows) - len(near)})  # a count of nothing is dropped
+    lost += Counter({"evidence": len(rows) - len(near), UNKNOWN_DRAW: len(on_offer) - len(offers)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
     whole = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
@@ -79,7 +83,7 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     demands = tuple(Traffic(w.name, (w.peak,), needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     lost += Counter({UNHOSTED: sum(bool(c.tiers or c.shared) and not c.offers for c in whole)})
-    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(purchasable(o, kw) for o, kw in power.items()), rules(scenario, points.apart))
+    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(bought.values()), rules(scenario, points.apart))
     return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
 
 
@@ -114,11 +118,14 @@ def caps_of(scenario: Scenario) -> tuple[Cap, ...]:
     return tuple(Cap(c.field.name, c.field.of, c.most, c.key, c.scope) for c in caps(scenario))
 
 
-def _known_power(offers: tuple[Offer, ...], scenario: Scenario, survey: Survey) -> dict[Offer, float | None]:
-    """Offers with the power of an instance where power is capped: then those of which it is not known cannot be held. Else all, their power not asked."""
-    if all(c.field.of != "kw" for c in caps(scenario)):
-        return dict.fromkeys(offers)
-    return {o: kw for o in offers if (kw := kw_of(o, scenario, survey.catalog)) is not None}
+def known_draws(offers: Sequence[Offer], scenario: Scenario, catalog: Catalog) -> dict[Offer, Purchasable]:
+    """Offers as the program sees them. Where power or carbon is capped, or carbon has a price, those of which it is not known cannot be held."""
+    asked = {c.field.of for c in caps(scenario)} | ({"kg"} if scenario.objective.carbon_price else set())
+    if not asked & {"kw", "kg"}:
+        return {o: purchasable(o) for o in offers}
+    draws = {o: draw_of(o, scenario, catalog) for o in offers}
+    known = {o: d for o, d in draws.items() if d.kw is not None and ("kg" not in asked or d.kg_co2e_per_hour is not None)}
+    return {o: purchasable(o, d.kw, d.kg_co2e_per_hour) for o, d in known.items()}
 
 
 def mixture_factor(scenario: Scenario) -> float:

@@ -111,10 +111,13 @@ def hosting(offers: Sequence[Offer]) -> Hosting:
     return found
 
 
-def purchasable(offer: Offer, kw: float | None = None) -> Purchasable:
+def purchasable(offer: Offer, kw: float | None = None, kg: float | None = None) -> Purchasable:
     """The offer as the program sees it."""
     place, whole = (offer.provider,) if offer.is_owned else (offer.provider, offer.region), offer.basis == "instance"
-    return Purchasable(location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, offer.zone, place=place)
+    return Purchasable(
+        location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, offer.zone, place=place, kg=kg,
+        unpaid=offer.carbon_usd_per_hour,
+    )  # fmt: skip
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:

@@ -22,7 +22,7 @@ from planner.catalog.records import Offer
 from planner.errors import TimeUp
 from planner.performance.capacity import pooled_qps
 from planner.program.bounds import beyond, only_pool
-from planner.scenario.caps import caps
+from planner.scenario.caps import caps, most_cost
 from planner.scenario.records import Scenario
 
 UNSETTLED = "not computed in time"  # reason of rows that may be worth having, for all that is known
@@ -39,7 +39,7 @@ def undominated(
     all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
     """
     field = _field(points.survey, scenario, rows, scores, offers)
-    cutoff = min(cutoff, inf if scenario.policy.budget is None else scenario.policy.budget)
+    cutoff = min(cutoff, most_cost(scenario))
     reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
     hopes = field.bound.copy()  # capacity per replica that no pool exceeds: the bound, then that of a large pool; 0 where none is served
     open_, serves = np.any(field.bound > 0, axis=1), np.zeros(len(rows), dtype=bool)

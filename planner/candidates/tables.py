@@ -190,6 +190,7 @@ def _refuse_meaningless(scenario: Scenario) -> None:
     if scenario.workload:
         raise ScenarioError("the demand stands in the table of classes", "--demand", "drop the workload, or the tables")
     given = _set(scenario.supply, SUPPLY) + _set(scenario.policy, POLICY) + (["catalog"] if scenario.catalog else [])
+    given += ["carbon_price"] if scenario.objective.carbon_price else []
     if given:
         hint = "drop it, or leave the candidates it excludes out of the table"
         raise ScenarioError(f"'{given[0]}' has no meaning with capacities of your own", "--capacities", hint)

@@ -220,11 +220,17 @@ class Offer(Record):
     available: PositiveCount | None = None  # instances there are; None = as many as one likes
     zone: Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # inside the region
     id: Annotated[str, StringConstraints(max_length=4 * limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # of the user's own offers; "" in the catalogue
+    carbon_usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # of usd_per_hour, what a scenario charges for carbon: nobody is paid it
 
     @property
     def is_owned(self) -> bool:
         """Whether it is the user's own, which no rule on rented supply concerns."""
         return self.kind == "owned"
+
+    @property
+    def paid_usd_per_hour(self) -> float:
+        """What its provider is paid."""
+        return self.usd_per_hour - self.carbon_usd_per_hour
 
     @property
     def stated_as_of(self) -> str:

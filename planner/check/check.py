@@ -19,6 +19,7 @@ from planner.check.evidence import evidence
 from planner.check.findings import Breach, Finding, Report, attempted
 from planner.check.packing import packing
 from planner.check.periods import everyone, held, loads, over_hours
+from planner.check.power import power
 from planner.check.prudent import prudent
 from planner.check.quality import quality
 from planner.check.seen import seen
@@ -50,6 +51,7 @@ WHOLE: tuple[Family, ...] = (  # in every period
     held_caps,  # quotas, caps, budget
     policy,  # models, GPU types, locations, pools
     cost,  # to the cent
+    power,  # kW, carbon, and what is charged for it
     solver,  # bound, gap, status
 )
 HOURLY: tuple[Family, ...] = (

@@ -10,7 +10,7 @@ from planner.catalog.records import Offer
 from planner.check.case import Account
 from planner.check.findings import CENT, RELATIVE, Finding, Notes, at_most
 from planner.result.plan import SCHEMA_VERSION, Period, Purchase
-from planner.scenario.caps import AskedCap, caps
+from planner.scenario.caps import AskedCap, Measure, caps
 from planner.scenario.records import KINDS, Scenario, Supply
 
 PROVEN = 0.01  # gap at which a plan by the hour counts as optimal, or the one asked for where that is wider: profiles are known no better
@@ -57,7 +57,7 @@ def purchase_right(p: Purchase, offer: Offer) -> Purchase:
         provider=offer.provider, kind=offer.kind, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, purchase=offer.purchase,
         gpu=offer.gpu, gpus_per_instance=offer.gpus_per_instance, instances=p.instances, gpus_held=p.instances * offer.gpus_per_instance,
         gpus_idle=p.gpus_idle, usd_per_hour=p.instances * offer.usd_per_hour, source=offer.source, as_of=offer.stated_as_of,
-        dated_by=offer.dated_by, note=offer.note, zone=offer.zone, id=offer.id,
+        dated_by=offer.dated_by, note=offer.note, zone=offer.zone, id=offer.id, carbon_usd_per_hour=p.instances * offer.carbon_usd_per_hour,
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _among(value: str, names: Iterable[str]) -> bool:
 
 
 def held_caps(case: Account) -> Finding:
-    """GPUs, money and power held within every cap."""
+    """GPUs, money, power and carbon held within every cap."""
     notes, asked = Notes("limits"), []
     for cap in caps(case.scenario):
         held = [counted(cap, held_by(case, t), case.scenario, case.catalog) for t in case.plan.by_period]
@@ -104,8 +104,8 @@ def held_caps(case: Account) -> Finding:
 
 def within(notes: Notes, cap: AskedCap, held: float, where: str) -> None:
     """No more is held than a cap allows; money to half a cent."""
-    room = CENT / 2 if cap.is_money else 0.0
-    unit = {"gpus": "{:.0f} GPUs", "usd": "${:.2f}/h", "kw": "{:.4g} kW"}[cap.field.of]
+    room = CENT / 2 if cap.is_in_dollars else 0.0
+    unit = {"gpus": "{:.0f} GPUs", "usd": "${:.2f}/h", "paid": "${:.2f}/h paid", "kw": "{:.4g} kW", "kg": "{:.4g} kgCO2e/h"}[cap.field.of]
     notes.require(held <= cap.most * (1 + RELATIVE) + room, where, f"holds {unit.format(held)}, at most {unit.format(cap.most)}")
 
 
@@ -119,8 +119,7 @@ def counted(cap: AskedCap, held: Iterable[tuple[Offer, int]], scenario: Scenario
     found = 0.0
     for offer, instances in held:
         if instances and {name.lower() for name in cap.scope} <= {name.lower() for name in _names(offer)}:
-            each = {"gpus": float(offer.gpus_per_instance), "usd": offer.usd_per_hour, "kw": _kw(offer, scenario, catalog)}[cap.field.of]
-            found += instances * each
+            found += instances * _amount(cap.field.of, offer, scenario, catalog)
     return found
 
 
@@ -129,12 +128,28 @@ def _names(offer: Offer) -> tuple[str, ...]:
     return (offer.gpu, offer.provider, *(() if offer.kind == "owned" else (offer.region, offer.zone, f"{offer.provider} {offer.region}")))
 
 
-def _kw(offer: Offer, scenario: Scenario, catalog: Catalog) -> float:
-    """Power that an instance takes: its GPUs' times the PUE of whoever runs it; infinite where it is not known."""
-    own = next((o for o in scenario.supply.owned if offer.kind == "owned" and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
-    known = catalog.gpus.get(offer.gpu)
-    watts = own.kw * 1e3 if own and own.kw is not None else known.tdp_w if known else None
-    return watts / 1e3 * offer.gpus_per_instance * (own.pue if own else scenario.supply.pue) if watts else inf
+def _amount(of: Measure, offer: Offer, scenario: Scenario, catalog: Catalog) -> float:
+    """What one instance counts as; infinite where it is not known."""
+    if of == "gpus":
+        return float(offer.gpus_per_instance)
+    if of == "usd":
+        return offer.usd_per_hour
+    gpu_kw, pue, intensity = power_of(offer, scenario, catalog)
+    kw = gpu_kw * offer.gpus_per_instance * pue if gpu_kw is not None else inf
+    kg = kw * intensity / 1e3 if intensity is not None and gpu_kw is not None else inf
+    return {"kw": kw, "kg": kg, "paid": offer.usd_per_hour - scenario.objective.carbon_price * kg / 1e3}[of]
+
+
+def power_of(offer: Offer, scenario: Scenario, catalog: Catalog) -> tuple[float | None, float, float | None]:
+    """kW of one GPU, the PUE of whoever runs it, and gCO2e of a kWh there; None where it is not known."""
+    supply, known = scenario.supply, catalog.gpus.get(offer.gpu)
+    tdp = known.tdp_w / 1e3 if known and known.tdp_w else None
+    for own in supply.owned if offer.kind == "owned" else ():
+        if (own.name, own.gpu) == (offer.provider, offer.gpu):
+            return own.kw or tdp, own.pue, supply.carbon_intensity if own.carbon_intensity is None else own.carbon_intensity
+    here = [g for g in catalog.grids.values() if (g.provider, g.region) == (offer.provider, offer.region)]
+    pue = next((x for x in (supply.pue, *(g.pue for g in here)) if x is not None), 1.0)
+    return tdp, pue, next((x for x in (*(g.g_co2e_per_kwh for g in here), supply.carbon_intensity) if x is not None), None)
 
 
 def policy(case: Account) -> Finding:

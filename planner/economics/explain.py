@@ -188,7 +188,7 @@ def _supply_rows(plan: Plan, scenario: Scenario) -> list[_Row]:
 
 
 def _amount(cap: AskedCap, amount: float) -> str:
-    return f"${amount:,.2f}/h" if cap.is_money else f"{amount:.10g}"
+    return f"${amount:,.2f}/h" if cap.is_in_dollars else f"{amount:.10g}"
 
 
 def _difference(changed: Scenario, size: float = 1.0) -> LongRun:
@@ -236,7 +236,8 @@ def why_not_of(name: str, plan: Plan, scenario: Scenario, cache: SurveyCache) ->
     if premium <= 1e-9:
         return WhyNot(exact, kind, found, premium, None, None, "the best plan uses it")
     step = _step_break_even(restricted, found.cost.usd_per_hour, best, cache)
-    price = best / found.cost.usd_per_hour  # all its cost is priced alike, so that cost is proportional to the factor
+    carbon = found.carbon_usd_per_hour  # all else of its cost is priced alike, so that it is proportional to the factor
+    price = max(best - carbon, 0.0) / (found.cost.usd_per_hour - carbon)
     return WhyNot(exact, kind, found, premium, price, step, _differences_in_words(found, plan), noise(found, plan))
 
 
@@ -372,7 +373,7 @@ def _branches(plan: Plan, scenario: Scenario, cache: SurveyCache, branch: _Branc
         new = _Branch(parts[:place], avoided)
         question = _narrowed(scenario, cache.catalog, new, most)
         other = answer_one(question, cache).plan if question.supply.purchase else None
-        if other is not None:
+        if other is not None and other.cost.usd_per_hour <= most * (1 + 1e-9):  # a budget may be one on what is paid alone
             found.append((other, new))
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, inf, sqrt
+from typing import Any
 
 from planner.errors import TimeUp
 from planner.planning.demands import Requirement, demands
@@ -164,7 +165,22 @@ def _least_limit(d: Requirement, now: float, at: Callable[[float], Scenario], fe
     return now
 
 
-def _between(d: Requirement, now: float, feasible: Feasible) -> list[float]:
+@dataclass(frozen=True)
+class _Falling(Sequence[float]):
+    """An amount, then all smaller ones of so many digits: far too many to write down."""
+
+    first: float
+    steps: range
+    scale: int
+
+    def __len__(self) -> int:
+        return 1 + len(self.steps)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.steps[i - 1] / self.scale if i else self.first
+
+
+def _between(d: Requirement, now: float, feasible: Feasible) -> Sequence[float]:
     """Amounts from ``now`` to just before what is asked: whole numbers, floors at which another checkpoint may serve, means of four digits."""
     if d.kind == "floor":
         return [now, *(s for s in feasible.scores(d.workload) if now < s < d.asked)]
@@ -172,7 +188,7 @@ def _between(d: Requirement, now: float, feasible: Feasible) -> list[float]:
         return [now, *(i / 1e4 for i in range(ceil(now * 1e4 + 1e-6), ceil(d.asked * 1e4 - 1e-6)))]
     if d.cap is not None and d.cap.field.digits:
         scale = 10**d.cap.field.digits
-        return [now, *(i / scale for i in range(ceil(now * scale - 1e-6) - 1, floor(d.asked * scale + 1e-6), -1))]
+        return _Falling(now, range(ceil(now * scale - 1e-6) - 1, floor(d.asked * scale + 1e-6), -1), scale)
     step = 1 if d.asked > now else -1
     return [float(i) for i in range(round(now), round(d.asked), step)]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import ceil
 
-from planner.candidates.columns import UNHOSTED, Formulation, formulation
+from planner.candidates.columns import UNHOSTED, Formulation, formulation, known_draws
 from planner.candidates.eligibility import counted, needed
 from planner.candidates.offers import in_the_way
 from planner.candidates.points import Points
@@ -108,6 +108,8 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int, unhosted: int) -
     if not points.survey.offers:
         why = in_the_way(points.survey.catalog, scenario.supply)
         return f"{name}nothing is on offer: no price matches the supply asked for" + (f" (there would be without {' or '.join(why)})" if why else "")
+    if not known_draws(points.survey.offers, scenario, points.survey.catalog):
+        return f"{name}nothing is on offer whose power and carbon are known, as far as they are asked for (--carbon-intensity supposes carbon)"
     if not (points.survey.physics[w].slots > 0).any():
         return f"{good} has capacity data, kernels, memory or an offer on the GPUs asked for ({_main(points.survey.excluded)})"
     if not _at_tier(points, scenario, w):

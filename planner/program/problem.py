@@ -11,7 +11,7 @@ from typing import Literal
 
 from planner.program.kinds import ColumnIndex, StateIndex, WorkloadIndex
 
-Measure = Literal["gpus", "usd", "kw"]
+Measure = Literal["gpus", "usd", "paid", "kw", "kg"]
 
 
 class Status(StrEnum):
@@ -122,7 +122,8 @@ class Purchasable:
     """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
 
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
-    ``kw``: what it draws; None = not known, so nothing capped in kW may hold it. ``fails``: GPUs that are lost together with one of an
+    ``kw``, ``kg``: kW that it draws and kgCO2e that it emits in an hour; None = not known, so nothing capped in them may hold it.
+    ``unpaid``: of p[o], what is charged and nobody is paid (carbon). ``fails``: GPUs that are lost together with one of an
     instance (0: the instance's). ``committed``: held alike in every state. ``spot``: may be taken back. ``now``: instances held today.
     ``place``: provider and region, for caps that name them.
     """
@@ -140,16 +141,22 @@ class Purchasable:
     spot: bool = False
     now: int = 0
     place: tuple[str, ...] = ()
+    kg: float | None = None
+    unpaid: float = 0.0
 
     @cached_property
     def labels(self) -> frozenset[str]:
         """What caps may name it by."""
         return frozenset((self.gpu, self.location, self.zone, *self.place))
 
+    def amount(self, of: Measure) -> float:
+        """GPUs, $/h, $/h paid, kW or kgCO2e/h of one instance."""
+        return {"gpus": float(self.gpus), "usd": self.usd_per_hour, "paid": self.usd_per_hour - self.unpaid, "kw": self.kw or 0.0, "kg": self.kg or 0.0}[of]
+
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on what is held, (11): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h or kW of one instance, 0 outside its scope.
+    """A limit on what is held, (11): Σ_o a[o]·I[o] ≤ most, with a[o] the GPUs, $/h, $/h paid, kW or kgCO2e/h of one instance, 0 outside its scope.
 
     ``family`` names the rule; ``key`` tells caps of one family apart. ``scope``: labels that an offer has all of (GPU type, location,
     provider, region, zone); empty = every offer.
@@ -170,7 +177,7 @@ class Cap:
         """What one instance counts towards it."""
         if not self.scope <= offer.labels:
             return 0.0
-        return {"gpus": float(offer.gpus), "usd": offer.usd_per_hour, "kw": offer.kw or 0.0}[self.of]
+        return offer.amount(self.of)
 
     def held(self, offers: Sequence[Purchasable], held: Mapping[int, int]) -> float:
         """What so many instances of each offer count towards it."""
@@ -225,11 +232,11 @@ class Rules:
         return min((c.most for c in self.caps if c.of == "usd" and not c.scope), default=inf)
 
     def within(self, usd_per_hour: float) -> Rules:
-        """The rules with this cost as the budget, if it is less than theirs."""
+        """The rules with this cost as the budget, if it is less than theirs; beside a budget on what is paid, which stays."""
         if usd_per_hour >= self.budget:
             return self
-        others = (c for c in self.caps if c.of != "usd" or c.scope)
-        return replace(self, caps=(Cap("budget", "usd", usd_per_hour), *others))
+        others = [c for c in self.caps if c.of != "usd" or c.scope]
+        return replace(self, caps=(Cap("cutoff" if any(c.of == "paid" for c in others) else "budget", "usd", usd_per_hour), *others))
 
     def without(self, family: str) -> Rules:
         """The rules but for one family of caps."""

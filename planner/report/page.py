@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from planner.figures import digits
+from planner.report.power import power_line
 from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
 
@@ -81,6 +82,7 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [("evidence", text) for text in _evidence(plan)]
     found += [("engines", text) for text in _engines(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
+    found += [("power", text) for text in power_line(plan)]
     found += [("notes", note) for note in _notes(plan)]
     found += [("defaults", _defaults(plan))] if plan.defaults else []
     return tuple(found)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import isinf
 
 from planner.figures import digits
-from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Prudent, PrudentStep, UnitCosts
+from planner.report.power import HEADER, power_lines, power_rows
+from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Power, Prudent, PrudentStep, UnitCosts
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def plan_sections(plan: Plan) -> list[Section]:
     else:
         sections.append(_routing(plan))
     sections += [_unit_costs(plan, plan.unit_costs)] if plan.unit_costs else []
+    sections += [power_section(plan.power, plan)] if plan.power else []
     sections += [_fit_to_sign(plan.prudent)] if plan.prudent else []
     if plan.alternatives or plan.api:
         sections.append(_alternatives(plan))
@@ -256,6 +258,11 @@ def _unit_costs(plan: Plan, whole: UnitCosts) -> Section:
     header = ("workload", "$/h", "new input $/M", "cached input $/M", "output $/M", "$/1,000 requests")
     cells = tuple((name, money(u.usd_per_hour), *map(unit_money, _units(u))) for name, u in rows)
     return Section("Unit costs", tuple(lines), Grid(header, cells, header[1:]))
+
+
+def power_section(p: Power, plan: Plan) -> Section:
+    """kW and carbon, per hour and per token, and what each line of purchases was taken to draw."""
+    return Section("Power and carbon", power_lines(p, plan), Grid(HEADER, power_rows(p, plan), HEADER[1:6]))
 
 
 def _units(u: UnitCosts) -> tuple[float | None, ...]:

@@ -13,6 +13,7 @@ from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
 from planner.result.deploy import deployment, limits_in_words, purchases, work_on
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
+from planner.result.power import Holding, power_of
 from planner.result.service import Seen, described, predicted, seen_by, slowest, stated
 from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
@@ -44,6 +45,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
+    holdings = [Holding(found.formulation.offers[o], (solution.held[o],), solution.held[o]) for o in place]
     return whole_plan(
         scenario,
         origins,
@@ -53,6 +55,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         bound_usd_per_hour=solution.bound,
         supply=remarks.supply_line(scenario),
         cost=cost,
+        power=power_of(holdings, scenario, surveyed.catalog, traffic),
         unit_costs=unit_costs,
         purchases=tuple(bought),
         deployments=deployments,
@@ -64,6 +67,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
             scenario, deployments, {c.name: c.held(found.formulation.problem.offers, solution.held) for c in found.formulation.problem.rules.caps}, bought
         ),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        notes=remarks.left_out(found.formulation),
         excluded=surveyed.excluded + found.formulation.excluded,
         solver=search_report(surveyed, found.formulation, found.locations, found.solved, solution),
     )

@@ -62,6 +62,7 @@ def purchase(offer: Offer, count: int, used: int) -> Purchase:
         note=offer.note,
         zone=offer.zone,
         id=offer.id,
+        carbon_usd_per_hour=offer.carbon_usd_per_hour * count,
     )
 
 

@@ -14,6 +14,7 @@ from planner.result import cautions, remarks
 from planner.result.assemble import assemble, search_report, whole_plan
 from planner.result.deploy import limits_in_words, purchase
 from planner.result.plan import Deployment, FlatComparison, HostedOn, Period, PeriodCount, Plan, PlanDemand, PlanWorkload, Purchase, Route
+from planner.result.power import Holding, power_of
 from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
@@ -77,6 +78,8 @@ def assemble_hours(
     workloads = tuple(_workload(int(i), priced, parts) for i in np.argsort(asked.order))
     usd, startup = sum(p.usd for p in periods), lead * sum(c * n for p in periods for c, n in zip(prices, p.started, strict=True))
     busy_usd = sum(sum(row) * offer.usd_per_hour / offer.gpus_per_instance for row, offer in zip(busy, offers, strict=True))
+    hours_of = [[(p.instances[o], p.instances[o] + lead * p.started[o]) for p in periods] for o in range(len(offers))]
+    holdings = [Holding(o, [n for n, _ in of], float(np.mean([m for _, m in of]))) for o, of in zip(offers, hours_of, strict=True)]
     bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.is_waiting]
     gap = (usd - bound) / usd if usd else 0.0
     return whole_plan(
@@ -88,6 +91,7 @@ def assemble_hours(
         bound_usd_per_hour=bound / asked.hours,
         supply=remarks.supply_line(scenario),
         cost=cost_at(usd / asked.hours, _traffic(scenario.workload, workloads), (busy_usd + startup) / asked.hours),
+        power=power_of(holdings, scenario, surveyed.catalog, _traffic(scenario.workload, workloads)),
         startup_usd_per_hour=startup / asked.hours,
         purchases=tuple(bought),
         deployments=deployments,
@@ -97,7 +101,7 @@ def assemble_hours(
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),
         warnings=tuple(dict.fromkeys(w for p in parts for w in (*cautions.queueing(p, waiting), *p.warnings))),
-        notes=_notes(scenario),
+        notes=(*_notes(scenario), *remarks.left_out(whole)),
         excluded=surveyed.excluded + whole.excluded,
         solver=search_report(surveyed, whole, len(field.places), min(found.solved, len(field.places)), structures=found.solved),
     )

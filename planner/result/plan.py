@@ -28,7 +28,7 @@ class PlanPart(BaseModel):
 
 
 class Cost(PlanPart):
-    """What is held costs this much; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
+    """What is held costs this much, a price on carbon included; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
 
     usd_per_hour: float
     usd_per_month: float
@@ -76,6 +76,38 @@ class Purchase(PlanPart):
     note: str = ""
     zone: str = ""
     id: str = ""  # of an offer of one's own
+    carbon_usd_per_hour: float = 0.0  # of usd_per_hour: the price that a scenario puts on carbon; the rest is paid
+
+
+class PowerPart(PlanPart):
+    """Power and carbon of one line of purchases in the mean over all hours, and what they are made of; None: not known.
+
+    kw = instances x GPUs x ``gpu_kw`` x ``pue``; kg = kw x ``g_co2e_per_kwh`` / 1000.
+    """
+
+    gpu_kw: float | None  # the catalogue's TDP, which a GPU rarely draws in full, or as stated of one's own
+    pue: float
+    is_pue_known: bool  # False: 1 stands for it, the GPUs alone
+    g_co2e_per_kwh: float | None
+    kw: float | None
+    kg_co2e_per_hour: float | None
+    place: str = ""  # whose grid the intensity is of; "as stated"; "": not known
+    as_of: str = ""
+    source: str = ""
+
+
+class Power(PlanPart):
+    """Power and carbon of what is held, instances counted from their start on. None: not known, or per tokens that are not."""
+
+    kw: float | None  # in the mean over all hours
+    most_kw: float | None  # held at once
+    kg_co2e_per_hour: float | None
+    kwh_per_million_output_tokens: float | None = None
+    kwh_per_million_total_tokens: float | None = None
+    kg_co2e_per_million_output_tokens: float | None = None
+    kg_co2e_per_million_total_tokens: float | None = None
+    carbon_usd_per_hour: float = 0.0  # of the plan's cost, what carbon is charged for; the rest is paid
+    parts: tuple[PowerPart, ...] = ()  # of each purchase
 
 
 class PlanQuality(PlanPart):
@@ -451,6 +483,7 @@ class Plan(PlanPart):
     objective: str
     supply: str
     cost: Cost
+    power: Power | None = None  # None: from one's own tables, or by an earlier planner
     startup_usd_per_hour: float = 0.0  # of the cost, what instances cost before they serve
     unit_costs: UnitCosts | None = None  # of all workloads together
     gpus_used: int
@@ -497,6 +530,11 @@ class Plan(PlanPart):
     def hours(self) -> float:
         """That its periods last together."""
         return sum(p.hours for p in self.by_period)
+
+    @property
+    def carbon_usd_per_hour(self) -> float:
+        """Of its cost, what carbon is charged for."""
+        return self.power.carbon_usd_per_hour if self.power else 0.0
 
     @property
     def usd(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from planner.candidates.columns import UNKNOWN_DRAW, Formulation
 from planner.catalog.records import REFERENCE
 from planner.result.deploy import mixture_of
 from planner.result.plan import Deployment, HeadroomStep, Purchase
@@ -88,6 +89,16 @@ def _is_default(scenario: Scenario, path: str) -> bool:
         value = value[int(key)] if key.isdigit() else getattr(value, key)  # type: ignore[index]
     field = by_path(tuple(k for k in keys if not k.isdigit()))
     return field is not None and bool(value == field.default)
+
+
+def left_out(formulation: Formulation) -> tuple[str, ...]:
+    """That offers cannot be held because what is asked about them is not known; nothing where none is left out."""
+    n, s = formulation.excluded[UNKNOWN_DRAW], formulation.scenario
+    if not n:
+        return ()
+    is_carbon = s.supply.max_carbon is not None or s.objective.carbon_price > 0
+    what = "carbon is not known (most state no place; --carbon-intensity supposes one)" if is_carbon else "power is not known"
+    return (f"{n} offer{'s' if n > 1 else ''} left out whose {what}",)
 
 
 def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Deployment], used: int, held: int) -> tuple[HeadroomStep, ...]:

@@ -1,31 +1,35 @@
-"""The catalogue as a scenario sees it: with the prices it supposes, and the GPUs its asker owns."""
+"""The catalogue as a scenario sees it: with the prices it supposes, the carbon it charges for, and the GPUs its asker owns; and what those draw."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.ownership import HOURS_PER_YEAR, OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
-from planner.catalog.records import Gpu, Offer
+from planner.catalog.records import Gpu, Offer, PowerGrid
 from planner.errors import CatalogError
 from planner.scenario.contracts import OwnOffer
 from planner.scenario.records import Owned, Scenario, Supply
 
+KG_PER_TONNE = 1e3
 ALL = "all"  # in place of a GPU or provider: every price
 
 
 def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
-    """The catalogue less discounts, with offers of one's own, supposed prices and owned GPUs. What the scenario does not touch is the same object.
+    """The catalogue less discounts, with offers of one's own, supposed prices, owned GPUs and the price of carbon in every offer. What the scenario
+    does not touch is the same object.
 
-    Suppositions on prices concern what is rented, discounts the catalogue's prices alone. Raises CatalogError for an owned GPU of unknown power.
+    Suppositions on prices concern what is rented, discounts the catalogue's prices alone; carbon is charged for whatever is held.
+    Raises CatalogError for an owned GPU of unknown power.
     """
-    factors, supply = scenario.what_if.price_factor, scenario.supply
-    if not (factors or supply.owned or supply.offers or supply.discount):
+    factors, supply, carbon = scenario.what_if.price_factor, scenario.supply, scenario.objective.carbon_price
+    if not (factors or supply.owned or supply.offers or supply.discount or carbon):
         return catalog
     listed = (_times(o, 1 - discount_of(o, supply)) for o in catalog.offers)
     rented = (*listed, *(_own_offer(o, supply, catalog) for o in supply.offers))
     offers = (_times(o, factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) for o in rented)
-    return replace(catalog, offers=(*offers, *(_offer(o, catalog) for o in supply.owned)))
+    every = (*offers, *(_offer(o, catalog) for o in supply.owned))
+    return replace(catalog, offers=tuple(_charged(o, scenario, catalog) for o in every) if carbon else every)
 
 
 def discount_of(offer: Offer, supply: Supply) -> float:
@@ -78,12 +82,50 @@ def _usd_per_hour(owned: Owned, gpu: Gpu) -> tuple[float, str]:
     return hourly_cost(bought).usd_per_hour, f"${owned.price:,.10g} over {owned.years:g} years, {running}"
 
 
-def kw_of(offer: Offer, scenario: Scenario, catalog: Catalog) -> float | None:
-    """Power of one instance with the share of the data centre that it takes, kW: GPUs' power x PUE. None where the catalogue has none of a rented GPU."""
-    own = next((o for o in scenario.supply.owned if offer.is_owned and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
-    tdp_w = catalog.gpus[offer.gpu].tdp_w
-    each = own.kw if own is not None and own.kw is not None else tdp_w / 1e3 if tdp_w is not None else None
-    return each * offer.gpus_per_instance * (own.pue if own else scenario.supply.pue) if each is not None else None
+@dataclass(frozen=True)
+class Draw:
+    """Power and carbon of an hour of one instance, and what they are made of: GPUs x kW of one x PUE x intensity. What is not known is None.
+
+    ``gpu_kw``: TDP, which a GPU rarely draws in full, or the ``kw`` stated of one's own. ``place``: whose grid the intensity is of; "": as stated.
+    """
+
+    gpus: int
+    gpu_kw: float | None
+    pue: float
+    g_co2e_per_kwh: float | None
+    grid: PowerGrid | None = None
+    is_pue_known: bool = True
+
+    @property
+    def kw(self) -> float | None:
+        """With the share of the data centre that it takes."""
+        return self.gpus * self.gpu_kw * self.pue if self.gpu_kw is not None else None
+
+    @property
+    def kg_co2e_per_hour(self) -> float | None:
+        """kW x gCO2e/kWh."""
+        return self.kw * self.g_co2e_per_kwh / 1e3 if self.kw is not None and self.g_co2e_per_kwh is not None else None
+
+
+def draw_of(offer: Offer, scenario: Scenario, catalog: Catalog) -> Draw:
+    """What one instance of an offer draws: one's own GPUs as their owner says; rented ones by the catalogue's TDP and the grid of their region."""
+    supply, tdp_w = scenario.supply, catalog.gpus[offer.gpu].tdp_w
+    tdp = tdp_w / 1e3 if tdp_w is not None else None
+    own = next((o for o in supply.owned if offer.is_owned and (o.name, o.gpu) == (offer.provider, offer.gpu)), None)
+    if own is not None:
+        intensity = own.carbon_intensity if own.carbon_intensity is not None else supply.carbon_intensity
+        return Draw(offer.gpus_per_instance, own.kw if own.kw is not None else tdp, own.pue, intensity)
+    grid = catalog.grids.get((offer.provider, offer.region))
+    known = grid if grid and grid.g_co2e_per_kwh is not None else None
+    pue = supply.pue if supply.pue is not None else grid.pue if grid else None
+    return Draw(offer.gpus_per_instance, tdp, pue or 1.0, known.g_co2e_per_kwh if known else supply.carbon_intensity, known, pue is not None)
+
+
+def _charged(offer: Offer, scenario: Scenario, catalog: Catalog) -> Offer:
+    """The offer with the carbon price on what it emits; as it is where that is not known, so that it cannot be held (candidates/columns.py)."""
+    kg = draw_of(offer, scenario, catalog).kg_co2e_per_hour
+    usd = scenario.objective.carbon_price * kg / KG_PER_TONNE if kg else 0.0
+    return offer.model_copy(update={"usd_per_hour": offer.usd_per_hour + usd, "carbon_usd_per_hour": usd}) if usd else offer
 
 
 def tdp_kw(gpu: Gpu) -> float:

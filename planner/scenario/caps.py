@@ -7,14 +7,14 @@ and what the check verifies all go through ``caps``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil, floor
+from dataclasses import dataclass, replace
+from math import ceil, floor, inf
 from typing import Literal
 
 from planner.scenario.change import assumed
 from planner.scenario.records import Scenario
 
-Measure = Literal["gpus", "usd", "kw"]
+Measure = Literal["gpus", "usd", "paid", "kw", "kg"]  # paid: money without what is charged for carbon
 Reach = Literal["", "place", "location"]  # what its keys are: none, PROVIDER/REGION/ZONE/GPU or parts of it, "PROVIDER REGION"
 
 
@@ -50,8 +50,12 @@ FIELDS = (
     CapField(
         "supply", "max_kw_at", "kw", "location", 2, "{0:.10g} kW at {1}", "at most {0:.10g} kW at {1}", "", "{0:.10g} kW at {1}", "kW at {1}", "kW more", 0.1
     ),
-)
-UNITS: dict[Measure, str] = {"gpus": "{0:.0f}", "usd": "${0:,.2f}", "kw": "{0:.10g} kW"}
+    CapField(
+        "supply", "max_carbon", "kg", "", 2, "{0:.10g} kgCO2e/h in all", "at most {0:.10g} kgCO2e/h", "", "{0:.10g} kgCO2e/h in all", "kgCO2e/h in all",
+        "kgCO2e/h more", 0.1,
+    ),
+)  # fmt: skip
+UNITS: dict[Measure, str] = {"gpus": "{0:.0f}", "usd": "${0:,.2f}", "paid": "${0:,.2f}", "kw": "{0:.10g} kW", "kg": "{0:.10g} kgCO2e/h"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,13 @@ class AskedCap:
 
     @property
     def is_money(self) -> bool:
-        """Whether it limits nothing but the cost of everything."""
+        """Whether it limits nothing but the cost of everything: money paid is less than that where carbon is charged for."""
         return self.field.of == "usd" and not self.key
+
+    @property
+    def is_in_dollars(self) -> bool:
+        """Whether its amounts are money."""
+        return self.field.of in ("usd", "paid")
 
     def said(self, form: str, amount: float | None = None) -> str:
         """An amount (the one asked by default) in one of the field's forms."""
@@ -121,10 +130,16 @@ def caps(scenario: Scenario) -> tuple[AskedCap, ...]:
 def _in_force(scenario: Scenario) -> Iterator[AskedCap]:
     for field in FIELDS:
         asked = getattr(getattr(scenario, field.part), field.name)
+        field = replace(field, of="paid") if field.of == "usd" and scenario.objective.carbon_price else field
         if field.by:
             yield from (AskedCap(field, float(most), key) for key, most in asked.items())
         elif asked is not None:
             yield AskedCap(field, float(asked))
+
+
+def most_cost(scenario: Scenario) -> float:
+    """$/h that a plan may cost: the budget, where it is one on all that is minimised. Else infinite."""
+    return min((cap.most for cap in caps(scenario) if cap.is_money), default=inf)
 
 
 def uncapped(scenario: Scenario) -> Scenario:
@@ -142,4 +157,4 @@ def spent(cap: AskedCap, held: float) -> str:
     if held <= 0 or (held <= SPENT * cap.most if cap.field.digits else held < cap.most):
         return ""
     amounts = " of ".join(UNITS[cap.field.of].format(x) for x in (held, cap.most))
-    return f"{cap.said(cap.field.row)}: {amounts}{' an hour' if cap.is_money else ''}"
+    return f"{cap.said(cap.field.row)}: {amounts}{' an hour' if cap.is_in_dollars else ''}"

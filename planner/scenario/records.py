@@ -264,6 +264,7 @@ class Owned(Part):
     years: Annotated[float | None, Field(gt=0, le=100)] = None  # over which it is written off
     kw: Annotated[float | None, Field(gt=0, le=1000)] = None  # drawn by one GPU; the catalogue's TDP
     pue: Annotated[float, Field(ge=1, le=10)] = 1.0
+    carbon_intensity: Annotated[float | None, Field(ge=0, le=5000, allow_inf_nan=False)] = None  # gCO2e per kWh; the supply's
     electricity: Annotated[float | None, Field(ge=0, le=100)] = None  # USD per kWh
     maintenance: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the price per year
     sunk: bool = False  # the price is spent either way: only what is paid year by year counts
@@ -332,7 +333,19 @@ class Supply(Part):
         BeforeValidator(parse_pairs),
         Flag("--max-kw-at", "most power held at one location (provider and region), kW", "PLACE=KW"),
     ] = {}
-    pue: Annotated[float, Field(ge=1, le=5), Flag("--pue", "power of the data centre over that of its GPUs, for rented ones (1: GPUs alone)", "X")] = 1.0
+    pue: Annotated[
+        float | None,
+        Field(ge=1, le=5),
+        Flag("--pue", "power of the data centre over that of its GPUs, for rented ones; the provider's of grid.csv, else 1 (GPUs alone)", "X"),
+    ] = None
+    max_carbon: Annotated[
+        float | None, Field(gt=0, le=10**8, allow_inf_nan=False), Flag("--max-carbon", "most carbon of what is held in all, kgCO2e per hour", "KG")
+    ] = None
+    carbon_intensity: Annotated[
+        float | None,
+        Field(ge=0, le=5000, allow_inf_nan=False),
+        Flag("--carbon-intensity", "gCO2e per kWh where grid.csv knows none, such as of offers that state no place", "G"),
+    ] = None
     max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
     offers: Annotated[tuple[OwnOffer, ...], Flag("--offers", "CSV or TOML: contracts and quotes of one's own, beside the catalogue's prices", "FILE")] = ()
@@ -417,6 +430,9 @@ class Objective(Part):
         Literal["", "qps", "quality"],
         Flag("--maximize", "find the most qps, or the best quality, within budget, quotas and owned GPUs; cost comes second", "WHAT"),
     ] = ""
+    carbon_price: Annotated[
+        float, Field(ge=0, le=10**6, allow_inf_nan=False), Flag("--carbon-price", "USD per tonne of CO2e, added to what is minimised", "USD")
+    ] = 0.0
 
 
 class Solver(Part):

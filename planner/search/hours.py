@@ -19,6 +19,7 @@ from planner.program.kinds import ColumnIndex, WorkloadIndex
 from planner.program.optimum import cheapest
 from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Status, Tier, Traffic, Waiting, circle
 from planner.program.solver import SolverOptions
+from planner.scenario.caps import most_cost
 from planner.scenario.profiles import DAY, flat, hourly_rates
 from planner.scenario.records import Policy, Scenario, Workload
 from planner.search.answer import Answer
@@ -104,7 +105,7 @@ def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_pe
     gap, deadline = max(solver.gap, GAP), field.formulation.deadline
     policy = asked.scenario.policy
     best: PricedStructure | None = None
-    cutoff = inf if policy.budget is None else policy.budget * asked.hours * (1 + policy.startup_lead / 3600) * (1 + 1e-6)
+    cutoff = most_cost(asked.scenario) * asked.hours * (1 + policy.startup_lead / 3600) * (1 + 1e-6)
     unproven, solved, late = inf, 0, False
     for bound, structure in field.cheapest_first():
         top = best.solution.cost if best else cutoff
