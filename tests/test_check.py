@@ -92,7 +92,7 @@ def test_reads_a_plan_back_from_json() -> None:
     assert check(Plan.model_validate_json(planned("one").to_json())).ok
 
 
-FOLLOW = {"beside", "evidence", "demand", "cost"}  # add up numbers that other families check, so they may see the same change
+FOLLOW = {"power", "beside", "evidence", "demand", "cost"}  # add up numbers that other families check, so they may see the same change
 ONE_NUMBER: list[tuple[str, str, tuple[str | int, ...], Any]] = [
     ("demand", "one", ("workloads", 0, "qps"), more),
     ("demand", "one", ("workloads", 0, "routing", 0, "qps"), more),
