@@ -237,7 +237,8 @@ FLAGS = """
     --qps --concurrency --min-quality --mean-quality --quality-metric --isl --osl --isl-cv --osl-cv --slo --burst-factor --prefix-cache-hit
     --output-factor --model --lengths --route-by --demand-file --rate-rule --growth --users --think-time --turns --profile --requests-per-day
     --release --deadline --kind --purchase --provider --exclude-provider --region --geography --gpu --quota --max-gpus --owned --confidence
-    --max-kw --max-kw-at --pue --max-carbon --carbon-intensity --carbon-price --offers --discount --exchange-rate --data-region --data-geography
+    --max-kw --max-kw-at --pue --max-carbon --carbon-intensity --carbon-price --offers --discount --exchange-rate
+    --data-region --data-geography --network-latency
     --max-slo-load --spare-replicas --max-pools --max-models --max-gpu-types --max-locations --budget --engine --precision --exclude-model
     --gpu-memory-utilization --allow --chunked-prefill --router --startup-lead --min-up-periods --floor-replicas --maximize --gap --time-limit --seed
     --price-factor --draw --step-factor --capacities --demand --ttft --tpot --itl --e2e --percentile --tps-user --format -f --catalog
@@ -248,7 +249,7 @@ SOUND = dict(pair.split("=", 1) for pair in """
     --demand-file=azure-2023-code --rate-rule=mean --growth=30% --users=80 --think-time=5s --turns=4 --profile=m-small --requests-per-day=1e5
     --release=20:00 --deadline=08:00 --kind=neocloud --purchase=on_demand --provider=neo --region=north --geography=eu --gpu=GPU-80 --quota=neo/GPU-80=6
     --max-kw=5.5 --pue=1.3 --max-carbon=9 --carbon-intensity=300 --carbon-price=80
-    --discount=neo=0.2 --data-region=north --data-geography=eu --exchange-rate=EUR=1.1
+    --discount=neo=0.2 --data-region=north --data-geography=eu --network-latency=30ms --exchange-rate=EUR=1.1
     --max-gpus=12 --confidence=0.5 --max-slo-load=0.7 --spare-replicas=1 --max-pools=2 --max-models=1 --max-gpu-types=1 --max-locations=2
     --budget=30/h --engine=sglang --precision=fp8 --gpu-memory-utilization=0.8 --allow=fp8_kv --chunked-prefill=false --router=random
     --startup-lead=0s --min-up-periods=3 --floor-replicas=2 --maximize=qps --gap=0.05 --seed=3 --price-factor=all=2 --draw=4 --step-factor=1.4

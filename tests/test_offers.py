@@ -20,6 +20,7 @@ from planner.check.check import check_plan
 from planner.errors import PlannerError
 from planner.planning.infeasible import Infeasible
 from planner.program.problem import Cap, Problem
+from planner.report.page import page_sections
 from planner.scenario.sources import ask
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -267,3 +268,29 @@ def test_the_cheapest_plan_with_places_is_that_of_the_best_split_of_workloads(se
 
     expected = min(least(one, other) for one in may[0] for other in may[1])
     assert planned(living(asks, max_locations=2)).cost.usd_per_hour == pytest.approx(expected, rel=1e-6)
+
+
+# ---- the network
+
+
+def test_the_network_is_part_of_what_users_may_wait() -> None:
+    """TTFT of 2 s with 500 ms of network is 1.5 s at the servers, and E2E of 30 s is 29.5 s; the pace of answers is as it was."""
+    slo, near = {"ttft_p95": "2s", "tpot_p95": "50ms", "e2e_p95": "30s"}, {"ttft_p95": "1500ms", "tpot_p95": "50ms", "e2e_p95": "29500ms"}
+    far = planned(living([{"slo": slo, "network": "500ms"}]))
+    same = planned(living([{"slo": near}]))
+    assert far.cost == same.cost and far.deployments[0].replicas == same.deployments[0].replicas
+    assert [s.limit_ms for s in far.workloads[0].slo] == [1500.0, 50.0, 29500.0]
+    assert any("network 500ms" in d for d in far.defaults)
+    assert "and 500ms of network in TTFT and E2E" in " ".join(str(page_sections(far)).split())
+    stated = far.model_copy(update={"scenario": living([{"slo": slo}])})
+    assert any("states the SLO" in str(b) for b in check_plan(stated, tiny()).breaches)
+
+
+def test_a_network_that_takes_all_of_a_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="the network alone takes 2s, all that TTFT p95 of 'w0' allows, or more"):
+        living([{"network": "2s"}])
+
+
+def test_a_rate_never_needs_less_for_a_longer_way() -> None:
+    costs = [planned(living([{"qps": 40, "slo": {"ttft_p99": "300ms"}, "network": f"{ms}ms"}])).cost.usd_per_hour for ms in (1, 60, 120)]
+    assert costs == sorted(costs)

@@ -404,7 +404,7 @@ def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:
     An SLO that does not say how long requests may wait is held to its share of requests that wait, as the last limit.
     """
     found = []
-    for asked in workload.limits:
+    for asked in workload.server_limits:
         if asked.metric == "ttft" and factor > 1:
             found.append(Limit("e2e", asked.seconds, asked.percentile, (factor - 1) / factor))
         else:

@@ -223,10 +223,11 @@ def limits_of(workload: Workload, factor: float) -> tuple[Limit, ...]:
     """
     found = []
     for slo in workload.limits:
+        left = slo.seconds - (workload.network if slo.metric in ("ttft", "e2e") else 0.0)  # what the network's round trip leaves of it
         if slo.metric == "ttft" and factor > 1:
-            found.append(Limit("e2e", slo.seconds, slo.percentile, (factor - 1) / factor))
+            found.append(Limit("e2e", left, slo.percentile, (factor - 1) / factor))
         else:
-            found.append(Limit(slo.metric, slo.seconds, slo.percentile))
+            found.append(Limit(slo.metric, left, slo.percentile))
     says_wait = any(slo.metric in ("ttft", "e2e") and slo.percentile >= 90 for slo in workload.limits)
     if not says_wait and not workload.is_waiting and workload.max_waiting_share < 1:
         found.append(Limit("full", np.inf, 100 - 100 * workload.max_waiting_share))

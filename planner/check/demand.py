@@ -72,7 +72,7 @@ def restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:
         notes.require(stated is not None and same(stated, right), got.name, f"states {stated} {what}, asked {right:g}")
     notes.require(len(got.slo) == len(asked.slo), got.name, f"states {len(got.slo)} limits, asked {len(asked.slo)}")
     stated_slo = {f"{limit.metric} p{limit.percentile:g}": limit.limit_ms for limit in got.slo}
-    right_slo = {f"{s.metric} p{s.percentile:g}": s.seconds * 1e3 for s in asked.limits}
+    right_slo = {f"{s.metric} p{s.percentile:g}": (s.seconds - asked.network * s.bounds_wait) * 1e3 for s in asked.limits}
     agree = stated_slo.keys() == right_slo.keys() and all(same(stated_slo[k], right_slo[k]) for k in right_slo)
     notes.require(agree, got.name, f"states the SLO {stated_slo} ms, asked {right_slo} ms")
     notes.require(got.min_quality == asked.min_quality, got.name, f"states a quality floor of {got.min_quality}, asked {asked.min_quality}")

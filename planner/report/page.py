@@ -10,6 +10,7 @@ from planner.figures import digits
 from planner.report.power import power_line
 from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
+from planner.scenario.units import format_duration
 
 MOST_WARNINGS = 3
 MOST_WORKLOADS = 4  # shown one by one
@@ -117,7 +118,9 @@ def _workloads(plan: Plan) -> list[tuple[str, str]]:
         routes = [(w.name, ", ".join(f"{r.share:.0%} {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads]
         return routes if len(routes) <= MOST_CLASSES else [("classes", f"{len(routes)} on {len(plan.deployments)} deployments (--details)")]
     shown = plan.workloads[:MOST_WORKLOADS]
-    found = [("service" if len(plan.workloads) == 1 else w.name, _service(w, len(plan.workloads) == 1)) for w in shown]
+    networks = [f", and {format_duration(asked.network)} of network in TTFT and E2E" if asked.network else "" for asked in plan.scenario.workload]
+    names = ["service"] if len(plan.workloads) == 1 else [w.name for w in shown]
+    found = [(name, _service(w, len(plan.workloads) == 1) + far) for name, w, far in zip(names, shown, networks)]
     left = len(plan.workloads) - len(shown)
     return found + ([("", f"and {left} more workloads (--details)")] if left else [])
 

@@ -8,6 +8,7 @@ from math import isinf
 from planner.figures import digits
 from planner.report.power import HEADER, power_lines, power_rows
 from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Power, Prudent, PrudentStep, UnitCosts
+from planner.scenario.units import format_duration
 
 
 @dataclass(frozen=True)
@@ -167,15 +168,20 @@ PARTS_OF_TTFT = {
 }  # fmt: skip
 
 
+def _network(plan: Plan) -> str:
+    """What of the way to the user is in the numbers."""
+    far = [f"{format_duration(w.network)} to {w.name}" for w in plan.scenario.workload if w.network]
+    beside = f"The network's {' and '.join(far)} come on top, and are taken off the limits on TTFT and E2E." if far else "No network to the user."
+    return f"Parts of the mean; its p95 beside them. {beside}"
+
+
 def _first_tokens(plan: Plan) -> list[Section]:
     """What the mean TTFT of each workload is made of, on each of its deployments."""
     known = [(i, s, s.ttft_parts_ms.model_dump()) for i, d in enumerate(plan.deployments) for s in d.service]
     shown = [name for name in PARTS_OF_TTFT if any(parts[name] for _, _, parts in known)]
     rows = tuple((str(i), s.workload, latency(sum(parts.values())), *(latency(parts[name]) for name in shown), latency(s.ttft_p95_ms)) for i, s, parts in known)
     header = ("#", "workload", "mean TTFT", *(PARTS_OF_TTFT[name] for name in shown), "p95")
-    return (
-        [Section("Until the first token", ("Parts of the mean; its p95 beside them. No network to the user.",), Grid(header, rows, header[2:]))] if rows else []
-    )
+    return [Section("Until the first token", (_network(plan),), Grid(header, rows, header[2:]))] if rows else []
 
 
 def _bands(plan: Plan) -> list[Section]:

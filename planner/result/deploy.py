@@ -137,8 +137,8 @@ def _memory_gib(memory: fit.Memory) -> MemoryGib:
 
 
 def limits_in_words(w: Workload) -> tuple[SloLimit, ...]:
-    """The latency limits of a workload."""
-    return tuple(SloLimit(metric=s.metric, limit_ms=s.seconds * 1e3, percentile=s.percentile) for s in w.limits)
+    """The latency limits of a workload at the servers, where they are predicted and measured."""
+    return tuple(SloLimit(metric=s.metric, limit_ms=s.seconds * 1e3, percentile=s.percentile) for s in w.server_limits)
 
 
 def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:

@@ -53,6 +53,7 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
         if not w.lengths and (unset(f"workload.{i}.input_tokens") or unset(f"workload.{i}.output_tokens")):
             found.append(f"{prefix}lengths {w.input_tokens:g} in / {w.output_tokens:g} out (mean tokens)")
         found += [f"{prefix}{line}" for line in spread_in_words(w)]
+        found += [f"{prefix}network {format_duration(w.network)}: limits and latencies are those at the servers, TTFT and E2E less that"] if w.network else []
         found += [f"{prefix}lengths in tokens of {REFERENCE}"] if w.language and not w.tokenizer else []
         shown = [f"{s.words} {format_duration(s.seconds)}" for s in w.limits if DEFAULT_SLO.get(s.name) == s.seconds]
         if shown and (f"workload.{i}.slo" not in origins or len(shown) < len(w.slo)):

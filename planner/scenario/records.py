@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Annotated, Literal
 
@@ -103,6 +103,9 @@ class Workload(Part):
         tuple[Name, ...], Many, Flag("--data-region", "serve only in this region; or at the own site of this name: where the data may live", "NAME")
     ] = ()
     geographies: Annotated[tuple[Name, ...], Many, Flag("--data-geography", "serve only in us, eu or other, or in a --data-region", "NAME")] = ()
+    network: Annotated[
+        Lead, Field(ge=0, le=60), Flag("--network-latency", "round trip from its callers to the servers, a part of TTFT and E2E, such as 40ms (none)", "TIME")
+    ] = 0.0
     lengths: Annotated[
         Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
     ] = None
@@ -161,6 +164,8 @@ class Workload(Part):
             limit = getattr(self, name)
             if limit is not None and tokens > limit:
                 raise problem(f"requests of {tokens:g} tokens on average cannot all be at most {limit:g}; the mean is of what is sent", name)
+        if short := next((s for s in self.server_limits if s.seconds <= 0), None):
+            raise problem(f"the network alone takes {format_duration(self.network)}, all that {short.words} of '{self.name}' allows, or more", "network")
         if self.requests_per_day is not None and self.profile:
             raise problem(f"workload '{self.name}' may wait, so its hours follow from the plan; leave the profile out", "profile")
         return self
@@ -216,6 +221,11 @@ class Workload(Part):
     def limits(self) -> tuple[Slo, ...]:
         """The latency limits, in the order given."""
         return read_limits(self.slo)
+
+    @property
+    def server_limits(self) -> tuple[Slo, ...]:
+        """The same at the servers: TTFT and E2E less the network's round trip."""
+        return tuple(replace(s, seconds=s.seconds - self.network) if s.bounds_wait and self.network else s for s in self.limits)
 
     @property
     def spreads(self) -> tuple[float, float]:

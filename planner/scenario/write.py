@@ -61,7 +61,7 @@ def _flag(name: str, field: str, value: Any) -> list[str]:
         texts = [str(v) for v in value]
     elif field == "budget":
         texts = [f"{exact(value)}/h"]
-    elif field == "startup_lead":
+    elif field in ("startup_lead", "network"):
         texts = [format_lead(value)]
     elif field == "time_limit":
         texts = [format_duration(value)]

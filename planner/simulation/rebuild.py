@@ -166,7 +166,7 @@ def _engine(d: Deployment, served: Served, basis: Basis, own: tuple[float, ...],
 
 def _flow(workload: Workload, curves: StepCurves, mix: LengthMix, written: float, own: float) -> Flow:
     """What the engine must know of a workload. Of several limits on one metric the tightest decides whether a request is inside."""
-    limits = {m: min((s.seconds for s in workload.limits if s.metric == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
+    limits = {m: min((s.seconds for s in workload.server_limits if s.metric == m), default=np.inf) for m in ("ttft", "tpot", "e2e")}
     return Flow(float(curves.prefill_s_per_token[0]) / mix.computed, mix.computed, written * own, (written - 1) / written, **limits)
 
 

@@ -187,7 +187,7 @@ def outcome(plan: Plan, scenario: Scenario, fed: Fed, run: Conditions, usd_per_h
     seconds = np.array([fed.session_s if any(r.sessions.many and r.sessions.many[w] for r in fed.running) else fed.counted_s for w in range(len(counts))])
     for w, asked in enumerate(scenario.workload):
         gaps = np.sum([s.histogram[0, 3] for s, r in zip(sims, fed.running, strict=True) if r.engine.flows[w].prompt_s > 0], axis=0)
-        workloads.append(results.workload(asked.name, asked.limits, results.Counted(histogram[w], counts[w], sums[w], gaps), seconds[w]))
+        workloads.append(results.workload(asked.name, asked.server_limits, results.Counted(histogram[w], counts[w], sums[w], gaps), seconds[w]))
     used = tuple(
         results.Used(
             f"{d.checkpoint} on {d.gpu} {d.layout}", r.replicas, _busy(r, "busy", fed), _busy(r, "held", fed), float(r.sim.series[:, 6].max()), **r.sim.happened
