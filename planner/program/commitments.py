@@ -11,12 +11,15 @@ from planner.program.variables import pools_of_deployments, running
 
 
 def define(m: Model, problem: Problem) -> None:
-    """(22) I[o,i] = I[o,0] for every committed offer o and state i: of all periods and all scenarios;
+    """(22) I[o,i] = I[o,j] for every committed offer o, i and j of one span, and I[o,i] = 0 in no span: a span holds all states of its term, of all
+    scenarios if it is signed before they part;
     (23) Σ_{o spot} n[d,o,i] ≤ σ·Σ_o n[d,o,i] for every deployment d and state i, σ the share that may be spot.
     """
     states = [StateIndex(i) for i in range(len(problem.states))]
-    committed = [o for o in m.offer_keys if problem.offers[o].committed]
-    m.committed = Constraint([(o, i) for o in committed for i in states if i], rule=lambda m, o, i: m.I[o, i] == m.I[o, 0])
+    spans = {o: problem.spans_of(o) for o in m.offer_keys if problem.offers[o].committed}
+    first = {(o, i): span[0] for o, found in spans.items() for span in found for i in span}
+    m.committed = Constraint([(o, i) for (o, i), j in first.items() if i != j], rule=lambda m, o, i: m.I[o, i] == m.I[o, first[o, i]])
+    m.not_committed = Constraint([(o, i) for o in spans for i in states if (o, i) not in first], rule=lambda m, o, i: m.I[o, i] == 0)
     share = problem.rules.most_spot
     if share is None:
         return

@@ -97,9 +97,14 @@ def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) 
 
 
 def _alike(problem: Problem, held: tuple[dict[int, int], ...]) -> tuple[dict[int, int], ...]:
-    """What is committed held alike in every state, as many as the state that needs most does."""
-    most = {o: max(now.get(o, 0) for now in held) for o, offer in enumerate(problem.offers) if offer.committed}
-    return tuple({**now, **{o: n for o, n in most.items() if n}} for now in held) if most else held
+    """What is committed held alike in each span, as many as the state of it that needs most does."""
+    found = tuple(dict(now) for now in held)
+    for o in (o for o, offer in enumerate(problem.offers) if offer.committed):
+        for span in problem.spans_of(o):
+            if most := max(held[i].get(o, 0) for i in span):
+                for i in span:
+                    found[i][o] = most
+    return found
 
 
 def _chosen(built: Built) -> tuple[ChosenPool, ...]:

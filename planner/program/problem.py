@@ -124,8 +124,8 @@ class Purchasable:
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
     ``kw``, ``kg``: kW that it draws and kgCO2e that it emits in an hour; None = not known, so nothing capped in them may hold it.
     ``unpaid``: of p[o], what is charged and nobody is paid (carbon). ``fails``: GPUs that are lost together with one of an
-    instance (0: the instance's). ``committed``: held alike in every state. ``spot``: may be taken back. ``now``: instances held today.
-    ``place``: provider and region, for caps that name them.
+    instance (0: the instance's). ``committed``: held alike in every state, or within each of ``spans`` (groups of states) and
+    not outside. ``spot``: may be taken back. ``now``: instances held today. ``place``: provider and region, for caps that name them.
     """
 
     location: str
@@ -138,6 +138,7 @@ class Purchasable:
     zone: str = ""
     fails: int = 0
     committed: bool = False
+    spans: tuple[tuple[int, ...], ...] = ()
     spot: bool = False
     now: int = 0
     place: tuple[str, ...] = ()
@@ -253,6 +254,10 @@ class Problem:
     rules: Rules = Rules()
     states: tuple[State, ...] = (State(),)
     waiting: tuple[Waiting, ...] = ()
+
+    def spans_of(self, o: int) -> tuple[tuple[int, ...], ...]:
+        """The groups of states within each of which a committed offer is held alike."""
+        return self.offers[o].spans or (tuple(range(len(self.states))),)
 
     @property
     def is_flat(self) -> bool:

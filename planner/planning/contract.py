@@ -1,0 +1,291 @@
+"""`plan contract`: what to commit to now and what to buy by the hour, over months and futures; checked before it is returned.
+
+What may be decided later is decided later in the program (on-demand and spot instances in every state), so the commitments are those of least expected cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import exp, inf, log
+from statistics import NormalDist
+
+import numpy as np
+
+from planner.candidates.columns import formulation_at_any_rate
+from planner.candidates.offers import allowed, with_known_names
+from planner.candidates.points import Points
+from planner.candidates.survey import survey
+from planner.catalog.catalog import Catalog
+from planner.catalog.load import load_catalog
+from planner.catalog.records import Offer
+from planner.deadline import Deadline
+from planner.errors import ScenarioError, SolverError
+from planner.planning.infeasible import Infeasible
+from planner.program.optimum import cheapest
+from planner.program.problem import Problem
+from planner.program.solver import SolverOptions
+from planner.result.assemble import assemble
+from planner.result.contract import Commitment, Contract, ContractLine, ContractState, FutureOutcome, Measuring, Stress
+from planner.result.plan import Deployment
+from planner.scenario.apply import catalog_for
+from planner.scenario.change import with_workloads
+from planner.scenario.outlook import MONTHS, Outlook
+from planner.scenario.profiles import hourly_rates
+from planner.scenario.records import Scenario
+from planner.scenario.sources import Origins
+from planner.scenario.units import HOURS_PER_MONTH
+from planner.search import contract as search
+from planner.search.contract import ContractQuestion, ContractSpace, Horizon
+from planner.search.hours import busiest, question, slots_by_candidate, spoiled
+from planner.search.prudent import careful, reached, serves_all
+from planner.version import planner_version
+
+STRESSES = (1.1, 1.25, 1.5)
+STUDY_GAP = 1e-4  # of what is compared with one another
+SEARCH = 0.5  # of the time limit
+CAPACITIES = (1 / 6, 1 / 2, 5 / 6)  # quantiles that stand for a capacity that nobody measured, each as likely
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search's end with what it was of."""
+
+    asked: ContractQuestion
+    field: ContractSpace
+    points: Points
+    best: search.Contract
+
+
+def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = None, *, origins: Origins | None = None) -> Contract:
+    """The contract of least expected cost, with what it is worth, checked independently.
+
+    Raises Infeasible when nothing serves all states, ScenarioError and CatalogError for unusable input, SolverError when none was found in time.
+    """
+    if scenario.has_waiting or scenario.tables.capacities or scenario.objective.maximize:
+        raise ScenarioError("a contract is for workloads with rates, on the catalogue", "workload", "leave requests that may wait, own tables and maximize out")
+    catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
+    scenario = careful(with_known_names(scenario, catalog))
+    found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))
+    told = _studied(found, scenario, catalog, deadline)
+    written = _written(found, scenario, catalog, origins or {}, told)
+    from planner.check.contract import check_contract
+
+    report = check_contract(written, catalog)
+    if not report.ok:
+        worst = report.breaches[0]
+        raise SolverError(f"the contract fails its own check: {worst.name}, {worst.where}: {worst.what}", hint="please report this with the scenario")
+    return written
+
+
+def _asked(scenario: Scenario, outlook: Outlook) -> ContractQuestion:
+    """The question at the highest traffic of any state, with the rates of all."""
+    horizon = Horizon(outlook, hourly_rates(scenario).shape[1])
+    top = float(horizon.growth.max())
+    highest = question(with_workloads(scenario, (w.at_rate(w.rate * top) for w in scenario.workload)))
+    repeats = len(outlook.futures) * outlook.months
+    return ContractQuestion(replace(highest, rates=np.tile(highest.rates / top, (1, repeats)) * horizon.growth), horizon)
+
+
+def _searched(scenario: Scenario, outlook: Outlook, catalog: Catalog, deadline: Deadline) -> Found:
+    """The best structure of a question, workloads apart that miss a limit together."""
+    asked, supposed = _asked(scenario, outlook), catalog_for(catalog, scenario)
+    points = Points(survey(asked.hourly.expanded, supposed, allowed(supposed.offers, scenario.supply, supposed.newest_price)), deadline)
+    known = scenario.model_copy(update={"policy": reached(points, asked.hourly.expanded, serves_all).policy})
+    asked = _asked(known, outlook)
+    points = points.asked(asked.hourly.expanded, points.survey.offers)
+    whole = formulation_at_any_rate(points, asked.hourly.expanded)
+    slots, apart = slots_by_candidate(points.survey, whole), frozenset[frozenset[int]]()
+    while True:
+        field = ContractSpace(whole, asked, slots, apart)
+        best = search.cheapest_contract(field, asked)
+        if best is None:
+            limit = f", and cost no more than {outlook.risk.usd_per_hour:g} $/h where it is dearest" if outlook.risk else ""
+            raise Infeasible(f"nothing serves all workloads in every month and future{limit}", (), points.survey.excluded + whole.excluded)
+        more = spoiled(search.by_offer(best), field, asked.hourly, points.survey) - apart
+        if not more:
+            return Found(asked, field, points, best)
+        apart |= more
+
+
+# ---- what it is worth
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the studies say; None where there was no time."""
+
+    by_the_hour: float | None = None
+    known: tuple[float | None, ...] = ()
+    stochastic: float | None = None
+    premium: float | None = None
+    stress: tuple[Stress, ...] = ()
+    measuring: tuple[Measuring, ...] = ()
+
+
+def _studied(found: Found, scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Told:
+    """The contract beside others: no commitment, each future known, signed for the mean, no limit on risk, more traffic."""
+    problem, outlook, hours = found.best.problem, found.asked.outlook, found.asked.horizon.total_hours
+
+    def options() -> SolverOptions:
+        return SolverOptions(STUDY_GAP, max(deadline.left(), 0.05), scenario.solver.seed)
+
+    signed = search.decided(found.best)
+    stress = tuple(_stress(problem, signed, f, options(), hours) for f in STRESSES)
+    free = _searched(scenario, outlook.model_copy(update={"commit": {}, "risk": None}), catalog, deadline) if outlook.commit else None
+    futures = range(len(outlook.futures))
+    known = tuple(_cost(search.of_future(problem, s), options()) for s in futures) if len(futures) > 1 else ()
+    mean = search.after(problem, search.decided(_for_the_mean(found, options())), options()) if len(futures) > 1 and outlook.commit else None
+    unlimited = _cost(replace(problem, rules=replace(problem.rules, risk=None)), options()) if outlook.risk else None
+    return Told(
+        free.best.solution.cost / hours if free else None,
+        tuple(None if k is None else k / hours for k in known),
+        None if mean is None else max(0.0, mean - found.best.solution.cost),
+        None if unlimited is None else max(0.0, found.best.solution.cost - unlimited),
+        stress,
+    )
+
+
+def _cost(problem: Problem, options: SolverOptions) -> float | None:
+    """$ of the cheapest plan of a problem; None where none was found."""
+    solution = cheapest(problem, options, break_ties=False)
+    return solution.cost if solution.found else None
+
+
+def _stress(problem: Problem, signed: dict[int, int], factor: float, options: SolverOptions, hours: float) -> Stress:
+    cost = search.after(search.at_rates(problem, np.full(len(problem.states), factor)), signed, options)
+    return Stress(factor=factor, usd_per_hour=cost / hours if cost < inf else None)
+
+
+def _for_the_mean(found: Found, options: SolverOptions) -> search.Contract:
+    """What would be signed if traffic were the mean of all futures."""
+    problem, horizon = found.best.problem, found.asked.horizon
+    likely = np.array([f.probability for f in horizon.outlook.futures])
+    first = search.of_future(problem, 0)
+    mean = [np.array(d.rates).reshape(len(likely), -1).T @ likely for d in problem.demands]
+    demands = tuple(replace(d, rates=tuple(m.tolist())) for d, m in zip(first.demands, mean, strict=True))
+    alone = replace(first, demands=demands)
+    return replace(found.best, problem=alone, solution=cheapest(alone, options, break_ties=False))
+
+
+def capacity_factors(d: Deployment) -> tuple[float, ...]:
+    """Load per load as planned, were the capacity of a deployment at each of CAPACITIES: lognormal through what it takes at the median and at 95 %."""
+    e = d.evidence
+    if e is None or not e.replicas_at_median or not e.replicas_at_95 or d.replicas < 1:
+        return ()
+    middle = 1 / e.capacity_factor if e.capacity_factor else 1.0
+    spread = log(e.replicas_at_95 / e.replicas_at_median) / NormalDist().inv_cdf(0.95)
+    return tuple(exp(spread * NormalDist().inv_cdf(q)) / middle for q in CAPACITIES)
+
+
+# ---- written down
+
+
+def _written(found: Found, scenario: Scenario, catalog: Catalog, origins: Origins, told: Told) -> Contract:
+    best, horizon, outlook = found.best, found.asked.horizon, found.asked.outlook
+    solution, hours, view = best.solution, horizon.total_hours, search.by_offer(found.best)
+    lines = tuple(_line(found, o) for o in range(len(best.offers)))
+    parts = tuple(assemble(*busiest(p, view, found.field, found.asked.hourly, found.points.survey), origins) for p in range(len(view.pools)))
+    states = tuple(
+        ContractState(
+            replicas=tuple(dict(sorted(c.running[i].items())) for c in solution.pools), instances=dict(sorted(solution.holdings[i].items())),
+            started=dict(sorted(solution.started[i].items())),
+        )
+        for i in range(len(horizon.states))
+    )  # fmt: skip
+    futures = _futures(found, lines, told)
+    gap = max(0.0, (solution.cost - best.bound) / solution.cost) if solution.cost else 0.0
+    known = [f.known_usd_per_hour for f in futures]
+    expected = sum(f.probability * k for f, k in zip(futures, known, strict=True) if k is not None) if all(k is not None for k in known) else None
+    each = [p.deployments[0].gpus_per_replica for p in parts]
+    used = sum(s.weight * sum(g * n for g, row in zip(each, x.replicas, strict=True) for n in row.values()) for s, x in zip(horizon.states, states, strict=True))
+    committed = sum(
+        s.weight * sum(g * n for g, row in zip(each, x.replicas, strict=True) for o, n in row.items() if lines[o].term)
+        for s, x in zip(horizon.states, states, strict=True)
+    )
+    return Contract(
+        planner_version=planner_version(),
+        catalog_hash=found.points.survey.catalog.hash,
+        scenario=scenario,
+        outlook=outlook,
+        status="optimal" if gap <= max(search.GAP, scenario.solver.gap) + 1e-9 else "feasible",
+        gap=gap,
+        bound_usd_per_hour=best.bound / hours,
+        usd_per_hour=solution.cost / hours,
+        usd=solution.cost,
+        hours=hours,
+        hours_per_cycle=horizon.hours,
+        lines=lines,
+        commitments=tuple(_commitment(found, lines, each, o, n) for o, n in search.decided(best).items()),
+        coverage=committed / used if used else 0.0,
+        parts=parts,
+        states=states,
+        futures=futures,
+        by_the_hour_usd_per_hour=told.by_the_hour,
+        perfect_information_usd=max(0.0, solution.cost - expected * hours) if expected is not None and len(futures) > 1 else None,
+        stochastic_usd=told.stochastic,
+        risk_premium_usd=told.premium,
+        dearest_usd_per_hour=dearest([(f.probability, f.usd_per_hour) for f in futures], outlook.risk.level if outlook.risk else 1.0),
+        stress=told.stress,
+        measuring=told.measuring,
+        structures=best.solved,
+        warnings=tuple(dict.fromkeys(w for p in parts for w in p.warnings)),
+    )
+
+
+def dearest(costs: list[tuple[float, float]], level: float) -> float:
+    """Mean of the dearest futures of a share 1 − level, of (probability, cost); at level 1 the dearest."""
+    if level >= 1:
+        return max(c for _, c in costs)
+    left, total = 1 - level, 0.0
+    for p, c in sorted(costs, key=lambda x: -x[1]):
+        total, left = total + min(left, p) * c, left - min(left, p)
+    return total / (1 - level)
+
+
+def _line(found: Found, o: int) -> ContractLine:
+    index, term = found.best.offers[o]
+    offer: Offer = found.field.formulation.offers[index]
+    return ContractLine(
+        provider=offer.provider, kind=offer.kind, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, gpu=offer.gpu,
+        gpus_per_instance=offer.gpus_per_instance, purchase=offer.purchase, term=term, usd_per_hour=found.best.problem.offers[o].usd_per_hour,
+        by_the_hour_usd=offer.usd_per_hour, source=offer.source, as_of=str(offer.as_of),
+    )  # fmt: skip
+
+
+def _commitment(found: Found, lines: tuple[ContractLine, ...], each: list[int], o: int, instances: int) -> Commitment:
+    """What is signed now of a line, and how much of it is used in its first term."""
+    problem, solution, line = found.best.problem, found.best.solution, lines[o]
+    span = problem.spans_of(o)[0]
+    weight = sum(problem.states[i].weight for i in span)
+    gpus = instances * line.gpus_per_instance
+    used = sum(problem.states[i].weight * sum(g * c.running[i].get(o, 0) for g, c in zip(each, solution.pools, strict=True)) for i in span) / (gpus * weight)
+    months = min(MONTHS[line.term], found.asked.outlook.months)
+    usd = instances * line.usd_per_hour
+    return Commitment(
+        line=o, instances=instances, months=months, usd_per_hour=usd, used=used, idle_usd_per_month=(1 - used) * usd * HOURS_PER_MONTH,
+        break_even=line.usd_per_hour / line.by_the_hour_usd, obliged_after_usd=usd * (MONTHS[line.term] - months) * HOURS_PER_MONTH,
+    )  # fmt: skip
+
+
+def _futures(found: Found, lines: tuple[ContractLine, ...], told: Told) -> tuple[FutureOutcome, ...]:
+    problem, solution, horizon = found.best.problem, found.best.solution, found.asked.horizon
+    outcomes = []
+    for s, f in enumerate(horizon.outlook.futures):
+        here = [i for i, x in enumerate(problem.states) if x.case == s]
+        usd = sum(problem.states[i].times * _spent(problem, solution.holdings[i], solution.started[i]) for i in here)
+        most = max(sum(lines[o].gpus_per_instance * n for o, n in solution.holdings[i].items()) for i in here)
+        known = told.known[s] if s < len(told.known) else None
+        outcomes.append(
+            FutureOutcome(
+                name=f.name, probability=f.probability, factor=f.factor, usd_per_hour=usd / horizon.total_hours, known_usd_per_hour=known, most_gpus=most
+            )
+        )
+    return tuple(outcomes)
+
+
+def _spent(problem: Problem, held: Mapping[int, int], started: Mapping[int, int]) -> float:
+    """$ of one hour of a state."""
+    lead = problem.rules.lead_hours
+    return float(sum(problem.offers[o].usd_per_hour * (n + lead * started.get(o, 0)) for o, n in held.items()))
+

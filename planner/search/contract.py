@@ -1,0 +1,278 @@
+"""A contract's search: which deployments serve over months and futures, what is committed to, and what is bought beside it in every hour.
+
+As by the hour (hours.py): structures in the order of a bound, the program prices each. States are futures x months x hours of a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
+
+import numpy as np
+from pyomo.core.base import Constraint, NonNegativeReals, Objective, Var
+from pyomo.core.base.PyomoModel import ConcreteModel
+from pyomo.core.util import quicksum
+
+from planner.candidates.columns import Formulation
+from planner.errors import TimeUp
+from planner.program import bounds
+from planner.program.kinds import StateIndex
+from planner.program.optimum import cheapest
+from planner.program.problem import Problem, Purchasable, Risk, Solution, State, Status
+from planner.program.solver import SolverOptions, optimise
+from planner.scenario.outlook import MONTHS, Outlook, Term
+from planner.scenario.units import HOURS_PER_MONTH
+from planner.search.hours import HourlyQuestion, PricedStructure, posed
+from planner.search.structures import Block, Floats, Ints, Structure, StructureSpace
+
+GAP = 0.03  # a contract counts as optimal within 3 %, or --gap where that is wider: forecasts are known no better
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """The states of a contract, in the order future, month, hour of a day (or week)."""
+
+    outlook: Outlook
+    hours: int  # of one day or week
+
+    @property
+    def months(self) -> int:
+        """How many there are."""
+        return self.outlook.months
+
+    @cached_property
+    def states(self) -> tuple[State, ...]:
+        """Each hour of a day comes as often as a month has such days, and goes round within its month."""
+        times = HOURS_PER_MONTH / self.hours
+        return tuple(
+            State(probability=f.probability, case=s, times=times, before=StateIndex(at + (h - 1) % self.hours) if self.hours > 1 else None)
+            for s, f in enumerate(self.outlook.futures)
+            for m in range(self.months)
+            for at in [(s * self.months + m) * self.hours]
+            for h in range(self.hours)
+        )
+
+    @property
+    def total_hours(self) -> float:
+        """Of the horizon."""
+        return self.months * HOURS_PER_MONTH
+
+    @cached_property
+    def growth(self) -> Floats:
+        """[state] traffic per traffic as stated."""
+        return np.repeat([self.outlook.growth(f, m) for f in self.outlook.futures for m in range(self.months)], self.hours)
+
+    def at(self, future: int, months: Sequence[int]) -> list[int]:
+        """The states of some months of a future."""
+        return [(future * self.months + m) * self.hours + h for m in months for h in range(self.hours)]
+
+    def spans(self, term: Term) -> tuple[tuple[int, ...], ...]:
+        """States of each commitment of a term: the first is signed now and holds in every future; the next when it ends, in each future as it is then.
+
+        Later ones are signed if they end within the horizon; the first may go on after it.
+        """
+        length, futures = min(MONTHS[term], self.months), range(len(self.outlook.futures))
+        now = tuple(i for s in futures for i in self.at(s, range(length)))
+        later = [tuple(self.at(s, range(m, m + length))) for m in range(length, self.months - length + 1, length) for s in futures]
+        return (now, *later)
+
+
+@dataclass(frozen=True)
+class ContractQuestion:
+    """A contract's question made ready: the hourly one at the highest traffic of any state, and the rates of all of them."""
+
+    hourly: HourlyQuestion  # rates: [workload, state]
+    horizon: Horizon
+
+    @property
+    def outlook(self) -> Outlook:
+        """As asked."""
+        return self.horizon.outlook
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The best structure with its counts. ``offers``: of the solution, by index of the formulation, and the term they are committed for ("": none)."""
+
+    structure: Structure
+    problem: Problem
+    solution: Solution
+    offers: tuple[tuple[int, str], ...]
+    bound: float  # $ over the horizon, of all structures
+    solved: int
+
+
+class ContractSpace(StructureSpace):
+    """Structures with a bound that commitments do not undercut.
+
+    Duality: a GPU needed in state i is worth y[i] of its hourly price, 0 ≤ y[i] ≤ weight[i] (it may be bought for the hour), and over each span of a
+    term Σ y[i] ≤ ratio·Σ weight[i] (it may be committed for). Then Σ_i y[i]·GPUs[i] is no more than what covers them costs.
+    """
+
+    def __init__(self, formulation: Formulation, asked: ContractQuestion, slots: Ints, apart: frozenset[frozenset[int]]) -> None:
+        super().__init__(formulation, asked.hourly.rates, slots, (), apart)
+        self.worth = state_worth(asked)
+        self.least_ratio = min((asked.outlook.committed_price(t, 1.0) for t in asked.outlook.commit), default=1.0)
+
+    def options(self, workloads: tuple[int, ...], place: int) -> tuple[Ints, Floats]:
+        """(candidates, what their GPUs cost at least over all states), cheapest first, where the place hosts them."""
+        if (workloads, place) not in self._options:
+            able, needed = self.needs(workloads)
+            cost = (needed @ self.worth) * self.gpus[able] * self.prices[able, place]
+            order = np.argsort(cost, kind="stable")
+            order = order[np.isfinite(cost[order])]
+            self._options[workloads, place] = able[order], cost[order]
+        return self._options[workloads, place]
+
+    def bound(self, place: int, blocks: Sequence[Block]) -> float:
+        """No contract with these deployments costs less. Infinite beyond the limits."""
+        columns, cost = self.formulation.problem.columns, 0.0
+        taken: dict[str, Ints] = {}
+        dollars = np.zeros(self.rates.shape[1])
+        for b in blocks:
+            gpus, price = self.need(b) * columns[b.candidate].gpus, float(self.prices[b.candidate, place])
+            cost += float(gpus @ self.worth) * price
+            dollars += gpus * price * self.least_ratio
+            taken[columns[b.candidate].gpu] = taken.get(columns[b.candidate].gpu, 0) + gpus
+        offers = self.places[place].problem.offers
+        broken = any(bounds.surely(cap, offers, taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps)
+        return inf if broken else cost
+
+
+def state_worth(asked: ContractQuestion) -> Floats:
+    """[state] y of ContractSpace, the best for the shape of all traffic together."""
+    horizon, outlook = asked.horizon, asked.outlook
+    weight = np.array([s.weight for s in horizon.states])
+    if not outlook.commit:
+        return weight
+    rates = asked.hourly.rates
+    shape = (rates / np.maximum(rates.max(axis=1, keepdims=True), 1e-300)).sum(axis=0)
+    m = ConcreteModel()
+    m.y = Var(range(len(weight)), domain=NonNegativeReals, bounds=lambda _, i: (0, float(weight[i])))
+    groups = [(span, outlook.committed_price(t, 1.0)) for t in outlook.commit for span in horizon.spans(t)]
+    m.most = Constraint(range(len(groups)), rule=lambda m, k: quicksum(m.y[i] for i in groups[k][0]) <= groups[k][1] * float(weight[list(groups[k][0])].sum()))
+    m.objective = Objective(expr=-quicksum(float(shape[i]) * m.y[i] for i in m.y))
+    optimise(m, SolverOptions())
+    found: Floats = np.clip([m.y[i].value or 0.0 for i in range(len(weight))], 0.0, weight) * (1 - 1e-7)
+    return found
+
+
+def cheapest_contract(field: ContractSpace, asked: ContractQuestion) -> Contract | None:
+    """Structures by rising bound, until the bound of the rest comes within the gap of the best found. Raises TimeUp without any."""
+    solver, deadline = asked.hourly.scenario.solver, field.formulation.deadline
+    gap = max(solver.gap, GAP)
+    best: Contract | None = None
+    unproven, solved, late = inf, 0, False
+    for bound, structure in field.cheapest_first():
+        top = best.solution.cost if best else inf
+        late = deadline.passed()
+        if bound >= top * (1 - gap / 3) or late:
+            unproven = min(unproven, bound)
+            break
+        if structure is None:
+            continue
+        found = priced(field, asked, structure, SolverOptions(gap / 3, deadline.left(), solver.seed))
+        solved += 1
+        if found.solution.status != Status.INFEASIBLE:
+            unproven = min(unproven, max(bound, found.solution.bound))
+        if found.solution.cost < top:
+            best = found
+    if best is None and late:
+        raise TimeUp()
+    return replace(best, bound=min(unproven, best.solution.cost), solved=solved) if best else None
+
+
+def priced(field: ContractSpace, asked: ContractQuestion, structure: Structure, options: SolverOptions) -> Contract:
+    """The cheapest counts of one structure."""
+    problem, offers = problem_of(field, asked, structure)
+    return Contract(structure, problem, cheapest(problem, options, break_ties=False), offers, 0.0, 0)
+
+
+def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structure) -> tuple[Problem, tuple[tuple[int, str], ...]]:
+    """A structure as the program is asked it, each offer as it is and once more for every term, and what its offers are."""
+    columns, place = field.formulation.problem.columns, field.places[structure.place]
+    used = tuple(sorted({o for b in structure.blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
+    plain = posed(field, asked.hourly, structure.blocks, (), used)
+    sold = list(_sold(asked, plain.offers))
+    alike = {k: [j for j, (i, _, _) in enumerate(sold) if i == k] for k in range(len(used))}
+    several = tuple(replace(c, offers=tuple(j for k in c.offers for j in alike[k])) for c in plain.columns)
+    limit = asked.outlook.risk
+    rules = replace(plain.rules, risk=Risk(limit.level, limit.usd_per_hour) if limit else None)
+    whole = replace(plain, columns=several, offers=tuple(p for _, _, p in sold), rules=rules, states=asked.horizon.states)
+    return whole, tuple((used[i], term) for i, term, _ in sold)
+
+
+def _sold(asked: ContractQuestion, offers: Sequence[Purchasable]) -> Iterator[tuple[int, str, Purchasable]]:
+    """(offer, term, as the program takes it). What is owned, or may be taken back, is not committed to."""
+    for i, offer in enumerate(offers):
+        yield i, "", offer
+        for term in asked.outlook.commit if offer.location and not offer.spot else ():
+            price = asked.outlook.committed_price(term, offer.usd_per_hour)
+            yield i, term, replace(offer, usd_per_hour=price, committed=True, spans=asked.horizon.spans(term))
+
+
+def by_offer(contract: Contract) -> PricedStructure:
+    """The contract as plans by the hour are searched, replicas and instances of one offer together whatever they are bought as."""
+    used = tuple(sorted({o for o, _ in contract.offers}))
+    place = [used.index(o) for o, _ in contract.offers]
+
+    def merged(counts: Mapping[int, int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for j, n in counts.items():
+            found[place[j]] = found.get(place[j], 0) + n
+        return found
+
+    s = contract.solution
+    pools = tuple(replace(c, running=tuple(map(merged, c.running))) for c in s.pools)
+    solution = replace(s, pools=pools, holdings=tuple(map(merged, s.holdings)), started=tuple(map(merged, s.started)))
+    blocks = tuple(contract.structure.blocks[c.pool.column] for c in s.pools)
+    return PricedStructure(contract.structure, blocks, solution, used, contract.bound, contract.solved)
+
+
+# ---- what is decided now, in what may come
+
+
+def decided(contract: Contract) -> dict[int, int]:
+    """Instances of each offer that are committed to now: of its first span."""
+    problem, held = contract.problem, contract.solution.holdings
+    return {o: n for o, offer in enumerate(problem.offers) if offer.committed and (n := held[problem.spans_of(o)[0][0]].get(o, 0))}
+
+
+def with_commitments(problem: Problem, now: dict[int, int]) -> tuple[Problem, float]:
+    """The problem after so much is signed now, and the $ of that: it is there in its span for nothing, and no more can be signed."""
+    offers, sunk = list(problem.offers), 0.0
+    for o, offer in enumerate(problem.offers):
+        if offer.committed:
+            first = problem.spans_of(o)[0]
+            sunk += now.get(o, 0) * offer.usd_per_hour * sum(problem.states[i].weight for i in first)
+            offers[o] = replace(offer, usd_per_hour=0.0, available=now.get(o, 0), spans=(first,))
+    return replace(problem, offers=tuple(offers), rules=replace(problem.rules, risk=None)), sunk
+
+
+def after(problem: Problem, now: dict[int, int], options: SolverOptions) -> float:
+    """$ over the horizon of the cheapest way to go on after so much is signed; infinite where there is none."""
+    rest, sunk = with_commitments(problem, now)
+    found = cheapest(rest, options, break_ties=False)
+    return sunk + found.cost if found.found else inf
+
+
+def of_future(problem: Problem, s: int) -> Problem:
+    """The problem in which one future is sure."""
+    keep = [i for i, state in enumerate(problem.states) if state.case == s]
+    place = {i: k for k, i in enumerate(keep)}
+    states = tuple(
+        replace(problem.states[i], probability=1.0, case=0, before=StateIndex(place[b]) if (b := problem.states[i].before) is not None else None) for i in keep
+    )
+    demands = tuple(replace(d, rates=tuple(d.rates[i] for i in keep)) for d in problem.demands)
+    offers = tuple(
+        replace(o, spans=tuple(kept for span in o.spans if (kept := tuple(place[i] for i in span if i in place)))) if o.committed else o for o in problem.offers
+    )
+    return replace(problem, states=states, demands=demands, offers=offers, rules=replace(problem.rules, risk=None))
+
+
+def at_rates(problem: Problem, factor: Floats) -> Problem:
+    """The problem with the traffic of each state times a factor."""
+    demands = tuple(replace(d, rates=tuple((np.array(d.rates) * factor).tolist())) for d in problem.demands)
+    return replace(problem, demands=demands)
