@@ -5,7 +5,7 @@ What may be decided later is decided later in the program (on-demand and spot in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log
 from statistics import NormalDist
@@ -67,8 +67,8 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
     scenario = careful(with_known_names(scenario, catalog))
     found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))
-    told = _studied(found, scenario, catalog, deadline)
-    written = _written(found, scenario, catalog, origins or {}, told)
+    written = _written(found, scenario, origins or {}, _studied(found, scenario, catalog, deadline))
+    written = written.model_copy(update={"measuring": _measuring(found, written, SolverOptions(STUDY_GAP, max(deadline.left(), 0.05), scenario.solver.seed))})
     from planner.check.contract import check_contract
 
     report = check_contract(written, catalog)
@@ -120,7 +120,6 @@ class Told:
     stochastic: float | None = None
     premium: float | None = None
     stress: tuple[Stress, ...] = ()
-    measuring: tuple[Measuring, ...] = ()
 
 
 def _studied(found: Found, scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Told:
@@ -178,10 +177,28 @@ def capacity_factors(d: Deployment) -> tuple[float, ...]:
     return tuple(exp(spread * NormalDist().inv_cdf(q)) / middle for q in CAPACITIES)
 
 
+def _measuring(found: Found, written: Contract, options: SolverOptions) -> tuple[Measuring, ...]:
+    """For each deployment, what knowing its capacity before signing saves: the cost of signing before, less the mean cost of signing after."""
+    if not found.asked.outlook.commit:
+        return ()
+    problem = replace(found.best.problem, rules=replace(found.best.problem.rules, risk=None))
+    blocks, known = search.by_offer(found.best).pools, []
+    for i, (part, block) in enumerate(zip(written.parts, blocks, strict=True)):
+        factors = capacity_factors(part.deployments[0])
+        if not factors:
+            continue
+        before = _cost(search.as_it_may_carry(problem, block.workloads, factors), options)
+        after = [_cost(search.as_it_may_carry(problem, block.workloads, (f,)), options) for f in factors]
+        if before is not None and all(a is not None for a in after):
+            worth = max(0.0, before - sum(a for a in after if a is not None) / len(factors))
+            known.append(Measuring(deployment=i, worth_usd=worth, low_factor=min(factors), high_factor=max(factors)))
+    return tuple(known)
+
+
 # ---- written down
 
 
-def _written(found: Found, scenario: Scenario, catalog: Catalog, origins: Origins, told: Told) -> Contract:
+def _written(found: Found, scenario: Scenario, origins: Origins, told: Told) -> Contract:
     best, horizon, outlook = found.best, found.asked.horizon, found.asked.outlook
     solution, hours, view = best.solution, horizon.total_hours, search.by_offer(found.best)
     lines = tuple(_line(found, o) for o in range(len(best.offers)))
@@ -198,11 +215,7 @@ def _written(found: Found, scenario: Scenario, catalog: Catalog, origins: Origin
     known = [f.known_usd_per_hour for f in futures]
     expected = sum(f.probability * k for f, k in zip(futures, known, strict=True) if k is not None) if all(k is not None for k in known) else None
     each = [p.deployments[0].gpus_per_replica for p in parts]
-    used = sum(s.weight * sum(g * n for g, row in zip(each, x.replicas, strict=True) for n in row.values()) for s, x in zip(horizon.states, states, strict=True))
-    committed = sum(
-        s.weight * sum(g * n for g, row in zip(each, x.replicas, strict=True) for o, n in row.items() if lines[o].term)
-        for s, x in zip(horizon.states, states, strict=True)
-    )
+    used, committed = _gpu_hours(found, each, ("", *MONTHS)), _gpu_hours(found, each, tuple(MONTHS))
     return Contract(
         planner_version=planner_version(),
         catalog_hash=found.points.survey.catalog.hash,
@@ -227,9 +240,20 @@ def _written(found: Found, scenario: Scenario, catalog: Catalog, origins: Origin
         risk_premium_usd=told.premium,
         dearest_usd_per_hour=dearest([(f.probability, f.usd_per_hour) for f in futures], outlook.risk.level if outlook.risk else 1.0),
         stress=told.stress,
-        measuring=told.measuring,
         structures=best.solved,
         warnings=tuple(dict.fromkeys(w for p in parts for w in p.warnings)),
+    )
+
+
+def _gpu_hours(found: Found, each: Sequence[int], terms: Collection[str]) -> float:
+    """GPU-hours of replicas, expected, on what is bought for one of these terms."""
+    problem, solution, offers = found.best.problem, found.best.solution, found.best.offers
+    return sum(
+        x.weight * g * n
+        for g, c in zip(each, solution.pools, strict=True)
+        for x, row in zip(problem.states, c.running, strict=True)
+        for o, n in row.items()
+        if offers[o][1] in terms
     )
 
 
@@ -288,4 +312,3 @@ def _spent(problem: Problem, held: Mapping[int, int], started: Mapping[int, int]
     """$ of one hour of a state."""
     lead = problem.rules.lead_hours
     return float(sum(problem.offers[o].usd_per_hour * (n + lead * started.get(o, 0)) for o, n in held.items()))
-

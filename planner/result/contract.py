@@ -20,7 +20,7 @@ class ContractLine(PlanPart):
     gpu: str
     gpus_per_instance: int
     purchase: str
-    term: Literal["", "1y", "3y"] = ""  # "": by the hour
+    term: Literal["", "1y", "3y"]  # "": by the hour
     usd_per_hour: float  # of a term what an even payment would be: discount, upfront share and cost of capital counted
     by_the_hour_usd: float  # the same without a commitment
     source: str
@@ -45,7 +45,7 @@ class ContractState(PlanPart):
 
     replicas: tuple[dict[int, int], ...]
     instances: dict[int, int]
-    started: dict[int, int] = {}
+    started: dict[int, int]
 
 
 class FutureOutcome(PlanPart):

@@ -5,10 +5,11 @@ As by the hour (hours.py): structures in the order of a bound, the program price
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+from typing import Literal
 
 import numpy as np
 from pyomo.core.base import Constraint, NonNegativeReals, Objective, Var
@@ -99,7 +100,7 @@ class Contract:
     structure: Structure
     problem: Problem
     solution: Solution
-    offers: tuple[tuple[int, str], ...]
+    offers: tuple[tuple[int, Term | Literal[""]], ...]
     bound: float  # $ over the horizon, of all structures
     solved: int
 
@@ -190,7 +191,7 @@ def priced(field: ContractSpace, asked: ContractQuestion, structure: Structure, 
     return Contract(structure, problem, cheapest(problem, options, break_ties=False), offers, 0.0, 0)
 
 
-def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structure) -> tuple[Problem, tuple[tuple[int, str], ...]]:
+def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structure) -> tuple[Problem, tuple[tuple[int, Term | Literal[""]], ...]]:
     """A structure as the program is asked it, each offer as it is and once more for every term, and what its offers are."""
     columns, place = field.formulation.problem.columns, field.places[structure.place]
     used = tuple(sorted({o for b in structure.blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
@@ -204,7 +205,7 @@ def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structu
     return whole, tuple((used[i], term) for i, term, _ in sold)
 
 
-def _sold(asked: ContractQuestion, offers: Sequence[Purchasable]) -> Iterator[tuple[int, str, Purchasable]]:
+def _sold(asked: ContractQuestion, offers: Sequence[Purchasable]) -> Iterator[tuple[int, Term | Literal[""], Purchasable]]:
     """(offer, term, as the program takes it). What is owned, or may be taken back, is not committed to."""
     for i, offer in enumerate(offers):
         yield i, "", offer
@@ -270,6 +271,29 @@ def of_future(problem: Problem, s: int) -> Problem:
         replace(o, spans=tuple(kept for span in o.spans if (kept := tuple(place[i] for i in span if i in place)))) if o.committed else o for o in problem.offers
     )
     return replace(problem, states=states, demands=demands, offers=offers, rules=replace(problem.rules, risk=None))
+
+
+def as_it_may_carry(problem: Problem, workloads: Collection[int], factors: Sequence[float]) -> Problem:
+    """The problem in which it is not known, when the first terms are signed, how many times these workloads load what serves them: each factor as likely."""
+    several, n = len(factors), len(problem.states)
+    case = {s: k for k, s in enumerate(dict.fromkeys(x.case for x in problem.states))}
+    states = tuple(
+        replace(x, probability=x.probability / several, case=case[x.case] * several + k, before=None if x.before is None else StateIndex(x.before + k * n))
+        for k in range(several)
+        for x in problem.states
+    )
+    demands = tuple(
+        replace(d, rates=tuple(r * f for f in (factors if w in workloads else (1.0,) * several) for r in d.rates)) for w, d in enumerate(problem.demands)
+    )
+    return replace(problem, states=states, demands=demands, offers=tuple(replace(o, spans=_for_each(o, several, n)) for o in problem.offers))
+
+
+def _for_each(offer: Purchasable, several: int, states: int) -> tuple[tuple[int, ...], ...]:
+    """Spans with each capacity apart, but for the first, which is signed before it is known."""
+    if not offer.spans:
+        return ()
+    first, *later = offer.spans
+    return (tuple(i + k * states for k in range(several) for i in first), *(tuple(i + k * states for i in span) for k in range(several) for span in later))
 
 
 def at_rates(problem: Problem, factor: Floats) -> Problem:
