@@ -35,6 +35,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "frontier": ("frontier", "frontier"),
     "sweep": ("sweep", "sweep"),
     "autoscale": ("autoscale", "autoscale"),
+    "contract": ("contract", "contract"),
     "compare": ("compare", "compare"),
     "explain": ("explain", "explain"),
     "sensitivity": ("sensitivity", "sensitivity"),

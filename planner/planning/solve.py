@@ -28,6 +28,7 @@ from planner.search.posed import posed
 from planner.search.prudent import posture
 from planner.search.survey_cache import SurveyCache
 
+NOW = "this plan is for the traffic stated, now; the outlook counts in plan contract"
 SETTLING = 0.75  # of the time limit, for the rate of users who wait for answers; the rest is for the plan itself
 ANSWER = 0.75  # of the time limit, for the plan where it is also compared with others
 
@@ -93,11 +94,22 @@ def solve(
     if compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
     told = {
-        "notes": (*([HELD] if waiting else []), *posture(scenario, is_stated), *in_words(points.apart, scenario), *plan.notes),
+        "notes": (
+            *([HELD] if waiting else []),
+            *([NOW] if scenario.outlook else []),
+            *posture(scenario, is_stated),
+            *in_words(points.apart, scenario),
+            *plan.notes,
+        ),
         "warnings": (*cautions.queueing(plan, waiting), *plan.warnings),
     }
     plan = plan.model_copy(update=told)
     return verified(plan, catalog)
+
+
+def _supposed(scenario: Scenario) -> list[str]:
+    """What a plan that is the same at every hour leaves out of the question."""
+    return [*([HELD] if scenario.has_waiting else []), *([NOW] if scenario.outlook else [])]
 
 
 def _served(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple[PlanWorkload, ...]:

@@ -13,6 +13,7 @@ from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Pu
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.contracts import USD, OwnOffer
+from planner.scenario.outlook import Outlook
 from planner.scenario.problem import problem
 from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
 from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
@@ -491,6 +492,7 @@ class Scenario(Part):
     solver: Solver = Solver()
     what_if: WhatIf = WhatIf()
     tables: Tables = Tables()
+    outlook: Outlook | None = None  # what plan contract plans for
 
     @property
     def has_waiting(self) -> bool:
