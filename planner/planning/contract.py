@@ -22,7 +22,7 @@ from planner.catalog.records import Offer
 from planner.deadline import Deadline
 from planner.errors import ScenarioError, SolverError
 from planner.planning.infeasible import Infeasible
-from planner.program.optimum import cheapest
+from planner.program.alike import cheapest_over_states
 from planner.program.problem import Problem
 from planner.program.solver import SolverOptions
 from planner.result.assemble import assemble
@@ -147,7 +147,7 @@ def _studied(found: Found, scenario: Scenario, catalog: Catalog, deadline: Deadl
 
 def _cost(problem: Problem, options: SolverOptions) -> float | None:
     """$ of the cheapest plan of a problem; None where none was found."""
-    solution = cheapest(problem, options, break_ties=False)
+    solution = cheapest_over_states(problem, options)
     return solution.cost if solution.found else None
 
 
@@ -164,7 +164,7 @@ def _for_the_mean(found: Found, options: SolverOptions) -> search.Contract:
     mean = [np.array(d.rates).reshape(len(likely), -1).T @ likely for d in problem.demands]
     demands = tuple(replace(d, rates=tuple(m.tolist())) for d, m in zip(first.demands, mean, strict=True))
     alone = replace(first, demands=demands)
-    return replace(found.best, problem=alone, solution=cheapest(alone, options, break_ties=False))
+    return replace(found.best, problem=alone, solution=cheapest_over_states(alone, options))
 
 
 def capacity_factors(d: Deployment) -> tuple[float, ...]:

@@ -121,9 +121,8 @@ def _serves(c: Contract) -> Section:
 
 def _assumed(c: Contract) -> tuple[str, ...]:
     o = c.outlook
-    lines = [
-        f"Each month repeats a {'day' if c.hours_per_cycle == 24 else 'span'} of {c.hours_per_cycle} h, {o.monthly_growth:+.1%} a month; prices stay as they are."
-    ]
+    cycle = f"a {'day' if c.hours_per_cycle == 24 else 'span'} of {c.hours_per_cycle} h"
+    lines = [f"Each month repeats {cycle}, traffic grows by {o.monthly_growth:.1%} a month, prices stay as they are."]
     if o.commit:
         terms = ", ".join(f"{t} {d:.0%}" for t, d in o.commit.items())
         lines.append(f"Discounts as asked, not from a price list: {terms}; {o.upfront:.0%} upfront, money at {o.cost_of_capital:.0%} a year.")

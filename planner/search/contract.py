@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
+from math import gcd, inf
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,8 @@ from pyomo.core.util import quicksum
 from planner.candidates.columns import Formulation
 from planner.errors import TimeUp
 from planner.program import bounds
+from planner.program.alike import cheapest_over_states
 from planner.program.kinds import StateIndex
-from planner.program.optimum import cheapest
 from planner.program.problem import Problem, Purchasable, Risk, Solution, State, Status
 from planner.program.solver import SolverOptions, optimise
 from planner.scenario.outlook import MONTHS, Outlook, Term
@@ -129,17 +129,27 @@ class ContractSpace(StructureSpace):
 
     def bound(self, place: int, blocks: Sequence[Block]) -> float:
         """No contract with these deployments costs less. Infinite beyond the limits."""
-        columns, cost = self.formulation.problem.columns, 0.0
+        columns, offers, cost = self.formulation.problem.columns, self.places[place].problem.offers, 0.0
         taken: dict[str, Ints] = {}
-        dollars = np.zeros(self.rates.shape[1])
+        price: dict[str, float] = {}
         for b in blocks:
-            gpus, price = self.need(b) * columns[b.candidate].gpus, float(self.prices[b.candidate, place])
-            cost += float(gpus @ self.worth) * price
-            dollars += gpus * price * self.least_ratio
-            taken[columns[b.candidate].gpu] = taken.get(columns[b.candidate].gpu, 0) + gpus
-        offers = self.places[place].problem.offers
+            gpu = columns[b.candidate].gpu
+            taken[gpu] = taken.get(gpu, 0) + self.need(b) * columns[b.candidate].gpus
+            price[gpu] = min(price.get(gpu, inf), float(self.prices[b.candidate, place]))
+        dollars = np.zeros(self.rates.shape[1])
+        for gpu, gpus in taken.items():
+            size = gcd(*(o.gpus for o in offers if o.gpu == gpu))  # all that can be held are multiples of it
+            held = -(-gpus // size) * size
+            cost += float(held @ self.worth) * price[gpu]
+            dollars += held * price[gpu] * self.least_ratio
         broken = any(bounds.surely(cap, offers, taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps)
         return inf if broken else cost
+
+    def alike(self, structure: Structure) -> object:
+        """What the cost of a structure follows from: structures that need the same of the same offers cost the same."""
+        columns, place = self.formulation.problem.columns, set(self.places[structure.place].offers)
+        parts = [(columns[b.candidate].gpus, tuple(o for o in columns[b.candidate].offers if o in place), self.need(b).tobytes()) for b in structure.blocks]
+        return structure.place, tuple(sorted(parts))
 
 
 def state_worth(asked: ContractQuestion) -> Floats:
@@ -166,15 +176,17 @@ def cheapest_contract(field: ContractSpace, asked: ContractQuestion) -> Contract
     gap = max(solver.gap, GAP)
     best: Contract | None = None
     unproven, solved, late = inf, 0, False
+    known = set[object]()
     for bound, structure in field.cheapest_first():
         top = best.solution.cost if best else inf
         late = deadline.passed()
-        if bound >= top * (1 - gap / 3) or late:
+        if bound >= top * (1 - gap / 2) or late:
             unproven = min(unproven, bound)
             break
-        if structure is None:
+        if structure is None or (kind := field.alike(structure)) in known:
             continue
-        found = priced(field, asked, structure, SolverOptions(gap / 3, deadline.left(), solver.seed))
+        known.add(kind)
+        found = priced(field, asked, structure, SolverOptions(gap / 6, deadline.left(), solver.seed))
         solved += 1
         if found.solution.status != Status.INFEASIBLE:
             unproven = min(unproven, max(bound, found.solution.bound))
@@ -188,7 +200,7 @@ def cheapest_contract(field: ContractSpace, asked: ContractQuestion) -> Contract
 def priced(field: ContractSpace, asked: ContractQuestion, structure: Structure, options: SolverOptions) -> Contract:
     """The cheapest counts of one structure."""
     problem, offers = problem_of(field, asked, structure)
-    return Contract(structure, problem, cheapest(problem, options, break_ties=False), offers, 0.0, 0)
+    return Contract(structure, problem, cheapest_over_states(problem, options), offers, 0.0, 0)
 
 
 def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structure) -> tuple[Problem, tuple[tuple[int, Term | Literal[""]], ...]]:
@@ -255,7 +267,7 @@ def with_commitments(problem: Problem, now: dict[int, int]) -> tuple[Problem, fl
 def after(problem: Problem, now: dict[int, int], options: SolverOptions) -> float:
     """$ over the horizon of the cheapest way to go on after so much is signed; infinite where there is none."""
     rest, sunk = with_commitments(problem, now)
-    found = cheapest(rest, options, break_ties=False)
+    found = cheapest_over_states(rest, options)
     return sunk + found.cost if found.found else inf
 
 
