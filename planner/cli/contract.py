@@ -89,6 +89,7 @@ def _outlook(scenario: Scenario, given: OutlookOptions) -> Outlook:
         return Outlook.model_validate(before | flags)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "outlook"
+        place = (*first["loc"], *first.get("ctx", {}).get("at", ()))
+        name = str(place[0]) if place else "months"
         flag = "--max-risk" if name == "risk" else f"--{name.replace('_', '-')}"
         raise ScenarioError(message_of(first), flag if name in flags or name == "risk" else f"outlook.{name}") from None

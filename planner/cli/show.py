@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from planner.cli.options import DetailsOption, FormatOption, OutputOption, check
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
+    from planner.result.contract import Contract
     from planner.result.plan import Plan
 
+CONTRACT = re.compile(r'"kind": ?"contract"')  # what a saved contract begins with
 PlanFile = Annotated[Path, typer.Argument(help="a plan saved with --format json; - for standard input", metavar="PLAN.json")]
 
 
@@ -53,6 +56,24 @@ def fitting(path: Path | str) -> Iterator[None]:
         yield
     except (LookupError, ValueError, ArithmeticError, TypeError):
         raise PlannerError("its parts do not fit together", str(path), "plan check tells which") from None
+
+
+def read_contract(path: Path) -> Contract | None:
+    """A saved contract; None for anything else. Raises PlannerError for a contract whose parts are none."""
+    from pydantic import ValidationError
+
+    from planner.result.contract import Contract
+
+    text = "" if str(path) == "-" else read_text(path, limits.PLAN_BYTES, "plan")
+    if not CONTRACT.search(text[:200]):
+        return None
+    try:
+        return Contract.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        what = f"not a contract: {where + ': ' if where else ''}{first['msg']}"
+        raise PlannerError(what, str(path), "save one with plan contract -o contract.json") from None
 
 
 def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = None, details: DetailsOption = False) -> None:

@@ -10,8 +10,11 @@ from dataclasses import replace
 
 from planner.program.optimum import cheapest
 from planner.program.pools import pools
-from planner.program.problem import ChosenPool, Problem, Solution, State, Status
+from planner.program.problem import ChosenPool, Problem, Risk, Solution, State, Status
 from planner.program.solver import SolverOptions
+
+ROUNDS = 3  # of making a limit on the dearest scenarios tighter by what starts add to them
+KEPT = 1e-7
 
 
 def cheapest_over_states(problem: Problem, options: SolverOptions) -> Solution:
@@ -20,7 +23,37 @@ def cheapest_over_states(problem: Problem, options: SolverOptions) -> Solution:
         return cheapest(problem, options, break_ties=False)
     groups = _groups(problem)
     few = cheapest(_merged(problem, groups), options, break_ties=False)
-    return _spread(problem, groups, few, options) if few.found else few
+    found = _spread(problem, groups, few, options) if few.found else few
+    limit, asked = problem.rules.risk, problem
+    for _ in range(ROUNDS):
+        if limit is None or not found.found or (over := dearest(problem, found, limit.level) - limit.most) <= limit.most * KEPT:
+            return found
+        tighter = Risk(limit.level, (asked.rules.risk or limit).most - over)
+        asked = replace(problem, rules=replace(problem.rules, risk=tighter))
+        again = cheapest(_merged(asked, groups), options, break_ties=False)
+        if not again.found:
+            break
+        found = _spread(problem, groups, replace(again, bound=min(few.bound, again.cost)), options)
+    return cheapest(problem, options, break_ties=False)
+
+
+def dearest(problem: Problem, found: Solution, level: float) -> float:
+    """Mean $/h of the dearest scenarios of a share 1 − level, starts counted; at level 1 of the dearest."""
+    usd: dict[int, float] = {}
+    hours: dict[int, float] = {}
+    for i, state in enumerate(problem.states):
+        lead = problem.rules.lead_hours
+        here = sum(problem.offers[o].usd_per_hour * (n * state.hours + lead * found.started[i].get(o, 0)) for o, n in found.holdings[i].items())
+        usd[state.case] = usd.get(state.case, 0.0) + here * state.times
+        hours[state.case] = hours.get(state.case, 0.0) + state.hours * state.times
+    likely = {state.case: state.probability for state in problem.states}
+    costs = sorted(((usd[s] / hours[s], likely[s]) for s in usd), reverse=True)
+    if level >= 1:
+        return costs[0][0]
+    left, total = 1 - level, 0.0
+    for cost, p in costs:
+        total, left = total + min(left, p) * cost, left - min(left, p)
+    return total / (1 - level)
 
 
 def _groups(problem: Problem) -> list[list[int]]:

@@ -78,6 +78,7 @@ class Measuring(PlanPart):
 class Contract(PlanPart):
     """The answer to ``plan contract``. Money is expected over the futures; $/h are means over the horizon."""
 
+    kind: Literal["contract"] = "contract"
     planner_version: str
     catalog_hash: str
     scenario: Scenario

@@ -492,7 +492,7 @@ class Scenario(Part):
     solver: Solver = Solver()
     what_if: WhatIf = WhatIf()
     tables: Tables = Tables()
-    outlook: Outlook | None = None  # what plan contract plans for
+    outlook: Annotated[Outlook | None, Field(exclude_if=lambda v: v is None)] = None  # what plan contract plans for
 
     @property
     def has_waiting(self) -> bool:

@@ -223,7 +223,8 @@ def _sold(asked: ContractQuestion, offers: Sequence[Purchasable]) -> Iterator[tu
         yield i, "", offer
         for term in asked.outlook.commit if offer.location and not offer.spot else ():
             price = asked.outlook.committed_price(term, offer.usd_per_hour)
-            yield i, term, replace(offer, usd_per_hour=price, committed=True, spans=asked.horizon.spans(term))
+            if price < offer.usd_per_hour:
+                yield i, term, replace(offer, usd_per_hour=price, committed=True, spans=asked.horizon.spans(term))
 
 
 def by_offer(contract: Contract) -> PricedStructure:

@@ -1,0 +1,167 @@
+"""Contracts: what is signed now is the newsvendor's answer, every number stands a second derivation, and slips of the pen are told."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import exp, expm1
+
+import pytest
+from conftest import Run
+from pydantic import ValidationError
+
+from planner.catalog.load import load_catalog
+from planner.check.contract import check_contract
+from planner.planning.contract import contract, dearest
+from planner.program.alike import cheapest_over_states
+from planner.program.optimum import cheapest
+from planner.program.problem import Column, Problem, Purchasable, Rules, State, Tier, Traffic
+from planner.program.solver import SolverOptions
+from planner.result.contract import Contract
+from planner.scenario.outlook import Outlook
+from planner.scenario.sources import ask
+
+FUTURES = ("low=0.7@25%", "base=1@50%", "high=1.4@25%")
+FLAGS = {"qps": "200", "min_quality": "0.7", "profile": "m-small", "gpu": ["B200"], "provider": ["verda"], "time_limit": "120s"}
+
+
+@cache
+def found(commit: float = 0.3, risk: str = "") -> Contract:
+    outlook = Outlook.model_validate({"months": 12, "monthly_growth": 0.05, "future": FUTURES, "commit": {"1y": commit}, "risk": risk or None})
+    return contract(ask(FLAGS).scenario, outlook)
+
+
+def needed(c: Contract) -> list[int]:
+    """GPUs that replicas stand on in each state."""
+    each = [p.deployments[0].gpus_per_replica for p in c.parts]
+    return [sum(g * sum(row.values()) for g, row in zip(each, s.replicas, strict=True)) for s in c.states]
+
+
+def test_what_is_signed_is_the_newsvendors_quantile() -> None:
+    """GPUs are sold one by one, so the k-th pays as a commitment if it is needed in more than 70 % of all expected hours; starts are not in that."""
+    c = found()
+    likely = [c.futures[i // 288].probability for i in range(len(c.states))]
+    share = {k: sum(p for p, n in zip(likely, needed(c), strict=True) if n >= k) / 288 for k in range(1, max(needed(c)) + 1)}
+    right = sum(s > 0.7 for s in share.values())
+    assert sum(x.instances for x in c.commitments) == right > 0
+    hour = c.lines[0].by_the_hour_usd
+    usd = 0.7 * hour * right + hour * sum(s for k, s in share.items() if k > right)
+    lead = c.scenario.policy.startup_lead / 3600
+    starts = sum(p * n for p, s in zip(likely, c.states, strict=True) for n in s.started.values()) / 288
+    assert c.usd_per_hour == pytest.approx(usd + starts * lead * hour)
+
+
+def test_no_discount_signs_nothing() -> None:
+    c = found(0.0)
+    assert not c.commitments
+    assert c.usd_per_hour == pytest.approx(c.by_the_hour_usd_per_hour, rel=0.03)
+
+
+def test_futures_add_up_and_knowing_them_never_costs() -> None:
+    c = found()
+    assert sum(f.probability * f.usd_per_hour for f in c.futures) == pytest.approx(c.usd_per_hour)
+    assert all(f.known_usd_per_hour is not None and f.known_usd_per_hour <= f.usd_per_hour * 1.001 for f in c.futures)
+    saved = sum(f.probability * (f.usd_per_hour - (f.known_usd_per_hour or 0)) for f in c.futures) * c.hours
+    assert c.perfect_information_usd == pytest.approx(saved, abs=1.0)
+
+
+def test_a_limit_on_the_dearest_future_is_kept_and_costs() -> None:
+    free = found()
+    least = free.futures[-1].known_usd_per_hour or 0.0  # nothing serves the dearest future for less
+    limit = (free.dearest_usd_per_hour + 2 * least) / 3
+    assert least < limit < free.dearest_usd_per_hour
+    c = found(risk=f"worst={limit}/h")
+    assert c.dearest_usd_per_hour <= limit * (1 + 1e-6)
+    assert c.usd_per_hour >= free.usd_per_hour * (1 - 1e-4)
+    assert c.risk_premium_usd == pytest.approx((c.usd_per_hour - free.usd_per_hour) * c.hours, abs=0.001 * c.usd)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 0.75, 0.9, 1.0])
+def test_the_mean_of_the_dearest(level: float) -> None:
+    """10 in a tenth of the cases, 4 in 0.4, 1 in half of them: half of all cost 0.1·10 + 0.4·4 = 2.6 of 0.5, and so on."""
+    right = {0.0: 3.1, 0.5: 5.2, 0.75: (1 + 0.15 * 4) / 0.25, 0.9: 10.0, 1.0: 10.0}
+    assert dearest([(0.5, 1.0), (0.1, 10.0), (0.4, 4.0)], level) == pytest.approx(right[level])
+
+
+def edits() -> dict[str, dict[str, object]]:
+    c = found()
+    first = c.states[0]
+    row = dict(first.replicas[0])
+    line = next(iter(row))
+    fewer = first.model_copy(update={"replicas": ({**row, line: row[line] - 1}, *first.replicas[1:])})
+    idle = first.model_copy(update={"instances": {o: n + 1 for o, n in first.instances.items()}})
+    lines = (c.lines[0].model_copy(update={"usd_per_hour": c.lines[0].usd_per_hour * 0.9}), *c.lines[1:])
+    return {
+        "a replica fewer": {"states": (fewer, *c.states[1:])},
+        "an instance more in one hour": {"states": (idle, *c.states[1:])},
+        "a lower price": {"lines": lines},
+        "a lower cost": {"usd_per_hour": c.usd_per_hour * 0.99},
+        "a better coverage": {"coverage": c.coverage + 0.05},
+        "a better use": {"commitments": tuple(x.model_copy(update={"used": min(1.0, x.used + 0.05)}) for x in c.commitments)},
+        "a cheaper future": {"futures": (c.futures[0].model_copy(update={"usd_per_hour": 1.0}), *c.futures[1:])},
+        "less traffic": {"outlook": c.outlook.model_copy(update={"monthly_growth": 0.08})},
+        "another discount": {"outlook": c.outlook.model_copy(update={"commit": {"1y": 0.2}})},
+    }
+
+
+@pytest.mark.parametrize("what", [
+    "a replica fewer", "an instance more in one hour", "a lower price", "a lower cost", "a better coverage", "a better use", "a cheaper future",
+    "less traffic", "another discount",
+])  # fmt: skip
+def test_the_check_finds(what: str) -> None:
+    assert not check_contract(found().model_copy(update=edits()[what]), load_catalog()).ok
+
+
+def test_the_contract_passes_its_check_and_reads_back() -> None:
+    again = Contract.model_validate_json(found().model_dump_json())
+    assert again == found()
+    assert check_contract(again, load_catalog()).ok
+
+
+def test_a_term_paid_at_once_costs_what_the_money_would_earn() -> None:
+    """At 10 % a year one dollar a year, paid over a year, is worth (1 − e^(−0.1))/0.1 dollars now."""
+    outlook = Outlook(commit={"1y": 0.2}, upfront=1.0, cost_of_capital=0.1)
+    assert outlook.committed_price("1y", 10.0) == pytest.approx(8.0 * 0.1 / (1 - exp(-0.1)))
+    assert Outlook(commit={"1y": 0.2}, upfront=0.5, cost_of_capital=0.1).committed_price("1y", 10.0) == pytest.approx(4 + 4 * 0.1 / -expm1(-0.1))
+
+
+def test_drawn_futures_part_with_the_root_of_time() -> None:
+    futures = Outlook(growth_spread=0.3, draws=5)
+    assert [f.probability for f in futures.futures] == [0.2] * 5
+    last, middle = futures.futures[-1], futures.futures[2]
+    assert futures.growth(middle, 12) == pytest.approx(1.0)
+    assert futures.growth(last, 12) == pytest.approx(exp(0.3 * 1.2815515), rel=1e-6)  # the 90 % quantile of a normal distribution
+    assert futures.growth(last, 3) == pytest.approx(exp(0.3 * 1.2815515 / 2), rel=1e-6)
+
+
+def test_states_solved_as_one_cost_the_same() -> None:
+    """A day of four hours of two kinds, committed or by the hour: with and without merging."""
+    offers = (Purchasable("x", "A", 1, 1.0), Purchasable("x", "A", 1, 0.6, committed=True), Purchasable("x", "A", 4, 3.0))
+    column = Column("a", "m", "k", "A", 1, {0: (Tier(1, 10.0),)}, {}, (0, 1, 2), {0: 0.8})
+    states = tuple(State(times=t) for t in (3.0, 1.0, 2.0, 5.0))
+    question = Problem((Traffic("w", (21.0, 58.0, 22.0, 57.0)),), (column,), offers, Rules(), states)
+    options = SolverOptions(gap=0.0)
+    assert cheapest_over_states(question, options).cost == pytest.approx(cheapest(question, options).cost)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"future": ["low=0.7@25%"]}, "add up to 0.25"),
+        ({"future": ["low"]}, "is no future; write low=0.7@25%"),
+        ({"future": ["a=1@50%", "a=2@50%"]}, "one name"),
+        ({"future": ["a=1@1"], "growth_spread": 0.2}, "either name the futures"),
+        ({"commit": ["1y=130%"]}, "between 0 and 1"),
+        ({"commit": ["2y=30%"]}, "'1y' or '3y'"),
+        ({"risk": "0.9"}, "write 0.9=120/h"),
+        ({"months": 99}, "less than or equal to 36"),
+    ],
+)
+def test_slips_are_told(given: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Outlook.model_validate(given)
+
+
+def test_the_command_names_the_flag(run: Run) -> None:
+    status, _, said = run("contract", "--qps", 10, "--future", "low=0.7@25%")
+    assert status == 2
+    assert "--future" in said and "add up to 0.25" in said
