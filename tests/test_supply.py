@@ -16,7 +16,7 @@ from test_program import LP_FILES, offer, written
 from planner.program import capacity, changes, commitments, losses, risk
 from planner.program.bounds import lower_bounds
 from planner.program.optimum import cheapest
-from planner.program.places import locations
+from planner.program.places import locations, sections
 from planner.program.problem import Changes, Column, Problem, Purchasable, Risk, Rules, Solution, State, Tier, Traffic
 from planner.program.solver import SolverOptions
 
@@ -173,6 +173,21 @@ def test_a_change_pays_if_it_costs_less_than_it_saves(each: float, held: Mapping
     assert found.cost == pytest.approx(8.0 if held == {0: 4} else 4 + 8 * each)
 
 
+@pytest.mark.parametrize(("least", "held"), [(0, {1: 4}), (1, {0: 1, 1: 3}), (4, {0: 4})])
+def test_what_is_contracted_is_held_and_serves(least: int, held: Mapping[int, int]) -> None:
+    """Of 4 held at $2 so many are contracted: they are paid anyway, so they serve, and ones at $1 do the rest."""
+    offers = [replace(offer(1, 2.0), now=4, least=least), offer(1, 1.0, "A")]
+    assert solved(day([40.0], offers, Rules(changes=Changes()))).held == held
+
+
+def test_what_is_held_elsewhere_is_returned() -> None:
+    """One location: 2 at B, where nothing else is, and 40 req/s need 4. Staying at B takes 2 more at $3; going to A 4 for $1, and 6 changes."""
+    offers = [replace(offer(1, 3.0), location="B", now=2), replace(offer(1, 1.0), location="A")]
+    for most, usd in ((None, 4.0), (6, 4.0), (5, 12.0)):
+        question = day([40.0], offers, Rules(max_locations=1, changes=Changes(most)))
+        assert min(solved(section.problem).cost for section in sections(question)) == usd
+
+
 # ---- the rows as text
 
 
@@ -274,7 +289,7 @@ def enumerated(question: Problem, most: int) -> float:
         if api == inf:
             continue
         fewest = [placed([(columns[c].gpus, row.get(o, 0)) for c, row in zip(own, n, strict=True)], x.gpus, x.whole) for o, x in enumerate(question.offers)]
-        for held in itertools.product(*(range(f, max(f, x.now) + 1) for f, x in zip(fewest, question.offers, strict=True))):
+        for held in itertools.product(*(range(max(f, x.least), max(f, x.now) + 1) for f, x in zip(fewest, question.offers, strict=True))):
             moves = sum(abs(i - x.now) for i, x in zip(held, question.offers, strict=True))
             if rules.changes and rules.changes.most is not None and moves > rules.changes.most:
                 continue
@@ -297,6 +312,8 @@ def one_state(rng: random.Random) -> Problem:
                 available=rng.choice([None, None, 3]), fails=rng.choice([0, 0, 2]) if size == 1 else 0,
             )
         )  # fmt: skip
+    contracts = random.Random(repr(offers))
+    offers = [replace(o, least=contracts.randint(0, o.now)) for o in offers]
     columns = [
         Column(f"c{i}", "m", "k", "A", g, {w: (Tier(1, rng.uniform(5, 15) * g),)}, {}, tuple(range(len(offers))), {w: 0.8})
         for i, (w, g) in enumerate((w, rng.choice([1, 2])) for w in range(workloads) for _ in range(2 if workloads == 1 and len(offers) < 3 else 1))

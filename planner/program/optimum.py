@@ -80,7 +80,7 @@ def _solution(built: Built, outcome: Outcome) -> Solution:
     m, problem = built.program, built.problem
     chosen = _chosen(built)
     slack = {f"{name}:{key}" if key else name: value for (name, key) in m.slack if (value := _value(m.slack[name, key])) > 1e-9}
-    as_it_is = bool(slack) or len(m.s) > 0 or problem.rules.changes is not None
+    as_it_is = bool(slack) or len(m.s) > 0 or (problem.rules.changes is not None and problem.rules.changes.count)
     holdings = _alike(problem, tuple(_held(built, chosen, i, as_it_is) for i in range(len(problem.states))))
     cost = problem.cost(holdings, chosen)
     bound = min(outcome.bound, cost) if not slack else outcome.bound
@@ -93,7 +93,7 @@ def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) 
     """Instances by offer in a state; no more than the replicas need, where it does not matter when they are started."""
     count = {o: round(_value(built.program.I[o, i])) for o in built.program.offer_keys}
     needed = count if as_it_is else fewest_instances(built.problem, chosen, StateIndex(i))
-    return {o: fewest for o in count if (fewest := min(count[o], needed[o]))}
+    return {o: fewest for o in count if (fewest := max(min(count[o], needed[o]), built.problem.offers[o].least))}
 
 
 def _alike(problem: Problem, held: tuple[dict[int, int], ...]) -> tuple[dict[int, int], ...]:

@@ -28,7 +28,11 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
         taken = quicksum(places(g, s, offer) * m.n[key] for key, g in needs if g >= s)
         return taken <= there * m.I[o, i]
 
-    sizes = {o: sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _, _ in m.replicas_by_offer[o, 0]}) for o in m.offer_keys}
+    sizes = {
+        o: sizes_that_matter(problem.offers[o], {_size(problem, pools[p]) for p, _, _ in m.replicas_by_offer[o, 0]})
+        for o in m.offer_keys
+        if (o, 0) in m.replicas_by_offer
+    }
     m.packing = Constraint(SetOf([(o, s, i) for o, each in sizes.items() for s in each for i in range(len(problem.states))]), rule=rule)
 
 

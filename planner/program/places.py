@@ -33,14 +33,15 @@ def locations(problem: Problem) -> dict[str, list[int]]:
 
 
 def at_location(problem: Problem, offers: list[int]) -> LocalProblem:
-    """The problem at one location."""
+    """The problem at one location. What is held today anywhere else is returned, which counts as changes."""
     place = {o: i for i, o in enumerate(offers)}
+    elsewhere = [o for o, offer in enumerate(problem.offers) if offer.now and o not in place] if problem.rules.changes else []
     columns = [(c, tuple(place[o] for o in column.offers if o in place)) for c, column in enumerate(problem.columns)]
     here = [(c, hosts) for c, hosts in columns if hosts or problem.columns[c].is_hosted]
     part = replace(
         problem,
         columns=tuple(replace(problem.columns[c], offers=hosts) for c, hosts in here),
-        offers=tuple(problem.offers[o] for o in offers),
+        offers=(*(problem.offers[o] for o in offers), *(replace(problem.offers[o], available=0) for o in elsewhere)),
         rules=replace(problem.rules, max_locations=None),
     )
-    return LocalProblem(part, tuple(ColumnIndex(c) for c, _ in here), tuple(map(OfferIndex, offers)))
+    return LocalProblem(part, tuple(ColumnIndex(c) for c, _ in here), tuple(map(OfferIndex, (*offers, *elsewhere))))

@@ -58,11 +58,12 @@ def _locations(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
 
 def _most_instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> dict[int, int]:
     """A bound on I[o]: every pool that fits serves all its workloads there, each replica on instances of its own."""
-    rules, most = problem.rules, dict.fromkeys(m.offer_keys, 0)
+    rules, kept = problem.rules, {o: problem.offers[o].now for o in m.offer_keys}  # idle, where changes are counted
+    most = dict.fromkeys(m.offer_keys, 0)
     for p, o in dict.fromkeys((p, o) for p, o, _ in m.replica_keys):
         pool, offer = pools[p], problem.offers[o]
         load = sum(problem.demands[w].rate / pool.capacity[w] for w in pool.workloads)
         replicas = max(ceil(load / rules.max_slo_load), pool.replicas, rules.floor_replicas) + rules.spare_replicas + ceil(most_replicas(problem, pool))
         each = ceil(problem.columns[pool.column].gpus / offer.gpus)
         most[o] = max(most[o], replicas * each)
-    return {o: n * max(1, len(problem.demands)) * (rules.pools_per_workload or 8) for o, n in most.items()}
+    return {o: max(kept[o], n * max(1, len(problem.demands)) * (rules.pools_per_workload or 8)) for o, n in most.items()}

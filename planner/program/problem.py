@@ -125,7 +125,8 @@ class Purchasable:
     ``kw``, ``kg``: kW that it draws and kgCO2e that it emits in an hour; None = not known, so nothing capped in them may hold it.
     ``unpaid``: of p[o], what is charged and nobody is paid (carbon). ``fails``: GPUs that are lost together with one of an
     instance (0: the instance's). ``committed``: held alike in every state, or within each of ``spans`` (groups of states) and
-    not outside. ``spot``: may be taken back. ``now``: instances held today. ``place``: provider and region, for caps that name them.
+    not outside. ``spot``: may be taken back. ``now``: instances held today; ``least``: those held whatever is chosen, as they are
+    contracted. ``place``: provider and region, for caps that name them.
     """
 
     location: str
@@ -141,6 +142,7 @@ class Purchasable:
     spans: tuple[tuple[int, ...], ...] = ()
     spot: bool = False
     now: int = 0
+    least: int = 0
     place: tuple[str, ...] = ()
     kg: float | None = None
     unpaid: float = 0.0
@@ -202,6 +204,11 @@ class Changes:
 
     most: int | None = None
     usd_per_gpu: float = 0.0
+
+    @property
+    def count(self) -> bool:
+        """Whether it matters how many there are."""
+        return self.most is not None or self.usd_per_gpu > 0
 
 
 @dataclass(frozen=True)

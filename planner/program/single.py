@@ -127,7 +127,7 @@ def one_pool(problem: Problem) -> Solution | None:
     For any problem of one state; what its program answers must not be dearer.
     """
     rules = problem.rules
-    if not problem.is_flat or rules.survives or rules.changes or rules.risk or rules.most_spot is not None:
+    if not problem.is_flat or rules.survives or rules.changes or rules.risk or rules.most_spot is not None or any(o.least for o in problem.offers):
         return None
     every = (pool for c in range(len(problem.columns)) for pool in _whole_pools(problem, ColumnIndex(c)))
     found = [s for pool in every for o in problem.columns[pool.column].offers if (s := _on_offer(problem, pool, o))]

@@ -12,8 +12,9 @@ from planner.program.problem import Pool, Problem
 
 def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, relax: str | None) -> None:
     """For each state i: x[w,p,i] ≥ 0 share of workload w on pool p; n[p,o,i] replicas of p on offer o; I[o,i] instances held, no more than
-    there are; s[o,i] instances started, where that counts; y[p,i] pool in use. For all states: u[d] deployment in use (y[p] of an only state);
-    z[w,d] workload w on shared deployment d; v[w,k] workload w on checkpoint k (where pools may not mix); slack[·] ≥ 0 of the relaxed demand.
+    there are and no fewer than are contracted; s[o,i] instances started, where that counts; y[p,i] pool in use. For all states: u[d] deployment
+    in use (y[p] of an only state); z[w,d] workload w on shared deployment d; v[w,k] workload w on checkpoint k (where pools may not mix);
+    slack[·] ≥ 0 of the relaxed demand.
     No x and no y where a pool's need is known.
     """
     states, flat = range(len(problem.states)), problem.is_flat
@@ -22,13 +23,15 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     busy = [[i for i in states if flat or d.rates[i] > 0] for d in problem.demands]
     m.flow_keys = [(w, p, i) for p in free for w in pools[p].workloads for i in busy[w]]
     m.replica_keys = [(p, o, i) for p, pool in enumerate(pools) for o in problem.columns[pool.column].offers for i in states]
-    m.offer_keys = sorted({o for _, o, _ in m.replica_keys})
+    m.offer_keys = sorted(
+        {o for _, o, _ in m.replica_keys} | {o for o, offer in enumerate(problem.offers) if offer.least or (problem.rules.changes and offer.now)}
+    )
     m.held_keys = [(o, i) for o in m.offer_keys for i in states]
     m.hosted = {p for p, pool in enumerate(pools) if problem.columns[pool.column].is_hosted}
     m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand" and flat and not (m.hosted and problem.rules.overflow)  # x says which
     m.x = Var(SetOf(m.flow_keys), domain=Binary if m.whole else NonNegativeReals)
     m.n = Var(SetOf(m.replica_keys), domain=NonNegativeIntegers)
-    m.I = Var(SetOf(m.held_keys), domain=NonNegativeIntegers, bounds=lambda _, o, i: (0, problem.offers[o].available))
+    m.I = Var(SetOf(m.held_keys), domain=NonNegativeIntegers, bounds=lambda _, o, i: (problem.offers[o].least, problem.offers[o].available))
     m.s = Var([(o, i) for o, i in m.held_keys if problem.states[i].before is not None] if problem.counts_starts else [], domain=NonNegativeReals)
     m.pool_keys = [(p, i) for p in free for i in states] if counted else []
     m.y = Var(SetOf(m.pool_keys), domain=Binary)
@@ -38,7 +41,9 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     m.z = Var([(w, d) for w, d in m.serving if counted and not m.whole and pools[d].is_shared], domain=Binary)
     single = counted and not problem.rules.mix and problem.rules.pools_per_workload != 1
     m.v = Var(sorted({(w, problem.columns[pools[d].column].checkpoint) for w, d in m.serving}) if single else [], domain=Binary)
-    m.slack = Var([k for k in (("demand", ""), *((c.family, c.key) for c in problem.rules.caps)) if k[0] == relax], domain=NonNegativeReals)
+    m.slack = Var(
+        [k for k in (("demand", ""), ("max_changes", ""), *((c.family, c.key) for c in problem.rules.caps)) if k[0] == relax], domain=NonNegativeReals
+    )
     m.flow_by_workload = _grouped(m.flow_keys, 0)
     m.flow_by_pool = _grouped(m.flow_keys, 1)
     m.replicas_by_pool = _grouped(m.replica_keys, 0)
