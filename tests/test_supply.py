@@ -250,7 +250,7 @@ def able(question: Problem, c: int, n: Mapping[int, int]) -> float:
         return -1.0
     lost = [0]
     if "instance" in rules.survives:
-        lost += [max(1, (offers[o].fails or offers[o].gpus) // gpus) for o, k in n.items() if k]
+        lost += [min(k, max(1, (offers[o].fails or offers[o].gpus) // gpus)) for o, k in n.items()]
     if "zone" in rules.survives:
         lost += [sum(k for o, k in n.items() if (offers[o].location, offers[o].zone) == z) for z in {(offers[o].location, offers[o].zone) for o in n}]
     if "spot" in rules.survives:

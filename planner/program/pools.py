@@ -8,11 +8,12 @@ keeps the capacity constraint linear without a big-M.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil, inf
 
 from planner.program.kinds import ColumnIndex, WorkloadIndex
-from planner.program.problem import Pool, Problem
+from planner.program.problem import Pool, Problem, Tier
 
 EXACT = 1e-9  # relative: loads this near a whole number of replicas are that many
 
@@ -26,7 +27,7 @@ def pools(problem: Problem, sized: bool = True) -> tuple[Pool, ...]:
     for c, column in zip(map(ColumnIndex, range(len(problem.columns))), problem.columns, strict=True):
         found += [Pool(c, (WorkloadIndex(w),), {w: inf}, 0) for w in column.usd_per_unit]
         for w, tiers in column.tiers.items():
-            found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas) for t in tiers]
+            found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas, remain=_left(problem, t)) for t in tiers]
         for group in groups(frozenset(column.shared), problem.rules.apart):
             if len(group) > 1:
                 found.append(Pool(c, tuple(WorkloadIndex(w) for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
@@ -48,18 +49,31 @@ def _sized(problem: Problem, found: list[Pool]) -> list[Pool]:
         if any(len(able[w]) > 1 for w in pool.workloads) or problem.columns[pool.column].is_hosted:
             kept.append(pool)
         elif p == head:
-            kept.append(replace(pool, need=_need(problem, [q for q, h in zip(found, heads, strict=True) if h == head])))
+            sizes = [q for q, h in zip(found, heads, strict=True) if h == head]
+            kept.append(replace(pool, need=_need(problem, sizes), remain=_remain(problem, sizes)))
     return kept
+
+
+def _left(problem: Problem, tier: Tier) -> tuple[int, ...] | None:
+    return None if tier.remain is None or not problem.is_flat else (tier.remain,)
 
 
 def _need(problem: Problem, sizes: list[Pool]) -> tuple[int, ...]:
     """Replicas by state that all traffic of a deployment's workloads takes at the best of its sizes, spares and floor included."""
-    rules, found = problem.rules, []
+    rules = problem.rules
+    return tuple(max(n + rules.spare_replicas if n else 0, rules.floor_replicas) for n in _fewest(problem, sizes, rules.max_slo_load))
+
+
+def _remain(problem: Problem, sizes: list[Pool]) -> tuple[int, ...]:
+    """Those of them that must remain after a loss."""
+    return tuple(_fewest(problem, sizes, problem.rules.load_after_loss))
+
+
+def _fewest(problem: Problem, sizes: list[Pool], most_load: float) -> Iterator[int]:
+    """Replicas by state that carry all traffic at so much load."""
     for i in range(len(problem.states)):
-        loads = [sum(problem.demands[w].rates[i] / mu for w, mu in pool.capacity.items()) / rules.max_slo_load for pool in sizes]
-        fewest = min(max(ceil(load * (1 - EXACT)), pool.replicas) for load, pool in zip(loads, sizes, strict=True))
-        found.append(max(fewest + rules.spare_replicas if any(loads) else 0, rules.floor_replicas))
-    return tuple(found)
+        loads = [sum(problem.demands[w].rates[i] / mu for w, mu in pool.capacity.items()) / most_load for pool in sizes]
+        yield min(max(ceil(load * (1 - EXACT)), pool.replicas) for load, pool in zip(loads, sizes, strict=True)) if any(loads) else 0
 
 
 def deployments(all_pools: list[Pool] | tuple[Pool, ...], is_flat: bool) -> list[int]:

@@ -82,10 +82,14 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Tier:
-    """Capacity per replica of a pool that has at least this many replicas in service."""
+    """Capacity per replica of a pool that has at least this many replicas in service.
+
+    ``remain``: replicas that must remain after a loss, where all the traffic is known to be the pool's; None: as many as carry what it has.
+    """
 
     replicas: int
     capacity: float
+    remain: int | None = None
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,7 @@ class Pool:
     """A candidate put to use for given workloads: alone for one, or shared by several; for none, to do work that waits.
 
     ``need``: replicas by state, where the deployment is the only one its workloads can have; None where the program chooses.
+    ``remain``: those that must remain after a loss, where all the traffic is known to be its.
     """
 
     column: ColumnIndex
@@ -312,6 +317,7 @@ class Pool:
     capacity: Mapping[int, float]
     replicas: int  # least replicas in service for this capacity to hold
     need: tuple[int, ...] | None = None
+    remain: tuple[int, ...] | None = None
 
     @property
     def is_shared(self) -> bool:
