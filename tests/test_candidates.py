@@ -86,6 +86,8 @@ POLICY = st.fixed_dictionaries(
         "router": st.just("random"),
         "max_gpu_types": st.just(1),
         "max_locations": st.just(2),
+        "redundancy": st.sampled_from(["n+1-replica", "n+1-instance", "n+1-zone", "spot"]),
+        "max_spot_share": st.just(0.5),
     },
 )
 GRIDS = ((("cloud", "north"), 40.0, 1.2), (("neo", "any"), 700.0, None))

@@ -66,7 +66,8 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     """
     survey = points.survey
     admitted = (o for o in allowed(survey.offers, scenario.supply, survey.catalog.newest_price) if any(may_serve(o, w) for w in scenario.workload))
-    on_offer = cheapest_by_shape(tuple(admitted))
+    by_way = scenario.policy.max_spot_share is not None or scenario.policy.survives == "spot"
+    on_offer = cheapest_by_shape(tuple(admitted), by_way)
     bought = known_draws(on_offer, scenario, survey.catalog)
     offers = tuple(bought)
     scores = _scores(survey, scenario)
@@ -110,6 +111,9 @@ def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) ->
         p.max_locations,
         caps_of(scenario),
         apart,
+        survives=frozenset((p.survives,) if p.survives else ()),
+        load_after_loss=p.load_after_loss,
+        most_spot=p.max_spot_share,
     )
 
 
@@ -167,11 +171,18 @@ def _points_for(found: list[OperatingPoint], scenario: Scenario) -> list[Operati
     """All operating points; for one workload only those that are best at some size of its pool."""
     if len(scenario.workload) > 1 or not found:
         return _distinct(found)
-    rate, load = scenario.workload[0].peak, scenario.policy.max_slo_load
+    load = scenario.policy.max_slo_load
     if scenario.policy.pools_per_workload == 1:
-        return [min(found, key=lambda p: (replicas_needed(p.single[0], p.saturated[0], rate, load), -p.single[0]))]
+        needs = {p: (_needed(p, scenario, load), _needed(p, scenario, scenario.policy.load_after_loss) if scenario.policy.survives else 0) for p in found}
+        fewest = sorted(found, key=lambda p: (*needs[p], -p.single[0]))
+        return [p for i, p in enumerate(fewest) if all(needs[p][1] < needs[q][1] for q in fewest[:i])]  # those that fewer must remain of
     best = [max(found, key=lambda p: pool_capacity(p.single[0], p.saturated[0], size)) for size in POOL_SIZES]
     return list(dict.fromkeys(best))
+
+
+def _needed(p: OperatingPoint, scenario: Scenario, load: float) -> int:
+    """Replicas that the only workload takes at so much load."""
+    return replicas_needed(p.single[0], p.saturated[0], scenario.workload[0].peak, load)
 
 
 def _distinct(found: list[OperatingPoint]) -> list[OperatingPoint]:
@@ -193,7 +204,7 @@ def _without_pointless_tiers(columns: tuple[Column, ...], scenario: Scenario) ->
         return columns
     if policy.router == "random":  # no pooling: the one tier says nothing about how many replicas are needed
         return columns
-    if len(scenario.workload) == 1:
+    if len(scenario.workload) == 1 or policy.survives:  # what a loss takes depends on how many stand on an instance
         return columns
     best: dict[tuple[str, int, int], tuple[int, int]] = {}
     for i, c in enumerate(columns):
@@ -244,9 +255,10 @@ def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple
     """Capacities by pool size. A workload's only pool takes all its traffic, so its size is known: one exact tier."""
     if scenario.policy.router == "random":
         return (Tier(1, single),)
-    if scenario.policy.pools_per_workload == 1:
-        needed = replicas_needed(single, saturated, scenario.workload[w].peak, scenario.policy.max_slo_load)
-        return (Tier(needed, pool_capacity(single, saturated, needed)),)
-    needed = replicas_needed(single, saturated, scenario.workload[w].peak, scenario.policy.max_slo_load)  # for all of its traffic
+    policy, peak = scenario.policy, scenario.workload[w].peak
+    needed = replicas_needed(single, saturated, peak, policy.max_slo_load)  # for all of its traffic
+    if policy.pools_per_workload == 1:
+        remain = replicas_needed(single, saturated, peak, policy.load_after_loss) if policy.survives else None
+        return (Tier(needed, pool_capacity(single, saturated, needed), remain),)
     sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES if n <= needed]
     return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9))

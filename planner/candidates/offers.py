@@ -73,11 +73,15 @@ def _may_be_rented(offer: Offer, supply: Supply) -> bool:
     )
 
 
-def cheapest_by_shape(offers: Sequence[Offer]) -> tuple[Offer, ...]:
-    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay."""
+def cheapest_by_shape(offers: Sequence[Offer], by_way: bool = False) -> tuple[Offer, ...]:
+    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay.
+
+    by_way: spot and others apart, where only some may be spot.
+    """
     best: dict[tuple[object, ...], Offer] = {}
     for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
-        best.setdefault((location(o), o.zone, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
+        way = o.purchase == "spot" if by_way else None
+        best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
     return tuple(best.values())
 
 
@@ -114,10 +118,9 @@ def hosting(offers: Sequence[Offer]) -> Hosting:
 def purchasable(offer: Offer, kw: float | None = None, kg: float | None = None) -> Purchasable:
     """The offer as the program sees it."""
     place, whole = (offer.provider,) if offer.is_owned else (offer.provider, offer.region), offer.basis == "instance"
-    return Purchasable(
-        location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, offer.zone, place=place, kg=kg,
-        unpaid=offer.carbon_usd_per_hour,
-    )  # fmt: skip
+    zone, fails = offer.provider if offer.is_owned else offer.zone, 0 if whole else offer.gpus_per_node  # each site of one's own is a zone
+    each = (location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, zone, fails)
+    return Purchasable(*each, spot=offer.purchase == "spot", place=place, kg=kg, unpaid=offer.carbon_usd_per_hour)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:

@@ -14,7 +14,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.candidates.offers import Hosting
+from planner.candidates.offers import Hosting, location, purchasable
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, replicas_needed
 from planner.candidates.survey import Floats, Ints, Survey
@@ -23,7 +23,7 @@ from planner.errors import TimeUp
 from planner.performance.capacity import pooled_qps
 from planner.program.bounds import beyond, only_pool
 from planner.scenario.caps import caps, most_cost
-from planner.scenario.records import Scenario
+from planner.scenario.records import Policy, Scenario
 
 UNSETTLED = "not computed in time"  # reason of rows that may be worth having, for all that is known
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
@@ -99,11 +99,42 @@ def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], ho
     gpu, (linked, groups) = r.gpus[int(r.gpu[row])].name, survey.gpus_of(row)
     able = [p for p in points if p.single[0] > 0]
     pooled = policy.router != "random"
-    replicas = min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load) for p in able), default=0)
-    held = replicas + policy.spare_replicas
-    able_offers = [offers[i] for i in hosted(gpu, linked, groups)] if replicas else []
-    whole = [(o, _instances(o, linked * groups, held)) for o in able_offers]
+
+    def fewest(load: float) -> int:
+        return min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, load) for p in able), default=0)
+
+    if policy.survives:  # by one point, which need not be the one that fewest replicas are needed of
+        able = sorted(able, key=lambda p: replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load))[:1]
+    held, remain = fewest(policy.max_slo_load) + policy.spare_replicas, fewest(policy.load_after_loss) if policy.survives else 0
+    able_offers = [offers[i] for i in hosted(gpu, linked, groups) if not (offers[i].purchase == "spot" and limits_spot(policy))] if able else []
+    if policy.survives == "zone":
+        return _over_zones(able_offers, linked * groups, held, remain)
+    whole = [(o, _instances(o, linked * groups, max(held, remain + _lost(o, linked * groups, policy)))) for o in able_offers]
     return min((n * o.usd_per_hour for o, n in whole if o.available is None or n <= o.available), default=inf)
+
+
+def limits_spot(policy: Policy) -> bool:
+    """Whether not every replica may be on spot."""
+    return policy.survives == "spot" or (policy.max_spot_share is not None and policy.max_spot_share < 1)
+
+
+def _lost(offer: Offer, gpus: int, policy: Policy) -> int:
+    """Replicas of so many GPUs that a loss takes at most where all are on one offer, none of it spot."""
+    return purchasable(offer).at_once(gpus) if policy.survives == "instance" else 0
+
+
+def _over_zones(offers: Sequence[Offer], gpus: int, held: int, remain: int) -> float:
+    """Least cost of as many replicas in each zone of an instance type as leave enough without one."""
+    zones: dict[tuple[str, ...], list[Offer]] = {}
+    for o in offers:
+        if o.available is None:
+            zones.setdefault((location(o), o.instance_type, o.purchase), []).append(o)
+    found = inf
+    for alike in zones.values():
+        if (many := len(alike)) > 1:
+            each = max(ceil(held / many), ceil(remain / (many - 1)))
+            found = min(found, sum(o.usd_per_hour * _instances(o, gpus, each) for o in alike))
+    return found
 
 
 def _instances(offer: Offer, gpus: int, replicas: int) -> int:
@@ -124,6 +155,7 @@ class Comparable:
     promise: Floats
     rate: Floats
     only: bool  # one workload in one pool: what is held follows from capacity, so a worse holder loses whatever its score
+    survives: bool  # a loss: what is held does not follow from capacity alone
     by_quality: bool  # some rule looks at scores; otherwise they only break ties, and only a single pool has ties worth breaking
     price: Floats | None  # $/h of one replica at the lowest price per GPU; None where cost is not all that limits, or scores count
 
@@ -137,13 +169,14 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
     return Comparable(
-        _groups(survey, scenario, rows),
+        _groups(survey, scenario, rows, offers),
         gpus,
         bound,
         score,
         promise,
         rate,
         only,
+        scenario.policy.survives is not None,
         by_quality,
         _replica_prices(survey, scenario, rows, gpus, offers) if len(rate) == 1 and not by_quality else None,
     )
@@ -170,10 +203,13 @@ def _too_dear(field: Comparable, scenario: Scenario, hopes: Floats, cutoff: floa
     return beyond(field.price, carries, 1 / best, rate, cutoff, policy.spare_replicas) if best else np.ones(len(hopes), dtype=bool)
 
 
-def _groups(survey: Survey, scenario: Scenario, rows: Ints) -> Ints:
-    """Within what dominance holds: one GPU type, and one model where the number of models is limited."""
+def _groups(survey: Survey, scenario: Scenario, rows: Ints, offers: tuple[Offer, ...]) -> Ints:
+    """Within what dominance holds: one GPU type, one model where models are limited, one size where instances that fail have no 2^k GPUs."""
     limited = scenario.policy.max_models is not None
-    return survey.replicas.gpu[rows] * len(survey.shapes) + (survey.replicas.architecture[rows] if limited else 0)
+    found: Ints = survey.replicas.gpu[rows] * len(survey.shapes) + (survey.replicas.architecture[rows] if limited else 0)
+    if scenario.policy.survives == "instance" and any(o.gpus_per_node & (o.gpus_per_node - 1) for o in offers):
+        found = found * (1 + survey.replicas.size.max(initial=0)) + survey.replicas.size[rows]  # more of smaller ones may be lost than of larger ones
+    return found
 
 
 def _most_promising(field: Comparable, open_: NDArray[np.bool_], size: int) -> Ints:
@@ -199,7 +235,7 @@ def _beaten(field: Comparable, hopes: Floats, reached: Floats, rows: Ints, by: I
         a, b = hopes[mine] / field.gpus[mine, None], reached[theirs] / field.gpus[theirs, None]
         more = np.all(b[None] >= a[:, None] * (1 - 1e-12), axis=2) & (field.gpus[theirs][None] <= field.gpus[mine][:, None])
         better = np.all(field.score[theirs][None] >= field.score[mine][:, None], axis=2) | (not field.by_quality and not field.only)
-        if field.only:
+        if field.only and not field.survives:
             better |= _held(field, reached, theirs)[None] < _held(field, hopes, mine)[:, None]
         strict = ~np.all(np.abs(b[None] - a[:, None]) <= 1e-12 * b[None], axis=2) | np.any(field.score[theirs][None] > field.score[mine][:, None], axis=2)
         first = theirs[None] < mine[:, None]  # of equals the first stays

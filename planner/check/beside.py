@@ -136,6 +136,7 @@ def _differs(notes: Notes, case: Case, a: Alternative, where: str) -> None:
         "neoclouds only": kinds <= {"neocloud"},
         "renting all GPUs": all(p.kind != "owned" for p in a.purchases),
         "one GPU type only": len(theirs[0]) == 1,
+        "no redundancy": case.scenario.policy.redundancy != "none",
     }
     for words, is_true in truths.items():
         notes.require(is_true or words not in says, where, "does not differ as it says")
@@ -246,17 +247,22 @@ def _headroom(notes: Notes, case: Case) -> None:
         return float(np.array(values) @ gpus) / float(gpus.sum())
 
     shared = [len(b.serves) > 1 for b in case.built if b]
+    needed = [d.replicas - k - d.standing_by for d in deployments]
+    losses = [(d.replicas - k) / max(n, 1) for d, n in zip(deployments, needed, strict=True)]
     bursts = [_peak(case, i) for i in range(len(deployments))]
-    right: dict[str, tuple[float, list[float]]] = {
+    right: dict[str, tuple[float, Sequence[float]]] = {
         "mean demand": (1.0, []),
         "peak rule": (mean(bursts), []),
         "evidence": (mean([1 / d.evidence.capacity_factor if d.evidence and d.evidence.capacity_factor else 1.0 for d in deployments]), [policy.confidence]),
         "mixture": (mean([1 / mixture_factor(case.scenario) if s else 1.0 for s in shared]), []),
         "policy": (1 / policy.max_slo_load, [policy.max_slo_load]),
-        "whole replicas": (mean([policy.max_slo_load / d.slo_load if d.slo_load else 1.0 for d in deployments]), [d.replicas - k for d in deployments]),
+        "whole replicas": (mean([policy.max_slo_load / d.slo_load / x if d.slo_load else 1.0 for d, x in zip(deployments, losses, strict=True)]), needed),
         "spare replicas": (mean([d.replicas / max(d.replicas - k, 1) for d in deployments]), [k]),
         "whole instances": (plan.gpus_held / max(plan.gpus_used, 1), [plan.gpus_used, plan.gpus_held]),
     }
+    if policy.survives:
+        steps = list(right.items())
+        right = dict([*steps[:6], ("losses", (mean(losses), [d.standing_by for d in deployments])), *steps[6:]])
     notes.require([h.step for h in plan.headroom] == list(right), "headroom", f"has the steps {[h.step for h in plan.headroom]}, should have {list(right)}")
     for h in plan.headroom:
         factor, numbers = right.get(h.step, (1.0, []))

@@ -132,7 +132,7 @@ def _replicas(on: _Stated, fits: dict[int, Fit], stated: int | None, at: str) ->
     if stated is None or not able:
         on.notes.require(stated is None and not able, on.where, f"states {'no number of' if stated is None else stated} replicas {at}")
         return
-    here = stated - on.case.scenario.policy.spare_replicas
+    here = stated - on.case.scenario.policy.spare_replicas - on.case.plan.deployments[on.index].standing_by
     enough, fewer = (_carries(on.case, on.index, fits, n) for n in (here, here - 1))
     on.notes.require(enough and not fewer, on.where, f"states {stated} replicas {at}, which are {'too many' if enough else 'too few'}")
 

@@ -120,6 +120,14 @@ def _load(case: Case, i: int, p: Period, served: Sequence[int], rates: np.ndarra
     return float(work / here) if here > 0 else inf
 
 
+def load_on(case: Case, i: int, served: Sequence[int], flows: Sequence[float], here: int) -> float:
+    """SLO load of so many replicas of a deployment with so much of each workload; infinite where they cannot carry it."""
+    fits = [_fit(case, i, w) for w in served]
+    if here < 1 or not all(fit and fit.single > 0 for fit in fits):
+        return inf
+    return sum(x / _able(fit, case, here, len(served) > 1) for fit, x in zip(fits, flows, strict=True) if fit) / here
+
+
 def _able(fit: Fit, case: Case, replicas: int, shared: bool) -> float:
     """Flow per replica within the limits."""
     if shared:

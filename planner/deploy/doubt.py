@@ -71,8 +71,9 @@ def doubt(asked: Stream, planned: int, catalog: Catalog) -> Doubt | None:
     able = np.array([[c[w] for c in needed] for w in range(len(asked.shares))])
     flows = [cases[0].flow(w, index) for w, _, _ in asked.shares]
     found = []
-    for n in range(max(1 + plan.scenario.policy.spare_replicas, planned - AROUND), planned + AROUND + 1):
-        factor = _largest(able, flows, n, cases[0])
+    beside = plan.scenario.policy.spare_replicas + d.standing_by
+    for n in range(max(1 + beside, planned - AROUND), planned + AROUND + 1):
+        factor = _largest(able, flows, n - beside, cases[0])
         if factor is not None:
             found.append(Threshold(n, float(np.interp(factor, FACTORS, tpot[1:])), factor))
     expected = d.evidence.step_time_band.get("0.5", d.evidence.step_time_factor) / d.evidence.step_time_factor
@@ -122,13 +123,13 @@ def _largest(able: Floats, flows: list[float], replicas: int, case: Case) -> flo
 
 
 def _needed(able: Floats, flows: list[float], factor: float, case: Case) -> int:
-    """Replicas that the flows take with all steps so many times as long, spare ones included."""
+    """Replicas that the flows take with all steps so many times as long."""
     policy = case.scenario.policy
     nearest = int(np.searchsorted(FACTORS, factor))
     if not able[:, min(nearest, len(FACTORS) - 1)].all():  # beyond here the limits leave nothing
         return NOTHING
     at = [[float(np.exp(np.interp(np.log(factor), np.log(FACTORS), np.log(np.maximum(able[w, :, i], TINY))))) for i in (0, 1)] for w in range(len(flows))]
     if len(flows) == 1 and policy.router != "random":
-        return replicas_needed(at[0][0], at[0][1], flows[0], policy.max_slo_load) + policy.spare_replicas
+        return replicas_needed(at[0][0], at[0][1], flows[0], policy.max_slo_load)
     shared = mixture_factor(case.scenario) if len(flows) > 1 else 1.0
-    return ceil(sum(f / (single * shared) for f, (single, _) in zip(flows, at)) / policy.max_slo_load - 1e-9) + policy.spare_replicas
+    return ceil(sum(f / (single * shared) for f, (single, _) in zip(flows, at)) / policy.max_slo_load - 1e-9)

@@ -17,6 +17,7 @@ from planner.performance.evidence import shown_tier
 from planner.program.problem import Status
 from planner.result.deploy import purchases
 from planner.result.plan import Alternative, Brief, Plan, replica_fields
+from planner.result.redundancy import WITHOUT
 from planner.result.unit_costs import cost_at
 from planner.scenario.change import assumed, assumed_of
 from planner.scenario.records import Scenario
@@ -127,6 +128,10 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     """The questions asked beside the main one, most useful first."""
     s, p = scenario.supply, scenario.policy
     found: list[Variant] = []
+    if p.redundancy != "none":
+        spare = 0 if p.redundancy == "n+1-replica" and p.spare_replicas == 1 else p.spare_replicas
+        free = assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, spare_replicas=spare)
+        found.append(Variant(WITHOUT, free, f"bears no loss ({p.redundancy})"))
     owned, rented = (tuple(sorted({b.provider for b in plan.purchases if (b.kind == "owned") == mine})) for mine in (True, False))
     if owned:
         found.append(Variant("renting all GPUs", assumed(scenario, "supply", exclude_providers=(*s.exclude_providers, *(o.name for o in s.owned)))))

@@ -64,6 +64,8 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
     """
     if scenario.has_waiting or scenario.tables.capacities or scenario.objective.maximize:
         raise ScenarioError("a contract is for workloads with rates, on the catalogue", "workload", "leave requests that may wait, own tables and maximize out")
+    if scenario.policy.survives:
+        raise ScenarioError("what a contract bears is not planned yet", "policy.redundancy", "n+1-replica or --spare-replicas hold in every hour of one")
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
     scenario = careful(with_known_names(scenario, catalog))
     found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))

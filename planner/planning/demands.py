@@ -16,7 +16,7 @@ from planner.scenario.slo import Slo
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
-Kind = Literal["cap", "spare", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
+Kind = Literal["cap", "spare", "loss", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def demands(scenario: Scenario) -> list[Requirement]:
     """
     found = [_capped(cap) for cap in caps(scenario)]
     found += [_spare(scenario.policy.spare_replicas)] if scenario.policy.spare_replicas else []
+    found += [_loss(scenario)] if scenario.policy.survives else []
     found += _what_counts(scenario)
     for w, workload in enumerate(scenario.workload):
         of = f" for {workload.name}" if len(scenario.workload) > 1 else ""
@@ -75,6 +76,17 @@ def _spare(spare: int) -> Requirement:
         lambda f: ceil(spare / f - 1e-9),
         lambda x: f"{x:.0f} spare replica{'' if x == 1 else 's'}" if x else "no spare replica",
     )
+
+
+def _loss(scenario: Scenario) -> Requirement:
+    """No amount: it is borne or not, so it moves alone and by no factor."""
+    asked, load = scenario.policy.redundancy, scenario.policy.load_after_loss
+
+    def put(s: Scenario, x: float) -> Scenario:
+        return assumed(s, "policy", redundancy=asked, load_after_loss=load) if x else assumed(s, "policy", redundancy="none", load_after_loss=1.0)
+
+    name = f"redundancy {asked}"
+    return Requirement("loss", name, 1.0, put, lambda s: put(s, 0.0), lambda _: 1.0, lambda x: name if x else "no redundancy")
 
 
 def _what_counts(scenario: Scenario) -> list[Requirement]:

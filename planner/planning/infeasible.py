@@ -185,7 +185,7 @@ def demands_in_words(scenario: Scenario) -> str:
     ]
     words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]
     words += [c.said(c.field.short) for c in caps(scenario)]
-    words += [d.name for d in demands(scenario) if d.kind in ("spare", *POLICIES)]
+    words += [d.name for d in demands(scenario) if d.kind in ("spare", "loss", *POLICIES)]
     return ", ".join(words)
 
 
@@ -198,9 +198,13 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
     searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
         searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
-    wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind == "spare") or d.kind in POLICIES]
+    wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind in ("spare", "loss")) or d.kind in POLICIES]
     searches += [partial(_more_locations, feasible, scenario)] if any(w.has_places for w in scenario.workload) else []
-    alone: dict[str, Callable[[Feasible, Scenario, Requirement], Iterable[str]]] = {"spare": _fewer_spares, **dict.fromkeys(POLICIES, _less_known)}
+    alone: dict[str, Callable[[Feasible, Scenario, Requirement], Iterable[str]]] = {
+        "spare": _fewer_spares,
+        "loss": _no_loss,
+        **dict.fromkeys(POLICIES, _less_known),
+    }
     alone |= {"floor": _lower_floor, "mean": _lower_mean}
     searches += [partial(alone[kind], feasible, scenario, d) for kind in alone for d in wanted if d.kind == kind]
     searches.append(partial(_wider_limits, feasible, scenario, [d for d in wanted if d.kind == "limit"]))
@@ -289,6 +293,12 @@ def _fewer_spares(feasible: Feasible, scenario: Scenario, d: Requirement) -> Ite
     if feasible(d.put(scenario, 0)):
         most = last_that(range(int(d.asked)), lambda k: feasible(d.put(scenario, k)))
         yield f"{d.words(most)} instead of {d.asked:.0f}"
+
+
+def _no_loss(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:
+    """Bearing none, where that would do."""
+    if feasible(d.dropped(scenario)):
+        yield f"{d.words(0)} instead of {scenario.policy.redundancy}"
 
 
 def _less_known(feasible: Feasible, scenario: Scenario, d: Requirement) -> Iterator[str]:

@@ -17,6 +17,7 @@ from planner.program.problem import Status
 from planner.result import cautions
 from planner.result.assemble import assemble, workloads_of
 from planner.result.plan import Plan, PlanWorkload
+from planner.result.redundancy import compared
 from planner.scenario.profiles import HELD
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
@@ -124,4 +125,4 @@ def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
     prudent, (options, notes) = bridge(found, points), alternatives(found, points, plan)
     spread = spread_costs(points, found.formulation.scenario, plan.cost.usd_per_hour)
     warnings = (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)
-    return {"prudent": prudent, "alternatives": options, "notes": notes, "warnings": warnings}
+    return {"prudent": prudent, "alternatives": options, "notes": notes, "warnings": warnings, "redundancy": compared(plan, options)}

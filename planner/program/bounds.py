@@ -96,6 +96,8 @@ def _least_gpus(problem: Problem, column: Column) -> float:
         return inf
     rules, tiers = problem.rules, column.tiers[0]
     replicas = max(problem.demands[0].rate / (max(t.capacity for t in tiers) * rules.max_slo_load), tiers[0].replicas + rules.spare_replicas)
+    if rules.survives & {"instance", "zone"}:  # either takes one at least
+        replicas = max(replicas, (tiers[0].remain or 0) + 1)
     return replicas * column.gpus if replicas * column.gpus <= _most_gpus(problem, column) * (1 + 1e-9) else inf
 
 

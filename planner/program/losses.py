@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pyomo.core.base import Binary, Constraint, Var
 from pyomo.core.util import quicksum
 
 from planner.program.kinds import Model, OfferIndex, PoolIndex, StateIndex, Term
-from planner.program.problem import Pool, Problem, Purchasable
+from planner.program.problem import Loss, Pool, Problem
 from planner.program.variables import running
 
 
 @dataclass(frozen=True)
-class Loss:
+class Taken:
     """What a loss takes of a pool in a state; ``unless``: a binary that frees the pool of it, where another row holds then."""
 
     pool: PoolIndex
@@ -40,7 +40,7 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.survivors = Constraint(sized, rule=lambda m, k: _left(m, losses[k]) >= _remain(pools, losses[k]) * (_used(m, losses[k]) - losses[k].unless))
 
 
-def _carried(m: Model, problem: Problem, pools: tuple[Pool, ...], loss: Loss) -> Term:
+def _carried(m: Model, problem: Problem, pools: tuple[Pool, ...], loss: Taken) -> Term:
     """(24) by load."""
     pool, p, i = pools[loss.pool], loss.pool, loss.state
     load = quicksum(problem.demands[w].rates[i] / pool.capacity[w] * m.x[w, p, i] for w, _, _ in m.flow_by_pool.get((p, i), []))
@@ -48,18 +48,18 @@ def _carried(m: Model, problem: Problem, pools: tuple[Pool, ...], loss: Loss) ->
     return load - most * loss.unless <= problem.rules.load_after_loss * _left(m, loss)
 
 
-def _remain(pools: tuple[Pool, ...], loss: Loss) -> int:
+def _remain(pools: tuple[Pool, ...], loss: Taken) -> int:
     """Replicas of a pool that must remain: as many as all its traffic takes, or as its capacity is of."""
     pool = pools[loss.pool]
     return pool.replicas if pool.remain is None else pool.remain[loss.state]
 
 
-def _left(m: Model, loss: Loss) -> Term:
+def _left(m: Model, loss: Taken) -> Term:
     return running(m, loss.pool, loss.state) - loss.taken
 
 
-def _used(m: Model, loss: Loss) -> Term:
-    return m.y[loss.pool, loss.state] if (loss.pool, loss.state) in m.y else 1
+def _used(m: Model, loss: Taken) -> Term:
+    return m.y[loss.pool, loss.state] if (loss.pool, loss.state) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
 
 
 def _busy(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[tuple[PoolIndex, StateIndex]]:
@@ -68,28 +68,25 @@ def _busy(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[tuple[Poo
     return [(PoolIndex(p), StateIndex(i)) for p in here for i in range(len(problem.states)) if any(problem.demands[w].rates[i] > 0 for w in pools[p].workloads)]
 
 
-def _instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Loss]:
+def _instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Taken]:
     """What one instance of each offer takes of each pool; where only one fits on it there is nothing to choose."""
     gpus = [problem.columns[pool.column].gpus for pool in pools]
     keys = [(p, o, i) for p, i in _busy(m, problem, pools) for _, o, _ in m.replicas_by_pool.get((p, i), [])]
-    fit = {(p, o): at_once(problem.offers[o], gpus[p]) for p, o, _ in keys}
+    fit = {(p, o): problem.offers[o].at_once(gpus[p]) for p, o, _ in keys}
     m.h = Var(keys, domain=Binary)
-    return [*(Loss(p, i, fit[p, o] * m.h[p, o, i]) for p, o, i in keys), *(Loss(p, i, m.n[p, o, i], m.h[p, o, i]) for p, o, i in keys)]
+    return [*(Taken(p, i, fit[p, o] * m.h[p, o, i]) for p, o, i in keys), *(Taken(p, i, m.n[p, o, i], m.h[p, o, i]) for p, o, i in keys)]
 
 
-def at_once(offer: Purchasable, gpus: int) -> int:
-    """Replicas of so many GPUs that one instance of an offer takes with it at most; of a replica over several instances, itself."""
-    return max(1, (offer.fails or offer.gpus) // gpus)
-
-
-def _zones(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Loss]:
+def _zones(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Taken]:
     """What each zone takes of each pool. Zones of one name at several locations are several."""
-    return [Loss(p, i, taken) for p, i in _busy(m, problem, pools) for taken in _taken(m, p, i, lambda o: (problem.offers[o].location, problem.offers[o].zone))]
+    return [
+        Taken(p, i, taken) for p, i in _busy(m, problem, pools) for taken in _taken(m, p, i, lambda o: (problem.offers[o].location, problem.offers[o].zone))
+    ]
 
 
-def _spot(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Loss]:
+def _spot(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Taken]:
     """What everything bought as spot takes of each pool."""
-    return [Loss(p, i, taken) for p, i in _busy(m, problem, pools) for taken in _taken(m, p, i, lambda o: problem.offers[o].spot or None)]
+    return [Taken(p, i, taken) for p, i in _busy(m, problem, pools) for taken in _taken(m, p, i, lambda o: problem.offers[o].spot or None)]
 
 
 def _taken(m: Model, p: PoolIndex, i: StateIndex, group: Callable[[OfferIndex], object]) -> list[Term]:
@@ -99,3 +96,20 @@ def _taken(m: Model, p: PoolIndex, i: StateIndex, group: Callable[[OfferIndex], 
         if (name := group(key[1])) is not None:
             groups.setdefault(name, []).append(m.n[key])
     return [quicksum(terms) for terms in groups.values()]
+
+
+def worst(kind: Loss, problem: Problem, gpus: int, running: Mapping[int, int]) -> tuple[int, tuple[int, ...]]:
+    """The most replicas of so many GPUs that one loss takes of those running on each offer, and the offers that it hits."""
+    offers = problem.offers
+    found: dict[tuple[int, ...], int] = {(): 0}
+    for o, n in running.items():
+        if kind == "instance":
+            found[o,] = min(n, offers[o].at_once(gpus))
+        elif kind == "zone":
+            hit = tuple(q for q in running if (offers[q].location, offers[q].zone) == (offers[o].location, offers[o].zone))
+            found[hit] = sum(running[q] for q in hit)
+        elif offers[o].spot:
+            hit = tuple(q for q in running if offers[q].spot)
+            found[hit] = sum(running[q] for q in hit)
+    hit = max(found, key=lambda h: (found[h], [-o for o in h]))
+    return found[hit], hit

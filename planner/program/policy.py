@@ -63,7 +63,8 @@ def _most_instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> dict
     for p, o in dict.fromkeys((p, o) for p, o, _ in m.replica_keys):
         pool, offer = pools[p], problem.offers[o]
         load = sum(problem.demands[w].rate / pool.capacity[w] for w in pool.workloads)
-        replicas = max(ceil(load / rules.max_slo_load), pool.replicas, rules.floor_replicas) + rules.spare_replicas + ceil(most_replicas(problem, pool))
+        replicas = max(ceil(load / min(rules.max_slo_load, rules.load_after_loss)), pool.replicas, rules.floor_replicas) + rules.spare_replicas
+        replicas += ceil(most_replicas(problem, pool)) + (offer.at_once(problem.columns[pool.column].gpus) if rules.survives else 0)
         each = ceil(problem.columns[pool.column].gpus / offer.gpus)
         most[o] = max(most[o], replicas * each)
     return {o: max(kept[o], n * max(1, len(problem.demands)) * (rules.pools_per_workload or 8)) for o, n in most.items()}

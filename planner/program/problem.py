@@ -151,6 +151,10 @@ class Purchasable:
     kg: float | None = None
     unpaid: float = 0.0
 
+    def at_once(self, gpus: int) -> int:
+        """Replicas of so many GPUs that one instance takes with it at most when it fails; of a replica over several instances, itself."""
+        return max(1, (self.fails or self.gpus) // gpus)
+
     @cached_property
     def labels(self) -> frozenset[str]:
         """What caps may name it by."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.figures import digits
-from planner.report.page import MOST_WARNINGS
+from planner.report.page import MOST_WARNINGS, losses_in_words
 from planner.report.power import power_line
-from planner.report.sections import Grid, Section, money, power_section, short
+from planner.report.sections import Grid, Section, losses_section, money, power_section, short
 from planner.report.studies import bar
 from planner.result.plan import FlatComparison, Period, Plan
 from planner.scenario.units import format_lead
@@ -23,6 +23,7 @@ def hours_page(plan: Plan) -> list[Section]:
     held = zip(plan.purchases, zip(*(h.instances for h in plan.periods), strict=True), strict=True)
     items += [("buy", f"{_counts(counts)} x {o.instance_type} at {o.provider}, {money(o.usd_per_hour / o.instances)}/h each") for o, counts in held]
     items += [("GPUs held", _spans(plan))] if len(plan.periods) <= MOST_ROWS else []
+    items += [("losses", text) for text in losses_in_words(plan)]
     items += [("power", text) for text in power_line(plan)]
     items += [("notes", f"{note[0].upper()}{note[1:]}.") for note in plan.notes]
     items += [("defaults", f"{len(plan.defaults)} (--details)")] if plan.defaults else []
@@ -58,6 +59,7 @@ def hours_sections(plan: Plan) -> list[Section]:
         _deployments(plan),
         _offers(plan),
         *hours,
+        *([losses_section(plan, plan.redundancy)] if plan.redundancy else []),
         *([power_section(plan.power, plan)] if plan.power else []),
         *([Section("Notes", plan.notes)] if plan.notes else []),
         *([Section("Warnings", plan.warnings, is_caution=True)] if plan.warnings else []),

@@ -81,6 +81,7 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("quality", text) for text in _quality(plan)]
     found += [("evidence", text) for text in _evidence(plan)]
+    found += [("losses", text) for text in losses_in_words(plan)]
     found += [("engines", text) for text in _engines(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
     found += [("power", text) for text in power_line(plan)]
@@ -103,7 +104,7 @@ def _bought(plan: Plan) -> str:
     if len(plan.purchases) > 1:
         by_place: dict[str, list[str]] = {}
         for p in plan.purchases:
-            by_place.setdefault(_place(p), []).append(f"{p.gpus_held} x {p.gpu}")
+            by_place.setdefault(_place(p), []).append(f"{p.gpus_held} x {p.gpu}{f' in {p.zone}' if p.zone else ''}")
         return "; ".join([*(f"{', '.join(gpus)} at {place}" for place, gpus in by_place.items()), held])
     return "; ".join([*(f"{p.instances} x {p.instance_type} at {_place(p)}, {money(p.usd_per_hour / p.instances, 3)}/h each" for p in plan.purchases), held])
 
@@ -161,6 +162,20 @@ def _evidence(plan: Plan) -> tuple[str, ...]:
     own = tuple(e.note for _, e in known if e.note)
     version = f"as {e.stands_for}; " if e.stands_for else ""
     return (f"{e.tier}{which}, steps {factor}; {version}nearest: {e.source.split(': ')[0]}, {e.as_of}", *own)
+
+
+def losses_in_words(plan: Plan) -> tuple[str, ...]:
+    """The loss that weighs most, what is left then, and what it costs to bear it."""
+    found = plan.redundancy
+    if found is None:
+        return ()
+    b = max(found.losses, key=lambda b: b.slo_load)
+    d = plan.deployments[b.deployment]
+    total, which = b.replicas_lost + b.replicas_left, f" ({d.gpu})" if len(plan.deployments) > 1 else ""
+    left = f"{found.asked}: without {b.loss} {b.replicas_left} of {total}{which} carry it at SLO load {b.slo_load:.3g} of {found.load_after_loss:g}"
+    premium = found.premium_usd_per_hour
+    more = "" if premium is None or not found.usd_per_hour_without else f"; +{money(premium)}/h ({premium / found.usd_per_hour_without:+.0%}) over none"
+    return (left + more, *([found.assumption] if found.assumption else []))
 
 
 SET = {"default": "default", "recipe": "recipe", "record": "records"}  # words of --tuning

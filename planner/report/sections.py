@@ -7,7 +7,21 @@ from math import isinf
 
 from planner.figures import digits
 from planner.report.power import HEADER, power_lines, power_rows
-from planner.result.plan import Alternative, Brief, Deployment, HostedApi, LatencyBand, Plan, PlanEvidence, PlanWorkload, Power, Prudent, PrudentStep, UnitCosts
+from planner.result.plan import (
+    Alternative,
+    Brief,
+    Deployment,
+    HostedApi,
+    LatencyBand,
+    Plan,
+    PlanEvidence,
+    PlanRedundancy,
+    PlanWorkload,
+    Power,
+    Prudent,
+    PrudentStep,
+    UnitCosts,
+)
 from planner.scenario.units import format_duration
 
 
@@ -40,6 +54,7 @@ def plan_sections(plan: Plan) -> list[Section]:
     else:
         sections.append(_routing(plan))
     sections += [_unit_costs(plan, plan.unit_costs)] if plan.unit_costs else []
+    sections += [losses_section(plan, plan.redundancy)] if plan.redundancy else []
     sections += [power_section(plan.power, plan)] if plan.power else []
     sections += [_fit_to_sign(plan.prudent)] if plan.prudent else []
     if plan.alternatives or plan.api:
@@ -92,7 +107,7 @@ def _purchases(plan: Plan) -> Section:
     rows = tuple(
         (
             f"{p.instances} x {p.instance_type}",
-            " ".join(dict.fromkeys(w for w in (p.provider, p.region) if w != "any")),
+            " ".join(dict.fromkeys(w for w in (p.provider, p.region, p.zone) if w not in ("any", ""))),
             f"{p.gpus_held} x {p.gpu}",
             str(p.gpus_idle),
             money(p.usd_per_hour / p.instances, 3),
@@ -113,6 +128,19 @@ def _purchases(plan: Plan) -> Section:
         ),
     )
     return Section("What to buy", grid=Grid(("buy", "where", "GPUs", "idle", "$/h each", "$/h", "price"), rows, ("idle", "$/h each", "$/h")))
+
+
+def losses_section(plan: Plan, found: PlanRedundancy) -> Section:
+    """Each deployment's worst loss, what is left, and how loaded that is."""
+    hourly = bool(plan.periods)
+    rows = tuple(
+        (str(b.deployment), *((str(b.hour),) if hourly else ()), b.loss, str(b.replicas_lost), str(b.replicas_left), f"{b.slo_load:.3f}") for b in found.losses
+    )
+    premium = f" It costs {money(found.premium_usd_per_hour)}/h more than bearing none." if found.premium_usd_per_hour is not None else ""
+    lines = [f"{found.asked}: after the worst loss all demand is met at an SLO load of at most {found.load_after_loss:g}.{premium}"]
+    lines += [f"{found.assumption[0].upper()}{found.assumption[1:]}."] if found.assumption else []
+    header = ("#", *(("hour",) if hourly else ()), "worst loss", "lost", "left", "SLO load then")
+    return Section("Losses borne", tuple(lines), Grid(header, rows, header[-3:]))
 
 
 def _deployments(plan: Plan) -> Section:

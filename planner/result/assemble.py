@@ -14,12 +14,13 @@ from planner.result import cautions, remarks
 from planner.result.deploy import deployment, limits_in_words, purchases, work_on
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.result.power import Holding, power_of
+from planner.result.redundancy import Standing, redundancy
 from planner.result.service import Seen, described, predicted, seen_by, slowest, stated
 from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer
-from planner.search.chosen import Chosen, chosen_pools
+from planner.search.chosen import Chosen, chosen_pools, slo_load
 from planner.version import planner_version
 
 
@@ -44,6 +45,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
     workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
     apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
+    problem = found.formulation.problem
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
     holdings = [Holding(found.formulation.offers[o], (solution.held[o],), solution.held[o]) for o in place]
     return whole_plan(
@@ -63,14 +65,17 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         headroom=remarks.headroom(found, chosen, deployments, used, held),
         defaults=remarks.defaults(scenario, origins),
         api=apis,
-        binding=remarks.binding(
-            scenario, deployments, {c.name: c.held(found.formulation.problem.offers, solution.held) for c in found.formulation.problem.rules.caps}, bought
-        ),
+        redundancy=redundancy(scenario, problem, found.formulation.offers, [_standing(i, c, scenario, deployments[i]) for i, c in enumerate(chosen)]),
+        binding=remarks.binding(scenario, deployments, {c.name: c.held(problem.offers, solution.held) for c in problem.rules.caps}, bought),
         warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
         notes=remarks.left_out(found.formulation),
         excluded=surveyed.excluded + found.formulation.excluded,
         solver=search_report(surveyed, found.formulation, found.locations, found.solved, solution),
     )
+
+
+def _standing(i: int, c: Chosen, scenario: Scenario, d: Deployment) -> Standing:
+    return Standing(i, d.gpus_per_replica, c.pool.replicas, lambda left: slo_load(c, scenario, left))
 
 
 def whole_plan(

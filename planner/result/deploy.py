@@ -104,6 +104,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         in_flight_per_replica=None,
         slo_load=load,
         slo_load_one_replica_lost=load * in_service / (total - 1) if total > 1 else None,
+        standing_by=standing_by(chosen, survey),
         usd_per_hour=cost,
         hosts=tuple(HostedOn(purchase=place[o], replicas=n) for o, n in sorted(chosen.pool.replicas.items())),
         serve_command=serve_command(
@@ -166,7 +167,7 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
     row, nearest = np.array([chosen.row]), int(survey.evidence.nearest[chosen.row])
     own = is_own(survey, row)
     tier = tier_word(int(tiers_of(survey, row)[0]), own is not None and bool(own[0]))
-    confidence = survey.scenario.policy.confidence
+    confidence, beside = survey.scenario.policy.confidence, survey.scenario.policy.spare_replicas + standing_by(chosen, survey)
     now, median = chosen.candidate.point.single[w], able[w].median[0]
     measured = survey.catalog.measured[nearest] if nearest >= 0 else None
     source = "fitted physics only"
@@ -182,28 +183,36 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
         stands_for=stands_for(survey.evidence, survey.replicas, survey.names, survey.coefficients, chosen.row),
         confidence=confidence,
         capacity_factor=now / median if median > 0 else 0.0,
-        replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}),
-        replicas_at_95=_replicas_at(chosen, survey, {v: x.high for v, x in able.items()}),
+        replicas_at_median=_replicas_at(chosen, survey, {v: x.median for v, x in able.items()}, beside),
+        replicas_at_95=_replicas_at(chosen, survey, {v: x.high for v, x in able.items()}, beside),
         note=in_words(survey.catalog.calibrated, *_stack(chosen, survey)),
         tuning=survey.scenario.policy.tuning,
-        replicas_by_tuning={t: _replicas_at(chosen, survey, {v: _tuned(chosen, survey, v, t) for v in able}) for t in other_tunings(survey)},
+        replicas_by_tuning={t: _replicas_at(chosen, survey, {v: _tuned(chosen, survey, v, t) for v in able}, beside) for t in other_tunings(survey)},
         tuning_taken=taken_for(survey.catalog, _stack(chosen, survey)[1], (survey.scenario.policy.tuning, *other_tunings(survey))),
         step_time_factor=step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs),
         step_time_band={f"{c:g}": step_factor(survey, w, chosen.row, chosen.candidate.point.max_num_seqs, c) for c in BAND},
     )
 
 
-def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float, float]]) -> int | None:
-    """Replicas of the same candidate that its traffic would take at these capacities (alone, and in a very large pool), spare ones included; None
+def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float, float]], beside: int) -> int | None:
+    """Replicas of the same candidate that its traffic would take at these capacities (alone, and in a very large pool), and so many beside them; None
     where none carries it."""
     scenario, policy, traffic = survey.scenario, survey.scenario.policy, chosen.pool.traffic
     if not all(single > 0 for single, _ in able.values()):
         return None
     if len(traffic) == 1 and policy.router != "random":
         (w, flow), *_ = traffic.items()
-        return replicas_needed(*able[w], flow, policy.max_slo_load) + policy.spare_replicas
+        return replicas_needed(*able[w], flow, policy.max_slo_load) + beside
     shared = mixture_factor(scenario) if len(traffic) > 1 else 1.0
-    return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + policy.spare_replicas
+    return ceil(sum(flow / (able[w][0] * shared) for w, flow in traffic.items()) / policy.max_slo_load - 1e-9) + beside
+
+
+def standing_by(chosen: Chosen, survey: Survey) -> int:
+    """Replicas for what may be lost: beside those that its traffic takes at its own capacities, and its spare ones."""
+    policy, point = survey.scenario.policy, chosen.candidate.point
+    able = {w: (point.single[w], point.saturated[w]) for w in chosen.pool.traffic}
+    needed = _replicas_at(chosen, survey, able, policy.spare_replicas) if policy.survives else None
+    return max(chosen.pool.total - needed, 0) if needed is not None else 0
 
 
 def _stack(chosen: Chosen, survey: Survey) -> tuple[str, str, str, int]:

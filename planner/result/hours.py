@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from planner.result.assemble import assemble, search_report, whole_plan
 from planner.result.deploy import limits_in_words, purchase
 from planner.result.plan import Deployment, FlatComparison, HostedOn, Period, PeriodCount, Plan, PlanDemand, PlanWorkload, Purchase, Route
 from planner.result.power import Holding, power_of
+from planner.result.redundancy import Standing, redundancy
 from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
@@ -97,6 +99,12 @@ def assemble_hours(
         deployments=deployments,
         workloads=workloads,
         periods=periods,
+        redundancy=redundancy(
+            scenario,
+            replace(whole.problem, offers=tuple(whole.problem.offers[o] for o in found.offers)),
+            [whole.offers[o] for o in found.offers],
+            list(_standing(priced)),
+        ),
         flat=_flat(baseline, usd / asked.hours),
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),
@@ -105,6 +113,17 @@ def assemble_hours(
         excluded=surveyed.excluded + whole.excluded,
         solver=search_report(surveyed, whole, len(field.places), min(found.solved, len(field.places)), structures=found.solved),
     )
+
+
+def _standing(priced: _Priced) -> Iterator[Standing]:
+    """Every deployment with traffic in every hour; waiting work can wait for what fails to be back."""
+    field, asked = priced.field, priced.asked
+    for i, p in enumerate(priced.order):
+        block = priced.found.pools[p]
+        gpus = field.formulation.problem.columns[block.candidate].gpus
+        for t, running in enumerate(priced.found.solution.pools[p].running):
+            if priced.is_steady(p) and asked.rates[list(block.workloads), t].any():
+                yield Standing(i, gpus, running, partial(_load, field, asked, block, t, done=(0.0,) * len(asked.idle)), t)
 
 
 def _used(period: Period, purchase: int, gpus: Sequence[int]) -> int:

@@ -229,6 +229,7 @@ class Deployment(PlanPart):
     in_flight_per_replica: float | None = None
     slo_load: float
     slo_load_one_replica_lost: float | None
+    standing_by: int = 0  # replicas beside those that its traffic takes and its spare ones, for what may be lost; not counted by the hour
     usd_per_hour: float
     hosts: tuple[HostedOn, ...]
     serve_command: str = ""
@@ -406,6 +407,28 @@ class Prudent(PlanPart):
     premium_usd_per_hour: float | None = None  # of all terms together
 
 
+class LossBorne(PlanPart):
+    """What the worst loss of the kind asked for leaves of one deployment; by the hour in the hour in which that is loaded most."""
+
+    deployment: int
+    hour: int | None = None
+    loss: str
+    replicas_lost: int
+    replicas_left: int
+    slo_load: float  # then
+
+
+class PlanRedundancy(PlanPart):
+    """The losses that a plan bears with all demand still met, and what that costs more than bearing none; None where that was not compared."""
+
+    asked: str
+    load_after_loss: float  # most SLO load that was allowed then
+    losses: tuple[LossBorne, ...]
+    assumption: str = ""
+    usd_per_hour_without: float | None = None
+    premium_usd_per_hour: float | None = None
+
+
 class HostedApi(PlanPart):
     """The same traffic at a hosted API."""
 
@@ -497,6 +520,7 @@ class Plan(PlanPart):
     defaults: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     prudent: Prudent | None = None
+    redundancy: PlanRedundancy | None = None
     api: tuple[HostedApi, ...] = ()
     binding: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

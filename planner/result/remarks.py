@@ -112,9 +112,11 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
     k = policy.spare_replicas
     evidence = mean([1 / d.evidence.capacity_factor if d.evidence and d.evidence.capacity_factor else 1.0 for d in deployments])
     mixture = mean([1 / mixture_of(c, answer) for c in chosen])
-    whole = mean([policy.max_slo_load / d.slo_load if d.slo_load else 1.0 for d in deployments])
+    losses = mean([_for_losses(d, k) for d in deployments])
+    whole = mean([policy.max_slo_load / d.slo_load / _for_losses(d, k) if d.slo_load else 1.0 for d in deployments])
     spare = mean([d.replicas / (d.replicas - k) for d in deployments])
     peak = mean([sum(c.peak_qps(w) for w in c.pool.traffic) / sum(c.qps(w) for w in c.pool.traffic) for c in chosen])
+    borne = ", ".join(f"{d.standing_by} more" for d in deployments)
     peaks = "burst factor: the limits hold at peaks, costs are per mean traffic" if peak > 1 else "none: the stated rate is taken as the peak"
     steps = [
         HeadroomStep(step="mean demand", factor=1.0, note="rate as stated, Poisson arrivals; the SLO's percentiles are in the capacity itself"),
@@ -122,11 +124,17 @@ def headroom(answer: Answer, chosen: Sequence[Chosen], deployments: Sequence[Dep
         HeadroomStep(step="evidence", factor=evidence, note=f"step times at confidence {policy.confidence:g} instead of the median"),
         HeadroomStep(step="mixture", factor=mixture, note="workloads sharing a deployment" if mixture > 1 else "no deployment is shared"),
         HeadroomStep(step="policy", factor=1 / policy.max_slo_load, note=f"SLO load up to {policy.max_slo_load:g}"),
-        HeadroomStep(step="whole replicas", factor=whole, note=", ".join(f"{d.replicas - k} replicas" for d in deployments)),
+        HeadroomStep(step="whole replicas", factor=whole, note=", ".join(f"{d.replicas - k - d.standing_by} replicas" for d in deployments)),
+        *([HeadroomStep(step="losses", factor=losses, note=f"{borne} for {policy.survives}")] if policy.survives else []),
         HeadroomStep(step="spare replicas", factor=spare, note=f"{k} per deployment"),
         HeadroomStep(step="whole instances", factor=held / used if used else 1.0, note=f"{used} GPUs used, {held} held"),
     ]
     return tuple(steps)
+
+
+def _for_losses(d: Deployment, spare: int) -> float:
+    """Replicas with those for what may be lost over those that traffic takes."""
+    return (d.replicas - spare) / (d.replicas - spare - d.standing_by)
 
 
 def binding(scenario: Scenario, deployments: Sequence[Deployment], held: Mapping[str, float], bought: Sequence[Purchase]) -> tuple[str, ...]:

@@ -12,24 +12,40 @@ from planner.scenario.contracts import OwnOffer
 from planner.scenario.records import Owned, Scenario, Supply
 
 KG_PER_TONNE = 1e3
+HYPERSCALER_ZONES = 3  # assumption: which of them has which GPU is in no price list
 ALL = "all"  # in place of a GPU or provider: every price
 
 
 def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
-    """The catalogue less discounts, with offers of one's own, supposed prices, owned GPUs and the price of carbon in every offer. What the scenario
-    does not touch is the same object.
+    """The catalogue less discounts, with offers of one's own, supposed prices, owned GPUs and the price of carbon in every offer; in each zone
+    where one may be lost. What the scenario does not touch is the same object.
 
     Suppositions on prices concern what is rented, discounts the catalogue's prices alone; carbon is charged for whatever is held.
     Raises CatalogError for an owned GPU of unknown power.
     """
     factors, supply, carbon = scenario.what_if.price_factor, scenario.supply, scenario.objective.carbon_price
-    if not (factors or supply.owned or supply.offers or supply.discount or carbon):
+    in_zones = scenario.policy.survives == "zone"
+    if not (factors or supply.owned or supply.offers or supply.discount or carbon or in_zones):
         return catalog
     listed = (_times(o, 1 - discount_of(o, supply)) for o in catalog.offers)
     rented = (*listed, *(_own_offer(o, supply, catalog) for o in supply.offers))
     offers = (_times(o, factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) for o in rented)
-    every = (*offers, *(_offer(o, catalog) for o in supply.owned))
+    placed = (z for o in offers for z in in_each_zone(o, supply)) if in_zones else offers
+    every = (*placed, *(_offer(o, catalog) for o in supply.owned))
     return replace(catalog, offers=tuple(_charged(o, scenario, catalog) for o in every) if carbon else every)
+
+
+def zones_of(offer: Offer, supply: Supply) -> int:
+    """Zones of its region that an offer may be bought in: as stated, else by the kind of provider. One that states a zone, or is limited, is in one."""
+    if offer.is_owned or offer.zone or offer.available is not None:
+        return 1
+    return supply.zones or (HYPERSCALER_ZONES if offer.kind == "hyperscaler" else 1)
+
+
+def in_each_zone(offer: Offer, supply: Supply) -> tuple[Offer, ...]:
+    """An offer once for each zone that it may be bought in; where there is only one, as it is."""
+    many = zones_of(offer, supply)
+    return (offer,) if many == 1 else tuple(offer.model_copy(update={"zone": f"zone {i + 1}"}) for i in range(many))
 
 
 def discount_of(offer: Offer, supply: Supply) -> float:

@@ -45,6 +45,9 @@ Lead = Annotated[
 ]
 TimeOfDay = Annotated[str, Field(pattern=r"^$|^([01]\d|2[0-3]):00$")]  # whole hours: periods are hours
 
+Redundancy = Literal["none", "n+1-replica", "n+1-instance", "n+1-zone", "spot"]
+Loss = Literal["instance", "zone", "spot"]
+LOSSES: dict[str, Loss] = {"n+1-instance": "instance", "n+1-zone": "zone", "spot": "spot"}
 KINDS: tuple[Kind, ...] = ("hyperscaler", "neocloud")  # of providers that are bought from unless others are asked for
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
 
@@ -357,6 +360,9 @@ class Supply(Part):
         Field(ge=0, le=5000, allow_inf_nan=False),
         Flag("--carbon-intensity", "gCO2e per kWh where grid.csv knows none, such as of offers that state no place", "G"),
     ] = None
+    zones: Annotated[
+        int | None, Field(ge=1, le=26), Flag("--zones", "zones of a region, for --redundancy n+1-zone; left out, hyperscalers have 3 and others 1", "K")
+    ] = None
     max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
     offers: Annotated[tuple[OwnOffer, ...], Flag("--offers", "CSV or TOML: contracts and quotes of one's own, beside the catalogue's prices", "FILE")] = ()
@@ -396,6 +402,15 @@ class Policy(Part):
     confidence: Annotated[float, Field(ge=0.5, le=0.99), Flag("--confidence", "share of step-time predictions that must not be exceeded", "SHARE")] = 0.8
     max_slo_load: Annotated[float, Field(gt=0, le=1), Flag("--max-slo-load", "most traffic per capacity of any deployment", "SHARE")] = 1.0
     spare_replicas: Annotated[int, Field(ge=0, le=1000), Flag("--spare-replicas", "replicas of each deployment that may fail with the SLO kept", "K")] = 0
+    redundancy: Annotated[
+        Redundancy, Flag("--redundancy", "loss after which demand is still met: none, n+1-replica, n+1-instance, n+1-zone, or spot (all of it at once)", "WHAT")
+    ] = "none"
+    load_after_loss: Annotated[float, Field(gt=0, le=1), Flag("--load-after-loss", "most traffic per capacity of any deployment after that loss", "SHARE")] = (
+        1.0
+    )
+    max_spot_share: Annotated[float | None, Field(ge=0, le=1), Flag("--max-spot-share", "most of each deployment's replicas that may be on spot", "SHARE")] = (
+        None
+    )
     max_pools: Annotated[int | None, Field(ge=1), Flag("--max-pools", "most deployments that serve one workload (1; with --mix no limit)", "N")] = None
     mix: Annotated[bool, Flag("--mix", "let several checkpoints serve one workload")] = False
     max_models: Annotated[int | None, Field(ge=1), Flag("--max-models", "most distinct models", "N")] = None
@@ -421,6 +436,17 @@ class Policy(Part):
     startup_lead: Annotated[Lead, Field(ge=0, le=86400), Flag("--startup-lead", "time from starting an instance to its replicas serving", "TIME")] = 600.0
     min_up_periods: Annotated[int, Field(ge=1, le=24), Flag("--min-up-periods", "fewest hours for which an instance is held once started", "N")] = 1
     floor_replicas: Annotated[int, Field(ge=0, le=10**6), Flag("--floor-replicas", "fewest replicas of each deployment at any hour", "N")] = 1
+
+    @model_validator(mode="after")
+    def _after_a_loss(self) -> Policy:
+        if self.load_after_loss != 1 and not self.survives:
+            raise problem(f"nothing is lost with redundancy {self.redundancy}: it is of n+1-instance, n+1-zone or spot", "load_after_loss")
+        return self
+
+    @property
+    def survives(self) -> Loss | None:
+        """What may be lost at once, counted by where replicas stand; one replica of each deployment is a spare one."""
+        return LOSSES.get(self.redundancy)
 
     @property
     def pools_per_workload(self) -> int | None:
@@ -518,6 +544,11 @@ class Scenario(Part):
                 raise problem(f"workload '{name}' stands twice; give each a name of its own", "workload", i, "name")
         if not self.workload and not self.tables.capacities:
             raise ValueError("no demand: give qps or concurrency")
+        if self.tables.capacities and (self.policy.survives or self.policy.max_spot_share is not None):
+            what = "redundancy" if self.policy.survives else "max_spot_share"
+            raise problem("with capacities of one's own nobody knows instances, zones or spot; a replica may be spare (n+1-replica)", "policy", what)
+        if self.supply.zones is not None and self.policy.survives != "zone":
+            raise problem(f"zones count where one may be lost: with redundancy n+1-zone, not {self.policy.redundancy}", "supply", "zones")
         if bool(self.tables.capacities) != bool(self.tables.demand):
             raise ValueError("capacities and demand go together")
         return self

@@ -13,6 +13,7 @@ from math import inf
 from planner.candidates.columns import formulation
 from planner.candidates.points import Points
 from planner.candidates.survey import Survey, limits
+from planner.program.losses import worst
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer, answer
 from planner.search.chosen import Chosen, chosen_pools, together
@@ -35,12 +36,14 @@ def kept_apart(points: Points, scenario: Scenario, cutoff: float = inf, break_ti
 
 def crowded(found: Answer, survey: Survey) -> Pairs:
     """Pairs of workloads of which one misses a limit beside the other, on the deployments of a solution."""
-    return frozenset(pair for chosen in chosen_pools(found, survey) for pair in _crowded(chosen, survey))
+    return frozenset(pair for chosen in chosen_pools(found, survey) for pair in _crowded(chosen, found, survey))
 
 
-def _crowded(chosen: Chosen, survey: Survey) -> Pairs:
+def _crowded(chosen: Chosen, found: Answer, survey: Survey) -> Pairs:
     """Those who are late, each with the workload beside it that brings the most prompt work at once; all with each other where there is no room."""
-    here = chosen.pool.total - survey.scenario.policy.spare_replicas
+    kind, problem = survey.scenario.policy.survives, found.formulation.problem
+    lost = worst(kind, problem, problem.columns[chosen.pool.pool.column].gpus, chosen.pool.replicas)[0] if kind else 0
+    here = chosen.pool.total - max(lost, survey.scenario.policy.spare_replicas)
     now = chosen.together if here == chosen.pool.total else together(chosen, survey, here)
     if now is None:
         return frozenset()

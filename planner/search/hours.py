@@ -236,8 +236,9 @@ def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: Hourly
 
 
 def _one_pool(scenario: Scenario, steady: bool) -> Policy:
-    """The policy as it concerns one deployment: waiting work has no spare replicas."""
-    return scenario.policy if steady else scenario.policy.model_copy(update={"spare_replicas": 0, "prudent": False})
+    """The policy as it concerns one deployment: waiting work has no spare replicas, and where replicas stand, which losses depend on, is of no one hour."""
+    anywhere = {"redundancy": "none", "load_after_loss": 1.0, "max_spot_share": None}
+    return scenario.policy.model_copy(update=anywhere if steady else anywhere | {"spare_replicas": 0, "prudent": False})
 
 
 def _in_hour(flat_workload: Workload, asked: HourlyQuestion, peak: float, i: int) -> Workload:

@@ -24,7 +24,11 @@ SEEN: tuple[Tier, ...] = ("anchored", "transferred", "modelled")  # what is aske
 
 
 def careful(scenario: Scenario) -> Scenario:
-    """The question with the policies that --prudent stands for, but for the tier, which depends on what plans there are. Others as they are."""
+    """The question with the policies that --prudent stands for, but for the tier, which depends on what plans there are. Others as they are.
+
+    What --redundancy n+1-replica stands for is a spare replica, too.
+    """
+    scenario = spared(scenario) if scenario.policy.redundancy == "n+1-replica" else scenario
     return fresh(at_worst(spared(scenario))) if scenario.policy.prudent else scenario
 
 
