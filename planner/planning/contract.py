@@ -26,7 +26,7 @@ from planner.program.alike import cheapest_over_states
 from planner.program.problem import Problem
 from planner.program.solver import SolverOptions
 from planner.result.assemble import assemble
-from planner.result.contract import Commitment, Contract, ContractLine, ContractState, FutureOutcome, Measuring, Stress
+from planner.result.contract import Commitment, Contract, ContractLine, ContractState, FutureOutcome, Measuring, Robust, Stress
 from planner.result.plan import Deployment
 from planner.scenario.apply import catalog_for
 from planner.scenario.change import with_workloads
@@ -70,7 +70,8 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
     scenario = careful(with_known_names(scenario, catalog))
     found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))
     written = _written(found, scenario, origins or {}, _studied(found, scenario, catalog, deadline))
-    written = written.model_copy(update={"measuring": _measuring(found, written, SolverOptions(STUDY_GAP, max(deadline.left(), 0.05), scenario.solver.seed))})
+    options = SolverOptions(STUDY_GAP, max(deadline.left(), 0.05), scenario.solver.seed)
+    written = written.model_copy(update={"measuring": _measuring(found, written, options), "robust": _robust(found, written, options)})
     from planner.check.contract import check_contract
 
     report = check_contract(written, catalog)
@@ -179,22 +180,40 @@ def capacity_factors(d: Deployment) -> tuple[float, ...]:
     return tuple(exp(spread * NormalDist().inv_cdf(q)) / middle for q in CAPACITIES)
 
 
+def _capacities(found: Found, written: Contract) -> dict[int, tuple[float, ...]]:
+    """By deployment, the load per load as planned of each capacity that stands for what nobody measured."""
+    every = {i: capacity_factors(part.deployments[0]) for i, part in enumerate(written.parts)}
+    return {i: factors for i, factors in every.items() if factors} if found.asked.outlook.commit else {}
+
+
 def _measuring(found: Found, written: Contract, options: SolverOptions) -> tuple[Measuring, ...]:
     """For each deployment, what knowing its capacity before signing saves: the cost of signing before, less the mean cost of signing after."""
-    if not found.asked.outlook.commit:
-        return ()
     problem = replace(found.best.problem, rules=replace(found.best.problem.rules, risk=None))
     blocks, known = search.by_offer(found.best).pools, []
-    for i, (part, block) in enumerate(zip(written.parts, blocks, strict=True)):
-        factors = capacity_factors(part.deployments[0])
-        if not factors:
-            continue
-        before = _cost(search.as_it_may_carry(problem, block.workloads, factors), options)
-        after = [_cost(search.as_it_may_carry(problem, block.workloads, (f,)), options) for f in factors]
+    for i, factors in _capacities(found, written).items():
+        workloads = blocks[i].workloads
+        before = _cost(search.as_it_may_carry(problem, dict.fromkeys(workloads, factors)), options)
+        after = [_cost(search.as_it_may_carry(problem, dict.fromkeys(workloads, (f,))), options) for f in factors]
         if before is not None and all(a is not None for a in after):
             worth = max(0.0, before - sum(a for a in after if a is not None) / len(factors))
             known.append(Measuring(deployment=i, worth_usd=worth, low_factor=min(factors), high_factor=max(factors)))
     return tuple(known)
+
+
+def _robust(found: Found, written: Contract, options: SolverOptions) -> Robust | None:
+    """What would be signed if the capacities of all deployments were as uncertain as their evidence, all erring to one side."""
+    capacities, blocks = _capacities(found, written), search.by_offer(found.best).pools
+    problem = replace(found.best.problem, rules=replace(found.best.problem.rules, risk=None))
+    factors = {w: f for i, f in capacities.items() for w in blocks[i].workloads}
+    if not factors:
+        return None
+    wide = search.as_it_may_carry(problem, factors)
+    solution = cheapest_over_states(wide, options)
+    as_signed, hours = search.after(wide, search.decided(found.best), options), found.asked.horizon.total_hours
+    if not solution.found or as_signed == inf:
+        return None
+    signed = search.decided(replace(found.best, problem=wide, solution=solution))
+    return Robust(signed=signed, usd_per_hour=min(solution.cost, as_signed) / hours, as_signed_usd_per_hour=as_signed / hours)
 
 
 # ---- written down

@@ -79,6 +79,10 @@ def _worth(c: Contract) -> Section:
         )
         for m in best[:2]
     ]
+    if c.robust:
+        what = " + ".join(f"{n} x {c.lines[o].instance_type} {c.lines[o].term}" for o, n in c.robust.signed.items()) or "nothing"
+        saved = (c.robust.as_signed_usd_per_hour - c.robust.usd_per_hour) * c.hours
+        found.append(("capacities as uncertain as their evidence", f"sign {what}: {money(c.robust.usd_per_hour)}/h, saves {money(saved, 0)} then"))
     found += [(f"traffic x {s.factor:g}", f"{money(s.usd_per_hour)}/h" if s.usd_per_hour is not None else "not to be had within the limits") for s in c.stress]
     return Section(f"Over {c.outlook.months} months", items=tuple(found))
 

@@ -75,6 +75,14 @@ class Measuring(PlanPart):
     high_factor: float
 
 
+class Robust(PlanPart):
+    """What would be signed (instances by line) if capacities were as uncertain as their evidence, and what either costs then, expected."""
+
+    signed: dict[int, int]
+    usd_per_hour: float
+    as_signed_usd_per_hour: float  # of what the contract signs
+
+
 class Contract(PlanPart):
     """The answer to ``plan contract``. Money is expected over the futures; $/h are means over the horizon."""
 
@@ -103,6 +111,7 @@ class Contract(PlanPart):
     dearest_usd_per_hour: float  # mean of the dearest futures at the limit's level, or of the dearest one
     stress: tuple[Stress, ...] = ()
     measuring: tuple[Measuring, ...] = ()
+    robust: Robust | None = None
     structures: int
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ As by the hour (hours.py): structures in the order of a bound, the program price
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd, inf
@@ -286,18 +286,19 @@ def of_future(problem: Problem, s: int) -> Problem:
     return replace(problem, states=states, demands=demands, offers=offers, rules=replace(problem.rules, risk=None))
 
 
-def as_it_may_carry(problem: Problem, workloads: Collection[int], factors: Sequence[float]) -> Problem:
-    """The problem in which it is not known, when the first terms are signed, how many times these workloads load what serves them: each factor as likely."""
-    several, n = len(factors), len(problem.states)
+def as_it_may_carry(problem: Problem, factors: Mapping[int, Sequence[float]]) -> Problem:
+    """The problem in which it is not known, when the first terms are signed, how many times each of these workloads loads what serves it.
+
+    factors: of each workload, as many as there are possibilities, each as likely; they come together.
+    """
+    several, n = len(next(iter(factors.values()))), len(problem.states)
     case = {s: k for k, s in enumerate(dict.fromkeys(x.case for x in problem.states))}
     states = tuple(
         replace(x, probability=x.probability / several, case=case[x.case] * several + k, before=None if x.before is None else StateIndex(x.before + k * n))
         for k in range(several)
         for x in problem.states
     )
-    demands = tuple(
-        replace(d, rates=tuple(r * f for f in (factors if w in workloads else (1.0,) * several) for r in d.rates)) for w, d in enumerate(problem.demands)
-    )
+    demands = tuple(replace(d, rates=tuple(r * f for f in factors.get(w, (1.0,) * several) for r in d.rates)) for w, d in enumerate(problem.demands))
     return replace(problem, states=states, demands=demands, offers=tuple(replace(o, spans=_for_each(o, several, n)) for o in problem.offers))
 
 
