@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from planner.candidates.eligibility import eligibility
 from planner.candidates.offers import allowed
 from planner.candidates.points import Points
 from planner.candidates.survey import memory_of, survey
-from planner.catalog.records import PowerGrid
+from planner.catalog.records import ApiPrice, PowerGrid
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import FIELDS
 from planner.search.answer import answer
@@ -116,6 +117,28 @@ def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict
     asked = {"policy": {**policy, **caps["policy"]}, "supply": caps["supply"], "objective": {"carbon_price": carbon_price}}
     question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], **asked}
     assert cost(question, on_grids(), pruned=True) == pytest.approx(cost(question, on_grids(), pruned=False), rel=2e-6)
+
+
+def sold(model: str, checkpoint: str, usd: float, provider: str) -> ApiPrice:
+    rest = {"api_name": "x", "as_of": date(2026, 3, 1), "source": "invented for the tests", "licence": "none"}
+    return ApiPrice.model_validate(rest | {"provider": provider, "model": model, "checkpoint": checkpoint} | dict.fromkeys(BILLED, usd))
+
+
+BILLED = ("usd_per_million_input", "usd_per_million_output")
+APIS = st.fixed_dictionaries({"small": st.sampled_from([None, 0.01, 0.03, 0.1]), "large": st.sampled_from([0.05, 0.2, 0.6])})
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, APIS, st.sampled_from(["all", "overflow", "overflow"]), st.sampled_from([{}, {"one": 9.0}]))
+def test_pruning_keeps_the_optimum_beside_apis(
+    workloads: list[dict[str, Any]], policy: dict[str, Any], usd: dict[str, float | None], how: str, limit: dict[str, float]
+) -> None:
+    prices = [sold("Large-60B", "example/large-60b", usd["large"] or 0.0, "two")]
+    prices += [sold("Small-8B", "example/small-8b", small, "one"), sold("Small-8B", "example/small-8b", 1.3 * small, "two")] if (small := usd["small"]) else []
+    catalog = replace(tiny(), api_prices=tuple(prices))
+    every = [{"name": f"w{i}", **w} for i, w in enumerate(workloads)]
+    question = {"workload": every, "policy": {**policy, "api": how}, "supply": {"api_limit": limit}}
+    assert cost(question, catalog, pruned=True) == pytest.approx(cost(question, catalog, pruned=False), rel=2e-6)
 
 
 def test_every_cap_there_is_takes_part() -> None:

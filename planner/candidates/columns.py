@@ -9,7 +9,9 @@ from math import inf
 
 import numpy as np
 
-from planner.candidates.eligibility import counted, is_excluded, is_named, needed
+from planner.candidates.eligibility import needed, score
+from planner.candidates.hosted import HostedOffer, beside, hosted_offers, stands_beside
+from planner.candidates.hosted import column as hosted_column
 from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosting, purchasable
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
@@ -43,7 +45,8 @@ class Candidate:
 class Formulation:
     """A restricted question made ready for the program: the problem with the candidates and offers its indices stand for.
 
-    ``unsettled``: rows that time did not suffice to look at, so that no bound on the cost holds.
+    Columns of ``candidates`` come first, then those of ``hosted``. ``unsettled``: rows that time did not suffice
+    to look at, so that no bound on the cost holds.
     """
 
     scenario: Scenario
@@ -52,6 +55,7 @@ class Formulation:
     offers: tuple[Offer, ...]
     excluded: Counter[str]
     deadline: Deadline = NEVER
+    hosted: tuple[HostedOffer, ...] = ()
 
     @property
     def unsettled(self) -> int:
@@ -68,24 +72,27 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     admitted = (o for o in allowed(survey.offers, scenario.supply, survey.catalog.newest_price) if any(may_serve(o, w) for w in scenario.workload))
     by_way = scenario.policy.max_spot_share is not None or scenario.policy.survives == "spot"
     on_offer = cheapest_by_shape(tuple(admitted), by_way)
-    bought = known_draws(on_offer, scenario, survey.catalog)
-    offers = tuple(bought)
-    scores = _scores(survey, scenario)
+    rented = known_draws(on_offer, scenario, survey.catalog)
+    offers = tuple(rented)
+    scores, bought = _scores(survey, scenario), hosted_offers(survey.eligible, scenario, survey.catalog.api_prices)
     rows = _rows(survey, offers, scores)
     near = rows[tiers_of(survey, rows) <= TIERS.index(scenario.policy.evidence)]
+    apis = beside(bought, survey.eligible, scenario)
     hosted = hosting(offers)
-    kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff)
+    kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff, apis)
     lost += Counter({"evidence": len(rows) - len(near), UNKNOWN_DRAW: len(on_offer) - len(offers)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
-    candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, scores)]
+    worth = scores if apis is None or apis.by_checkpoint is None else np.hstack([scores, -apis.by_checkpoint])
+    candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, worth)]
     whole = _without_pointless_tiers(tuple(_column(survey, scenario, hosted, c, scores) for c in candidates), scenario)
     placed = [(c, part) for c, column in zip(candidates, whole, strict=True) for part in by_place(column, offers, scenario.workload)]
     candidates, columns = [c for c, _ in placed], tuple(part for _, part in placed)
     demands = tuple(Traffic(w.name, (w.peak,), needed(w.mean_quality, scenario.policy)) for w in scenario.workload)
     useful = [i for i, c in enumerate(columns) if (c.tiers or c.shared) and c.offers]
     lost += Counter({UNHOSTED: sum(bool(c.tiers or c.shared) and not c.offers for c in whole)})
-    problem = Problem(demands, tuple(columns[i] for i in useful), tuple(bought.values()), rules(scenario, points.apart))
-    return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline)
+    every = (*(columns[i] for i in useful), *(hosted_column(o, scenario) for o in bought))
+    problem = Problem(demands, every, tuple(rented.values()), rules(scenario, points.apart))
+    return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline, bought)
 
 
 def formulation_at_any_rate(points: Points, scenario: Scenario) -> Formulation:
@@ -114,6 +121,8 @@ def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) ->
         survives=frozenset((p.survives,) if p.survives else ()),
         load_after_loss=p.load_after_loss,
         most_spot=p.max_spot_share,
+        overflow=p.api == "overflow",
+        host_limits=scenario.supply.api_limit if p.api != "none" else {},
     )
 
 
@@ -146,13 +155,8 @@ def _scores(survey: Survey, scenario: Scenario) -> Floats:
     """[eligible, workload]: the score where the checkpoint may serve, -1 where it may not."""
     found = np.full((len(survey.eligible), len(scenario.workload)), -1.0)
     for i, e in enumerate(survey.eligible):
-        if survey.shape_of[i] < 0 or is_excluded(e.served, scenario.policy.exclude_models):
-            continue
-        for w, workload in enumerate(scenario.workload):
-            quality = e.quality[w]
-            score = counted(quality, scenario.policy) if quality else 0.0
-            if e.may_serve_at(w, needed(workload.min_quality, scenario.policy), scenario.policy) and is_named(e.served, workload.models):
-                found[i, w] = score
+        if survey.shape_of[i] >= 0:
+            found[i] = [score(e, w, scenario) for w in range(len(scenario.workload))]
     return found
 
 
@@ -172,7 +176,7 @@ def _points_for(found: list[OperatingPoint], scenario: Scenario) -> list[Operati
     if len(scenario.workload) > 1 or not found:
         return _distinct(found)
     load = scenario.policy.max_slo_load
-    if scenario.policy.pools_per_workload == 1:
+    if scenario.policy.pools_per_workload == 1 and not stands_beside(scenario):
         needs = {p: (_needed(p, scenario, load), _needed(p, scenario, scenario.policy.load_after_loss) if scenario.policy.survives else 0) for p in found}
         fewest = sorted(found, key=lambda p: (*needs[p], -p.single[0]))
         return [p for i, p in enumerate(fewest) if all(needs[p][1] < needs[q][1] for q in fewest[:i])]  # those that fewer must remain of
@@ -200,7 +204,7 @@ def _without_pointless_tiers(columns: tuple[Column, ...], scenario: Scenario) ->
     Only where each workload has one pool, of known size, and nothing but cost tells pools apart.
     """
     policy = scenario.policy
-    if policy.pools_per_workload != 1 or policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload):
+    if policy.pools_per_workload != 1 or stands_beside(scenario) or policy.max_models is not None or any(w.mean_quality is not None for w in scenario.workload):
         return columns
     if policy.router == "random":  # no pooling: the one tier says nothing about how many replicas are needed
         return columns
@@ -221,11 +225,14 @@ def _without_pointless_tiers(columns: tuple[Column, ...], scenario: Scenario) ->
 
 
 def _servers(survey: Survey, row: int, scores: Floats) -> list[int]:
-    """The checkpoints of a row that no other matches in every workload; of equals the newest, then first by name."""
-    options = [e for e in survey.eligible_on(row) if (scores[e] >= 0).any()]
+    """The checkpoints of a row that no other matches in every workload (in further columns of ``scores``: in the API beside it).
+
+    Of equals the newest, then first by name."""
+    of_workloads = scores[:, : len(survey.physics)]
+    options = [e for e in survey.eligible_on(row) if (of_workloads[e] >= 0).any()]
     rank = {e: (survey.eligible[e].served.checkpoint.as_of, survey.eligible[e].name) for e in options}
     kept: list[int] = []
-    for e in sorted(options, key=lambda e: (-scores[e].sum(), -rank[e][0].toordinal(), rank[e][1])):
+    for e in sorted(options, key=lambda e: (-of_workloads[e].sum(), -rank[e][0].toordinal(), rank[e][1])):
         if not any(np.all(scores[k] >= scores[e]) for k in kept):
             kept.append(e)
     return kept
@@ -257,7 +264,7 @@ def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple
         return (Tier(1, single),)
     policy, peak = scenario.policy, scenario.workload[w].peak
     needed = replicas_needed(single, saturated, peak, policy.max_slo_load)  # for all of its traffic
-    if policy.pools_per_workload == 1:
+    if policy.pools_per_workload == 1 and not stands_beside(scenario):
         remain = replicas_needed(single, saturated, peak, policy.load_after_loss) if policy.survives else None
         return (Tier(needed, pool_capacity(single, saturated, needed), remain),)
     sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES if n <= needed]

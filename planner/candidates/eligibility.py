@@ -50,6 +50,17 @@ def counted(quality: Quality, policy: Policy) -> float:
     return quality.at_worst if policy.worst_recovery else quality.score
 
 
+def score(e: Eligible, w: int, scenario: Scenario) -> float:
+    """What its score counts for where it may serve workload w of a scenario that narrows the one surveyed, 0 without one; -1 where it may not."""
+    workload, policy = scenario.workload[w], scenario.policy
+    if is_excluded(e.served, policy.exclude_models) or not is_named(e.served, workload.models):
+        return -1.0
+    if not e.may_serve_at(w, needed(workload.min_quality, policy), policy):
+        return -1.0
+    quality = e.quality[w]
+    return counted(quality, policy) if quality else 0.0
+
+
 def needed(floor: float | None, policy: Policy) -> float | None:
     """What must be scored, or be scored on average, to clear a floor by the margin."""
     return None if floor is None else round(floor + policy.quality_margin, 9)

@@ -133,7 +133,7 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         }
     )
     offers = catalog_for(catalog, scenario.model_copy(update={"supply": known})).offers if s.owned or s.offers else catalog.offers
-    providers = {o.provider for o in offers}
+    providers, sold = {o.provider for o in offers}, {a.provider for a in catalog.api_prices}
     places = {location(o) for o in offers if not o.is_owned}
     regions, geographies = {o.region for o in offers if not o.is_owned}, {o.geography for o in offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
@@ -154,6 +154,10 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
             "exclude_providers": all_of(s.exclude_providers, providers, "provider", "--exclude-provider", "see plan catalog prices"),
             "regions": all_of(s.regions, regions, "region", "--region", "see plan catalog prices"),
             "geographies": all_of(s.geographies, geographies, "geography", "--geography", f"one of {', '.join(sorted(geographies))}"),
+            "api_providers": all_of(s.api_providers, sold, "API provider", "--api-provider", f"one of {', '.join(sorted(sold))}"),
+            "api_limit": _by_name(
+                ((known_name(n, sold, "API provider", "--api-limit", f"one of {', '.join(sorted(sold))}"), x) for n, x in s.api_limit.items()), "--api-limit"
+            ),
             "quota": _by_name(((quota_key(key, offers, catalog), n) for key, n in s.quota.items()), "--quota"),
             "max_kw_at": {
                 known_name(at, places, "location", "--max-kw-at", "a provider and its region, such as 'aws us-east-1'"): x for at, x in s.max_kw_at.items()

@@ -14,6 +14,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.candidates.hosted import Beside
 from planner.candidates.offers import Hosting, location, purchasable
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, replicas_needed
@@ -30,15 +31,22 @@ ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capac
 
 
 def undominated(
-    points: Points, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], hosted: Hosting, cutoff: float
+    points: Points,
+    scenario: Scenario,
+    rows: Ints,
+    scores: Floats,
+    offers: tuple[Offer, ...],
+    hosted: Hosting,
+    cutoff: float,
+    apis: Beside | None = None,
 ) -> tuple[list[int], Counter[str]]:
     """Rows not dominated within their GPU type; capacities are computed in rounds, most promising first, until bounds settle the rest.
 
     Where there is one workload and nothing but cost limits it, a row that no plan below the cutoff can use is settled too,
-    whatever its GPU type; what a row surely costs as the only pool lowers the cutoff. When the time is up the rows known so far are
-    all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
+    whatever its GPU type; what a row surely costs as the only pool lowers the cutoff. Beside ``apis`` it may be of any size.
+    When the time is up the rows known so far are all there is, and the rest counts as UNSETTLED. Raises TimeUp where none is known yet.
     """
-    field = _field(points.survey, scenario, rows, scores, offers)
+    field = _field(points.survey, scenario, rows, scores, offers, apis)
     cutoff = min(cutoff, most_cost(scenario))
     reached = np.zeros_like(field.bound)  # best capacity of a lone replica per workload, once computed
     hopes = field.bound.copy()  # capacity per replica that no pool exceeds: the bound, then that of a large pool; 0 where none is served
@@ -157,19 +165,20 @@ class Comparable:
     only: bool  # one workload in one pool: what is held follows from capacity, so a worse holder loses whatever its score
     survives: bool  # a loss: what is held does not follow from capacity alone
     by_quality: bool  # some rule looks at scores; otherwise they only break ties, and only a single pool has ties worth breaking
+    usd_per_unit: float  # of what may serve beside a fleet and is no row of these; infinite where nothing may
     price: Floats | None  # $/h of one replica at the lowest price per GPU; None where cost is not all that limits, or scores count
 
 
-def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...]) -> Comparable:
+def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offers: tuple[Offer, ...], apis: Beside | None) -> Comparable:
     score = _best_scores(survey, rows, scores)
     bound = np.stack([_bound(survey, w, rows) * (score[:, w] >= 0) for w in range(len(scenario.workload))], axis=1)
     gpus = survey.replicas.size[rows].astype(float)
     rate = np.array([w.peak for w in scenario.workload])
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
-    only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1
+    only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1 and apis is None
     return Comparable(
-        _groups(survey, scenario, rows, offers),
+        _groups(survey, scenario, rows, offers, (scores, apis)),
         gpus,
         bound,
         score,
@@ -178,6 +187,7 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
         only,
         scenario.policy.survives is not None,
         by_quality,
+        apis.usd_per_unit if apis else inf,
         _replica_prices(survey, scenario, rows, gpus, offers) if len(rate) == 1 and not by_quality else None,
     )
 
@@ -200,16 +210,26 @@ def _too_dear(field: Comparable, scenario: Scenario, hopes: Floats, cutoff: floa
     if field.only:
         return only_pool(field.price, carries, rate, policy.spare_replicas) > cutoff
     best = np.max(hopes[:, 0] / field.price) * policy.max_slo_load
-    return beyond(field.price, carries, 1 / best, rate, cutoff, policy.spare_replicas) if best else np.ones(len(hopes), dtype=bool)
+    return beyond(field.price, carries, min(1 / best, field.usd_per_unit), rate, cutoff, policy.spare_replicas) if best else np.ones(len(hopes), dtype=bool)
 
 
-def _groups(survey: Survey, scenario: Scenario, rows: Ints, offers: tuple[Offer, ...]) -> Ints:
-    """Within what dominance holds: one GPU type, one model where models are limited, one size where instances that fail have no 2^k GPUs."""
+def _groups(survey: Survey, scenario: Scenario, rows: Ints, offers: tuple[Offer, ...], beside: tuple[Floats, Beside | None]) -> Ints:
+    """Within what dominance holds: one GPU type, one model where models are limited, one size where instances that fail have no
+    2^k GPUs, and the same APIs beside its checkpoints (``beside``: scores, and what is known of APIs)."""
     limited = scenario.policy.max_models is not None
     found: Ints = survey.replicas.gpu[rows] * len(survey.shapes) + (survey.replicas.architecture[rows] if limited else 0)
     if scenario.policy.survives == "instance" and any(o.gpus_per_node & (o.gpus_per_node - 1) for o in offers):
         found = found * (1 + survey.replicas.size.max(initial=0)) + survey.replicas.size[rows]  # more of smaller ones may be lost than of larger ones
-    return found
+    scores, apis = beside
+    if apis is None or apis.by_checkpoint is None:
+        return found
+    told: dict[int, set[tuple[float, ...]]] = {}
+    for e in np.flatnonzero((scores >= 0).any(axis=1)).tolist():
+        told.setdefault(int(survey.shape_of[e]), set()).add(tuple(apis.by_checkpoint[e].tolist()))
+    sets = {key: i for i, key in enumerate(dict.fromkeys(frozenset(s) for s in told.values()))}
+    by_shape = np.array([sets.get(frozenset(told.get(s, ())), 0) for s in range(len(survey.shapes))], dtype=np.int64)
+    several: Ints = found * max(len(sets), 1) + by_shape[survey.shape[rows]]
+    return several
 
 
 def _most_promising(field: Comparable, open_: NDArray[np.bool_], size: int) -> Ints:

@@ -16,11 +16,12 @@ from planner.check.capacity import peak_qps
 from planner.check.case import Case, in_own_tokens, mixture_factor, own_tokens, replica_of
 from planner.check.cost import periods, unit_costs
 from planner.check.findings import Finding, Notes, same
+from planner.check.hosted import hourly
 from planner.check.supply import counted, held_by, not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
 from planner.result.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
-from planner.scenario.caps import caps, spent
+from planner.scenario.caps import AskedCap, caps, spent
 from planner.scenario.records import Supply, Workload
 
 STATED = 1e-4
@@ -38,7 +39,7 @@ def beside(case: Case) -> Finding:
     for row in case.plan.api:
         _api(notes, case, row)
     _cheapest(notes, case)
-    if all(b is not None and b.serves for b in case.built):
+    if case.built and all(b is not None and b.serves for b in case.built):
         _headroom(notes, case)
     _binding(notes, case)
     s = case.plan.solver
@@ -148,8 +149,8 @@ def _why(notes: Notes, case: Case, a: Alternative, where: str) -> None:
     used, held = sum(d.gpus for d in a.deployments), sum(p.gpus_held for p in a.purchases)
     rate = sum(w.qps for w in plan.workloads) if all(not w.is_closed for w in case.scenario.workload) else None
     patterns: tuple[tuple[str, tuple[float | None, ...]], ...] = (
-        (r"\$([\d.]+) per GPU-hour against \$([\d.]+)", (usd / held, plan.cost.usd_per_hour / plan.gpus_held)),
-        (r"([\d.e+-]+) req/s per GPU against ([\d.e+-]+)", (rate / used if rate else None, rate / plan.gpus_used if rate else None)),
+        (r"\$([\d.]+) per GPU-hour against \$([\d.]+)", (usd / held, plan.cost.usd_per_hour / max(plan.gpus_held, 1))),
+        (r"([\d.e+-]+) req/s per GPU against ([\d.e+-]+)", (rate / used if rate else None, rate / max(plan.gpus_used, 1) if rate else None)),
         (r"(\d+) of (\d+) GPUs idle in whole instances", (held - used, held)),
     )
     for pattern, right in patterns:
@@ -173,7 +174,7 @@ def _api(notes: Notes, case: Case, row: HostedApi) -> None:
     got, asked = case.plan.workloads[w], case.scenario.workload[w]
     original, factor = _main(case, got)
     is_same = row.checkpoint == original
-    usd = _hourly(price, _as_read(case, price, asked), got.qps, factor if is_same else 1.0)
+    usd = hourly(price, _as_read(case, price, asked), got.qps, factor if is_same else 1.0)
     level = got.qps * got.unit_costs.usd_per_hour / usd if got.unit_costs else None
     right = HostedApi(
         workload=got.name, model=price.model, checkpoint=price.checkpoint, provider=price.provider, api_name=price.api_name, same_model=is_same,
@@ -191,11 +192,11 @@ def _cheapest(notes: Notes, case: Case) -> None:
     """Where the model that serves most of a workload has an API whose context takes the requests, the cheapest one stands there."""
     context = {c.id: c.max_context or card.architecture.max_context for card in case.catalog.cards for c in card.checkpoint}
     for got, asked in zip(case.plan.workloads, case.scenario.workload, strict=True):
-        if not got.routing or any(case.built[r.deployment] is None for r in got.routing):
+        if not got.routing or got.name in {h.workload for h in case.plan.hosted} or any(case.built[r.deployment] is None for r in got.routing):
             continue
         original, factor = _main(case, got)
         able = [
-            _hourly(a, met, got.qps, factor)
+            hourly(a, met, got.qps, factor)
             for a in case.catalog.api_prices
             if a.checkpoint == original
             and longer_than(met := _as_read(case, a, asked), factor, a.max_context or context[original]) <= asked.max_refused - COUNTED
@@ -216,13 +217,6 @@ def _as_read(case: Case, price: ApiPrice, asked: Workload) -> Workload:
     """The workload in the tokens that an API's model makes of its text."""
     card = next(card for card in case.catalog.cards for c in card.checkpoint if c.id == price.checkpoint)
     return in_own_tokens(asked, own_tokens(card, asked, case.catalog))
-
-
-def _hourly(price: ApiPrice, asked: Workload, qps: float, factor: float) -> float:
-    million = qps * 3600 / 1e6
-    cached = price.usd_per_million_input if price.usd_per_million_cached_input is None else price.usd_per_million_cached_input
-    prompt = price.usd_per_million_input + asked.prefix_cache_hit * (cached - price.usd_per_million_input)
-    return million * (asked.input_tokens * prompt + asked.output_tokens * factor * price.usd_per_million_output)
 
 
 def _full(case: Case, w: int) -> float:
@@ -273,6 +267,12 @@ def _headroom(notes: Notes, case: Case) -> None:
     _product(notes, case)
 
 
+def _counted(case: Case, cap: AskedCap) -> float:
+    """What counts towards a cap; the cost of APIs towards the budget."""
+    held = counted(cap, held_by(case, case.plan.by_period[0]), case.scenario, case.catalog)
+    return held + (sum(h.usd_per_hour for h in case.plan.hosted) if cap.is_money else 0.0)
+
+
 def _peak(case: Case, i: int) -> float:
     """Peak over mean traffic of a deployment, in requests/s."""
     built = case.built[i]
@@ -283,7 +283,7 @@ def _peak(case: Case, i: int) -> float:
 def _product(notes: Notes, case: Case) -> None:
     """From the other end: mean traffic times all factors but the evidence is what all GPUs held would carry. For one workload alone on one deployment."""
     plan = case.plan
-    if len(plan.deployments) != 1 or len(plan.workloads) != 1 or case.scenario.workload[0].is_closed:
+    if len(plan.deployments) != 1 or len(plan.workloads) != 1 or plan.hosted or case.scenario.workload[0].is_closed:
         return
     d = plan.deployments[0]
     led = plan.workloads[0].qps * prod(h.factor for h in plan.headroom if h.step != "evidence")
@@ -297,5 +297,5 @@ def _binding(notes: Notes, case: Case) -> None:
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
     right = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in plan.deployments if d.binding_limit]
     right += [f"owned {o.gpu} of {o.name}: {owned[o.name, o.gpu]} of {o.count}" for o in supply.owned if owned[o.name, o.gpu] >= o.count]
-    right += [said for cap in caps(case.scenario) if (said := spent(cap, counted(cap, held_by(case, plan.by_period[0]), case.scenario, case.catalog)))]
+    right += [said for cap in caps(case.scenario) if (said := spent(cap, _counted(case, cap)))]
     notes.require(list(plan.binding) == right, "binding", f"says {list(plan.binding)}, should be {right}")

@@ -82,13 +82,13 @@ def _admitted(notes: Notes, d: Deployment, served: Served, scenario: Scenario, w
     notes.require(not d.decode_engines or ("disaggregated" in policy.allow and policy.chunked_prefill), where, "disaggregated units are not allowed")
     notes.require(d.kv_cache_dtype != "fp8" or served.checkpoint.precision in FP8_KV or "fp8_kv" in policy.allow, where, "an FP8 KV cache is not allowed")
     notes.require(not policy.precisions or served.checkpoint.precision in policy.precisions, where, f"precision {d.precision} was not asked for")
-    notes.require(not _named(served, policy.exclude_models), where, "the model is excluded")
+    notes.require(not named(served, policy.exclude_models), where, "the model is excluded")
 
 
 def _serves(notes: Notes, d: Deployment, built: Rebuilt, w: int, workload: Workload, where: str) -> None:
     """May this workload meet it: named by the user, sourced output factor, context."""
     served = built.served
-    asked = not workload.models or _named(served, workload.models) or _begins(served, workload.models)
+    asked = not workload.models or named(served, workload.models) or begins(served, workload.models)
     notes.require(asked, where, f"{workload.name} did not ask for this model")
     if w not in built.fits:
         notes.add(where, f"reasons, and nobody says how many tokens it writes per answer token of {workload.name}")
@@ -141,13 +141,13 @@ def longer_than(workload: Workload, factor: float, context: int) -> float:
     return float((inputs + factor * outputs > context).mean())
 
 
-def _named(served: Served, names: Iterable[str]) -> bool:
+def named(served: Served, names: Iterable[str]) -> bool:
     """Whether it is one of these models, families or checkpoints."""
     ours = {served.card.name.lower(), served.card.family.lower(), served.checkpoint.id.lower()}
     return any(name.lower() in ours for name in names)
 
 
-def _begins(served: Served, names: Iterable[str]) -> bool:
+def begins(served: Served, names: Iterable[str]) -> bool:
     """Whether the checkpoint's own name begins with one of these, whole words."""
     own = served.checkpoint.id.lower().split("/")[-1]
     return any(own.startswith(name.lower()) and not own[len(name) : len(name) + 1].isalnum() for name in names)

@@ -17,6 +17,7 @@ from planner.check.cost import cost, split
 from planner.check.demand import demand
 from planner.check.evidence import evidence
 from planner.check.findings import Breach, Finding, Report, attempted
+from planner.check.hosted import hosted
 from planner.check.packing import packing
 from planner.check.periods import everyone, held, loads, over_hours
 from planner.check.power import power
@@ -45,6 +46,7 @@ ALONE: tuple[Family, ...] = (  # of each deployment: by the hour in its busiest 
     slo,  # every limit holds at the predicted service
     seen,  # of which each deployment states parts and bands
     quality,  # floors and means
+    hosted,  # what APIs serve, at their prices
 )
 WHOLE: tuple[Family, ...] = (  # in every period
     offers,  # what is bought can be bought, at that price

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from planner.check.case import Account, Case, Fit
+from planner.check.demand import in_flight
 from planner.check.findings import RELATIVE, Finding, Notes, same, same_money
 from planner.check.supply import offer_of
 from planner.performance.step import step_curves
-from planner.result.plan import Cost, Plan, UnitCosts
+from planner.result.plan import Cost, HostedShare, Plan, UnitCosts
 from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
 
@@ -32,12 +33,14 @@ def cost(case: Account) -> Finding:
 
 
 def _held(notes: Notes, case: Account) -> float:
-    """Mean $/h of what is held in every period and started for it, at the catalogue's prices."""
+    """Mean $/h of what is held in every period and started for it, at the catalogue's prices, and of APIs, whose prices hosted.py checks."""
     plan, lead, total, starts = case.plan, case.scenario.policy.startup_lead / 3600, 0.0, 0.0
+    apis = sum(h.usd_per_hour for h in plan.hosted)
+    notes.require(same_money(plan.cost.api_usd_per_hour, apis), "plan", f"states ${plan.cost.api_usd_per_hour:.4f}/h for APIs, they take ${apis:.4f}")
     prices = [o.usd_per_hour if (o := offer_of(case, p)) else p.usd_per_hour / p.instances for p in plan.purchases]
     for t in plan.by_period:
         started = lead * sum(c * m for c, m in zip(prices, t.started, strict=True))
-        usd = t.hours * sum(c * n for c, n in zip(prices, t.instances, strict=True)) + started
+        usd = t.hours * sum(c * n for c, n in zip(prices, t.instances, strict=True)) + started + t.hours * apis
         notes.require(same_money(t.usd, usd), f"hour {t.hour}" if plan.periods else "plan", f"states ${t.usd:.4f}, should be ${usd:.4f}")
         total, starts = total + usd, starts + started
     stated, right = plan.startup_usd_per_hour, starts / plan.hours
@@ -82,7 +85,7 @@ def _shares(notes: Notes, case: Account) -> None:
         notes.require(same_money(d.usd_per_hour, right), case.where(i), f"states a share of ${d.usd_per_hour:.4f}/h, its GPUs cost ${right:.4f}")
     idle, each = plan.cost.idle_usd_per_hour, [d.gpus_per_replica for d in plan.deployments]
     used = [t.hours * _per_gpu(case, h.purchase) * n * h.replicas for t in plan.by_period for n, c in zip(each, t.deployments, strict=True) for h in c.hosts]
-    whole = sum(used) / plan.hours + plan.startup_usd_per_hour + idle
+    whole = sum(used) / plan.hours + plan.startup_usd_per_hour + idle + plan.cost.api_usd_per_hour
     notes.require(idle >= -1e-6, "plan", f"states ${idle:.4f}/h idle")
     notes.require(same_money(whole, plan.cost.usd_per_hour), "plan", f"shares and idle add up to ${whole:.4f}/h, the cost is ${plan.cost.usd_per_hour:.4f}")
 
@@ -95,20 +98,31 @@ def split(case: Case) -> Finding:
         built = case.built[i]
         if built is None or not built.serves or any(w not in built.fits for w in built.serves):
             return notes.finding("unit costs: not derived")  # a breach of its own
-        each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / d.replicas / max(d.decode_engines, 1)
+        each = in_flight(plan, i) / d.replicas / max(d.decode_engines, 1)
         work = {w: _seconds(built.fits[w], case.qps(w, i), each, d.max_num_seqs) for w in built.serves}
         prompts, answers = sum(t[0] + t[1] for t in work.values()), sum(t[2] for t in work.values())
         roles = (d.prefill_engines, d.decode_engines) if d.decode_engines else (prompts, answers)
-        paid = d.usd_per_hour / whole * plan.cost.usd_per_hour / sum(roles)
+        paid = d.usd_per_hour / whole * (plan.cost.usd_per_hour - plan.cost.api_usd_per_hour) / sum(roles)
         for w, (new, cached, answer) in work.items():
             a, b, c = shares[w]
             shares[w] = (a + paid * roles[0] * new / prompts, b + paid * roles[0] * cached / prompts, c + paid * roles[1] * answer / answers)
+    for row in plan.hosted:
+        w = next(i for i, got in enumerate(plan.workloads) if got.name == row.workload)
+        shares[w] = (shares[w][0] + (bill := _bill(row, case.scenario.workload[w]))[0], shares[w][1] + bill[1], shares[w][2] + bill[2])
+    apis = [sum(h.qps for h in plan.hosted if h.workload == got.name) for got in plan.workloads]
+    rates = [sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) + apis[w] for w, got in enumerate(plan.workloads)]
     for w, got in enumerate(plan.workloads):
-        rate = sum(case.qps(w, i) for i in {r.deployment for r in got.routing})
-        _stated_split(notes, got.unit_costs, [(shares[w], case.scenario.workload[w], rate)], got.name)
-    rates = [sum(case.qps(w, i) for i in {r.deployment for r in got.routing}) for w, got in enumerate(plan.workloads)]
+        _stated_split(notes, got.unit_costs, [(shares[w], case.scenario.workload[w], rates[w])], got.name)
     _stated_split(notes, plan.unit_costs, list(zip(shares.values(), case.scenario.workload, rates, strict=True)), "plan")
     return notes.finding("unit costs: split by the time engines work on new prompt tokens, cached ones and answers")
+
+
+def _bill(row: HostedShare, asked: Workload) -> Units:
+    """What an API takes for new input, cached input and output."""
+    millions = row.qps * 3600 / 1e6 * row.tokens_per_stated
+    cached = row.usd_per_million_input if row.usd_per_million_cached_input is None else row.usd_per_million_cached_input
+    prompts, answers, hit = asked.input_tokens * millions, asked.output_tokens * millions * row.output_factor, asked.prefix_cache_hit
+    return prompts * (1 - hit) * row.usd_per_million_input, prompts * hit * cached, answers * row.usd_per_million_output
 
 
 def _seconds(fit: Fit, qps: float, in_flight: float, most: int) -> tuple[float, float, float]:

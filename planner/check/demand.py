@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
-from planner.result.plan import PlanWorkload
+from planner.result.plan import Plan, PlanWorkload
 from planner.scenario.records import Workload
 
 LITTLE = 1e-3  # relative: of requests in flight
@@ -15,7 +15,8 @@ def demand(case: Case) -> Finding:
     notes = Notes("demand")
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
         restated(notes, got, asked)
-        notes.agree(sum(r.share for r in got.routing), 1.0, got.name, "shares that add up to")
+        bought = [h for h in case.plan.hosted if h.workload == got.name]
+        notes.agree(sum(r.share for r in got.routing) + sum(h.share for h in bought), 1.0, got.name, "shares that add up to")
         known = all(case.built[r.deployment] for r in got.routing)
         for r in got.routing if known else ():
             where, built = f"{got.name} on {case.where(r.deployment)}", case.built[r.deployment]
@@ -23,7 +24,7 @@ def demand(case: Case) -> Finding:
             if built and w in built.fits:
                 notes.agree(r.tokens_per_stated, built.fits[w].tokens, where, "of its own tokens per stated token")
         _little(notes, case, got, asked)
-        total = sum(case.qps(w, r.deployment) for r in got.routing)
+        total = sum(case.qps(w, r.deployment) for r in got.routing) + sum(h.qps for h in bought)
         notes.require(not known or same(got.qps, asked.qps or total), got.name, f"states {got.qps:.8g} requests/s, should be {asked.qps or total:.8g}")
     for i, d in enumerate(case.plan.deployments):
         routed = sum(case.qps(w, i) for w in range(len(case.plan.workloads)))
@@ -50,15 +51,21 @@ def _in_flight(notes: Notes, case: Case) -> None:
     for got, asked in zip(plan.workloads, case.scenario.workload, strict=True):
         if got.is_waiting:  # of whom nothing in flight is stated
             continue
-        right = got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and not asked.is_closed else asked.concurrency
+        here = 1 - plan.of_hosted[got.name]  # of its requests; in flight at an API nobody knows
+        right = here * got.qps * got.predicted.e2e_ms.mean / 1e3 if got.predicted and not asked.is_closed else asked.concurrency
         agree = right is None or (got.concurrency is not None and same(got.concurrency, right))
         notes.require(agree, got.name, f"states {got.concurrency} in flight, should be {right}")
     for i, d in enumerate(plan.deployments):
-        each = sum(r.share * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i) / max(d.replicas, 1)
+        each = in_flight(plan, i) / max(d.replicas, 1)
         stated, waits = d.in_flight_per_replica, all(w.is_waiting for w in plan.workloads if i in (r.deployment for r in w.routing))
         if waits and stated is None:
             continue
         notes.require(stated is not None and same(stated, each), case.where(i), f"states {stated} in flight per replica, should be {each:.8g}")
+
+
+def in_flight(plan: Plan, i: int) -> float:
+    """Requests in flight on a deployment: its share of those that any deployment serves."""
+    return sum(r.share / (1 - plan.of_hosted[w.name]) * (w.concurrency or 0.0) for w in plan.workloads for r in w.routing if r.deployment == i)
 
 
 def restated(notes: Notes, got: PlanWorkload, asked: Workload) -> None:

@@ -79,6 +79,7 @@ def _sums(notes: Notes, case: Case, stated: Power, kw: float | None, most: float
     """All lines together, and per million tokens of the user."""
     plan = case.plan
     unknown = bool(plan.periods) and any(w.demand.kind == "concurrency" for w in plan.workloads)  # whose rates over the hours nobody worked out
+    unknown |= bool(plan.hosted)  # and what an API draws for its share
     rates = [0.0 if unknown else sum(w.rates) / len(w.rates) if w.rates else w.qps for w in plan.workloads]
     output = sum(3600 * q * (w.output_tokens or 0.0) for q, w in zip(rates, plan.workloads, strict=True)) / 1e6
     total = output + sum(3600 * q * (w.input_tokens or 0.0) for q, w in zip(rates, plan.workloads, strict=True)) / 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.catalog.catalog import Served
 from planner.check.case import Case
 from planner.check.findings import RELATIVE, Finding, Notes, same
-from planner.result.plan import PlanQuality, PlanWorkload
+from planner.result.plan import HostedShare, PlanQuality, PlanWorkload
 from planner.scenario.records import Workload
 
 
@@ -17,13 +17,14 @@ def quality(case: Case) -> Finding:
     said = []
     for w, (got, asked) in enumerate(zip(case.plan.workloads, case.scenario.workload, strict=True)):
         scores = {r.deployment: _score(case, r.deployment, asked) for r in got.routing if r.share > 0 and case.built[r.deployment]}
+        bought = [(_at_api(case, h, asked), h.share * asked.rate * asked.burst_factor) for h in case.plan.hosted if h.workload == got.name]
         margin = case.scenario.policy.quality_margin
         for i, score in scores.items():
-            _floor(notes, asked, score, margin, case.where(i))
+            clears_floor(notes, asked, score, margin, case.where(i))
         if not got.is_waiting and all(case.built[r.deployment] for r in got.routing):  # what does not exist is a breach of its own
-            _means(notes, got, asked, margin, [(score, case.flow(w, i)) for i, score in scores.items()])
+            _means(notes, got, asked, margin, [*((score, case.flow(w, i)) for i, score in scores.items()), *bought])
         if asked.min_quality is not None:
-            known = [score for score in scores.values() if score is not None]
+            known = [score for score in (*scores.values(), *(score for score, _ in bought)) if score is not None]
             said.append(f"{got.name} floor {asked.min_quality:g}, least served {min(known, default=0.0):g}")
         if asked.mean_quality is not None:
             said.append(f"{got.name} mean {got.mean_quality_served or 0:g} of {asked.mean_quality:g}")
@@ -36,6 +37,12 @@ def _score(case: Case, index: int, workload: Workload) -> float | None:
     return worth(built.served, workload, case) if built else None
 
 
+def _at_api(case: Case, row: HostedShare, workload: Workload) -> float | None:
+    """The same of what an API is listed under."""
+    served = next((s for s in case.catalog.served if (s.checkpoint.id, s.mode) == (row.checkpoint, row.mode)), None)
+    return worth(served, workload, case) if served else None
+
+
 def worth(served: Served, workload: Workload, case: Case) -> float | None:
     """The score of a checkpoint that counts against a workload's floors."""
     found = case.catalog.quality(served, workload.quality_metric)
@@ -46,7 +53,8 @@ def worth(served: Served, workload: Workload, case: Case) -> float | None:
     return original * case.catalog.recoveries[served.checkpoint.scheme].lowest
 
 
-def _floor(notes: Notes, asked: Workload, score: float | None, margin: float, where: str) -> None:
+def clears_floor(notes: Notes, asked: Workload, score: float | None, margin: float, where: str) -> None:
+    """A score that counts for so much reaches the workload's floor."""
     floor, by = asked.min_quality, f" cleared by {margin:g}" if margin else ""
     if floor is not None and score is None:
         notes.add(where, f"{asked.name} asks {asked.quality_metric} of {floor:g}, and it has no such score")
@@ -73,16 +81,20 @@ def _stated(notes: Notes, case: Case, index: int) -> None:
     stated, built, where = case.plan.deployments[index].quality, case.built[index], case.where(index)
     if built is None or not built.serves:
         return
-    asked = case.scenario.workload[built.serves[0]]
-    found = case.catalog.quality(built.served, asked.quality_metric)
+    stated_score(notes, case, built.served, case.scenario.workload[built.serves[0]], stated, where, case.plan.deployments[index].kv_cache_dtype == "fp8")
+
+
+def stated_score(notes: Notes, case: Case, served: Served, asked: Workload, stated: PlanQuality | None, where: str, fp8_kv: bool = False) -> None:
+    """The same for what serves a workload."""
+    found = case.catalog.quality(served, asked.quality_metric)
     if found is None or stated is None:
         notes.require(found is None and stated is None, where, f"states {'a' if stated else 'no'} score in {asked.quality_metric}, the catalogue otherwise")
         return
-    counts = worth(built.served, asked, case)
+    counts = worth(served, asked, case)
     margin = None if asked.min_quality is None or counts is None else round(counts - asked.min_quality, 6)
     right = PlanQuality(
         benchmark=found.benchmark, score=found.score, margin=margin, self_reported=found.self_reported, derived=found.derived, source=found.source,
-        as_of=found.as_of, note=found.note, fp8_kv_unmeasured=case.plan.deployments[index].kv_cache_dtype == "fp8",
+        as_of=found.as_of, note=found.note, fp8_kv_unmeasured=fp8_kv,
     )  # fmt: skip
     notes.match(stated, right, where, skip={"margin"})
     near = stated.margin == margin or (stated.margin is not None and margin is not None and abs(stated.margin - margin) <= 2 * RELATIVE)

@@ -86,6 +86,9 @@ def _stated(notes: Notes, case: Case, w: int, got: PlanWorkload, serving: list[t
     """Stated latencies are the slowest deployment's, and meet the limits at the percentiles they are stated for."""
     if got.is_waiting:
         return
+    if not got.routing:  # at an API, whose latency nobody knows
+        notes.require(got.predicted is None, got.name, "states a service that no deployment gives")
+        return
     if got.predicted is None:
         notes.add(got.name, "states no predicted service")
         return

@@ -95,7 +95,8 @@ def held_caps(case: Account) -> Finding:
     """GPUs, money, power and carbon held within every cap."""
     notes, asked = Notes("limits"), []
     for cap in caps(case.scenario):
-        held = [counted(cap, held_by(case, t), case.scenario, case.catalog) for t in case.plan.by_period]
+        apis = case.plan.cost.api_usd_per_hour if cap.is_money else 0.0
+        held = [counted(cap, held_by(case, t), case.scenario, case.catalog) + apis for t in case.plan.by_period]
         for t, amount in zip(case.plan.by_period, held, strict=True):
             within(notes, cap, amount, f"hour {t.hour}" if case.plan.periods else cap.key or cap.field.name)
         asked.append(f"{cap.said(cap.field.row)} {max(held):,.10g} of {cap.most:,.10g}")
@@ -156,7 +157,7 @@ def policy(case: Account) -> Finding:
     """Models, GPU types, locations, pools and checkpoints per workload."""
     notes, plan, rules = Notes("policy"), case.plan, case.scenario.policy
     counts = (
-        ("max_models", len({d.model for d in plan.deployments}), rules.max_models, "models"),
+        ("max_models", len({d.model for d in plan.deployments} | {h.model for h in plan.hosted}), rules.max_models, "models"),
         ("max_gpu_types", len({d.gpu for d in plan.deployments}), rules.max_gpu_types, "GPU types"),
         ("max_locations", len({(p.provider, p.region) for p in plan.purchases if p.kind != "owned"}), rules.max_locations, "locations"),
     )
@@ -168,7 +169,7 @@ def policy(case: Account) -> Finding:
         serving = [r.deployment for r in w.routing if r.share > 0]
         notes.require(pools is None or len(serving) <= pools, w.name, f"is served by {len(serving)} deployments, at most {pools}")
         checkpoints = {(plan.deployments[i].checkpoint, plan.deployments[i].mode) for i in serving}
-        notes.require(rules.mix or bool(own.capacities) or len(checkpoints) == 1, w.name, f"is served by {len(checkpoints)} checkpoints without --mix")
+        notes.require(rules.mix or bool(own.capacities) or len(checkpoints) <= 1, w.name, f"is served by {len(checkpoints)} checkpoints without --mix")
     return notes.finding("policy: " + ", ".join(f"{count} {what}" for _, count, _, what in counts) + f", at most {pools or 'any number of'} pools per workload")
 
 

@@ -106,6 +106,8 @@ def plan_command(plan: Plan) -> str:
 def release(plan: Plan, settings: Settings) -> Release:
     """A plan made ready. Raises PlannerError for one that names no engines to start, whose parts do not fit together, or with start commands that are
     none of an engine's."""
+    if plan.hosted and not plan.deployments:
+        raise PlannerError("all of it is served by hosted APIs: there is no engine to start", "", "plan without --api for a fleet of one's own")
     if plan.kind == "own" or not plan.deployments:
         raise PlannerError("a plan from tables of one's own names no engine to start", "", "plan from the catalogue: plan --qps … without --capacities")
     refuse_broken(plan)

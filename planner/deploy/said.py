@@ -54,6 +54,10 @@ def remarks(release: Release, target: Target) -> list[str]:
     elif release.is_hourly:
         lead = release.plan.scenario.policy.startup_lead
         found.append(f"Replicas follow the plan's hours in {release.settings.timezone} (--timezone), from {lead:g} s before each; a week begins on Monday.")
+    found += [
+        f"{100 * h.share:.4g}% of {h.workload} go to {h.api_name} at {h.provider}, which nothing here starts: your router must send them there."
+        for h in release.plan.hosted
+    ]
     waiting = [w.name for w in release.plan.workloads if w.is_waiting]
     if waiting:
         found.append(f"Requests of {', '.join(waiting)} may wait: whoever sends them must hold them back, or send them at a lower priority.")

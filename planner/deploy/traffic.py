@@ -24,7 +24,9 @@ def splits(release: Release) -> tuple[Split, ...]:
     """The workloads of a plan that more than one deployment serves."""
     found = [w for w in release.plan.workloads if sum(r.share > 0 for r in w.routing) > 1]
     names = unique([w.name for w in found])
-    return tuple(Split(w.name, n, _weights({release.served[r.deployment].name: r.share for r in w.routing if r.share > 0})) for w, n in zip(found, names))
+    whole = [sum(r.share for r in w.routing) for w in found]  # less than all where an API serves the rest
+    each = [{release.served[r.deployment].name: r.share / all_of for r in w.routing if r.share > 0} for w, all_of in zip(found, whole)]
+    return tuple(Split(w.name, n, _weights(shares)) for w, n, shares in zip(found, names, each))
 
 
 def weights_of_all(release: Release) -> dict[str, int]:

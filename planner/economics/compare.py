@@ -99,6 +99,9 @@ def money_moved(first: Plan, other: Plan) -> tuple[str, ...]:
 
     They add up: g₁(p₂ - p₁) + (g₂ - g₁)p₂ = g₂p₂ - g₁p₁.
     """
+    if first.hosted or other.hosted:
+        parts = {"APIs": [p.cost.api_usd_per_hour for p in (first, other)], "GPUs": [p.cost.usd_per_hour - p.cost.api_usd_per_hour for p in (first, other)]}
+        return tuple(f"{name} ${a:,.2f}/h -> ${b:,.2f}/h: {_signed(b - a)}/h" for name, (a, b) in parts.items() if round(a, 2) != round(b, 2))
     held, now = first.gpus_held, other.gpus_held
     before, after = (p.cost.usd_per_hour / p.gpus_held for p in (first, other))
     by_price = round(held * (after - before), 2)
@@ -133,6 +136,8 @@ def _sizes(plan: Plan | None) -> dict[str, int]:
     found: dict[str, int] = {}
     for d in plan.deployments if plan else ():
         found[_kind(d)] = found.get(_kind(d), 0) + d.replicas
+    for h in plan.hosted if plan else ():
+        found[f"{h.api_name} at {h.provider} for {h.workload}"] = 1
     return found
 
 

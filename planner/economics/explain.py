@@ -30,7 +30,7 @@ from planner.program.problem import Column, Problem
 from planner.result.plan import Plan
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import AskedCap, caps
-from planner.scenario.change import assumed, with_workload, with_workloads
+from planner.scenario.change import assumed, require_gpus_alone, with_workload, with_workloads
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration
 from planner.search.prudent import careful
@@ -97,6 +97,7 @@ def explain(
 
     Raises Infeasible when there is no plan, ScenarioError for a name nobody knows.
     """
+    require_gpus_alone(scenario, "an explanation")
     cache = SurveyCache(catalog)
     plan = answer_one(scenario, cache).plan
     if plan is None:

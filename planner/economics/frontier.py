@@ -21,7 +21,7 @@ from planner.economics.runs import HERE, Done, Where, answer_one, answers, quiet
 from planner.economics.store import Result
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
-from planner.scenario.change import assumed, with_workload
+from planner.scenario.change import assumed, require_gpus_alone, with_workload
 from planner.scenario.records import Scenario
 from planner.search.survey_cache import SurveyCache
 
@@ -111,6 +111,7 @@ def frontier(scenario: Scenario, catalog: Catalog, *, workload: int = 0, also: s
     the scenario's own). The scenario's own floor is where the frontier starts.
     Raises ScenarioError for an unknown axis or workload; an empty frontier where nothing serves at all.
     """
+    require_gpus_alone(scenario, "a frontier")
     third = also if isinstance(also, Along) else Along(also)
     also = third.axis
     if also not in ("", *AXES):

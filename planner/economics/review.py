@@ -38,6 +38,7 @@ THIRD = (0.6, 1.0, 1.5)  # multiples of the latency limit that a frontier is dra
 POINTS = 8  # of a frontier, about
 ANEW = 4.0  # times as long takes a plan in brief whose candidates are looked at anew
 NOT_WANTED = "not asked for"
+OF_APIS = "studies are of fleets alone, and APIs may serve here (plan api-vs-fleet)"
 BY_THE_HOUR = "the plan follows the hours; studies hold one rate all day"
 OF_OWN = "the plan is of one's own numbers, not of the catalogue"
 
@@ -94,7 +95,7 @@ class Wanted:
 
 def review(plan: Plan, catalog: Catalog | None, wanted: Wanted, where: Where, tell: Tell, watch: Watch = lambda _: quietly) -> Review:
     """A plan with everything that it is judged by; ``tell`` hears what takes time before it is begun."""
-    whole = BY_THE_HOUR if plan.periods else OF_OWN if catalog is None or plan.kind == "own" else ""
+    whole = BY_THE_HOUR if plan.periods else OF_OWN if catalog is None or plan.kind == "own" else OF_APIS if plan.scenario.policy.api != "none" else ""
     if whole or catalog is None:
         return Review(plan, plan.catalog_hash, left_out=dict.fromkeys(PARTS, whole))
     g = _Gathering(plan, catalog, wanted, replace(where, surveys=where.cache(catalog)), tell, watch)

@@ -14,7 +14,7 @@ from planner.economics.store import Result
 from planner.economics.sweep import structure
 from planner.errors import ScenarioError
 from planner.result.plan import Plan
-from planner.scenario.change import assumed, with_workload
+from planner.scenario.change import assumed, require_gpus_alone, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
 from planner.scenario.units import format_duration
@@ -74,6 +74,7 @@ def sensitivity(scenario: Scenario, catalog: Catalog, *, swing: float = SWING, d
 
     Raises ScenarioError where the scenario itself has no plan.
     """
+    require_gpus_alone(scenario, "a tornado")
     cache = where.cache(catalog)
     names, questions = _moves(scenario, swing)
     wanted = [scenario, *questions, *(assumed(scenario, "what_if", draw=i) for i in range(draws))]

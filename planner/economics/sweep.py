@@ -14,7 +14,7 @@ from planner.economics.runs import HERE, Done, Where, answers, quietly
 from planner.economics.store import Result
 from planner.errors import ScenarioError, did_you_mean
 from planner.result.plan import Plan
-from planner.scenario.change import assumed, changed, with_workload
+from planner.scenario.change import assumed, changed, require_gpus_alone, with_workload
 from planner.scenario.records import Scenario
 from planner.scenario.units import format_duration, parse_duration_s, parse_share, parse_usd_per_hour
 from planner.search.survey_cache import SurveyCache
@@ -115,6 +115,7 @@ def sweep(scenario: Scenario, catalog: Catalog, axes: Sequence[Axis], where: Whe
 
     Raises ScenarioError where a value makes no valid scenario.
     """
+    require_gpus_alone(scenario, "a sweep")
     cache = where.cache(catalog)
     questions = [_asked(scenario, axes, values) for values in product(*(a.values for a in axes))]
     results = answers(questions, catalog, where, done, cache)

@@ -19,7 +19,7 @@ from planner.result.deploy import purchases
 from planner.result.plan import Alternative, Brief, Plan, replica_fields
 from planner.result.redundancy import WITHOUT
 from planner.result.unit_costs import cost_at
-from planner.scenario.change import assumed, assumed_of
+from planner.scenario.change import assumed, assumed_of, without_apis
 from planner.scenario.records import Scenario
 from planner.search.answer import Answer
 from planner.search.apart import kept_apart
@@ -48,6 +48,13 @@ def alternatives(found: Answer, points: Points, plan: Plan) -> tuple[tuple[Alter
     budget = Budget(points.deadline.share(TOGETHER), farthest(chosen_pools(found, points.survey), points))
     options = [_alternative(v, points, plan, budget) for v in _variants(found.formulation.scenario, plan)[:MOST]]
     return _merged(options), _savings(found, points, plan, budget)
+
+
+def on_gpus_alone(found: Answer, points: Points, plan: Plan) -> Alternative:
+    """What a plan in which APIs serve would be without them."""
+    chosen = chosen_pools(found, points.survey)
+    budget = Budget(points.deadline.share(TOGETHER), farthest(chosen, points) if chosen else 0)
+    return _alternative(Variant("GPUs alone", without_apis(found.formulation.scenario), "its latency is predicted"), points, plan, budget)
 
 
 def _merged(options: list[Alternative]) -> tuple[Alternative, ...]:

@@ -50,6 +50,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     if scenario.tables.capacities or scenario.objective.maximize:
         what = "tables" if scenario.tables.capacities else "objective.maximize"
         raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
+    if scenario.policy.api != "none":
+        raise ScenarioError("plans by the hour are of GPUs alone; what an API would serve is planned at one rate", "policy.api", "leave --api out, or ask plan")
     catalog, deadline = catalog or load_catalog(scenario.catalog), deadline or Deadline.after(scenario.solver.time_limit)
     settling, is_open = deadline.share(SETTLING), any(w.demand and w.demand.is_open for w in scenario.workload)
     scenario = careful(with_known_names(_settled(scenario, catalog, settling), catalog))

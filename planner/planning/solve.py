@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.candidates.points import Points
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.performance.coefficients import TIERS
-from planner.planning.alternatives import alternatives, near_ties, neighbourhood
+from planner.planning.alternatives import alternatives, near_ties, neighbourhood, on_gpus_alone
 from planner.planning.bridge import bridge
 from planner.planning.infeasible import Infeasible, demands_in_words, explain
 from planner.planning.spread import spread_costs
@@ -18,6 +20,7 @@ from planner.result import cautions
 from planner.result.assemble import assemble, workloads_of
 from planner.result.plan import Plan, PlanWorkload
 from planner.result.redundancy import compared
+from planner.scenario.change import without_apis
 from planner.scenario.profiles import HELD
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
@@ -121,8 +124,12 @@ def _served(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple
 
 
 def _comparison(found: Answer, points: Points, plan: Plan) -> dict[str, object]:
-    """Alternatives, and what they teach about the plan."""
+    """Alternatives, and what they teach about the plan: fleets are compared with fleets, and what an API has a part in with the best of them."""
+    if plan.hosted:
+        return {"alternatives": (on_gpus_alone(found, points, plan),)}
+    scenario = without_apis(found.formulation.scenario)
+    found = replace(found, formulation=replace(found.formulation, scenario=scenario))
     prudent, (options, notes) = bridge(found, points), alternatives(found, points, plan)
-    spread = spread_costs(points, found.formulation.scenario, plan.cost.usd_per_hour)
+    spread = spread_costs(points, scenario, plan.cost.usd_per_hour)
     warnings = (*plan.warnings, *near_ties(options), *neighbourhood(found, points, plan), *spread)
     return {"prudent": prudent, "alternatives": options, "notes": notes, "warnings": warnings, "redundancy": compared(plan, options)}

@@ -16,7 +16,8 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(3) Σ_w λ[w,i]/μ[p,w]·x[w,p,i] ≤ u·(Σ_o n[p,o,i] − k·y[p,i]) for every pool p and state i, with u the SLO load allowed and k the spare
     replicas; where all the traffic is known to be p's this is a number of replicas: Σ_o n[p,o,i] ≥ need[p,i];
     (4) Σ_o n[p,o,i] ≥ (r[p] + k)·y[p,i] where capacity μ[p,w] needs at least r[p] replicas in service;
-    (5) x[w,p,i] ≤ Σ_o n[p,o,i] where all of w is little for one replica. (21) λ[w,i]·x[w,p,i] ≤ most[p,w] where p is hosted and limited.
+    (5) x[w,p,i] ≤ Σ_o n[p,o,i] where all of w is little for one replica. (21) λ[w,i]·x[w,p,i] ≤ most[p,w] where p is hosted and limited,
+    Σ_{w, p of host h} λ[w,i]·x[w,p,i] ≤ most[h] where its host is.
     """
     u, k = problem.rules.max_slo_load, problem.rules.spare_replicas
     rates = [d.rates for d in problem.demands]
@@ -39,4 +40,11 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     m.little = Constraint(little, rule=lambda m, w, p, i: m.x[w, p, i] <= running(m, p, i))
     limited = [(w, p, i) for w, p, i in m.flow_keys if (w, p) in limit]
     m.hosted_limit = Constraint(limited, rule=lambda m, w, p, i: rates[w][i] * m.x[w, p, i] <= limit[w, p])
+    by_host = {h: [key for key in m.flow_keys if problem.columns[pools[key[1]].column].host == h] for h in problem.rules.host_limits}
+    hosts = [(h, i) for h, keys in by_host.items() for i in range(len(problem.states)) if any(k[2] == i for k in keys)]
+
+    def shared_limit(m: Model, h: str, i: StateIndex) -> Term:
+        return quicksum(rates[w][i] * m.x[w, p, j] for w, p, j in by_host[h] if j == i) <= problem.rules.host_limits[h]
+
+    m.host_limit = Constraint(hosts, rule=shared_limit)
     m.pool_size = Constraint(SetOf([(p, i) for p, i in m.pool_keys if pools[p].replicas + k > 1]), rule=size)

@@ -6,8 +6,9 @@ from pyomo.core.base import Constraint, Objective
 from pyomo.core.util import quicksum
 
 from planner.program import changes
-from planner.program.kinds import Model, Term
+from planner.program.kinds import Model, StateIndex, Term
 from planner.program.problem import Pool, Problem
+from planner.program.variables import hosted_usd
 
 
 def define(m: Model, problem: Problem, pools: tuple[Pool, ...], relax: str | None) -> None:
@@ -27,13 +28,7 @@ def spent(m: Model, problem: Problem, pools: tuple[Pool, ...], i: int, hours: fl
     price, lead = [o.usd_per_hour for o in problem.offers], problem.rules.lead_hours
     terms = [price[o] * hours * m.I[o, i] for o in m.offer_keys]
     terms += [price[o] * lead * starts * m.s[o, i] for o in m.offer_keys if (o, i) in m.s]
-    terms += [
-        problem.columns[pools[p].column].usd_per_unit[w] * problem.demands[w].rates[i] * hours * m.x[w, p, i]
-        for p in sorted(m.hosted)
-        for w in pools[p].workloads
-        if (w, p, i) in m.x
-    ]
-    return quicksum(terms)
+    return quicksum(terms) + (hours * hosted_usd(m, problem, pools, StateIndex(i)) if m.hosted else 0)
 
 
 def polish(m: Model, problem: Problem, pools: tuple[Pool, ...], cost: float) -> None:

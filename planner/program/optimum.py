@@ -53,7 +53,7 @@ def ties_broken(problem: Problem, solution: Solution, options: SolverOptions) ->
 def _tidiest_of(problem: Problem, solution: Solution, options: SolverOptions) -> Solution:
     small = sum(len(c.tiers) + len(c.shared) for c in problem.columns) <= POLISH_WHOLE
     here = [(i, tuple(o for o in c.offers if small or any(o in held for held in solution.holdings))) for i, c in enumerate(problem.columns)]
-    kept = [(i, offers) for i, offers in here if offers]
+    kept = [(i, offers) for i, offers in here if offers or problem.columns[i].is_hosted]
     smaller = replace(problem, columns=tuple(replace(problem.columns[i], offers=offers) for i, offers in kept))
     built = build(smaller)
     polish(built.program, smaller, built.pools, solution.cost)

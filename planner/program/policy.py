@@ -10,21 +10,22 @@ from pyomo.core.util import quicksum
 
 from planner.program.kinds import Model, StateIndex, Term
 from planner.program.problem import Pool, Problem
-from planner.program.variables import in_use, slack
+from planner.program.variables import hosted_usd, in_use, slack
 from planner.program.waiting import most_replicas
 
 
 def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
-    """(11) Σ_o a[k,o]·I[o,i] ≤ most[k] for each cap k on GPUs, $/h or kW, in every state i;
+    """(11) Σ_o a[k,o]·I[o,i] ≤ most[k] for each cap k on GPUs, $/h or kW, in every state i; on all $/h with what hosted pools cost;
     (12) u[d] ≤ used[k(d)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o,i] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
     """
     rules, offers = problem.rules, problem.offers
 
-    counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))])}
+    counted = {c.name: (c, terms) for c in rules.caps if (terms := [(a, o) for o in m.offer_keys if (a := c.amount(offers[o]))]) or (m.hosted and c.is_money)}
 
     def capped(m: Model, name: str, i: StateIndex) -> Term:
         cap, terms = counted[name]
-        return quicksum(a * m.I[o, i] for a, o in terms) <= cap.most + slack(m, cap.family, cap.key)
+        bought = hosted_usd(m, problem, pools, i) if m.hosted and cap.is_money else 0
+        return quicksum(a * m.I[o, i] for a, o in terms) + bought <= cap.most + slack(m, cap.family, cap.key)
 
     m.cap = Constraint([(name, i) for name in counted for i in range(len(problem.states))], rule=capped)
     _distinct(m, "model", rules.max_models, pools, lambda p: problem.columns[p.column].model)

@@ -100,7 +100,7 @@ class Column:
     workloads, or w beside waiting work. A workload that it cannot serve is absent. ``offers``: indices of the offers a replica fits on.
 
     Hosted by somebody else (an API) where ``usd_per_unit[w]`` gives the $/h of one unit of w's traffic: no replicas, offers and capacities;
-    ``most[w]``: the traffic that it takes at most, absent: no limit.
+    ``most[w]``: the traffic that it takes at most, absent: no limit; ``host``: whose limit of all traffic counts (``Rules.host_limits``).
     """
 
     name: str
@@ -114,6 +114,7 @@ class Column:
     quality: Mapping[int, float] = field(default_factory=dict)
     usd_per_unit: Mapping[int, float] = field(default_factory=dict)
     most: Mapping[int, float] = field(default_factory=dict)
+    host: str = ""
 
     @property
     def is_hosted(self) -> bool:
@@ -184,6 +185,11 @@ class Cap:
         """Of its row and slack."""
         return f"{self.family}:{self.key}" if self.key else self.family
 
+    @property
+    def is_money(self) -> bool:
+        """Whether it limits the cost of everything."""
+        return self.of == "usd" and not self.scope
+
     def amount(self, offer: Purchasable) -> float:
         """What one instance counts towards it."""
         if not self.scope <= offer.labels:
@@ -236,6 +242,7 @@ class Rules:
     lead_hours: float = 0.0  # from starting an instance to its replicas serving: paid, and serves nothing
     min_up: int = 1  # states for which an instance is held at least once started
     overflow: bool = False  # whether a hosted deployment may serve beside those that ``pools_per_workload`` counts
+    host_limits: Mapping[str, float] = field(default_factory=dict)  # traffic that hosted columns of one host take at most, all workloads together
     survives: frozenset[Loss] = frozenset()  # each of these leaves replicas enough
     load_after_loss: float = 1.0  # most traffic per capacity then
     most_spot: float | None = None  # share of each deployment's replicas that may be on spot
@@ -245,13 +252,13 @@ class Rules:
     @property
     def budget(self) -> float:
         """$/h that everything may cost at most; infinite without such a cap."""
-        return min((c.most for c in self.caps if c.of == "usd" and not c.scope), default=inf)
+        return min((c.most for c in self.caps if c.is_money), default=inf)
 
     def within(self, usd_per_hour: float) -> Rules:
         """The rules with this cost as the budget, if it is less than theirs; beside a budget on what is paid, which stays."""
         if usd_per_hour >= self.budget:
             return self
-        others = [c for c in self.caps if c.of != "usd" or c.scope]
+        others = [c for c in self.caps if not c.is_money]
         return replace(self, caps=(Cap("cutoff" if any(c.of == "paid" for c in others) else "budget", "usd", usd_per_hour), *others))
 
     def without(self, family: str) -> Rules:

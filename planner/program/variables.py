@@ -39,7 +39,8 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     m.u = Var([] if flat else optional, domain=Binary)
     m.serving = [(w, p) for p in free if m.heads[p] == p for w in pools[p].workloads]  # (w, d)
     m.z = Var([(w, d) for w, d in m.serving if counted and not m.whole and pools[d].is_shared], domain=Binary)
-    single = counted and not problem.rules.mix and problem.rules.pools_per_workload != 1
+    several = problem.rules.pools_per_workload != 1 or (m.hosted and problem.rules.overflow)
+    single = counted and not problem.rules.mix and several
     m.v = Var(sorted({(w, problem.columns[pools[d].column].checkpoint) for w, d in m.serving}) if single else [], domain=Binary)
     m.slack = Var(
         [k for k in (("demand", ""), ("max_changes", ""), *((c.family, c.key) for c in problem.rules.caps)) if k[0] == relax], domain=NonNegativeReals
@@ -75,6 +76,12 @@ def in_use(m: Model, d: PoolIndex) -> Term:
 def uses(m: Model, pools: tuple[Pool, ...], w: WorkloadIndex, d: PoolIndex) -> Term:
     """The binary "workload w is served by deployment d"."""
     return m.z[w, d] if pools[d].is_shared else in_use(m, d)
+
+
+def hosted_usd(m: Model, problem: Problem, pools: tuple[Pool, ...], i: StateIndex) -> Term:
+    """$/h of what hosted pools serve in a state: Σ_{w,p} p[w,p]·λ[w,i]·x[w,p,i]."""
+    keys = [(w, p, i) for p in sorted(m.hosted) for w in pools[p].workloads if (w, p, i) in m.x]
+    return quicksum(problem.columns[pools[p].column].usd_per_unit[w] * problem.demands[w].rates[i] * m.x[w, p, i] for w, p, _ in keys)
 
 
 def slack(m: Model, name: str, key: str = "") -> Term:

@@ -8,7 +8,7 @@ from math import inf
 
 from planner.figures import digits
 from planner.report.power import power_line
-from planner.report.sections import Section, brief, latency, money, plural, short, step_words, unit_money
+from planner.report.sections import Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
 from planner.scenario.units import format_duration
 
@@ -40,7 +40,7 @@ def page_sections(plan: Plan) -> list[Section]:
 
 def _decision(plan: Plan) -> tuple[str, ...]:
     """What and for how much; from how many replicas to how many; how sure it is that nothing is cheaper."""
-    what = " + ".join(_served_by(d) for d in plan.deployments)
+    what = " + ".join([*(_served_by(d) for d in plan.deployments), *(hosted_by(h, plan) for h in plan.hosted)])
     proof = "Proven optimal (" if plan.status == "optimal" else f"Not proven optimal (at least {money(plan.bound_usd_per_hour)}/h, "
     supply = "" if plan.supply in plan.defaults else f", {plan.supply}"
     proof += f"gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates{supply}){_bound(plan)}."
@@ -76,7 +76,8 @@ def _range(plan: Plan) -> tuple[str, ...]:
 
 
 def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
-    found = [("buy", _bought(plan))]
+    found = [("buy", _bought(plan))] if plan.purchases or not plan.hosted else []
+    found += [("API", hosted_bill(h, plan)) for h in plan.hosted]
     found += _workloads(plan)
     found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("quality", text) for text in _quality(plan)]
@@ -114,8 +115,8 @@ def _place(p: Purchase) -> str:
 
 
 def _workloads(plan: Plan) -> list[tuple[str, str]]:
-    """Service against limits; of one's own numbers, who serves each class."""
-    if not any(w.predicted for w in plan.workloads):
+    """Service against limits, of what is on GPUs; of one's own numbers, who serves each class."""
+    if plan.kind == "own":
         routes = [(w.name, ", ".join(f"{r.share:.0%} {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads]
         return routes if len(routes) <= MOST_CLASSES else [("classes", f"{len(routes)} on {len(plan.deployments)} deployments (--details)")]
     shown = plan.workloads[:MOST_WORKLOADS]
@@ -131,7 +132,8 @@ def _service(w: PlanWorkload, is_only: bool) -> str:
     parts = [f"{digits(w.qps)} req/s" + (f" (peaks of x{w.burst_factor:g})" if w.burst_factor > 1 else "")]
     if w.concurrency is not None and (is_only or w.demand.kind == "concurrency"):
         parts.append(f"{w.concurrency:,.0f} in flight" if w.concurrency >= 100 else f"{w.concurrency:.3g} in flight")
-    assert w.predicted is not None
+    if w.predicted is None:
+        return ", ".join([*parts, "latency at the API not known"])
     for s in w.slo:
         value = getattr(getattr(w.predicted, f"{s.metric}_ms"), f"p{s.percentile:g}", None)
         parts.append(f"{s.metric.upper()} p{s.percentile:g} {latency(value) if value is not None else 'held'} of {latency(s.limit_ms)}")
@@ -142,7 +144,7 @@ def _service(w: PlanWorkload, is_only: bool) -> str:
 
 def _quality(plan: Plan) -> tuple[str, ...]:
     """The score nearest to its floor."""
-    known = [d.quality for d in plan.deployments if d.quality]
+    known = [q for q in (*(d.quality for d in plan.deployments), *(h.quality for h in plan.hosted)) if q]
     if not known:
         return ()
     q = min(known, key=lambda q: inf if q.margin is None else q.margin)

@@ -12,6 +12,7 @@ from planner.result.plan import (
     Brief,
     Deployment,
     HostedApi,
+    HostedShare,
     LatencyBand,
     Plan,
     PlanEvidence,
@@ -48,8 +49,10 @@ class Section:
 
 def plan_sections(plan: Plan) -> list[Section]:
     """The whole plan, decision first."""
-    sections = [_decision(plan), _purchases(plan), _deployments(plan)]
-    if any(w.predicted for w in plan.workloads):
+    sections = [_decision(plan), _purchases(plan), *([_deployments(plan)] if plan.deployments else []), *([_hosted(plan)] if plan.hosted else [])]
+    if plan.kind != "own" and not plan.deployments:
+        pass  # nothing of the service at an API is known
+    elif any(w.predicted for w in plan.workloads):
         sections += [_service(plan), *_first_tokens(plan), *_bands(plan), _trust(plan), _headroom(plan)]
     else:
         sections.append(_routing(plan))
@@ -83,6 +86,7 @@ def decision(plan: Plan) -> str:
     parts = []
     for d in plan.deployments:
         parts.append(f"{d.replicas} {plural('replica', d.replicas)} x {d.layout} of {d.checkpoint} on {d.gpu}")
+    parts += [f"{hosted_by(h, plan)} ({h.api_name})" for h in plan.hosted]
     c = plan.cost
     unit = f", {unit_money(c.usd_per_million_output_tokens)} per million output tokens" if c.usd_per_million_output_tokens else ""
     gpus = f"{plan.gpus_held} {plural('GPU', plan.gpus_held)} held, {plan.gpus_used} used"
@@ -96,7 +100,7 @@ def plural(word: str, count: int) -> str:
 
 def _decision(plan: Plan) -> Section:
     proof = "proven optimal" if plan.status == "optimal" else f"not proven optimal: the best possible is {money(plan.bound_usd_per_hour)}/h or more"
-    is_own, has_quota = not any(w.predicted for w in plan.workloads), bool(plan.scenario.supply.quota)
+    is_own, has_quota = plan.kind == "own", bool(plan.scenario.supply.quota)
     stock = "" if is_own or has_quota else "; no quota assumed"
     first = f"{plan.supply[0].upper()}{plan.supply[1:]}{stock}; {proof} (gap {plan.gap:.2%}, {plan.solver.candidates:,} candidates)."
     binding = (f"Bound by {'; '.join(plan.binding)}.",) if plan.binding else ()
@@ -115,6 +119,9 @@ def _purchases(plan: Plan) -> Section:
             f"{p.purchase.replace('_', '-')}, {p.as_of}" if p.as_of else p.source,
         )
         for p in plan.purchases
+    )
+    rows += tuple(
+        (f"{digits(h.qps)} req/s, {h.api_name}", h.provider, "-", "-", "-", money(h.usd_per_hour), f"per million tokens, {h.as_of}") for h in plan.hosted
     )
     rows += (
         (
@@ -158,6 +165,43 @@ def _deployment_row(i: int, d: Deployment) -> tuple[str, ...]:
     each = f"{digits(d.capacity_qps_per_replica * d.replicas)} = {d.replicas} x {d.capacity_qps_per_replica:,.3g}"
     engine = f"{d.engine}, {d.max_num_seqs} seqs" if d.engine else "-"
     return (str(i), name, engine, shape, digits(d.qps), each, flight, f"{d.slo_load:.2f}", lost, money(d.usd_per_hour))
+
+
+def hosted_by(h: HostedShare, plan: Plan) -> str:
+    """What an API serves, in a few words."""
+    share = "" if h.share > 1 - 1e-6 and len(plan.workloads) == 1 else f"{digits(100 * h.share)}% of {h.workload} at "
+    return f"{share}the API of {h.provider}, {short(h.checkpoint)}{', thinking' if h.mode == 'thinking' else ''}"
+
+
+def hosted_bill(h: HostedShare, plan: Plan) -> str:
+    """What it costs, and of what prices."""
+    of = f" of {h.workload}" if len(plan.workloads) > 1 else ""
+    hits = any(w.name == h.workload and w.prefix_cache_hit for w in plan.scenario.workload)
+    cached = f"{'list price' if h.usd_per_million_cached_input is None else unit_money(h.usd_per_million_cached_input)} cached, " if hits else ""
+    price = f"{unit_money(h.usd_per_million_input)} in, {cached}{unit_money(h.usd_per_million_output)} out per million tokens, {h.as_of}"
+    return f"{digits(h.qps)} req/s{of} at {h.provider}, {money(h.usd_per_hour)}/h ({price}); latency there not known"
+
+
+def _hosted(plan: Plan) -> Section:
+    rows = tuple(
+        (
+            h.workload,
+            f"{short(h.checkpoint)}{' (thinking)' if h.mode == 'thinking' else ''} at {h.provider}",
+            f"{digits(100 * h.share)}%",
+            digits(h.qps),
+            "not known" if h.limit_qps is None else f"{h.limit_qps:g}",
+            f"{h.quality.benchmark} {h.quality.score:.4f}" if h.quality else "-",
+            unit_money(h.usd_per_million_input),
+            "-" if h.usd_per_million_cached_input is None else unit_money(h.usd_per_million_cached_input),
+            unit_money(h.usd_per_million_output),
+            money(h.usd_per_hour),
+            f"{h.api_name}, {h.source}, {h.as_of}",
+        )
+        for h in plan.hosted
+    )
+    header = ("workload", "API", "share", "req/s", "most req/s", "quality", "$/M in", "$/M cached", "$/M out", "$/h", "price")
+    lines = ("Latencies of APIs are not known: whether the SLO holds there is not promised.",)
+    return Section("Hosted APIs", lines, Grid(header, rows, ("share", "req/s", "most req/s", "$/M in", "$/M cached", "$/M out", "$/h")))
 
 
 def short(checkpoint: str) -> str:
@@ -287,7 +331,9 @@ def _unit_costs(plan: Plan, whole: UnitCosts) -> Section:
     rows += [("together", whole)] if len(rows) > 1 else []
     kinds = [("new input", whole.input_usd_per_hour), ("cached input", whole.cached_input_usd_per_hour), ("output", whole.output_usd_per_hour)]
     shares = " + ".join(f"{name} {money(usd)}" for name, usd in kinds if usd or name != "cached input")
-    lines = [f"{shares} = {money(whole.usd_per_hour)}/h: split by the time engines work on prompts and on answers; idle GPUs in proportion."]
+    how = "as its API bills them" if not plan.deployments else "by the time engines work on prompts and on answers; idle GPUs in proportion"
+    how += "; at APIs as billed" if plan.hosted and plan.deployments else ""
+    lines = [f"{shares} = {money(whole.usd_per_hour)}/h: split {how}."]
     lines += [line for a in plan.api if (line := _break_even(a, plan))]
     header = ("workload", "$/h", "new input $/M", "cached input $/M", "output $/M", "$/1,000 requests")
     cells = tuple((name, money(u.usd_per_hour), *map(unit_money, _units(u))) for name, u in rows)

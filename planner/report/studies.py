@@ -27,7 +27,8 @@ def bar(value: float, most: float, width: int = BAR) -> str:
 
 def what(plan: Plan) -> str:
     """Deployments in a few words."""
-    return " + ".join(f"{d.replicas} x {d.layout} {d.gpu}, {d.checkpoint.split('/')[-1]}" for d in plan.deployments)
+    apis = (f"{100 * h.share:.3g}% at {h.provider}, {h.checkpoint.split('/')[-1]}" for h in plan.hosted)
+    return " + ".join([*(f"{d.replicas} x {d.layout} {d.gpu}, {d.checkpoint.split('/')[-1]}" for d in plan.deployments), *apis])
 
 
 def _latency(plan: Plan, metric: str) -> str:

@@ -12,6 +12,7 @@ from planner.program.problem import Solution, Status
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
 from planner.result.deploy import deployment, limits_in_words, purchases, work_on
+from planner.result.hosted import hosted_shares, parts_of, unknown_service
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.result.power import Holding, power_of
 from planner.result.redundancy import Standing, redundancy
@@ -20,7 +21,7 @@ from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer
-from planner.search.chosen import Chosen, chosen_pools, slo_load
+from planner.search.chosen import Chosen, ChosenApi, chosen_apis, chosen_pools, slo_load
 from planner.version import planner_version
 
 
@@ -30,7 +31,8 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     chosen = chosen_pools(found, surveyed)
     bought, place = purchases(found)
     deployments, seen = tuple(deployment(c, found, surveyed, place, bought) for c in chosen), [seen_by(c, surveyed) for c in chosen]
-    workloads = workloads_of(scenario, chosen, surveyed, seen)
+    apis = chosen_apis(found)
+    workloads = workloads_of(scenario, chosen, surveyed, seen, apis)
     deployments = tuple(
         d.model_copy(
             update={
@@ -41,10 +43,11 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         for i, d in enumerate(deployments)
     )
     traffic = [(w.qps, a.input_tokens, a.output_tokens) for w, a in zip(workloads, scenario.workload, strict=True)]
-    cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic)
+    hosted, paid = hosted_shares(apis, scenario), [(a.offer.workload, parts_of(a, scenario)) for a in apis]
+    cost = cost_of(bought, sum(d.usd_per_hour for d in deployments), traffic, sum(h.usd_per_hour for h in hosted))
     work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
-    workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour)
-    apis = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
+    workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour - cost.api_usd_per_hour, paid)
+    compared = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
     problem = found.formulation.problem
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
     holdings = [Holding(found.formulation.offers[o], (solution.held[o],), solution.held[o]) for o in place]
@@ -57,17 +60,18 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         bound_usd_per_hour=solution.bound,
         supply=remarks.supply_line(scenario),
         cost=cost,
-        power=power_of(holdings, scenario, surveyed.catalog, traffic),
+        power=power_of(holdings, scenario, surveyed.catalog, () if hosted else traffic) if bought else None,  # of what APIs draw nobody knows
         unit_costs=unit_costs,
         purchases=tuple(bought),
         deployments=deployments,
         workloads=workloads,
-        headroom=remarks.headroom(found, chosen, deployments, used, held),
+        hosted=hosted,
+        headroom=remarks.headroom(found, chosen, deployments, used, held) if deployments else (),
         defaults=remarks.defaults(scenario, origins),
-        api=apis,
+        api=compared,
         redundancy=redundancy(scenario, problem, found.formulation.offers, [_standing(i, c, scenario, deployments[i]) for i, c in enumerate(chosen)]),
-        binding=remarks.binding(scenario, deployments, {c.name: c.held(problem.offers, solution.held) for c in problem.rules.caps}, bought),
-        warnings=cautions.warnings(surveyed, chosen, deployments, bought, apis, cost.usd_per_hour),
+        binding=remarks.binding(scenario, deployments, _counted(found, cost.api_usd_per_hour), bought),
+        warnings=(*unknown_service(hosted), *cautions.warnings(surveyed, chosen, deployments, bought, compared, cost.usd_per_hour)),
         notes=remarks.left_out(found.formulation),
         excluded=surveyed.excluded + found.formulation.excluded,
         solver=search_report(surveyed, found.formulation, found.locations, found.solved, solution),
@@ -76,6 +80,13 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
 
 def _standing(i: int, c: Chosen, scenario: Scenario, d: Deployment) -> Standing:
     return Standing(i, d.gpus_per_replica, c.pool.replicas, lambda left: slo_load(c, scenario, left))
+
+
+def _counted(found: Answer, api_usd_per_hour: float) -> dict[str, float]:
+    """What counts towards each cap, by its name."""
+    problem = found.formulation.problem
+    held = {c.name: c.held(problem.offers, found.solution.held) for c in problem.rules.caps}
+    return {c.name: held[c.name] + (api_usd_per_hour if c.is_money else 0.0) for c in problem.rules.caps}
 
 
 def whole_plan(
@@ -120,22 +131,26 @@ def search_report(
     )
 
 
-def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey, seen: Sequence[Mapping[int, Seen]] = ()) -> tuple[PlanWorkload, ...]:
-    """What each workload gets of the chosen pools: rate, quality, routing and service; ``seen``: what is known of that, pool by pool."""
+def workloads_of(
+    scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey, seen: Sequence[Mapping[int, Seen]] = (), apis: Sequence[ChosenApi] = ()
+) -> tuple[PlanWorkload, ...]:
+    """What each workload gets of the chosen pools and APIs: rate, quality, routing and service; ``seen``: what is known of that, pool by pool."""
     found = []
     for w, asked in enumerate(scenario.workload):
-        serving = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic]
-        qps = sum(c.qps(w) for _, c in serving)
-        flow = sum(c.pool.traffic[w] for _, c in serving)  # of peaks, like the predicted service
+        serving, elsewhere = [(i, c) for i, c in enumerate(chosen) if w in c.pool.traffic], [a for a in apis if a.offer.workload == w]
+        bought = sum(a.share for a in elsewhere)
+        qps = sum(c.qps(w) for _, c in serving) + bought * asked.rate
+        flow = sum(c.pool.traffic[w] for _, c in serving) + bought * asked.peak  # of peaks, like the predicted service
         scores = [(c.eligible.quality[w], c.pool.traffic[w]) for _, c in serving]  # the mean counts requests, or requests in flight, as demand does
+        scores += [(a.offer.eligible.quality[w], a.share * asked.peak) for a in elsewhere]
         known = [(counted(q, scenario.policy), r) for q, r in scores if q is not None]
-        service = slowest([stated(seen[i][w].now) if seen else predicted(c, surveyed, w) for i, c in serving])
+        service = slowest([stated(seen[i][w].now) if seen else predicted(c, surveyed, w) for i, c in serving]) if serving else None
         found.append(
             PlanWorkload(
                 name=asked.name,
                 demand=PlanDemand(kind=asked.rate_field, value=asked.rate),
                 qps=qps,
-                concurrency=asked.concurrency if asked.is_closed else qps * service.e2e_ms.mean / 1e3,
+                concurrency=asked.concurrency if asked.is_closed else (1 - bought) * qps * service.e2e_ms.mean / 1e3 if service else None,
                 burst_factor=asked.burst_factor,
                 input_tokens=asked.input_tokens,
                 output_tokens=asked.output_tokens,
@@ -152,5 +167,5 @@ def workloads_of(scenario: Scenario, chosen: Sequence[Chosen], surveyed: Survey,
 
 def _in_flight(i: int, replicas: int, workloads: Sequence[PlanWorkload]) -> float:
     """Requests in flight per replica of a deployment, by Little's law."""
-    flows = [r.share * (w.concurrency or 0) for w in workloads for r in w.routing if r.deployment == i]
+    flows = [r.share / sum(x.share for x in w.routing) * (w.concurrency or 0) for w in workloads for r in w.routing if r.deployment == i]
     return sum(flows) / replicas

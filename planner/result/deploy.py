@@ -119,7 +119,7 @@ def deployment(chosen: Chosen, answer: Answer, survey: Survey, place: dict[int, 
         ),
         refused_share=float(f"{max(refused_share(w, factor, context) for w in met):.4g}"),
         output_factor=factor,
-        quality=_quality(chosen.eligible, w, scenario, replica.fp8_kv),
+        quality=quality_of(chosen.eligible, w, scenario, replica.fp8_kv),
         memory_gib=_memory_gib(memory),
         evidence=_evidence(chosen, survey, w, able),
         binding_limit=_binding_limit(chosen, survey, w, able[w].lifted),
@@ -150,7 +150,7 @@ def work_on(chosen: Chosen, survey: Survey, w: int, d: Deployment) -> Work:
     return work_of(replica, curves, mix, survey.coefficients, (d.in_flight_per_replica or 0.0) / engines, d.max_num_seqs)
 
 
-def _quality(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> PlanQuality | None:
+def quality_of(eligible: Eligible, w: int, scenario: Scenario, fp8_kv: bool) -> PlanQuality | None:
     """The score as published or derived, with the margin of what counts to the floor."""
     q, floor = eligible.quality[w], scenario.workload[w].min_quality
     if q is None:

@@ -5,7 +5,7 @@ Longer than other files on purpose: a contract is read in one piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -28,7 +28,7 @@ class PlanPart(BaseModel):
 
 
 class Cost(PlanPart):
-    """What is held costs this much, a price on carbon included; unit costs are over the user's own traffic (answer tokens, not reasoning)."""
+    """What is held and what APIs serve costs this much, a price on carbon included; unit costs are over the user's own traffic (answers, not reasoning)."""
 
     usd_per_hour: float
     usd_per_month: float
@@ -36,6 +36,7 @@ class Cost(PlanPart):
     usd_per_million_output_tokens: float | None = None
     usd_per_million_total_tokens: float | None = None
     usd_per_thousand_requests: float | None = None
+    api_usd_per_hour: float = 0.0  # of the whole, paid to hosted APIs
     idle_usd_per_hour: float = 0.0  # of GPUs that no replica uses; by the hour their mean, and starts are not idle
 
 
@@ -448,6 +449,29 @@ class HostedApi(PlanPart):
     break_even_utilization: float | None = None  # that traffic over the most the deployments carry; above 1 the API is cheaper even when they are full
 
 
+class HostedShare(PlanPart):
+    """The share of a workload that a hosted API serves, at its price. Its latency is not known, so neither is whether the limits hold there."""
+
+    workload: str
+    provider: str
+    model: str
+    checkpoint: str  # that the API is listed under
+    mode: str
+    api_name: str
+    share: float
+    qps: float  # in the mean
+    usd_per_hour: float
+    usd_per_million_input: float
+    usd_per_million_output: float
+    usd_per_million_cached_input: float | None = None  # None: not known, so hits are at the price of input
+    output_factor: float = 1.0
+    tokens_per_stated: float = 1.0  # as of a route
+    quality: PlanQuality | None = None
+    limit_qps: float | None = None  # that its provider takes at most, of all workloads at peaks; None: nobody stated one
+    source: str
+    as_of: str
+
+
 class PeriodCount(PlanPart):
     """One deployment in one period. ``slo_load``: peak traffic of its workloads over capacity of the replicas in service."""
 
@@ -514,6 +538,7 @@ class Plan(PlanPart):
     purchases: tuple[Purchase, ...]
     deployments: tuple[Deployment, ...]
     workloads: tuple[PlanWorkload, ...]
+    hosted: tuple[HostedShare, ...] = ()  # what APIs serve of them; shares of routes and of these add up to 1
     periods: tuple[Period, ...] = ()  # none: it is the same at every hour (``by_period`` has one then)
     flat: FlatComparison | None = None  # of a plan by the hour
     headroom: tuple[HeadroomStep, ...] = ()
@@ -549,6 +574,11 @@ class Plan(PlanPart):
         counts = tuple(PeriodCount(replicas=d.replicas, hosts=d.hosts, slo_load=d.slo_load) for d in self.deployments)
         held = tuple(p.instances for p in self.purchases)
         return (Period(hour=0, deployments=counts, instances=held, started=(0,) * len(held), gpus_held=self.gpus_held, usd=self.cost.usd_per_hour),)
+
+    @property
+    def of_hosted(self) -> Mapping[str, float]:
+        """Share of each workload that APIs serve."""
+        return {w.name: sum(h.share for h in self.hosted if h.workload == w.name) for w in self.workloads}
 
     @property
     def hours(self) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from planner.candidates.hosted import api_cost
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import ApiPrice
 from planner.performance.lengths import met_by, refused_share
@@ -18,12 +19,15 @@ from planner.scenario.units import HOURS_PER_MONTH
 SECONDS_PER_HOUR = 3600.0
 
 
-def cost_of(purchases: Sequence[Purchase], deployments_usd_per_hour: float, traffic: Sequence[tuple[float, float, float]]) -> Cost:
-    """Cost of what is held, and per unit of the user's traffic: (requests/s, input tokens, answer tokens) of each workload."""
-    return cost_at(sum(p.usd_per_hour for p in purchases), traffic, deployments_usd_per_hour)
+def cost_of(
+    purchases: Sequence[Purchase], deployments_usd_per_hour: float, traffic: Sequence[tuple[float, float, float]], api_usd_per_hour: float = 0.0
+) -> Cost:
+    """Cost of what is held and of APIs, and per unit of the user's traffic: (requests/s, input tokens, answer tokens) of each workload."""
+    held = sum(p.usd_per_hour for p in purchases)
+    return cost_at(held + api_usd_per_hour, traffic, deployments_usd_per_hour + api_usd_per_hour, api_usd_per_hour)
 
 
-def cost_at(usd_per_hour: float, traffic: Sequence[tuple[float, float, float]], used_usd_per_hour: float | None = None) -> Cost:
+def cost_at(usd_per_hour: float, traffic: Sequence[tuple[float, float, float]], used_usd_per_hour: float | None = None, api_usd_per_hour: float = 0.0) -> Cost:
     """The cost record of an hourly cost. Unit costs are left out where lengths are unknown."""
     requests = sum(q for q, _, _ in traffic) * SECONDS_PER_HOUR
     output = sum(q * o for q, _, o in traffic) * SECONDS_PER_HOUR
@@ -35,20 +39,29 @@ def cost_at(usd_per_hour: float, traffic: Sequence[tuple[float, float, float]], 
         usd_per_million_output_tokens=usd_per_hour / output * 1e6 if output else None,
         usd_per_million_total_tokens=usd_per_hour / total * 1e6 if total else None,
         usd_per_thousand_requests=usd_per_hour / requests * 1e3 if requests else None,
+        api_usd_per_hour=api_usd_per_hour,
         idle_usd_per_hour=usd_per_hour - used_usd_per_hour if used_usd_per_hour is not None else 0.0,
     )
 
 
 def split_by_work(
-    deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], asked: Sequence[Workload], work: Mapping[tuple[int, int], Work], usd_per_hour: float
+    deployments: Sequence[Deployment],
+    workloads: Sequence[PlanWorkload],
+    asked: Sequence[Workload],
+    work: Mapping[tuple[int, int], Work],
+    usd_per_hour: float,
+    paid: Sequence[tuple[int, tuple[float, float, float]]] = (),
 ) -> tuple[tuple[PlanWorkload, ...], UnitCosts]:
-    """The workloads with their shares of the cost, and all of it together. ``work``: by deployment and workload.
+    """The workloads with their shares of the cost, and all of it together. usd_per_hour: of what is held. ``work``: by deployment and workload.
+    ``paid``: $/h that APIs take of a workload, for new input, cached input and output.
 
     A deployment's cost goes to the workloads it serves, and to their prompts and answers, by the time its engines work on each; of a disaggregated
     unit, to prompts and answers by the engines of either role. What is idle is borne in proportion.
     """
-    spread = usd_per_hour / sum(d.usd_per_hour for d in deployments)
+    spread = usd_per_hour / sum(d.usd_per_hour for d in deployments) if deployments else 0.0
     parts = np.zeros((len(workloads), 3))  # $/h of new prompt tokens, cached ones, answers
+    for w, part in paid:
+        parts[w] += part
     for i, d in enumerate(deployments):
         served = [(w, r.qps, work[i, w]) for w, got in enumerate(workloads) for r in got.routing if r.deployment == i]
         seconds = np.array([[q * t.prompt_s, q * t.cached_s, q * t.answer_s] for _, q, t in served])
@@ -83,20 +96,12 @@ def _unit_costs(parts: Floats, amounts: Floats) -> UnitCosts:
     )
 
 
-def api_cost(price: ApiPrice, workload: Workload, qps: float, output_factor: float) -> float:
-    """$/h of a workload at an API: input tokens, those that its cache holds at their own price where there is one, and all output tokens
-    that a reasoning model is billed for."""
-    list_price, hit = price.usd_per_million_input, workload.prefix_cache_hit
-    cached_price = list_price if price.usd_per_million_cached_input is None else price.usd_per_million_cached_input
-    per_input = (1 - hit) * list_price + hit * cached_price
-    per_request = workload.input_tokens * per_input + workload.output_tokens * output_factor * price.usd_per_million_output
-    return per_request * qps * SECONDS_PER_HOUR / 1e6
-
-
 def hosted_apis(catalog: Catalog, deployments: Sequence[Deployment], workloads: Sequence[PlanWorkload], asked: Sequence[Workload]) -> tuple[HostedApi, ...]:
-    """For each workload the cheapest API of the model it gets, and the cheapest of any model in the catalogue that clears its floor."""
+    """For each workload that is all on GPUs the cheapest API of the model it gets, and the cheapest of any model in the catalogue that clears its floor."""
     found: list[HostedApi] = []
     for workload, got in zip(asked, workloads, strict=True):
+        if sum(r.share for r in got.routing) < 1 - 1e-6:
+            continue
         main = deployments[max(got.routing, key=lambda r: r.share).deployment]
         same = _cheapest(catalog, workload, got.qps, {_original(catalog, main.checkpoint): (main.mode, main.output_factor)})
         anyone = _cheapest(catalog, workload, got.qps, _good_enough(catalog, workload))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
+from planner.errors import ScenarioError
 from planner.scenario.records import Scenario, Workload
 
 PartName = Literal["supply", "policy", "solver", "what_if"]
@@ -51,6 +52,19 @@ def with_workload(scenario: Scenario, w: int, **change: Any) -> Scenario:
 def assumed(scenario: Scenario, part: PartName, **change: object) -> Scenario:
     """The scenario with fields of one part replaced, unchecked."""
     return scenario.model_copy(update={part: getattr(scenario, part).model_copy(update=change)})
+
+
+def without_apis(scenario: Scenario) -> Scenario:
+    """The question on GPUs alone."""
+    return assumed(scenario, "policy", api="none") if scenario.policy.api != "none" else scenario
+
+
+def require_gpus_alone(scenario: Scenario, what: str) -> None:
+    """Raises ScenarioError for a study that is of fleets, asked with APIs among the offers."""
+    if scenario.policy.api != "none":
+        raise ScenarioError(
+            f"{what} is of fleets alone, and --api {scenario.policy.api} lets APIs serve", "policy.api", "leave it out, or see plan api-vs-fleet"
+        )
 
 
 def assumed_of(scenario: Scenario, w: int, **change: object) -> Scenario:

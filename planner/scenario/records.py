@@ -364,6 +364,12 @@ class Supply(Part):
         int | None, Field(ge=1, le=26), Flag("--zones", "zones of a region, for --redundancy n+1-zone; left out, hyperscalers have 3 and others 1", "K")
     ] = None
     max_price_age: Annotated[int | None, Field(ge=1, le=10**5), Flag("--max-price-age", "use no price this many days older than the newest one", "DAYS")] = None
+    api_providers: Annotated[tuple[Name, ...], Many, Flag("--api-provider", "use hosted APIs of this provider only (with --api)", "NAME")] = ()
+    api_limit: Annotated[
+        dict[Name, Rate],
+        BeforeValidator(parse_pairs),
+        Flag("--api-limit", "most requests/s that one provider's APIs take, at peaks (none is known)", "NAME=RATE"),
+    ] = {}
     owned: Annotated[tuple[Owned, ...], Flag("--owned", "TOML with [[owned]] tables: GPUs of one's own, beside rented ones", "FILE")] = ()
     offers: Annotated[tuple[OwnOffer, ...], Flag("--offers", "CSV or TOML: contracts and quotes of one's own, beside the catalogue's prices", "FILE")] = ()
     discount: Annotated[
@@ -412,6 +418,10 @@ class Policy(Part):
         None
     )
     max_pools: Annotated[int | None, Field(ge=1), Flag("--max-pools", "most deployments that serve one workload (1; with --mix no limit)", "N")] = None
+    api: Annotated[
+        Literal["none", "all", "overflow"],
+        Flag("--api", "hosted APIs, whose latency is not known: none; all: for all of a workload; overflow: beside a fleet, too", "HOW"),
+    ] = "none"
     mix: Annotated[bool, Flag("--mix", "let several checkpoints serve one workload")] = False
     max_models: Annotated[int | None, Field(ge=1), Flag("--max-models", "most distinct models", "N")] = None
     max_gpu_types: Annotated[int | None, Field(ge=1), Flag("--max-gpu-types", "most distinct GPU types", "N")] = None
@@ -551,4 +561,19 @@ class Scenario(Part):
             raise problem(f"zones count where one may be lost: with redundancy n+1-zone, not {self.policy.redundancy}", "supply", "zones")
         if bool(self.tables.capacities) != bool(self.tables.demand):
             raise ValueError("capacities and demand go together")
+        self._priced_per_request()
         return self
+
+    def _priced_per_request(self) -> None:
+        """APIs are paid by the request, and no more is known of them than prices: raises where the question turns on latency, place, carbon or an end."""
+        if self.policy.api == "none":
+            return
+        for w in self.workload:
+            if w.is_closed or (w.demand and w.demand.is_open):
+                raise problem(f"workload '{w.name}' is in flight: an API's latency, and so its rate there, is not known; give a rate (qps)", "policy", "api")
+            if w.regions or w.geographies:
+                raise problem(f"where APIs run is not known, and the data of '{w.name}' must stay in its places; leave one of the two out", "policy", "api")
+        if self.objective.carbon_price or self.supply.max_carbon is not None:
+            raise problem("the carbon of APIs is not known, so it cannot be priced or capped; leave one of the two out", "policy", "api")
+        if self.objective.maximize:
+            raise problem(f"the most {self.objective.maximize} has no end where APIs take any traffic; leave one of the two out", "policy", "api")

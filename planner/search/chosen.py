@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.candidates.columns import Candidate, mixture_factor
 from planner.candidates.eligibility import Eligible
+from planner.candidates.hosted import HostedOffer
 from planner.candidates.pooling import pool_capacity
 from planner.candidates.survey import Survey, curves_of, limits, slots_of
 from planner.performance.replicas import Floats
@@ -47,11 +48,28 @@ class Chosen:
         return self.rates[w][1] if w in self.rates else self.pool.traffic.get(w, 0.0)
 
 
+@dataclass(frozen=True)
+class ChosenApi:
+    """An API of the solution and the share of its workload that it serves, at peaks as in the mean."""
+
+    offer: HostedOffer
+    share: float
+
+
+def chosen_apis(answer: Answer) -> list[ChosenApi]:
+    """The APIs of a solution, in the order of the workloads."""
+    formulation = answer.formulation
+    first, rates = len(formulation.candidates), [d.rate for d in formulation.problem.demands]
+    found = [(formulation.hosted[c.pool.column - first], c.traffic) for c in answer.solution.pools if c.pool.column >= first]
+    return sorted((ChosenApi(o, traffic[o.workload] / rates[o.workload]) for o, traffic in found), key=lambda a: (a.offer.workload, -a.share))
+
+
 def chosen_pools(answer: Answer, survey: Survey) -> list[Chosen]:
-    """The pools of a solution, largest traffic first."""
-    candidates = [answer.formulation.candidates[c.pool.column] for c in answer.solution.pools]
+    """The pools of a solution on GPUs, largest traffic first."""
+    known = answer.formulation.candidates
+    pools = [(p, known[p.pool.column]) for p in answer.solution.pools if p.pool.column < len(known)]
     bursts = tuple(w.burst_factor for w in answer.formulation.scenario.workload)
-    found = [_rated(Chosen(p, c, survey.eligible[c.eligible], bursts), survey) for p, c in zip(answer.solution.pools, candidates, strict=True)]
+    found = [_rated(Chosen(p, c, survey.eligible[c.eligible], bursts), survey) for p, c in pools]
     return sorted(found, key=lambda c: -sum(c.qps(w) for w in c.pool.traffic))
 
 

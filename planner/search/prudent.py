@@ -7,7 +7,7 @@ from collections.abc import Callable
 from planner.candidates.columns import Formulation, formulation
 from planner.candidates.points import Points
 from planner.performance.coefficients import TIERS
-from planner.scenario.change import assumed
+from planner.scenario.change import assumed, without_apis
 from planner.scenario.records import Scenario, Tier
 from planner.search.answer import has_plan
 from planner.search.maximize import LEAST, scaled
@@ -36,7 +36,7 @@ def reached(points: Points, scenario: Scenario, is_served: Callable[[Formulation
     """The careful question at the nearest tier that any plan reaches, or at the one it states. Raises TimeUp."""
     if not scenario.policy.prudent or scenario.policy.evidence != TIERS[-1]:
         return scenario
-    probe = scaled(scenario, LEAST) if scenario.objective.maximize == "qps" else scenario
+    probe = scaled(scenario, LEAST) if scenario.objective.maximize == "qps" else without_apis(scenario)
     tier = next((t for t in SEEN if t == TIERS[-1] or is_served(formulation(points, near(probe, t)))), SEEN[-1])
     return near(scenario, tier)
 

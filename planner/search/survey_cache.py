@@ -79,8 +79,8 @@ def covers(surveyed: Scenario, scenario: Scenario) -> bool:
 
 
 def _places(scenario: Scenario) -> Supply:
-    """What may be bought where, without how much and how old its price."""
-    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": (), "discount": {}})
+    """What GPUs may be bought where, without how much and how old their price."""
+    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": (), "discount": {}, "api_providers": (), "api_limit": {}})
 
 
 def _none_of(scenario: Scenario) -> set[str]:

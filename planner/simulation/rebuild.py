@@ -80,7 +80,9 @@ def deployed(plan: Plan, scenario: Scenario, catalog: Catalog, confidence: float
             raise PlannerError("states a demand that is not its scenario's", f"workload {w.name}", "plan check tells all that does not hold")
         if not LEAST_QPS <= w.qps <= MOST_QPS:
             raise PlannerError(f"states {w.qps:g} requests/s; from {LEAST_QPS:g} to {MOST_QPS:g} can be simulated", f"workload {w.name}")
-        routed = sum(r.share for r in w.routing)
+        if not w.routing:
+            raise PlannerError("is served by a hosted API, whose latency nobody knows", f"workload {w.name}", "only what engines serve can be simulated")
+        routed = sum(r.share for r in w.routing) + plan.of_hosted[w.name]  # a request that no deployment draws goes to the API
         if abs(routed - 1) > RELATIVE:
             raise PlannerError(f"routes {routed:.6g} of its traffic", f"workload {w.name}", "plan check tells all that does not hold")
     for i, d in enumerate(plan.deployments):
