@@ -13,6 +13,7 @@ from conftest import Run
 from planner import Catalog, Plan, Scenario, load_catalog, solve
 from planner.catalog.records import ApiPrice
 from planner.check.check import check_plan
+from planner.economics.api_vs_fleet import api_vs_fleet
 from planner.errors import PlannerError, ScenarioError
 from planner.planning.periods import autoscale
 
@@ -167,6 +168,22 @@ def test_what_has_no_rate_or_no_end_is_refused() -> None:
             Scenario.model_validate({"workload": [workload], "policy": {"api": "all"}, **more})
     with pytest.raises(ScenarioError, match="GPUs alone"):
         autoscale(asked(1.0, "overflow"), shipped())
+
+
+@pytest.mark.parametrize(("rates", "expected"), [((0.25, 0.9), 0.5), ((0.25, 0.4), None), ((0.6, 0.9), 0.0)])
+def test_the_break_even_is_where_one_replica_costs_what_the_api_asks(rates: tuple[float, ...], expected: float | None) -> None:
+    """At $2 for half a replica's worth, the API costs what the replica does there; below less, above more."""
+    catalog = replace(shipped(), api_prices=(priced(USD / (0.5 * carried())),))
+    found = api_vs_fleet(asked(1.0, "none"), catalog, [r * carried() for r in rates])
+    assert found.break_even_qps == (expected and pytest.approx(expected * carried(), rel=1e-3))
+    assert [v.fleet_usd_per_hour for v in found.volumes] == pytest.approx([USD] * len(rates))
+    assert [v.best_usd_per_hour for v in found.volumes] == pytest.approx([min(USD, 2 * USD * r) for r in rates])
+
+
+def test_volumes_are_of_one_workload() -> None:
+    two = [{"name": n, "qps": 1.0} for n in ("a", "b")]
+    with pytest.raises(ScenarioError, match="one workload"):
+        api_vs_fleet(Scenario.model_validate({"workload": two}), shipped(), [1.0])
 
 
 def test_a_page_without_gpus_says_what_is_not_known(run: Run, tmp_path: Any) -> None:

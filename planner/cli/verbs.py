@@ -34,6 +34,7 @@ VERBS = {  # in the order of --help; module of this folder, and its function or 
     "curve": ("curve", "curve"),
     "frontier": ("frontier", "frontier"),
     "sweep": ("sweep", "sweep"),
+    "api-vs-fleet": ("api_vs_fleet", "api_vs_fleet"),
     "autoscale": ("autoscale", "autoscale"),
     "contract": ("contract", "contract"),
     "compare": ("compare", "compare"),
