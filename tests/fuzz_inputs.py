@@ -235,7 +235,7 @@ TRACES = {
 }  # fmt: skip
 FLAGS = """
     --qps --concurrency --min-quality --mean-quality --quality-metric --isl --osl --isl-cv --osl-cv --slo --burst-factor --prefix-cache-hit
-    --output-factor --model --lengths --route-by --demand-file --rate-rule --growth --users --think-time --turns --profile --requests-per-day
+    --output-factor --model --lengths --route-by --boundary --demand-file --rate-rule --growth --users --think-time --turns --profile --requests-per-day
     --release --deadline --kind --purchase --provider --exclude-provider --region --geography --gpu --quota --max-gpus --owned --confidence
     --max-kw --max-kw-at --pue --max-carbon --carbon-intensity --carbon-price --offers --discount --exchange-rate
     --data-region --data-geography --network-latency

@@ -15,10 +15,12 @@ import pytest
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import norm
 
 from planner import Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
+from planner.deadline import NEVER
 from planner.demand.arrivals import arrivals, since_monday
 from planner.demand.given import parse_growth
 from planner.demand.lengths import Histogram, lengths_of
@@ -26,10 +28,13 @@ from planner.demand.records import Demand, DemandFile, to_toml
 from planner.demand.source import imported, read_demand, read_histogram, shapes
 from planner.demand.tally import RequestRows, Tally, percentile
 from planner.errors import PlannerError, ScenarioError
-from planner.planning.routing import split
+from planner.planning.boundary import costs_apart, halved, searched
+from planner.planning.routing import boundaries, histogram_of, split
+from planner.scenario.change import assumed_of
 from planner.scenario.records import Workload
 from planner.scenario.sources import ask
 from planner.scenario.write import to_toml as scenario_toml
+from planner.search.survey_cache import SurveyCache
 
 TINY = Path(__file__).parent / "data" / "tiny"
 TRACES = Path(os.environ.get("DEMAND_TRACES", "traces"))  # a folder with raw/NAME.csv.gz and the summary.csv published with them
@@ -438,14 +443,47 @@ def test_routing_by_length_says_what_it_saves_and_never_costs_more() -> None:
     assert check_plan(Plan.model_validate_json(by_length.to_json()), catalog).ok
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60), st.integers(0, 10**6))
+@settings(max_examples=200, deadline=None)
+def test_halving_finds_the_cheapest_of_all_boundaries(steps: list[tuple[int, int]], seed: int) -> None:
+    """Short prompts cost more the higher the boundary, long ones less: then no boundary that was not looked at is cheaper."""
+    short, long = np.cumsum([a for a, _ in steps]), np.cumsum([b for _, b in steps])[::-1]
+    first = sorted({int(i) for i in np.random.default_rng(seed).integers(0, len(steps), 3)})
+    known, is_whole = halved(len(steps), first, lambda i: (float(short[i]), float(long[i])), 0.0)
+    assert is_whole and min(map(sum, known.values())) == (short + long).min()
+
+
+def test_the_boundary_found_is_the_cheapest_of_every_one_there_is() -> None:
+    catalog = load_catalog([TINY], shipped=False)
+    asked = Scenario.model_validate({"workload": [{"qps": 400, "lengths": "mooncake-conversation", "route_by": "input"}]})
+    cache, edges = SurveyCache(catalog), boundaries(histogram_of(asked.workload[0]))
+    costs = {e: sum(costs_apart(assumed_of(asked, 0, boundary=e), cache, NEVER)[0]) for e in edges}
+    best, notes = searched(asked, cache, NEVER)
+    assert costs[best.workload[0].boundary or 0] <= min(costs.values()) * (1 + asked.solver.gap) and f"of {len(edges)} boundaries" in notes[0]
+
+
+def test_a_boundary_may_be_stated() -> None:
+    raw = {"qps": 10, "lengths": "azure-2023-conv", "route_by": "input", "boundary": 2048}
+    short, long = split(Scenario.model_validate({"workload": [raw]})).workload
+    cells = np.array(read_demand("azure-2023-conv").cells)
+    assert (short.qps or 0) / 10 == pytest.approx(cells[cells[:, 0] < 2048, 2].sum() / cells[:, 2].sum())
+    assert short.name == "requests (input < 2,048)" and long.name == "requests (input >= 2,048)"
+    with pytest.raises(ScenarioError, match="without requests"):
+        split(Scenario.model_validate({"workload": [raw | {"boundary": 90000}]}))
+    with pytest.raises(ValidationError, match="say --route-by input"):
+        Scenario.model_validate({"workload": [raw | {"route_by": ""}]})
+    assert Scenario.model_validate({"workload": [raw | {"boundary": "auto"}]}).workload[0].boundary is None
+
+
 def test_stated_lengths_are_routed_as_their_lognormals() -> None:
     """Means and spreads of both classes together are those stated; prompts are split where half the expected tokens are."""
     raw = {"qps": 8, "input_tokens": 1500, "output_tokens": 200, "input_cv": 1.2, "output_cv": 0.5, "route_by": "input"}
     short, long = split(Scenario.model_validate({"workload": [raw]})).workload
     assert short.lengths and long.lengths and (short.qps or 0) + (long.qps or 0) == pytest.approx(8)
-    points = np.array([*short.lengths.points, *long.lengths.points])
-    assert points.mean(0) == pytest.approx((1500, 200), rel=1e-3) and points.std(0) / points.mean(0) == pytest.approx((1.2, 0.5), rel=0.01)
-    assert np.corrcoef(points.T)[0, 1] == pytest.approx(0, abs=0.05)
+    points, weights = np.array([*short.lengths.points, *long.lengths.points]), np.repeat([short.qps or 0, long.qps or 0], 32)
+    mean = np.average(points, axis=0, weights=weights)
+    assert mean == pytest.approx((1500, 200), rel=1e-3)
+    assert np.sqrt(np.average((points - mean) ** 2, axis=0, weights=weights)) / mean == pytest.approx((1.2, 0.5), rel=0.02)
     sigma, cut = np.sqrt(np.log(1 + 1.2**2)), float(short.name.split("<")[1].rstrip(")").replace(",", ""))
     below = norm.cdf((np.log(cut / 1500) + sigma**2 / 2) / sigma)
     assert (short.qps or 0) / 8 == pytest.approx(below, abs=0.03)

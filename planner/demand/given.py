@@ -23,6 +23,7 @@ class Lengths(BaseModel):
     longest: input tokens of the longest prompt, output tokens of the longest answer, to a cell of the histogram.
     errors: relative, of the points against the histogram: "work" E[input + output], "prefill" E[input^2], "kv" E[input*output + output^2/2]
     (KV tokens held, summed over steps), "tail" the tokens of the longest 5 % of requests.
+    cells: the histogram itself, (input, output) tokens and requests of each cell, kept where requests are still to be split by it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +33,7 @@ class Lengths(BaseModel):
     cuts: tuple[float, ...] = ()
     longest: tuple[float, float] | None = None
     errors: dict[str, float] = {}
+    cells: tuple[tuple[Length, Length, Annotated[float, Field(gt=0, allow_inf_nan=False)]], ...] = ()
 
     def __str__(self) -> str:
         return self.source
@@ -48,11 +50,16 @@ class Lengths(BaseModel):
 
     def cut(self, max_input: float, max_request: float) -> Lengths:
         """With prompts, and prompts and answers together, cut to these tokens; means fall. The same where nothing is longer."""
-        answers = [min(o, max_request - 1) for _, o in self.points]
-        prompts = [max(1.0, min(i, max_input, max_request - o)) for (i, _), o in zip(self.points, answers, strict=True)]
-        points = tuple(zip(prompts, answers, strict=True))
+
+        def fitted(prompt: float, answer: float) -> tuple[float, float]:
+            written = min(answer, max_request - 1)
+            return max(1.0, min(prompt, max_input, max_request - written)), written
+
+        points = tuple(fitted(i, o) for i, o in self.points)
+        cells = tuple((*fitted(i, o), n) for i, o, n in self.cells)
         longest = (min(self.longest[0], max_input, max_request - 1), min(self.longest[1], max_request - 1)) if self.longest else None
-        return self if points == self.points else self.model_copy(update={"points": points, "longest": longest, "errors": {}})
+        same = points == self.points and cells == self.cells
+        return self if same else self.model_copy(update={"points": points, "longest": longest, "errors": {}, "cells": cells})
 
     def describe(self) -> str:
         """What the points leave of the histogram, in words."""

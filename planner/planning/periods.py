@@ -31,6 +31,7 @@ from planner.search.apart import in_words, kept_apart
 from planner.search.hours import HourlyQuestion, cheapest_structure, question, restricted, slots_by_candidate, spoiled
 from planner.search.prudent import careful, posture, reached, serves_all
 from planner.search.structures import StructureSpace
+from planner.search.survey_cache import SurveyCache
 
 NO_TIME = "no flat plan was found within the time limit"
 FLAT_UNPROVEN = (
@@ -88,9 +89,10 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
 def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenario:
     """The scenario with workloads split where they are routed by length, and the rate of users who wait for answers settled."""
     if any(w.route_by for w in scenario.workload):
+        from planner.planning.boundary import searched
         from planner.planning.routing import split
 
-        scenario = split(scenario)
+        scenario = split(searched(scenario, SurveyCache(catalog), deadline)[0])
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 

@@ -1,6 +1,6 @@
-"""Routing by prompt length: one workload as classes that a router can tell apart when a request arrives.
+"""Routing by prompt length: one workload as two classes that a router can tell apart when a request arrives.
 
-A router knows a prompt's length, never its answer's. Classes are runs of the lengths' groups, with as equal token work as groups allow.
+A router knows a prompt's length, never its answer's. Where no boundary is stated it is searched for (planning/boundary.py).
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from collections.abc import Callable
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.demand.given import Lengths
-from planner.demand.lengths import Floats, Histogram, lengths_of
-from planner.errors import TimeUp
+from planner.demand.lengths import Histogram, lengths_of
+from planner.demand.tally import PER_OCTAVE
+from planner.errors import ScenarioError, TimeUp
 from planner.performance.lengths import stated_pairs
-from planner.planning.infeasible import Infeasible
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
-
-CLASSES = 2
 
 
 def is_routed(workload: Workload) -> bool:
@@ -28,51 +27,95 @@ def is_routed(workload: Workload) -> bool:
     return workload.route_by == "input"
 
 
-def routed(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan]) -> Plan:
-    """The cheaper of the plans with and without routing by prompt length; it says by how much. Raises Infeasible where neither exists."""
-    together = solve_or_none(unsplit(scenario), origins, solve)
-    if together is None:
-        return _noted(solve(split(scenario), split_origins(scenario, origins)), "only routing by prompt length makes a plan: without it there is none")
+def routed(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan], cost: Callable[[Scenario], float]) -> Plan:
+    """The cheaper of the plans with and without routing by prompt length; it says by how much.
+
+    cost: $/h of the cheapest plan, infinite where there is none. Raises Infeasible where neither exists, TimeUp.
+    """
+    plain, apart, where = unsplit(scenario), split(scenario), f"routing by prompt length {in_words(scenario)}"
+    one = cost(plain)
     try:
-        apart = solve_or_none(split(scenario), split_origins(scenario, origins), solve)
+        two = cost(apart)
+        one = min(one, _as_points(scenario, cost)) if two < one < inf else one
     except TimeUp:
-        return _noted(together, "what routing by prompt length would save was not found in time (raise --time-limit)")
-    if apart is None:
-        return _noted(together, "routing by prompt length has no plan: this one does not route by length")
-    try:
-        one, two = min(together.cost.usd_per_hour, _as_points(scenario, origins, solve)), apart.cost.usd_per_hour
-    except TimeUp:
-        return _noted(together, "whether routing by prompt length saves anything was not found in time (raise --time-limit)")
-    if two < one * (1 - 1e-9):
-        return _noted(apart, f"routing by prompt length saves {1 - two / one:.1%}: ${two:,.2f} an hour against ${one:,.2f} without")
-    return _noted(together, f"routing by prompt length saves nothing: ${two:,.2f} an hour against ${one:,.2f} without, so this plan does not route by length")
+        return _noted(solve(plain, origins), f"what {where} would save was not found in time (raise --time-limit)")
+    if two < one * (1 - 1e-9) or one == inf:
+        saved = f"saves {1 - two / one:.1%}: ${two:,.2f} an hour against ${one:,.2f} without" if one < inf else "makes the plan: without it there is none"
+        return _noted(solve(apart, split_origins(scenario, origins)), f"{where} {saved}")
+    if two == inf:
+        return _noted(solve(plain, origins), f"{where} has no plan: this one does not route by length")
+    words = f"${two:,.2f} an hour against ${one:,.2f} without, so this plan does not route by length"
+    return _noted(solve(plain, origins), f"{where} saves nothing: {words}")
 
 
-def _as_points(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan]) -> float:
+def in_words(scenario: Scenario) -> str:
+    """At which lengths workloads are split, and how many of their requests are below."""
+    found = []
+    for w in scenario.workload:
+        if is_routed(w):
+            whole = histogram_of(w)
+            boundary = boundary_of(w, whole)
+            found.append(f"at {boundary:,.0f} tokens ({share_below(whole, boundary):.1%} of requests are shorter)")
+    return " and ".join(found)
+
+
+def _as_points(scenario: Scenario, cost: Callable[[Scenario], float]) -> float:
     """$/h without routing of lengths only stated, taken as the same few joint points as their classes: what that changes is no saving of routing's."""
     if all(w.lengths for w in scenario.workload if is_routed(w)):
         return inf
     known = tuple(w.model_copy(update={"lengths": joint_lengths(w), "input_cv": None, "output_cv": None}) if is_routed(w) else w for w in scenario.workload)
-    plan = solve_or_none(unsplit(with_workloads(scenario, known)), origins, solve)
-    return plan.cost.usd_per_hour if plan else inf
+    return cost(unsplit(with_workloads(scenario, known)))
 
 
 def joint_lengths(workload: Workload) -> Lengths:
     """Its lengths one by one; where only means and spreads are known, those of independent lognormals."""
+    return workload.lengths or lengths_of(histogram_of(workload), _source(workload))
+
+
+def histogram_of(workload: Workload) -> Histogram:
+    """Its joint lengths: the cells that they were counted in, else its points; of lengths only stated, pairs of independent lognormals."""
+    if workload.lengths is None:
+        inputs, outputs = stated_pairs(workload)
+        return Histogram(inputs, outputs, np.ones(len(inputs)))
+    cells = workload.lengths.cells or tuple((i, o, 1.0) for i, o in workload.lengths.points)
+    return Histogram(*np.array(cells).T)
+
+
+def _source(workload: Workload) -> str:
     if workload.lengths:
-        return workload.lengths
-    inputs, outputs = stated_pairs(workload)
+        return workload.lengths.source
     input_cv, output_cv = workload.spreads
-    source = f"independent lognormals of the means stated (CV {input_cv:g} in, {output_cv:g} out)"
-    return lengths_of(Histogram(inputs, outputs, np.ones(len(inputs))), source)
+    return f"independent lognormals of the means stated (CV {input_cv:g} in, {output_cv:g} out)"
 
 
-def solve_or_none(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan]) -> Plan | None:
-    """Its plan, or None where nothing meets it."""
-    try:
-        return solve(scenario, origins)
-    except Infeasible:
-        return None
+def boundaries(whole: Histogram) -> tuple[float, ...]:
+    """Every length, in whole tokens at the edges of cells, that has other requests below it than the one before; there are requests on both sides."""
+    first, last = (int(np.floor(PER_OCTAVE * np.log2(v))) for v in (whole.inputs.min(), whole.inputs.max()))
+    edges = np.unique(np.ceil(np.exp2(np.arange(first, last + 2) / PER_OCTAVE)))
+    below = [share_below(whole, e) for e in edges]
+    return tuple(float(e) for e, share, before in zip(edges, below, (0.0, *below)) if before < share < 1 - 1e-12)
+
+
+def share_below(whole: Histogram, boundary: float) -> float:
+    """Share of the requests whose prompts are shorter; those of a cell count as its mean."""
+    return float(whole.weights[whole.inputs < boundary].sum() / whole.weights.sum())
+
+
+def boundary_of(workload: Workload, whole: Histogram) -> float:
+    """Where it is split: as stated or found, else at the edge nearest to half of its token work.
+
+    Raises ScenarioError where one side would have no requests.
+    """
+    if workload.boundary is not None:
+        if not 0 < share_below(whole, workload.boundary) < 1:
+            words = f"{workload.boundary:,.0f} tokens leave one side of workload '{workload.name}' without requests"
+            raise ScenarioError(words, "boundary", f"its prompts have {whole.inputs.min():,.0f} to {whole.inputs.max():,.0f}")
+        return workload.boundary
+    found = boundaries(whole)
+    if not found:
+        raise ScenarioError(f"the prompts of workload '{workload.name}' are too alike to be split by length", "route_by", "leave it out")
+    work = (whole.inputs + whole.outputs) * whole.weights
+    return min(found, key=lambda b: abs(work[whole.inputs < b].sum() / work.sum() - 0.5))
 
 
 def _noted(plan: Plan, note: str) -> Plan:
@@ -82,42 +125,49 @@ def _noted(plan: Plan, note: str) -> Plan:
 def split_origins(scenario: Scenario, origins: Origins) -> Origins:
     """Where the values of each class came from: from where its workload's did."""
     found = {k: v for k, v in origins.items() if not k.startswith("workload.")}
-    parents = [i for i, w in enumerate(scenario.workload) for _ in (_classes(w) if is_routed(w) else (w,))]
+    parents = [i for i, w in enumerate(scenario.workload) for _ in range(1 + is_routed(w))]
     for new, old in enumerate(parents):
         found |= {k.replace(f"workload.{old}.", f"workload.{new}.", 1): v for k, v in origins.items() if k.startswith(f"workload.{old}.")}
     return found
 
 
 def split(scenario: Scenario) -> Scenario:
-    """The scenario with every workload routed by input as its classes: each with its share of the traffic, its own lengths, the same limits."""
+    """The scenario with every workload routed by input as its classes: each with its share of the traffic, its own lengths, the same limits.
+
+    Raises ScenarioError where one cannot be split.
+    """
     return with_workloads(scenario, (c for w in scenario.workload for c in (_classes(w) if is_routed(w) else (w,))))
 
 
 def unsplit(scenario: Scenario) -> Scenario:
     """The scenario with nothing routed by length."""
-    return with_workloads(scenario, (w.model_copy(update={"route_by": ""}) for w in scenario.workload))
+    return with_workloads(scenario, (_unrouted(w) if is_routed(w) else w for w in scenario.workload))
 
 
-def _classes(workload: Workload) -> tuple[Workload, ...]:
-    lengths = joint_lengths(workload)
-    groups = len(lengths.cuts) + 1
-    each = len(lengths.points) // groups
-    points = np.array(lengths.points).reshape(groups, each, 2)
-    work = np.cumsum(points.sum((1, 2)))
-    ends = [*sorted({int(np.argmin(np.abs(work - work[-1] * k / CLASSES))) + 1 for k in range(1, CLASSES)} - {groups}), groups]
-    starts = [0, *ends[:-1]]
-    return tuple(_class(workload, lengths, points, groups, a, b) for a, b in zip(starts, ends, strict=True))
+def _unrouted(workload: Workload) -> Workload:
+    lengths = workload.lengths.model_copy(update={"cells": ()}) if workload.lengths else None
+    return workload.model_copy(update={"route_by": "", "boundary": None, "lengths": lengths})
 
 
-def _class(workload: Workload, lengths: Lengths, points: Floats, groups: int, start: int, end: int) -> Workload:
-    low, high = (lengths.cuts[i - 1] if 0 < i < groups else None for i in (start, end))
-    words = f"input < {high:,.0f}" if low is None and high else f"input >= {low:,.0f}" if high is None and low else f"input {low:,.0f} to {high:,.0f}"
-    mine = points[start:end].reshape(-1, 2)
-    longest = (lengths.longest[0] if high is None else high, lengths.longest[1]) if lengths.longest else None
-    points_of = tuple((float(i), float(o)) for i, o in mine)
-    own = Lengths(source=f"{lengths.source}, {words}", points=points_of, cuts=lengths.cuts[start : end - 1], longest=longest)
-    scale_in, scale_out = workload.input_tokens / lengths.mean_input, workload.output_tokens / lengths.mean_output
-    share = (end - start) / groups
-    rate = {k: v * share for k in ("qps", "concurrency") if (v := getattr(workload, k)) is not None}
-    update = {"name": f"{workload.name} ({words})", "lengths": own, "route_by": "", "input_cv": None, "output_cv": None, **rate}
-    return workload.model_copy(update=update | {"input_tokens": own.mean_input * scale_in, "output_tokens": own.mean_output * scale_out})
+def _classes(workload: Workload) -> tuple[Workload, Workload]:
+    """Shorter prompts and the others."""
+    whole = histogram_of(workload)
+    boundary = boundary_of(workload, whole)
+    is_short = whole.inputs < boundary
+    return (
+        _class(workload, whole, is_short, f"input < {boundary:,.0f}", (1.0, boundary)),
+        _class(workload, whole, ~is_short, f"input >= {boundary:,.0f}", (boundary, inf)),
+    )
+
+
+def _class(workload: Workload, whole: Histogram, mine: NDArray[np.bool_], words: str, ends: tuple[float, float]) -> Workload:
+    """The requests ``mine`` [C] as a workload; no point that stands for them is beyond the boundary."""
+    part = Histogram(whole.inputs[mine], whole.outputs[mine], whole.weights[mine])
+    lengths = lengths_of(part, f"{_source(workload)}, {words}")
+    points = tuple((min(max(i, ends[0]), ends[1]), o) for i, o in lengths.points)
+    share = part.requests / whole.requests
+    scales = workload.input_tokens / whole.mean(whole.inputs), workload.output_tokens / whole.mean(whole.outputs)
+    means = {"input_tokens": part.mean(part.inputs) * scales[0], "output_tokens": part.mean(part.outputs) * scales[1]}
+    rate = {k: v * share for k in ("qps", "concurrency", "requests_per_day") if (v := getattr(workload, k)) is not None}
+    update = {"name": f"{workload.name} ({words})", "lengths": lengths.model_copy(update={"points": points}), "input_cv": None, "output_cv": None}
+    return workload.model_copy(update=update | means | rate | {"route_by": "", "boundary": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from planner.candidates.points import Points
 from planner.catalog.catalog import Catalog
@@ -34,6 +35,7 @@ from planner.search.survey_cache import SurveyCache
 
 NOW = "this plan is for the traffic stated, now; the outlook counts in plan contract"
 SETTLING = 0.75  # of the time limit, for the rate of users who wait for answers; the rest is for the plan itself
+SEARCHING = 0.5  # of the time limit, for the length at which a router splits requests
 ANSWER = 0.75  # of the time limit, for the plan where it is also compared with others
 
 
@@ -63,9 +65,16 @@ def solve(
     catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
     here = cache or SurveyCache(catalog)
     if any(w.route_by for w in scenario.workload):
+        from planner.planning.boundary import searched
         from planner.planning.routing import routed
 
-        return routed(scenario, origins or {}, lambda asked, came: solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline))
+        scenario, how = searched(scenario, here, deadline.share(SEARCHING))
+
+        def whole(asked: Scenario, came: Origins) -> Plan:
+            return solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline)
+
+        plan = routed(scenario, origins or {}, whole, lambda asked: _least_cost(asked, here, deadline))
+        return plan.model_copy(update={"notes": (plan.notes[0], *how, *plan.notes[1:])})
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 
@@ -114,6 +123,20 @@ def solve(
 def _supposed(scenario: Scenario) -> list[str]:
     """What a plan that is the same at every hour leaves out of the question."""
     return [*([HELD] if scenario.has_waiting else []), *([NOW] if scenario.outlook else [])]
+
+
+def _least_cost(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> float:
+    """$/h of the cheapest plan, undescribed where the program alone finds it; infinite without one. Raises TimeUp."""
+    if scenario.objective.maximize or any(w.demand and w.demand.is_open for w in scenario.workload):
+        try:
+            return solve(scenario, cache.catalog, compare=False, cache=cache, deadline=deadline).cost.usd_per_hour
+        except Infeasible:
+            return inf
+    asked, points = posed(scenario, cache, deadline)
+    found, _ = kept_apart(points, asked, break_ties=False)
+    if not found.found and found.solution.status == Status.UNKNOWN:
+        raise TimeUp()
+    return found.cost
 
 
 def _served(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple[PlanWorkload, ...]:

@@ -24,17 +24,18 @@ COARSE_S = 10.0  # wider bins hide bursts: then the highest bin counts,
 COARSE_P99 = 1.1  # and a tenth more from p99 on (docs/demand.md)
 
 
-def read_lengths(name: str) -> Lengths:
+def read_lengths(name: str, with_cells: bool = False) -> Lengths:
     """The lengths of a shipped shape, histogram CSV, demand TOML or trace. Raises PlannerError."""
     from planner.demand.source import read_demand
 
-    return _lengths(read_demand(name), name)
+    return _lengths(read_demand(name), name, with_cells)
 
 
-def _lengths(demand: Demand, name: str) -> Lengths:
+def _lengths(demand: Demand, name: str, with_cells: bool) -> Lengths:
     if demand.histogram is None:
         raise PlannerError("the source does not tell answer lengths", name, "state input_tokens and output_tokens")
-    return lengths_of(demand.histogram, name)
+    found = lengths_of(demand.histogram, name)
+    return found.model_copy(update={"cells": demand.cells}) if with_cells else found
 
 
 def with_demand(data: Raw) -> Raw:
@@ -51,7 +52,7 @@ def with_demand(data: Raw) -> Raw:
         found, demanded = _from_users(found)
     if isinstance(found.get("lengths"), (str, Path)):
         try:
-            found = _with_lengths(found, read_lengths(str(found["lengths"])))
+            found = _with_lengths(found, read_lengths(str(found["lengths"]), bool(found.get("route_by"))))
         except PlannerError as error:
             raise problem(str(error), "lengths") from None
     factor = _parsed("growth", found.pop("growth", 1.0), parse_growth)
@@ -77,7 +78,7 @@ def _from_source(found: Raw, name: str) -> tuple[Raw, Demanded]:
     demand = read_demand(name)
     stated = {k for k, v in found.items() if v is not None}
     if not stated & {"lengths", "input_tokens", "output_tokens"}:
-        found = _with_lengths(found, _lengths(demand, name))
+        found = _with_lengths(found, _lengths(demand, name, bool(found.get("route_by"))))
     elif demand.histogram is None and not stated & {"lengths", "input_tokens"}:
         found |= {"input_tokens": demand.input.mean}
     if demand.prefix_cache_hit and "prefix_cache_hit" not in stated:

@@ -114,6 +114,11 @@ class Workload(Part):
         Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
     ] = None
     route_by: Annotated[Literal["", "input"], Flag("--route-by", "input: split the workload by prompt length, which a router can tell", "WHAT")] = ""
+    boundary: Annotated[
+        Tokens | None,
+        BeforeValidator(lambda v: None if v == "auto" else v),
+        Flag("--boundary", "with --route-by: prompts of fewer tokens are one class, others the other; auto: the cheapest is searched for", "TOKENS"),
+    ] = None
     demand: Annotated[
         Demanded | None, Flag("--demand-file", "rate, peak, lengths and prefix hits out of a demand TOML (plan import demand) or shape", "FILE")
     ] = None
@@ -164,6 +169,8 @@ class Workload(Part):
             raise problem("tokens of a tokenizer become those of models by language; give the language too", "tokenizer")
         if self.route_by and not (self.lengths.cuts if self.lengths else self.spreads[0]):
             raise problem(f"workload '{self.name}' cannot be routed by length: nothing says how its prompts vary; give lengths or a spread", "route_by")
+        if self.boundary is not None and not self.route_by:
+            raise problem("a boundary is where requests are split by length; say --route-by input too", "boundary")
         for name, tokens in (("max_input", self.input_tokens), ("max_request", self.input_tokens + self.output_tokens)):
             limit = getattr(self, name)
             if limit is not None and tokens > limit:
