@@ -26,6 +26,7 @@ from planner.check.quality import quality
 from planner.check.redundancy import redundancy
 from planner.check.seen import seen
 from planner.check.service import slo
+from planner.check.shed import shed
 from planner.check.structure import structure
 from planner.check.supply import held_caps, offers, policy, solver
 from planner.check.tables import check_tables
@@ -47,6 +48,7 @@ ALONE: tuple[Family, ...] = (  # of each deployment: by the hour in its busiest 
     seen,  # of which each deployment states parts and bands
     quality,  # floors and means
     hosted,  # what APIs serve, at their prices
+    shed,  # and what nobody serves
 )
 WHOLE: tuple[Family, ...] = (  # in every period
     offers,  # what is bought can be bought, at that price

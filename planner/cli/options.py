@@ -163,11 +163,13 @@ def deliver(text: str, output: str | None) -> None:
 
 
 def deliver_plan(plan: Plan, text_of: Callable[[Plan], str], output: str | None) -> None:
-    """A plan just made, to the terminal or a file; exit status 3 where the search for it was stopped early."""
+    """A plan just made, to the terminal or a file; exit status 5 where it sheds some of the demand, 3 where the search for it was stopped early."""
     early = seen()
     if early:
         plan = plan.model_copy(update={"warnings": (INTERRUPTED, *plan.warnings)})
     deliver(text_of(plan), output)
+    if any(row.share for row in plan.shed):
+        raise typer.Exit(5)
     if plan.status != "optimal" or early:
         raise typer.Exit(3)
 

@@ -51,6 +51,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     if scenario.tables.capacities or scenario.objective.maximize:
         what = "tables" if scenario.tables.capacities else "objective.maximize"
         raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
+    if scenario.policy.shed:
+        raise ScenarioError("who goes short is planned at one rate, not by the hour", "policy.shed", "leave --shed out")
     if scenario.policy.api != "none":
         raise ScenarioError("plans by the hour are of GPUs alone; what an API would serve is planned at one rate", "policy.api", "leave --api out, or ask plan")
     catalog, deadline = catalog or load_catalog(scenario.catalog), deadline or Deadline.after(scenario.solver.time_limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 from planner.candidates.points import Points
@@ -47,11 +48,13 @@ def solve(
     origins: Origins | None = None,
     cache: SurveyCache | None = None,
     deadline: Deadline | None = None,
+    is_short: bool = False,
 ) -> Plan:
     """The cheapest plan that meets all of the scenario, checked independently before it is returned.
 
     The scenario's time limit bounds the whole answer, comparisons and explanations included, from here or to the deadline given.
 
+    is_short: what --shed leaves of the demand is asked already.
     compare: also solve the alternatives. cache: candidates kept from questions like this one (of the same catalogue); an infeasible
     question is then not explained. origins: where the scenario's values came from ("workload.0.qps" -> "flag").
     Raises Infeasible when nothing meets all demands (with the smallest changes that would), CatalogError and ScenarioError
@@ -64,6 +67,11 @@ def solve(
         return solve_tables(scenario, origins or {}, deadline)
     catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
     here = cache or SurveyCache(catalog)
+    if scenario.policy.shed and not is_short:
+        from planner.planning.shed import shedding
+
+        again = partial(solve, catalog=catalog, compare=compare, origins=origins, cache=cache, deadline=deadline, is_short=True)
+        return shedding(scenario, catalog, deadline, again)
     if any(w.route_by for w in scenario.workload):
         from planner.planning.boundary import searched
         from planner.planning.routing import routed

@@ -472,6 +472,17 @@ class HostedShare(PlanPart):
     as_of: str
 
 
+class Shed(PlanPart):
+    """What of a workload's demand is not served, where not all can be; ``priority``: its class, the lower the sooner served."""
+
+    workload: str
+    priority: int
+    kind: Literal["qps", "concurrency"]
+    asked: float
+    served: float
+    share: float  # of the demand, shed
+
+
 class PeriodCount(PlanPart):
     """One deployment in one period. ``slo_load``: peak traffic of its workloads over capacity of the replicas in service."""
 
@@ -538,6 +549,7 @@ class Plan(PlanPart):
     purchases: tuple[Purchase, ...]
     deployments: tuple[Deployment, ...]
     workloads: tuple[PlanWorkload, ...]
+    shed: tuple[Shed, ...] = ()  # with --shed every workload asked for; the scenario then holds what is served
     hosted: tuple[HostedShare, ...] = ()  # what APIs serve of them; shares of routes and of these add up to 1
     periods: tuple[Period, ...] = ()  # none: it is the same at every hour (``by_period`` has one then)
     flat: FlatComparison | None = None  # of a plan by the hour

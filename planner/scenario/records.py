@@ -102,6 +102,9 @@ class Workload(Part):
     output_factor: Annotated[
         float | None, Field(ge=1, le=1000), Flag("--output-factor", "tokens written per answer token by reasoning models without a sourced factor", "X")
     ] = None
+    priority: Annotated[
+        int | None, Field(ge=0, le=99), Flag("--priority", "its class where not all can be served (--shed), 0 first; waiting requests are 1, others 0", "N")
+    ] = None
     models: Annotated[tuple[Name, ...], Many, Flag("--model", "serve only with this model or checkpoint", "NAME")] = ()
     regions: Annotated[
         tuple[Name, ...], Many, Flag("--data-region", "serve only in this region; or at the own site of this name: where the data may live", "NAME")
@@ -258,6 +261,11 @@ class Workload(Part):
         """Whether ``max_waiting_share`` counts: nothing in the SLO says how long nine in ten requests may wait, and they are not there to wait."""
         says = any(limit.bounds_wait and limit.percentile >= MOST_REQUESTS for limit in self.limits)
         return self.max_waiting_share < 1 and not says and self.requests_per_day is None
+
+    @property
+    def priority_class(self) -> int:
+        """Who is served first where not all can be: the lower number."""
+        return self.priority if self.priority is not None else int(self.is_waiting)
 
     @property
     def peak(self) -> float:
@@ -425,6 +433,7 @@ class Policy(Part):
         None
     )
     max_pools: Annotated[int | None, Field(ge=1), Flag("--max-pools", "most deployments that serve one workload (1; with --mix no limit)", "N")] = None
+    shed: Annotated[bool, Flag("--shed", "where budget, quotas or GPUs do not suffice: serve by priority, and say what is not served")] = False
     api: Annotated[
         Literal["none", "all", "overflow"],
         Flag("--api", "hosted APIs, whose latency is not known: none; all: for all of a workload; overflow: beside a fleet, too", "HOW"),
