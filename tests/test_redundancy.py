@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from planner import Catalog, Plan, Scenario, load_catalog, solve
+from planner.catalog.files import read_csv
+from planner.catalog.load import shipped_folders
+from planner.catalog.records import SpotRate
 from planner.check.check import check_plan
 from planner.errors import PlannerError
 from planner.planning.contract import contract
@@ -18,6 +22,9 @@ from planner.planning.periods import autoscale
 from planner.report.formats import formatted
 from planner.scenario.outlook import Outlook
 from planner.scenario.sources import ask
+from planner.simulation.failures import failing
+from planner.simulation.rebuild import deployed
+from planner.simulation.run import simulate
 
 TINY = Path(__file__).parent / "data" / "tiny"
 ONE = {"provider": "ones", "gpu": "GPU-80", "gpus_per_instance": 1, "usd_per_hour": 1.0}
@@ -28,6 +35,11 @@ SPOT = {"provider": "ones", "gpu": "GPU-80", "gpus_per_instance": 1, "usd_per_ho
 @cache
 def tiny() -> Catalog:
     return load_catalog([TINY], shipped=False)
+
+
+@cache
+def with_spot_rates() -> Catalog:
+    return replace(tiny(), spot_files=(shipped_folders()[1] / "spot.csv",))
 
 
 def asked(offers: list[dict[str, Any]], policy: dict[str, Any] | None = None, qps: float = 120, **supply: Any) -> Scenario:
@@ -145,6 +157,24 @@ def test_all_that_is_spot_may_be_taken_back_at_once() -> None:
     assert plan.redundancy is not None and plan.redundancy.losses[0].replicas_left == n
 
 
+def test_spot_says_how_often_it_is_taken_back_and_the_load_then() -> None:
+    """AWS published for p5.48xlarge in us-east-1 what spot.csv has; of own offers elsewhere nothing is known."""
+    known = {**SPOT, "provider": "aws", "region": "us-east-1", "instance_type": "p5.48xlarge"}
+    plan = solve(asked([known]), with_spot_rates(), compare=False)
+    (s,) = plan.spot
+    (p,) = plan.purchases
+    (rate,) = [r for r in read_csv(shipped_folders()[1] / "spot.csv", SpotRate) if (r.region, r.instance_type) == ("us-east-1", "p5.48xlarge")]
+    assert (s.low, s.high, s.as_of) == (rate.low, rate.high, "2025-07-28")
+    assert s.per_month == pytest.approx((rate.low if rate.high is None else rate.high) * p.instances)
+    d = plan.deployments[0]
+    assert s.slo_load_one_away is not None and s.slo_load_one_away >= d.slo_load * d.replicas / (d.replicas - 1) * (1 - 1e-9)
+    assert check_plan(plan, with_spot_rates()).ok and "AWS Spot Advisor, 2025-07-28" in " ".join(formatted(plan, "table").split())
+    wrong = plan.model_copy(update={"spot": (s.model_copy(update={"per_month": 0.0}),)})
+    assert "redundancy" in {b.name for b in check_plan(wrong, with_spot_rates()).breaches}
+    unknown = planned(asked([SPOT]))
+    assert unknown.spot[0].low is None and "is not published" in formatted(unknown, "table")
+
+
 # ---- by the hour, and what is refused
 
 
@@ -240,6 +270,36 @@ def test_more_on_spot_than_allowed_fails() -> None:
     plan = planned(asked([ONE, SPOT], {"max_spot_share": 0.5}))
     policy = plan.scenario.policy.model_copy(update={"max_spot_share": 0.1})
     assert "redundancy" in broken(plan, scenario=plan.scenario.model_copy(update={"policy": policy}))
+
+
+# ---- in the simulator
+
+
+@pytest.mark.parametrize("loss", ["replica", "instance", "zone"])
+def test_the_loss_is_borne_in_the_simulator_and_without_redundancy_it_is_not(loss: str) -> None:
+    """Lost from the start and never back; TTFT and TPOT inside their limits for 95 % of requests, to one in a hundred, or far from it."""
+    zones = {"zones": 2} if loss == "zone" else {}
+    borne = planned(asked([ONE], {"redundancy": f"n+1-{loss}", "startup_lead": "24h"}, **zones))
+    bare = planned(asked([ONE], {"startup_lead": "24h"}))
+    inside = [min(s.within for s in simulate(p, tiny(), requests=8_000, failures=(f"{loss}:1@1ms",)).workloads[0].slo) for p in (borne, bare)]
+    assert inside[0] > 0.94 > 0.9 > inside[1]
+
+
+def test_what_fails_together() -> None:
+    """Two zones hold all instances between them, each an instance of one replica; GPUs sold one by one fail with their node; none is spot."""
+    plan = planned(asked([ONE], {"redundancy": "n+1-zone"}, zones=2))
+    n = plan.deployments[0].replicas
+    fleet = deployed(plan, plan.scenario, tiny(), 0.8)
+    by_kind = {what: [len(g) for g in failing(what, plan, fleet, tiny())] for what in ("replica", "instance", "zone", "spot")}
+    assert by_kind == {"replica": [1] * n, "instance": [1] * n, "zone": [n // 2, n // 2], "spot": []}
+    nodes = {"workload": [{"qps": 60, "min_quality": 0.5}], "supply": {"providers": ["neo"], "gpus": ["GPU-80"]}, "policy": {"redundancy": "n+1-instance"}}
+    plan = planned(Scenario.model_validate(nodes))
+    fleet = deployed(plan, plan.scenario, tiny(), 0.8)
+    each = 8 // plan.deployments[0].gpus_per_replica
+    assert max(len(g) for g in failing("instance", plan, fleet, tiny())) == min(each, plan.deployments[0].replicas)
+    with pytest.raises(PlannerError) as error:
+        simulate(plan, tiny(), requests=100, failures=("instance:99@1s",))
+    assert "there is no instance 99" in str(error.value)
 
 
 # ---- the page

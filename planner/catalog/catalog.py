@@ -75,6 +75,7 @@ class Catalog:
     calibrated: tuple[Calibration, ...] = ()  # by the user's own measurements
     tokens: Mapping[tuple[str, str], TokenCount] = field(default_factory=dict)  # by tokenizer and language
     grids: Mapping[tuple[str, str], PowerGrid] = field(default_factory=dict)  # by provider and region
+    spot_files: tuple[Path, ...] = ()  # how often spot is taken back, read where it is needed (spot.py); the last wins
 
     @cached_property
     def served(self) -> tuple[Served, ...]:

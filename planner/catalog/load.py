@@ -31,7 +31,7 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
 
     A folder may hold ``models/*.toml`` and any of ``gpus.csv``, ``prices.csv``, ``api_prices.csv``, ``recovery.csv``,
     ``tokenizers.csv``, ``grid.csv``, ``tuning.csv``, ``calibration.csv``, ``evidence.csv``, ``coefficients.json``, ``speculation.csv``,
-    ``disaggregated.json``. Raises CatalogError with file and line.
+    ``disaggregated.json``, ``spot.csv``. Raises CatalogError with file and line.
     """
     models, catalogs = shipped_folders()
     places = [(models, catalogs)] if shipped else []
@@ -66,6 +66,7 @@ def load_catalog(folders: Sequence[str | Path] = (), shipped: bool = True) -> Ca
         tuned={(t.tuning, t.engine): t for t in tables["tuning.csv"] if isinstance(t, TunedEngine)},
         calibrated=tuple(c for c in tables["calibration.csv"] if isinstance(c, Calibration)),
         tokens={(t.tokenizer, t.language): t for t in tables["tokenizers.csv"] if isinstance(t, TokenCount)},
+        spot_files=tuple(f for _, c in places if (f := c / "spot.csv").is_file()),
         grids={(g.provider, g.region): g for g in tables["grid.csv"] if isinstance(g, PowerGrid)},
     )
 
@@ -144,7 +145,7 @@ _TABLES: dict[str, tuple[type[BaseModel], Callable[..., Hashable]]] = {
 
 
 # Fitted; residuals.json and kernels.json belong to the coefficients beside them. They enter the hash, and are read where they are needed.
-_FITTED = ("coefficients.json", "kernels.json", "residuals.json", "speculation.csv", "disaggregated.json")
+_FITTED = ("coefficients.json", "kernels.json", "residuals.json", "speculation.csv", "disaggregated.json", "spot.csv")
 
 
 def known_name(word: str, known: Iterable[str], what: str, where: str, hint: str) -> str:

@@ -238,6 +238,19 @@ class Offer(Record):
         return "" if self.dated_by == "scenario" else self.as_of.isoformat()
 
 
+class SpotRate(Record):
+    """Share of an instance type's spot instances at a place that were taken back within a month, as its provider publishes it: a range."""
+
+    provider: Name
+    region: Name
+    instance_type: Name
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)] | None = None  # None: no upper end is published
+    as_of: date
+    source: str
+    licence: str
+
+
 class PowerGrid(Record):
     """What electricity is at one region of one provider: carbon of a kWh, and power of the data centre over that of its computers.
 

@@ -23,7 +23,7 @@ from planner.check.periods import everyone, held, loads, over_hours
 from planner.check.power import power
 from planner.check.prudent import prudent
 from planner.check.quality import quality
-from planner.check.redundancy import redundancy
+from planner.check.redundancy import asks_of_losses, redundancy
 from planner.check.seen import seen
 from planner.check.service import slo
 from planner.check.shed import shed
@@ -88,8 +88,7 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
     except ArithmeticError as error:
         return _report([shape, Finding((Breach("structure", "deployments", f"cannot be rebuilt from what the plan states: {error}"),), "not rebuilt")])
     families = (*HOURLY, *WHOLE, prudent) if plan.periods else (*WHOLE, *COMPARED)
-    policy = scenario.policy
-    families += (redundancy,) if plan.redundancy or policy.redundancy != "none" or policy.max_spot_share is not None else ()  # losses borne, share on spot
+    families += (redundancy,) if asks_of_losses(plan) else ()
     return _report([shape, _catalogue(plan, catalog), *alone, *(attempted(family, case) for family in families)])
 
 

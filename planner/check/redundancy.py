@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
+from planner.catalog.catalog import Catalog
+from planner.catalog.spot import spot_rate
 from planner.check.capacity import STATED
-from planner.check.case import Case
-from planner.check.findings import RELATIVE, Finding, Notes, at_most
+from planner.check.case import Case, rebuild
+from planner.check.findings import RELATIVE, Finding, Notes, at_most, same
 from planner.check.periods import load_on
 from planner.check.supply import offer_of
-from planner.result.plan import LossBorne, Period, PeriodCount, Purchase
+from planner.result.plan import LossBorne, Period, PeriodCount, Plan, Purchase
+from planner.scenario.apply import catalog_for
 from planner.scenario.profiles import hourly_rates
 
 WITHOUT = "no redundancy"  # how the alternative is called that a premium is over
@@ -28,6 +32,12 @@ class Knocked:
 
     where: str
     replicas: int
+
+
+def asks_of_losses(plan: Plan) -> bool:
+    """Whether losses are to be borne, spot is limited or held, or the plan tells of either."""
+    policy, on_spot = plan.scenario.policy, any(p.purchase == "spot" for p in plan.purchases)
+    return policy.redundancy != "none" or policy.max_spot_share is not None or on_spot or bool(plan.spot) or plan.redundancy is not None
 
 
 def redundancy(case: Case) -> Finding:
@@ -57,9 +67,23 @@ def redundancy(case: Case) -> Finding:
         notes.require(asked, "redundancy", f"states {stated.asked} at a load of {stated.load_after_loss:g}, asked {policy.redundancy}")
         _stated(notes, case, stated.losses, worst)
         _premium(notes, case)
+    _spot_risks(notes, case, rates)
     share = "" if policy.max_spot_share is None else f", at most {policy.max_spot_share:g} of each deployment on spot"
     most = max((load for load, _, _ in worst.values()), default=0.0)
     return notes.finding(f"redundancy: {policy.redundancy}, {tried} losses tried one by one, SLO load up to {most:.4f} of {policy.load_after_loss:g}{share}")
+
+
+def knocked_out(plan: Plan, catalog: Catalog) -> list[bool]:
+    """Of every loss that is to be borne, whether what remains carries the demand at the load allowed; of a plan that is the same at every hour."""
+    case = rebuild(plan, plan.scenario, catalog_for(catalog, plan.scenario))
+    policy, rates, (span,) = case.scenario.policy, _rates(case), plan.by_period
+    allowed = policy.load_after_loss if policy.survives else policy.max_slo_load
+    return [
+        at_most(load_on(case, i, served, _flows(case, i, served, rates[:, 0]), count.replicas - gone.replicas), allowed, STATED)
+        for i, count in enumerate(span.deployments)
+        for served in [_served(case, i)]
+        for gone in _losses(case, span, i)
+    ]
 
 
 def _rates(case: Case) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -127,8 +151,8 @@ def _stated(notes: Notes, case: Case, losses: tuple[LossBorne, ...], worst: dict
         if b.deployment in worst:
             load, lost, left = worst[b.deployment]
             notes.agree(b.slo_load, load, case.where(b.deployment), "SLO load after a loss", STATED)
-            same = (b.replicas_lost, b.replicas_left) == (lost, left) or bool(case.plan.periods)  # of hours of equal load any may be told
-            notes.require(same, case.where(b.deployment), f"states {b.replicas_lost} replicas lost and {b.replicas_left} left, should be {lost} and {left}")
+            as_said = (b.replicas_lost, b.replicas_left) == (lost, left) or bool(case.plan.periods)  # of hours of equal load any may be told
+            notes.require(as_said, case.where(b.deployment), f"states {b.replicas_lost} replicas lost and {b.replicas_left} left, should be {lost} and {left}")
 
 
 def _premium(notes: Notes, case: Case) -> None:
@@ -136,12 +160,39 @@ def _premium(notes: Notes, case: Case) -> None:
     found = case.plan.redundancy
     assert found is not None
     without = next((a.cost.usd_per_hour for a in case.plan.alternatives if a.cost and a.difference.startswith(WITHOUT)), None)
-    same = found.usd_per_hour_without is None if without is None else found.usd_per_hour_without is not None
-    notes.require(same, "redundancy", f"states ${found.usd_per_hour_without}/h without, the alternatives ${without}/h")
+    told = found.usd_per_hour_without is None if without is None else found.usd_per_hour_without is not None
+    notes.require(told, "redundancy", f"states ${found.usd_per_hour_without}/h without, the alternatives ${without}/h")
     if without is not None and found.usd_per_hour_without is not None:
         notes.agree(found.usd_per_hour_without, without, "redundancy", "$/h without")
         right = case.plan.cost.usd_per_hour - without
         notes.require(abs((found.premium_usd_per_hour or 0.0) - right) < 1e-6, "redundancy", f"states a premium of ${found.premium_usd_per_hour}/h")
+
+
+def _spot_risks(notes: Notes, case: Case, rates: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+    """What is said of each purchase on spot is what is published, and the highest SLO load with one instance of it away."""
+    plan = case.plan
+    spot = [i for i, p in enumerate(plan.purchases) if p.purchase == "spot"]
+    notes.require([s.purchase for s in plan.spot] == spot, "spot", f"tells of purchases {[s.purchase for s in plan.spot]}, on spot are {spot}")
+    for s in (s for s in plan.spot if s.purchase in spot):
+        p, where = plan.purchases[s.purchase], f"purchase {s.purchase} on spot"
+        rate = spot_rate(case.catalog, p.provider, p.region, p.instance_type)
+        stated, right = (s.low, s.high, s.source), (rate.low, rate.high, rate.source) if rate else (None, None, "")
+        notes.require(stated == right, where, f"states interruptions of {stated}, published are {right}")
+        share = (rate.low if rate.high is None else rate.high) if rate else None
+        same_rate = s.per_month is None if share is None else s.per_month is not None and abs(s.per_month - share * p.instances) < 1e-9
+        notes.require(same_rate, where, f"states {s.per_month} interruptions a month")
+        loads = [
+            load_on(case, i, served, _flows(case, i, served, rates[:, t]), count.replicas - gone.replicas)
+            for t, span in enumerate(plan.by_period)
+            for i, count in enumerate(span.deployments)
+            if (served := _served(case, i)) and any(rates[w, t] > 0 for w in served)
+            for h in count.hosts
+            if h.purchase == s.purchase
+            for gone in _instances(case, p, plan.deployments[i].gpus_per_replica, h.replicas)
+        ]
+        most = max(loads, default=inf)
+        agree = s.slo_load_one_away is None if most == inf else s.slo_load_one_away is not None and same(s.slo_load_one_away, most, STATED)
+        notes.require(agree, where, f"states an SLO load of {s.slo_load_one_away} while one is away, should be {most:.6g}")
 
 
 def _spot_share(notes: Notes, case: Case, count: PeriodCount, where: str) -> None:

@@ -33,7 +33,8 @@ class Requested:
     ] = None
     burst: Annotated[str, typer.Option("--burst", help="let everything arrive so many times as fast, such as 1.5x", metavar="X")] = "1x"
     fail: Annotated[
-        list[str] | None, typer.Option("--fail", help="what fails when: replica@10min, instance@… or zone@…; back after the startup lead", metavar="WHAT@TIME")
+        list[str] | None,
+        typer.Option("--fail", help="what fails when: replica@10min, instance:2@…, zone@…, spot@…; back after the lead", metavar="WHAT@TIME"),
     ] = None
     median: Annotated[bool, typer.Option("--median", help="step times as expected, not at the plan's confidence", show_default=False)] = False
     router: Annotated[str, typer.Option("--router", help="random, round_robin or least_loaded instead of the plan's", metavar="NAME", show_default=False)] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.figures import digits
-from planner.report.page import MOST_WARNINGS, losses_in_words
+from planner.report.page import MOST_WARNINGS, losses_in_words, spot_in_words
 from planner.report.power import power_line
 from planner.report.sections import Grid, Section, losses_section, money, power_section, short
 from planner.report.studies import bar
@@ -24,6 +24,7 @@ def hours_page(plan: Plan) -> list[Section]:
     items += [("buy", f"{_counts(counts)} x {o.instance_type} at {o.provider}, {money(o.usd_per_hour / o.instances)}/h each") for o, counts in held]
     items += [("GPUs held", _spans(plan))] if len(plan.periods) <= MOST_ROWS else []
     items += [("losses", text) for text in losses_in_words(plan)]
+    items += [("spot", text) for text in spot_in_words(plan)]
     items += [("power", text) for text in power_line(plan)]
     items += [("notes", f"{note[0].upper()}{note[1:]}.") for note in plan.notes]
     items += [("defaults", f"{len(plan.defaults)} (--details)")] if plan.defaults else []

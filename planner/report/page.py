@@ -9,7 +9,7 @@ from math import inf
 from planner.figures import digits
 from planner.report.power import power_line
 from planner.report.sections import Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
-from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase
+from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase, SpotRisk
 from planner.scenario.units import format_duration
 
 MOST_WARNINGS = 3
@@ -83,6 +83,7 @@ def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found += [("quality", text) for text in _quality(plan)]
     found += [("evidence", text) for text in _evidence(plan)]
     found += [("losses", text) for text in losses_in_words(plan)]
+    found += [("spot", text) for text in spot_in_words(plan)]
     found += [("engines", text) for text in _engines(plan)]
     found += [("unit costs", text) for text in _unit_costs(plan)]
     found += [("power", text) for text in power_line(plan)]
@@ -178,6 +179,23 @@ def losses_in_words(plan: Plan) -> tuple[str, ...]:
     premium = found.premium_usd_per_hour
     more = "" if premium is None or not found.usd_per_hour_without else f"; +{money(premium)}/h ({premium / found.usd_per_hour_without:+.0%}) over none"
     return (left + more, *([found.assumption] if found.assumption else []))
+
+
+def spot_in_words(plan: Plan) -> tuple[str, ...]:
+    """How often spot is taken back, and the load until what replaces it serves."""
+    lead = format_duration(plan.scenario.policy.startup_lead)
+    return tuple(_spot(s, plan.purchases[s.purchase], lead) for s in plan.spot)
+
+
+def _spot(s: SpotRisk, p: Purchase, lead: str) -> str:
+    load = "no replica is left" if s.slo_load_one_away is None else f"SLO load {s.slo_load_one_away:.3g}"
+    away = f"while one is away ({lead} to replace): {load}"
+    if s.low is None or s.per_month is None:
+        return f"{p.instances} x {p.instance_type}: how often it is taken back is not published; {away}"
+    span = f"over {s.low:.0%}" if s.high is None else f"under {s.high:.0%}"
+    most = "at least" if s.high is None else "up to"
+    told = f"{s.source.rpartition('(')[2].rstrip(')')}, {s.as_of}"
+    return f"{p.instances} x {p.instance_type}: {span} are taken back in a month ({told}), {most} {s.per_month:.3g}; {away}"
 
 
 SET = {"default": "default", "recipe": "recipe", "record": "records"}  # words of --tuning

@@ -15,7 +15,7 @@ from planner.result.deploy import deployment, limits_in_words, purchases, work_o
 from planner.result.hosted import hosted_shares, parts_of, unknown_service
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
 from planner.result.power import Holding, power_of
-from planner.result.redundancy import Standing, redundancy
+from planner.result.redundancy import Standing, redundancy, spot_risks
 from planner.result.service import Seen, described, predicted, seen_by, slowest, stated
 from planner.result.unit_costs import cost_of, hosted_apis, split_by_work
 from planner.scenario.records import Scenario
@@ -48,7 +48,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
     work = {(i, w): work_on(c, surveyed, w, deployments[i]) for i, c in enumerate(chosen) for w in c.pool.traffic}
     workloads, unit_costs = split_by_work(deployments, workloads, scenario.workload, work, cost.usd_per_hour - cost.api_usd_per_hour, paid)
     compared = hosted_apis(surveyed.catalog, deployments, workloads, scenario.workload)
-    problem = found.formulation.problem
+    problem, standing = found.formulation.problem, [_standing(i, c, scenario, deployments[i]) for i, c in enumerate(chosen)]
     used, held = sum(d.gpus for d in deployments), sum(p.gpus_held for p in bought)
     holdings = [Holding(found.formulation.offers[o], (solution.held[o],), solution.held[o]) for o in place]
     return whole_plan(
@@ -69,7 +69,8 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         headroom=remarks.headroom(found, chosen, deployments, used, held) if deployments else (),
         defaults=remarks.defaults(scenario, origins),
         api=compared,
-        redundancy=redundancy(scenario, problem, found.formulation.offers, [_standing(i, c, scenario, deployments[i]) for i, c in enumerate(chosen)]),
+        redundancy=redundancy(scenario, problem, found.formulation.offers, standing),
+        spot=spot_risks(problem, place, bought, standing, surveyed.catalog),
         binding=remarks.binding(scenario, deployments, _counted(found, cost.api_usd_per_hour), bought),
         warnings=(*unknown_service(hosted), *cautions.warnings(surveyed, chosen, deployments, bought, compared, cost.usd_per_hour)),
         notes=remarks.left_out(found.formulation),

@@ -16,7 +16,7 @@ from planner.result.assemble import assemble, search_report, whole_plan
 from planner.result.deploy import limits_in_words, purchase
 from planner.result.plan import Deployment, FlatComparison, HostedOn, Period, PeriodCount, Plan, PlanDemand, PlanWorkload, Purchase, Route
 from planner.result.power import Holding, power_of
-from planner.result.redundancy import Standing, redundancy
+from planner.result.redundancy import Standing, redundancy, spot_risks
 from planner.result.unit_costs import cost_at
 from planner.scenario.records import Scenario, Workload
 from planner.scenario.sources import Origins
@@ -84,6 +84,7 @@ def assemble_hours(
     holdings = [Holding(o, [n for n, _ in of], float(np.mean([m for _, m in of]))) for o, of in zip(offers, hours_of, strict=True)]
     bound, waiting = min(found.bound, usd), [w.name for w in scenario.workload if w.is_waiting]
     gap = (usd - bound) / usd if usd else 0.0
+    here, standing = replace(whole.problem, offers=tuple(whole.problem.offers[o] for o in found.offers)), list(_standing(priced))
     return whole_plan(
         scenario,
         origins,
@@ -99,12 +100,8 @@ def assemble_hours(
         deployments=deployments,
         workloads=workloads,
         periods=periods,
-        redundancy=redundancy(
-            scenario,
-            replace(whole.problem, offers=tuple(whole.problem.offers[o] for o in found.offers)),
-            [whole.offers[o] for o in found.offers],
-            list(_standing(priced)),
-        ),
+        redundancy=redundancy(scenario, here, [whole.offers[o] for o in found.offers], standing),
+        spot=spot_risks(here, {o: i for i, o in enumerate(priced.held)}, bought, standing, surveyed.catalog),
         flat=_flat(baseline, usd / asked.hours),
         defaults=remarks.defaults(scenario, origins),
         assumptions=(*ASSUMPTIONS, *((BESIDE,) if asked.idle and asked.steady else ())),

@@ -430,6 +430,19 @@ class PlanRedundancy(PlanPart):
     premium_usd_per_hour: float | None = None
 
 
+class SpotRisk(PlanPart):
+    """How often spot instances of one purchase are taken back, as published, and how loaded deployments are while one is away, until what replaces it
+    serves. None: not published, or no replica is left."""
+
+    purchase: int
+    low: float | None  # share of such instances within a month
+    high: float | None
+    per_month: float | None  # interruptions expected of this purchase at the upper end; at the lower one where there is no upper
+    slo_load_one_away: float | None
+    source: str = ""
+    as_of: str = ""
+
+
 class HostedApi(PlanPart):
     """The same traffic at a hosted API."""
 
@@ -558,6 +571,7 @@ class Plan(PlanPart):
     alternatives: tuple[Alternative, ...] = ()
     prudent: Prudent | None = None
     redundancy: PlanRedundancy | None = None
+    spot: tuple[SpotRisk, ...] = ()
     api: tuple[HostedApi, ...] = ()
     binding: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

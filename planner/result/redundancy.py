@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
+from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
+from planner.catalog.spot import spot_rate
 from planner.program.losses import worst
 from planner.program.problem import Problem
-from planner.result.plan import Alternative, LossBorne, Plan, PlanRedundancy
+from planner.result.plan import Alternative, LossBorne, Plan, PlanRedundancy, Purchase, SpotRisk
 from planner.scenario.apply import zones_of
 from planner.scenario.records import Scenario
 
@@ -42,6 +45,34 @@ def _borne(scenario: Scenario, problem: Problem, offers: Sequence[Offer], s: Sta
     lost, hit = worst(kind, problem, s.gpus, s.running) if kind else (1, ())
     words = _words(kind or "replica", [offers[o] for o in hit])
     return LossBorne(deployment=s.deployment, hour=s.hour, loss=words, replicas_lost=lost, replicas_left=total - lost, slo_load=s.load(total - lost))
+
+
+def spot_risks(
+    problem: Problem, bought: Mapping[int, int], purchases: Sequence[Purchase], standing: Sequence[Standing], catalog: Catalog
+) -> tuple[SpotRisk, ...]:
+    """Of every purchase on spot. bought: offer of the problem -> purchase."""
+    found = []
+    for o, i in sorted(bought.items(), key=lambda x: x[1]):
+        p = purchases[i]
+        if p.purchase != "spot":
+            continue
+        rate = spot_rate(catalog, p.provider, p.region, p.instance_type)
+        left = [(s, sum(s.running.values()) - min(n, problem.offers[o].at_once(s.gpus))) for s in standing if (n := s.running.get(o, 0))]
+        loads = [s.load(n) if n > 0 else inf for s, n in left]
+        most = max(loads, default=inf)
+        share = None if rate is None else rate.low if rate.high is None else rate.high
+        found.append(
+            SpotRisk(
+                purchase=i,
+                low=rate.low if rate else None,
+                high=rate.high if rate else None,
+                per_month=share * p.instances if share is not None else None,
+                slo_load_one_away=most if most < inf else None,
+                source=rate.source if rate else "",
+                as_of=rate.as_of.isoformat() if rate else "",
+            )
+        )
+    return tuple(found)
 
 
 def _words(kind: str, hit: Sequence[Offer]) -> str:

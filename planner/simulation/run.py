@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,18 +13,17 @@ from planner.errors import PlannerError
 from planner.figures import digits
 from planner.result.plan import Plan
 from planner.scenario.records import Scenario
-from planner.scenario.units import parse_duration_s
 from planner.simulation import results
-from planner.simulation.rebuild import ZONES, Deployed, deployed, lengths_of, refuse_broken, scenario_of
+from planner.simulation.failures import changes
+from planner.simulation.rebuild import Deployed, deployed, lengths_of, refuse_broken, scenario_of
 from planner.simulation.records import ROUTERS
 from planner.simulation.results import Simulation
-from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, FleetChange, Running, Sessions
+from planner.simulation.state import BATCHES, FRAMES, NO_SESSIONS, Running, Sessions
 from planner.simulation.stream import Lengths, Poisson, Quiet, RecordedTrace, RequestBlock, Stream, in_own_tokens, merged
 
 REQUESTS = 200_000
 WARM_UP = 0.1  # share of Poisson requests that is not counted: the fleet starts empty
 DRAWN = 1 << 18  # lengths that sessions ask for in turn, over and over
-FAILURE = re.compile(r"(replica|instance|zone)@(.+)")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def simulate(
     traces: requests by the name of their workload; others come as a Poisson stream at their peak rate (mean x burst factor) for as long, or, where
     requests in flight are what is asked, from so many sessions, each asking again as soon as it is answered. Without any, about so many requests.
     burst: everything arrives so many times as fast, or from so many times the sessions.
-    failures: "replica@60s", "instance@10min", "zone@1h"; what failed is back after the
+    failures: "replica@60s", "instance:2@10min", "zone@1h", "spot@1h" (failures.py); what failed is back after the
     policy's startup_lead. Raises PlannerError for a plan that cannot be simulated.
     """
     scenario = scenario_of(plan)
@@ -69,10 +67,10 @@ def simulate(
     fleet = deployed(plan, scenario, catalog, run.confidence)
     many = _sessions(plan, traces or {}, burst)
     stream, words = _stream(plan, traces or {}, requests, seed, burst, many)
-    changes = _changes(failures, fleet, scenario.policy.startup_lead)
+    lost = changes(failures, plan, fleet, catalog)
     warm_up = 0.0 if isinstance(stream, RecordedTrace) else WARM_UP
     sessions = _shared_out(many, fleet, [lengths_of(w) for w in scenario.workload], (max(warm_up, 1e-9) * stream.seconds, stream.seconds), seed)
-    fleet = tuple(replace(d, changes=tuple(c), sessions=s) for d, c, s in zip(fleet, changes, sessions, strict=True))
+    fleet = tuple(replace(d, changes=tuple(c), sessions=s) for d, c, s in zip(fleet, lost, sessions, strict=True))
     return outcome(plan, scenario, feed(fleet, stream, run.router, seed, warm_up), run, plan.cost.usd_per_hour, words)
 
 
@@ -158,25 +156,6 @@ def _stream(plan: Plan, traces: Mapping[str, RequestBlock], requests: int, seed:
 def _in_words(name: str, trace: RequestBlock) -> str:
     dropped = ", ".join(f"{n:,} rows dropped: {reason}" for reason, n in trace.dropped.items())
     return f"trace of {len(trace):,} requests ({name}{'; ' + dropped if dropped else ''})"
-
-
-def _changes(failures: Sequence[str], fleet: Sequence[Deployed], lead_s: float) -> list[list[FleetChange]]:
-    """What fails, by deployment: the first replica, all on its instance, or every third instance; it is back ``lead_s`` later."""
-    found: list[list[FleetChange]] = [[] for _ in fleet]
-    for text in failures:
-        match = FAILURE.fullmatch(text.strip())
-        if not match:
-            raise PlannerError(f"no failure: '{text}'", "--fail", "write replica, instance or zone and a time, such as replica@10min")
-        try:
-            what, at = match.group(1), parse_duration_s(match.group(2))
-        except ValueError as error:
-            raise PlannerError(f"the time of '{text}' {error}", "--fail", "such as replica@10min") from None
-        hit = fleet[0].places[0]
-        for i, d in enumerate(fleet):
-            for r, place in enumerate(d.places):
-                if (i, r) == (0, 0) or (what == "instance" and place == hit) or (what == "zone" and place[1] % ZONES == hit[1] % ZONES):
-                    found[i] += [FleetChange(at, r, "kill"), FleetChange(at + lead_s, r, "up")]
-    return found
 
 
 def outcome(plan: Plan, scenario: Scenario, fed: Fed, run: Conditions, usd_per_hour: float, words: str = "") -> Simulation:
