@@ -31,7 +31,24 @@ def demand(case: Case) -> Finding:
         notes.require(case.built[i] is None or same(d.qps, routed), case.where(i), f"states {d.qps:.8g} requests/s, should be {routed:.8g}")
         notes.require(routed > 0, case.where(i), "serves nobody")
     _in_flight(notes, case)
+    for asked in case.scenario.workload:
+        _again(notes, asked, [w for w in case.scenario.workload if w.name == asked.escalated_from])
     return notes.finding("demand: " + ", ".join(f"{w.name} {w.demand.value:g} {_unit(w)} routed in full" for w in case.plan.workloads))
+
+
+def _again(notes: Notes, asked: Workload, whole: list[Workload]) -> None:
+    """Requests answered again are the share stated of their workload's, as long as these and at the quality stated."""
+    if not asked.escalated_from:
+        return
+    first = whole[0] if len(whole) == 1 else None
+    if first is None or asked.escalate is None:
+        notes.add(asked.name, f"answers requests of {asked.escalated_from} again, and there is not one such workload with a share")
+        return
+    notes.agree(asked.rate, asked.escalate * first.rate, asked.name, f"{asked.unit} of the {asked.escalate:g} of {first.name} answered again")
+    alike = ("input_tokens", "output_tokens", "burst_factor", "lengths", "profile", "slo", "quality_metric", "prefix_cache_hit")
+    for name in alike:
+        notes.require(getattr(asked, name) == getattr(first, name), asked.name, f"differs in {name} from {first.name}, whose requests it answers again")
+    notes.require(asked.min_quality == asked.escalate_quality, asked.name, "is not held to the quality that is escalated to")
 
 
 def _little(notes: Notes, case: Case, got: PlanWorkload, asked: Workload) -> None:

@@ -95,6 +95,10 @@ def _settled(scenario: Scenario, catalog: Catalog, deadline: Deadline) -> Scenar
         from planner.planning.routing import split
 
         scenario = split(searched(scenario, SurveyCache(catalog), deadline)[0])
+    if any(w.is_cascade for w in scenario.workload):
+        from planner.planning.cascade import escalated
+
+        scenario = escalated(scenario)
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 

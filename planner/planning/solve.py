@@ -83,6 +83,13 @@ def solve(
 
         plan = routed(scenario, origins or {}, whole, lambda asked: _least_cost(asked, here, deadline))
         return plan.model_copy(update={"notes": (plan.notes[0], *how, *plan.notes[1:])})
+    if any(w.is_cascade for w in scenario.workload):
+        from planner.planning.cascade import cascaded
+
+        def each(asked: Scenario, came: Origins) -> Plan:
+            return solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline)
+
+        return cascaded(scenario, origins or {}, each, lambda asked: _least_cost(asked, here, deadline))
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 

@@ -122,6 +122,11 @@ class Workload(Part):
         BeforeValidator(lambda v: None if v == "auto" else v),
         Flag("--boundary", "with --route-by: prompts of fewer tokens are one class, others the other; auto: the cheapest is searched for", "TOKENS"),
     ] = None
+    escalate: Annotated[
+        Quality | None, Field(gt=0, lt=1), Flag("--escalate", "share of requests answered again by a model of at least --escalate-quality", "SHARE")
+    ] = None
+    escalate_quality: Annotated[Quality | None, Flag("--escalate-quality", "lowest score of a model that answers escalated requests (0-1)", "SHARE")] = None
+    escalated_from: Name = ""  # whose requests these are, answered again; set where a cascade is planned
     demand: Annotated[
         Demanded | None, Flag("--demand-file", "rate, peak, lengths and prefix hits out of a demand TOML (plan import demand) or shape", "FILE")
     ] = None
@@ -174,6 +179,7 @@ class Workload(Part):
             raise problem(f"workload '{self.name}' cannot be routed by length: nothing says how its prompts vary; give lengths or a spread", "route_by")
         if self.boundary is not None and not self.route_by:
             raise problem("a boundary is where requests are split by length; say --route-by input too", "boundary")
+        self._can_escalate()
         for name, tokens in (("max_input", self.input_tokens), ("max_request", self.input_tokens + self.output_tokens)):
             limit = getattr(self, name)
             if limit is not None and tokens > limit:
@@ -183,6 +189,22 @@ class Workload(Part):
         if self.requests_per_day is not None and self.profile:
             raise problem(f"workload '{self.name}' may wait, so its hours follow from the plan; leave the profile out", "profile")
         return self
+
+    def _can_escalate(self) -> None:
+        if (self.escalate is None) != (self.escalate_quality is None):
+            missing = "escalate_quality" if self.escalate_quality is None else "escalate"
+            raise problem("a share to escalate and the quality to escalate to go together; give both", missing)
+        if self.escalate is None or self.escalated_from:
+            return
+        if self.qps is None or self.route_by or (self.demand and self.demand.is_open):
+            raise problem(f"workload '{self.name}' needs a rate of its own to escalate a share of: qps, without users or route_by", "escalate")
+        if self.min_quality is not None and (self.escalate_quality or 0) <= self.min_quality:
+            raise problem(f"every model already scores at least {self.min_quality:g}; escalate to more", "escalate_quality")
+
+    @property
+    def is_cascade(self) -> bool:
+        """Whether a share of it is still to become a workload of its own, answered again."""
+        return self.escalate is not None and not self.escalated_from
 
     @field_serializer("slo")
     def _whole_slo(self, slo: dict[str, float]) -> dict[str, str]:

@@ -64,9 +64,10 @@ def parse_usd_per_hour(value: object) -> float:
 
 
 def parse_share(value: Any) -> float:
-    """A share of 0–1. Raises ValueError, with the likely intention where a percentage was given."""
+    """A share of 0–1, or a percentage that says so (20%). Raises ValueError, with the likely intention where it does not."""
+    percent = isinstance(value, str) and value.strip().endswith("%")
     try:
-        number = float(value)
+        number = float(value.strip().rstrip("%")) / 100 if percent else float(value)
     except (TypeError, ValueError):
         raise ValueError("is not a number between 0 and 1") from None
     if 1 < number <= 100:

@@ -23,7 +23,15 @@ V = TypeVar("V")
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
 # What decides the physics of candidates; everything else is asked of the same candidates.
 PHYSICAL = ("confidence", "tuning", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill")
-WHERE_FROM: dict[str, object] = {"demand": None, "users": None, "think_time": None, "turns": None}  # of a rate
+WHERE_FROM: dict[str, object] = {
+    "demand": None,
+    "users": None,
+    "think_time": None,
+    "turns": None,
+    "escalate": None,
+    "escalate_quality": None,
+    "escalated_from": "",
+}  # of a rate
 OFFERED = ("kinds", "purchase", "offers", "exchange_rate")  # with the GPUs owned: which GPUs there are, in how wide nodes
 
 
