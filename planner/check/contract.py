@@ -152,7 +152,11 @@ def _loads(account: Account) -> Finding:
     """In every state each deployment carries its traffic at the replicas in service."""
     c, notes, rates, highest = account.contract, Notes("capacity"), _rates(account), 0.0
     names, policy = [w.name for w in c.scenario.workload], c.scenario.policy
+    spot = {o for o, line in enumerate(c.lines) if line.purchase == "spot"}
     for d, case in enumerate(account.cases):
+        for i, s in enumerate(c.states) if policy.max_spot_share is not None else ():
+            taken, there = sum(n for o, n in s.replicas[d].items() if o in spot), sum(s.replicas[d].values())
+            notes.require(taken <= (policy.max_spot_share or 0.0) * there + STATED, account.where(i), f"{taken} of {there} replicas are on spot")
         replicas = np.array([sum(s.replicas[d].values()) for s in c.states]) - policy.spare_replicas
         built, here = case.built[0], [(w, names.index(asked.name)) for w, asked in enumerate(case.plan.scenario.workload)]
         if built is None:

@@ -60,7 +60,8 @@ def _groups(problem: Problem) -> list[list[int]]:
     """States by what they need, and by the spans of terms that they are in; by scenario too where the cost of each counts."""
     spans = [span for o, offer in enumerate(problem.offers) if offer.committed for span in problem.spans_of(o)]
     inside = _inside(spans, len(problem.states))
-    needs = [p.need or () for p in pools(problem)]
+    every = pools(problem)
+    needs = [row for p in every for row in (p.need, p.remain) if row]
     found: dict[object, list[int]] = {}
     for i, state in enumerate(problem.states):
         key = (tuple(need[i] for need in needs), tuple(inside[i]), state.case if problem.rules.risk else 0)

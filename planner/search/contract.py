@@ -109,41 +109,78 @@ class ContractSpace(StructureSpace):
     """Structures with a bound that commitments do not undercut.
 
     Duality: a GPU needed in state i is worth y[i] of its hourly price, 0 ≤ y[i] ≤ weight[i] (it may be bought for the hour), and over each span of a
-    term Σ y[i] ≤ ratio·Σ weight[i] (it may be committed for). Then Σ_i y[i]·GPUs[i] is no more than what covers them costs.
+    term Σ y[i] ≤ ratio·Σ weight[i] (it may be committed for). Then Σ_i y[i]·GPUs[i] is no more than what covers them costs. Where a share σ of them may
+    be spot, at r of the hourly price, a GPU is worth y[i] − σ·max(0, y[i] − r·weight[i]).
     """
 
     def __init__(self, formulation: Formulation, asked: ContractQuestion, slots: Ints, apart: frozenset[frozenset[int]]) -> None:
         super().__init__(formulation, asked.hourly.rates, slots, (), apart)
         self.worth = state_worth(asked)
+        self.weight = np.array([s.weight for s in asked.horizon.states])
+        self.spot_share = formulation.problem.rules.most_spot  # None: all of it may be
+        self._worth: dict[tuple[int, str], Floats] = {}
         self.least_ratio = min((asked.outlook.committed_price(t, 1.0) for t in asked.outlook.commit), default=1.0)
+
+    @cached_property
+    def prices(self) -> Floats:
+        """[candidate, place] least $/h by the hour of a GPU that hosts it; of spot ones only where all may be. Infinite where nothing does."""
+        found = np.full((len(self.gpus), len(self.places)), inf)
+        for j, place in enumerate(self.places):
+            for part, c in zip(place.problem.columns, place.columns, strict=True):
+                offers = [place.problem.offers[o] for o in part.offers]
+                found[c, j] = min((o.usd_per_hour / o.gpus for o in offers if self.spot_share is None or not o.spot), default=inf)
+        return found
+
+    def worth_at(self, place: int, gpu: str, price: float) -> Floats:
+        """[state] of a GPU of a type, per $/h of it by the hour."""
+        if (place, gpu) not in self._worth:
+            spot = min((o.usd_per_hour / o.gpus for o in self.places[place].problem.offers if o.spot and o.gpu == gpu), default=inf)
+            ratio, share = spot / price, self.spot_share or 0.0
+            self._worth[place, gpu] = self.worth - share * np.maximum(self.worth - ratio * self.weight, 0.0) if ratio < 1 else self.worth
+        return self._worth[place, gpu]
 
     def options(self, workloads: tuple[int, ...], place: int) -> tuple[Ints, Floats]:
         """(candidates, what their GPUs cost at least over all states), cheapest first, where the place hosts them."""
         if (workloads, place) not in self._options:
             able, needed = self.needs(workloads)
-            cost = (needed @ self.worth) * self.gpus[able] * self.prices[able, place]
+            cost = np.array([float(n @ self.value(place, int(c))) for n, c in zip(needed, able, strict=True)]) * self.gpus[able]
             order = np.argsort(cost, kind="stable")
             order = order[np.isfinite(cost[order])]
             self._options[workloads, place] = able[order], cost[order]
         return self._options[workloads, place]
 
+    def value(self, place: int, c: int) -> Floats:
+        """[state] $ that a GPU of a candidate's type costs at least; infinite where the place does not host the candidate."""
+        gpu, here = self.formulation.problem.columns[c].gpu, self.prices[c, place]
+        price = self.price_at(place, gpu)
+        return self.worth_at(place, gpu, price) * price if np.isfinite(here) else np.full(len(self.worth), inf)
+
+    def price_at(self, place: int, gpu: str) -> float:
+        """Least $/h by the hour of a GPU of a type."""
+        mine = [c for c, column in enumerate(self.formulation.problem.columns) if column.gpu == gpu]
+        return float(self.prices[mine, place].min())
+
     def bound(self, place: int, blocks: Sequence[Block]) -> float:
         """No contract with these deployments costs less. Infinite beyond the limits."""
         columns, offers, cost = self.formulation.problem.columns, self.places[place].problem.offers, 0.0
         taken: dict[str, Ints] = {}
-        price: dict[str, float] = {}
         for b in blocks:
             gpu = columns[b.candidate].gpu
             taken[gpu] = taken.get(gpu, 0) + self.need(b) * columns[b.candidate].gpus
-            price[gpu] = min(price.get(gpu, inf), float(self.prices[b.candidate, place]))
         dollars = np.zeros(self.rates.shape[1])
         for gpu, gpus in taken.items():
             size = gcd(*(o.gpus for o in offers if o.gpu == gpu))  # all that can be held are multiples of it
             held = -(-gpus // size) * size
-            cost += float(held @ self.worth) * price[gpu]
-            dollars += held * price[gpu] * self.least_ratio
+            price = self.price_at(place, gpu)
+            cost += float(held @ self.worth_at(place, gpu, price)) * price
+            dollars += held * self.cheapest_at(place, gpu, price)
         broken = any(bounds.surely(cap, offers, taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps)
         return inf if broken else cost
+
+    def cheapest_at(self, place: int, gpu: str, price: float) -> float:
+        """$/h that a GPU costs at least, however it is bought."""
+        spot = min((o.usd_per_hour / o.gpus for o in self.places[place].problem.offers if o.spot and o.gpu == gpu), default=inf)
+        return min(price * self.least_ratio, spot)
 
     def alike(self, structure: Structure) -> object:
         """What the cost of a structure follows from: structures that need the same of the same offers cost the same."""
