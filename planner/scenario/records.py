@@ -611,6 +611,8 @@ class Scenario(Part):
                 raise problem(f"workload '{w.name}' is in flight: an API's latency, and so its rate there, is not known; give a rate (qps)", "policy", "api")
             if w.regions or w.geographies:
                 raise problem(f"where APIs run is not known, and the data of '{w.name}' must stay in its places; leave one of the two out", "policy", "api")
+        if self.policy.survives:
+            raise problem("what an API bears is not known, so no loss is planned for beside one; leave one of the two out", "policy", "api")
         if self.objective.carbon_price or self.supply.max_carbon is not None:
             raise problem("the carbon of APIs is not known, so it cannot be priced or capped; leave one of the two out", "policy", "api")
         if self.objective.maximize:
