@@ -461,7 +461,7 @@ def test_no_single_change_would_do() -> None:
 UNKNOWN = {
     "GPU": ({"supply": {"gpus": ["GPU-8"]}}, "--gpu: unknown GPU 'GPU-8' (did you mean 'GPU-80'?)"),
     "excluded GPU": ({"supply": {"exclude_gpus": ["H100"]}}, "--exclude-gpu: unknown GPU 'H100'"),
-    "quota": ({"supply": {"quota": {"GPU-8O": 4}}}, "--quota: unknown GPU 'GPU-8O' (did you mean 'GPU-80'?)"),
+    "quota": ({"supply": {"quota": {"GPU-8O": 4}}}, "--quota: unknown GPU, provider, region or zone 'GPU-8O' (did you mean 'GPU-80'?)"),
     "provider": ({"supply": {"providers": ["claud"]}}, "--provider: unknown provider 'claud' (did you mean 'cloud'?)"),
     "region": ({"supply": {"regions": ["nort"]}}, "--region: unknown region 'nort' (did you mean 'north'?)"),
     "model": ({"workload": [{"qps": 1, "models": ["Smal-8B"]}]}, "--model: unknown model 'Smal-8B' (did you mean 'Small-8B'?)"),
