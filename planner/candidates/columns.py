@@ -12,7 +12,7 @@ import numpy as np
 from planner.candidates.eligibility import needed, score
 from planner.candidates.hosted import HostedOffer, beside, hosted_offers, stands_beside
 from planner.candidates.hosted import column as hosted_column
-from planner.candidates.offers import Hosting, allowed, cheapest_by_shape, hosting, purchasable
+from planner.candidates.offers import Hosting, admission, cheapest_by_shape, hosting, purchasable
 from planner.candidates.points import OperatingPoint, Points
 from planner.candidates.pooling import POOL_SIZES, pool_capacity, replicas_needed
 from planner.candidates.pruning import UNSETTLED, undominated
@@ -21,11 +21,12 @@ from planner.candidates.survey import Floats, Ints, Survey, tiers_of
 from planner.catalog.catalog import Catalog
 from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
+from planner.errors import CatalogError
 from planner.performance.evidence import TIERS
-from planner.program.problem import Cap, Column, Problem, Purchasable, Rules, Tier, Traffic
+from planner.program.problem import Cap, Changes, Column, Problem, Purchasable, Rules, Tier, Traffic
 from planner.scenario.apply import draw_of
 from planner.scenario.caps import caps
-from planner.scenario.records import Scenario
+from planner.scenario.records import Scenario, Supply
 from planner.scenario.slo import strictest
 
 UNHOSTED = "larger than any instance on offer"  # reason of candidates that serve and find no host
@@ -69,18 +70,21 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     Raises TimeUp when the points' deadline passes before there is any.
     """
     survey = points.survey
-    admitted = (o for o in allowed(survey.offers, scenario.supply, survey.catalog.newest_price) if any(may_serve(o, w) for w in scenario.workload))
+    may = admission(scenario.supply, survey.catalog.newest_price)
+    admitted = (bid for o in survey.offers if (bid := may(o)) and any(may_serve(o, w) for w in scenario.workload))
     by_way = scenario.policy.max_spot_share is not None or scenario.policy.survives == "spot"
     on_offer = cheapest_by_shape(tuple(admitted), by_way)
     rented = known_draws(on_offer, scenario, survey.catalog)
+    usable = tuple(rented)
+    rented |= _idle(survey.offers, usable, scenario, survey.catalog)
     offers = tuple(rented)
     scores, bought = _scores(survey, scenario), hosted_offers(survey.eligible, scenario, survey.catalog.api_prices)
-    rows = _rows(survey, offers, scores)
+    rows = _rows(survey, usable, scores)
     near = rows[tiers_of(survey, rows) <= TIERS.index(scenario.policy.evidence)]
     apis = beside(bought, survey.eligible, scenario)
-    hosted = hosting(offers)
+    hosted = hosting(usable)
     kept, lost = undominated(points, scenario, near, scores, offers, hosted, cutoff, apis)
-    lost += Counter({"evidence": len(rows) - len(near), UNKNOWN_DRAW: len(on_offer) - len(offers)})  # a count of nothing is dropped
+    lost += Counter({"evidence": len(rows) - len(near), UNKNOWN_DRAW: len(on_offer) - len(usable)})  # a count of nothing is dropped
     found = points.of(np.array(kept, dtype=np.int64))
     worth = scores if apis is None or apis.by_checkpoint is None else np.hstack([scores, -apis.by_checkpoint])
     candidates = [Candidate(p, e) for row in kept for p in _points_for(found[row], scenario) for e in _servers(survey, row, worth)]
@@ -123,7 +127,27 @@ def rules(scenario: Scenario, apart: frozenset[frozenset[int]] = frozenset()) ->
         most_spot=p.max_spot_share,
         overflow=p.api == "overflow",
         host_limits=scenario.supply.api_limit if p.api != "none" else {},
+        changes=changes_of(scenario.supply),
     )
+
+
+def changes_of(supply: Supply) -> Changes | None:
+    """What changes from today's fleet may be and cost; None where nothing is held today."""
+    return Changes(supply.max_changes, supply.change_usd_per_gpu_hour) if supply.current else None
+
+
+def _idle(offers: Sequence[Offer], usable: Sequence[Offer], scenario: Scenario, catalog: Catalog) -> dict[Offer, Purchasable]:
+    """What is held today and may not serve: returned, or where it is contracted held idle."""
+    kept = {_key(o) for o in usable}
+    rest = [o for o in offers if o.now and _key(o) not in kept]
+    draws = known_draws([o for o in rest if o.least], scenario, catalog)
+    if unknown := [o for o in rest if o.least and o not in draws]:
+        raise CatalogError(f"power or carbon of what is contracted at {unknown[0].provider} is not known, so it cannot be counted", "--current")
+    return {o: draws[o] if o.least else replace(purchasable(o), available=0) for o in rest}
+
+
+def _key(offer: Offer) -> tuple[str, ...]:
+    return (offer.provider, offer.region, offer.zone, offer.instance_type, offer.gpu, offer.purchase, offer.id)
 
 
 def caps_of(scenario: Scenario) -> tuple[Cap, ...]:

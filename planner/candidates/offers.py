@@ -25,8 +25,8 @@ Hosting = Callable[[str, int, int], tuple[int, ...]]  # GPU type, GPUs that must
 
 
 def location(offer: Offer) -> str:
-    """Provider and region; "" for one's own GPUs, which stand beside any rented ones."""
-    return "" if offer.is_owned else f"{offer.provider} {offer.region}"
+    """Provider and region; "" for one's own GPUs, and for what is contracted today: they stand beside any rented ones."""
+    return "" if offer.is_owned or offer.until else f"{offer.provider} {offer.region}"
 
 
 def labels(offer: Offer) -> frozenset[str]:
@@ -35,21 +35,31 @@ def labels(offer: Offer) -> frozenset[str]:
 
 
 def allowed(offers: Iterable[Offer], supply: Supply, newest: date = date.max) -> tuple[Offer, ...]:
-    """The offers that the supply rules admit. Those on what may be rented (kinds, providers, places, age) do not concern owned GPUs.
+    """The offers that the supply rules admit, and all that is held today. Those on what may be rented (kinds, providers, places, age) do not concern
+    owned GPUs.
 
     newest: the date of the newest price in the catalogue, from which ages count.
     """
+    may = admission(supply, newest)
+    return tuple(found for o in offers if (found := may(o) or (o if o.now else None)))
+
+
+def admission(supply: Supply, newest: date = date.max) -> Callable[[Offer], Offer | None]:
+    """What supply lets be bought of an offer; None: nothing. Of what is held today and would not be looked at otherwise (its kind, way to buy or age was
+    not asked for), no more than is held."""
     oldest = date.min if supply.max_price_age is None else newest - timedelta(days=supply.max_price_age)
     nothing = [frozenset(parts_of(key)) for key, most in supply.quota.items() if not most]
-    return tuple(
-        o
-        for o in offers
-        if (o.is_owned or (_may_be_rented(o, supply) and o.as_of >= oldest))
-        and o.provider not in supply.exclude_providers
-        and (not supply.gpus or o.gpu in supply.gpus)
-        and o.gpu not in supply.exclude_gpus
-        and not any(none <= labels(o) for none in nothing)
-    )
+
+    def may(o: Offer) -> Offer | None:
+        if o.provider in supply.exclude_providers or (supply.gpus and o.gpu not in supply.gpus) or o.gpu in supply.exclude_gpus:
+            return None
+        if any(none <= labels(o) for none in nothing) or not (o.is_owned or _is_where_asked(o, supply)):
+            return None
+        if o.is_owned or (_is_looked_at(o, supply) and o.as_of >= oldest):
+            return o
+        return o.model_copy(update={"available": o.now}) if o.now and (supply.kinds == KINDS or o.kind in supply.kinds) else None
+
+    return may
 
 
 def in_the_way(catalog: Catalog, supply: Supply) -> list[str]:
@@ -63,25 +73,30 @@ def in_the_way(catalog: Catalog, supply: Supply) -> list[str]:
     return [f"{flags[name]} {', '.join(map(str, asked)) if isinstance(asked, tuple) else asked}" for name, asked in found]
 
 
-def _may_be_rented(offer: Offer, supply: Supply) -> bool:
+def _is_looked_at(offer: Offer, supply: Supply) -> bool:
     return (
         (offer.kind in supply.kinds or (bool(offer.id) and supply.kinds == KINDS))  # own offers are of any kind unless kinds are asked for
         and (offer.purchase in supply.purchase or bool(offer.id))  # and bought in the way that they state
-        and (not supply.providers or offer.provider in supply.providers)
+    )
+
+
+def _is_where_asked(offer: Offer, supply: Supply) -> bool:
+    return (
+        (not supply.providers or offer.provider in supply.providers)
         and (not supply.regions or offer.region in supply.regions)
         and (not supply.geographies or offer.geography in supply.geographies)
     )
 
 
 def cheapest_by_shape(offers: Sequence[Offer], by_way: bool = False) -> tuple[Offer, ...]:
-    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones all stay.
+    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones, and those held today, all stay.
 
     by_way: spot and others apart, where only some may be spot.
     """
     best: dict[tuple[object, ...], Offer] = {}
     for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
         way = o.purchase == "spot" if by_way else None
-        best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None else None), o)
+        best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None or o.now else None), o)
     return tuple(best.values())
 
 
@@ -117,10 +132,12 @@ def hosting(offers: Sequence[Offer]) -> Hosting:
 
 def purchasable(offer: Offer, kw: float | None = None, kg: float | None = None) -> Purchasable:
     """The offer as the program sees it."""
-    place, whole = (offer.provider,) if offer.is_owned else (offer.provider, offer.region), offer.basis == "instance"
+    where = [offer.region, *([f"{offer.provider} {offer.region}"] if offer.until else [])]  # the latter is else its location
+    place, whole = (offer.provider, *(() if offer.is_owned else where)), offer.basis == "instance"
     zone, fails = offer.provider if offer.is_owned else offer.zone, 0 if whole else offer.gpus_per_node  # each site of one's own is a zone
     each = (location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, zone, fails)
-    return Purchasable(*each, spot=offer.purchase == "spot", place=place, kg=kg, unpaid=offer.carbon_usd_per_hour)
+    spot, unpaid = offer.purchase == "spot", offer.carbon_usd_per_hour
+    return Purchasable(*each, spot=spot, place=place, kg=kg, unpaid=unpaid, now=offer.now, least=offer.least)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
@@ -130,11 +147,12 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         update={
             "owned": tuple(o.model_copy(update={"gpu": known_gpu(o.gpu, gpus, "--owned")}) for o in s.owned),
             "offers": tuple(own_offer_known(o, catalog) for o in s.offers),
+            "current": tuple(h.model_copy(update={"gpu": known_gpu(h.gpu, gpus, "--current")}) if h.gpu else h for h in s.current),
         }
     )
-    offers = catalog_for(catalog, scenario.model_copy(update={"supply": known})).offers if s.owned or s.offers else catalog.offers
+    offers = catalog_for(catalog, scenario.model_copy(update={"supply": known})).offers if s.owned or s.offers or s.current else catalog.offers
     providers, sold = {o.provider for o in offers}, {a.provider for a in catalog.api_prices}
-    places = {location(o) for o in offers if not o.is_owned}
+    places = {f"{o.provider} {o.region}" for o in offers if not o.is_owned}
     regions, geographies = {o.region for o in offers if not o.is_owned}, {o.geography for o in offers}
     models = {n for card in catalog.cards for n in (card.name, card.family, *(c.id for c in card.checkpoint))}
     benchmarks = {q.benchmark for card in catalog.cards for q in card.quality}

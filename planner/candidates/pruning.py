@@ -102,8 +102,13 @@ def _best(found: dict[int, list[OperatingPoint]], rows: Ints, able: Ints, field:
 
 
 def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], hosted: Hosting, row: int, points: list[OperatingPoint]) -> float:
-    """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists."""
-    r, policy, rate = survey.replicas, scenario.policy, scenario.workload[0].peak
+    """Cost of serving the only workload with this row on its cheapest single offer with enough of it: a plan that surely exists, unless changes from
+    today's fleet are limited. What is contracted is paid beside it, and every change counted."""
+    r, policy, rate, supply = survey.replicas, scenario.policy, scenario.workload[0].peak, scenario.supply
+    if supply.max_changes is not None:
+        return inf
+    sunk, each = sum(o.usd_per_hour * o.least for o in offers), supply.change_usd_per_gpu_hour
+    sunk += each * sum(o.gpus_per_instance * o.now for o in offers)  # as if all of today's fleet were returned
     gpu, (linked, groups) = r.gpus[int(r.gpu[row])].name, survey.gpus_of(row)
     able = [p for p in points if p.single[0] > 0]
     pooled = policy.router != "random"
@@ -115,10 +120,10 @@ def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], ho
         able = sorted(able, key=lambda p: replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load))[:1]
     held, remain = fewest(policy.max_slo_load) + policy.spare_replicas, fewest(policy.load_after_loss) if policy.survives else 0
     able_offers = [offers[i] for i in hosted(gpu, linked, groups) if not (offers[i].purchase == "spot" and limits_spot(policy))] if able else []
-    if policy.survives == "zone":
+    if policy.survives == "zone":  # never from today's fleet
         return _over_zones(able_offers, linked * groups, held, remain)
     whole = [(o, _instances(o, linked * groups, max(held, remain + _lost(o, linked * groups, policy)))) for o in able_offers]
-    return min((n * o.usd_per_hour for o, n in whole if o.available is None or n <= o.available), default=inf)
+    return sunk + min((n * (o.usd_per_hour + each * o.gpus_per_instance) for o, n in whole if o.available is None or n <= o.available), default=inf)
 
 
 def limits_spot(policy: Policy) -> bool:

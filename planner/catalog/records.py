@@ -222,6 +222,14 @@ class Offer(Record):
     id: Annotated[str, StringConstraints(max_length=4 * limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # of the user's own offers; "" in the catalogue
     carbon_usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # of usd_per_hour, what a scenario charges for carbon: nobody is paid it
 
+    now: Annotated[int, Field(ge=0)] = 0  # instances that the user holds today
+    until: date | None = None  # of what is held today: contracted to that day, so paid whether used or not
+
+    @property
+    def least(self) -> int:
+        """Instances that are held whatever is chosen."""
+        return self.now if self.until else 0
+
     @property
     def is_owned(self) -> bool:
         """Whether it is the user's own, which no rule on rented supply concerns."""

@@ -12,6 +12,7 @@ from planner.check.beside import beside
 from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
 from planner.check.case import Case, rebuild
+from planner.check.changes import changes
 from planner.check.command import command
 from planner.check.cost import cost, split
 from planner.check.demand import demand
@@ -57,6 +58,7 @@ WHOLE: tuple[Family, ...] = (  # in every period
     policy,  # models, GPU types, locations, pools
     cost,  # to the cent
     power,  # kW, carbon, and what is charged for it
+    changes,  # from today's fleet
     solver,  # bound, gap, status
 )
 HOURLY: tuple[Family, ...] = (

@@ -54,7 +54,8 @@ def _placed(notes: Notes, case: Account, i: int, p: Purchase) -> None:
     notes.agree(p.instances, spans[most].instances[i], where, "instances")
     notes.agree(p.gpus_held, p.instances * p.gpus_per_instance, where, "GPUs held")
     notes.agree(p.gpus_idle, p.gpus_held - sum(g.gpus * g.replicas for g in guests[most]), where, "GPUs idle")
-    notes.require(any(guests), where, "hosts nobody")
+    is_kept = offer is not None and p.instances <= offer.now  # from today's fleet: contracted, or dearer to return
+    notes.require(any(guests) or is_kept, where, "hosts nobody")
     for t, there in zip(spans, guests, strict=True) if offer is not None else ():
         assert offer is not None
         place(notes, offer, t.instances[i], there, f"hour {t.hour}, {where}" if case.plan.periods else where)

@@ -32,12 +32,18 @@ def offers(case: Account) -> Finding:
             notes.add(where, "is not in the catalogue")
             continue
         notes.match(p, purchase_right(p, offer), where, skip={"gpus_held", "gpus_idle"})  # which packing adds up
-        why = not_admitted(offer, case.scenario.supply) or too_old(offer, case, case.scenario.supply.max_price_age)
-        notes.require(not why, where, why)
+        why = not_admitted(offer, _looked_at(case.scenario.supply, offer, p)) or too_old(offer, case, case.scenario.supply.max_price_age)
+        is_kept = p.instances <= offer.now and (not why or why.startswith(("the price of", "purchase")))
+        notes.require(not why or is_kept or (bool(offer.until) and p.gpus_idle == p.gpus_held), where, why)
         held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
         notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
     _data(notes, case)
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
+
+
+def _looked_at(supply: Supply, offer: Offer, p: Purchase) -> Supply:
+    """Supply as it concerns a purchase: what is held today, and no more, may be of any kind unless kinds are asked for."""
+    return supply.model_copy(update={"kinds": ()}) if supply.kinds == KINDS and p.instances <= offer.now else supply
 
 
 def _data(notes: Notes, case: Account) -> None:
@@ -58,6 +64,7 @@ def purchase_right(p: Purchase, offer: Offer) -> Purchase:
         gpu=offer.gpu, gpus_per_instance=offer.gpus_per_instance, instances=p.instances, gpus_held=p.instances * offer.gpus_per_instance,
         gpus_idle=p.gpus_idle, usd_per_hour=p.instances * offer.usd_per_hour, source=offer.source, as_of=offer.stated_as_of,
         dated_by=offer.dated_by, note=offer.note, zone=offer.zone, id=offer.id, carbon_usd_per_hour=p.instances * offer.carbon_usd_per_hour,
+        until=offer.until.isoformat() if offer.until else "",
     )  # fmt: skip
 
 
@@ -159,7 +166,7 @@ def policy(case: Account) -> Finding:
     counts = (
         ("max_models", len({d.model for d in plan.deployments} | {h.model for h in plan.hosted}), rules.max_models, "models"),
         ("max_gpu_types", len({d.gpu for d in plan.deployments}), rules.max_gpu_types, "GPU types"),
-        ("max_locations", len({(p.provider, p.region) for p in plan.purchases if p.kind != "owned"}), rules.max_locations, "locations"),
+        ("max_locations", len({(p.provider, p.region) for p in plan.purchases if p.kind != "owned" and not p.until}), rules.max_locations, "locations"),
     )
     for name, count, most, what in counts:
         notes.require(most is None or count <= most, name, f"uses {count} {what}, at most {most}")
@@ -176,7 +183,7 @@ def policy(case: Account) -> Finding:
 def solver(case: Account) -> Finding:
     """The bound is no more than the cost, and gap and status say how far apart they are."""
     notes, plan, scenario = Notes("bound"), case.plan, case.scenario
-    cost, least = plan.cost.usd_per_hour, plan.bound_usd_per_hour
+    cost, least = plan.cost.usd_per_hour + (plan.changes.usd_per_hour if plan.changes else 0.0), plan.bound_usd_per_hour
     notes.require(1 <= plan.schema_version <= SCHEMA_VERSION, "schema_version", f"is {plan.schema_version}, there are 1 to {SCHEMA_VERSION}")
     goal = scenario.objective.maximize or scenario.objective.minimize
     notes.require(plan.objective == goal, "objective", f"is '{plan.objective}', asked '{goal}'")

@@ -45,6 +45,15 @@ class PlanOptions:
             rich_help_panel=OUTPUT,
         ),
     ] = False
+    steps: Annotated[
+        bool,
+        typer.Option(
+            "--steps",
+            help="from --current to the cheapest plan in steps of at most --max-changes, each a plan that serves",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
     save_scenario: Annotated[Path | None, typer.Option("--save-scenario", help="write the scenario asked as TOML", metavar="FILE", rich_help_panel=OUTPUT)] = (
         None
     )
@@ -85,6 +94,11 @@ def plan(context: typer.Context, asked: dict[str, object], options: PlanOptions)
         clock.lap("imports and scenario")
         by_the_hour(question, options.printed.form, options.printed.output, options.details)
         clock.lap("hours and report")
+        return
+    if options.steps:
+        from planner.cli.steps import in_steps
+
+        in_steps(question, options.printed)
         return
     with answering():
         answer = _answer(question, options.verify, not options.no_alternatives, clock)

@@ -24,7 +24,7 @@ FINE, FINEST = 0.02, 1e-4  # to so much of the change, and no finer than this
 LIMIT_FINE = 1.01  # ratio to which latency limits are found: every value needs capacities of its own
 KEPT = 1.002  # of what a plan keeps within, a limit that it surely meets
 # In which amounts are put back as far as they go.
-ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "loss", "age", "cap")
+ORDER = ("floor", "mean", "margin", "recovery", "evidence", "limit", "traffic", "spare", "loss", "changes", "age", "cap")
 Amounts = dict[str, float]
 
 

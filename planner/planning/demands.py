@@ -16,7 +16,7 @@ from planner.scenario.slo import Slo
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
-Kind = Literal["cap", "spare", "loss", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
+Kind = Literal["cap", "spare", "loss", "changes", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def demands(scenario: Scenario) -> list[Requirement]:
     found = [_capped(cap) for cap in caps(scenario)]
     found += [_spare(scenario.policy.spare_replicas)] if scenario.policy.spare_replicas else []
     found += [_loss(scenario)] if scenario.policy.survives else []
+    found += [_changes(scenario.supply.max_changes)] if scenario.supply.max_changes is not None else []
     found += _what_counts(scenario)
     for w, workload in enumerate(scenario.workload):
         of = f" for {workload.name}" if len(scenario.workload) > 1 else ""
@@ -87,6 +88,18 @@ def _loss(scenario: Scenario) -> Requirement:
 
     name = f"redundancy {asked}"
     return Requirement("loss", name, 1.0, put, lambda s: put(s, 0.0), lambda _: 1.0, lambda x: name if x else "no redundancy")
+
+
+def _changes(most: int) -> Requirement:
+    return Requirement(
+        "changes",
+        f"{most} change{'' if most == 1 else 's'} from today's fleet",
+        most,
+        lambda s, x: assumed(s, "supply", max_changes=int(x)),
+        lambda s: assumed(s, "supply", max_changes=None),
+        lambda f: floor(most * f + 1e-9),
+        lambda x: f"{x:.0f} changes from today's fleet",
+    )
 
 
 def _what_counts(scenario: Scenario) -> list[Requirement]:

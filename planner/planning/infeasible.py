@@ -185,7 +185,7 @@ def demands_in_words(scenario: Scenario) -> str:
     ]
     words += [f"mean quality {w.mean_quality:g}" for w in scenario.workload if w.mean_quality is not None]
     words += [c.said(c.field.short) for c in caps(scenario)]
-    words += [d.name for d in demands(scenario) if d.kind in ("spare", "loss", *POLICIES)]
+    words += [d.name for d in demands(scenario) if d.kind in ("spare", "loss", "changes", *POLICIES)]
     return ", ".join(words)
 
 
@@ -197,6 +197,7 @@ def _smallest_changes(feasible: Feasible, scenario: Scenario, hopeless: list[int
     feasible = feasible.until(feasible.deadline.share(SEARCH_SHARE))
     searches: list[Callable[[], Iterable[str]]] = []
     if base is not None and base.problem.columns:
+        searches += [partial(_more_changes, base)] if scenario.supply.max_changes is not None else []
         searches += [partial(_relaxed_rules, replace(base, deadline=feasible.deadline)), partial(_less_traffic, feasible, scenario)]
     wanted = [d for d in demands(scenario) if (d.workload in hopeless if hopeless else d.workload >= 0 or d.kind in ("spare", "loss")) or d.kind in POLICIES]
     searches += [partial(_more_locations, feasible, scenario)] if any(w.has_places for w in scenario.workload) else []
@@ -229,6 +230,16 @@ def _relaxed_rules(base: Formulation) -> Iterator[str]:
             yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == Status.OPTIMAL else UNSURE)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
     yield from _relaxations(places, [c for c in asked if not c.is_money], replace(options_of(base), gap=0.0), base.deadline)
+
+
+def _more_changes(base: Formulation) -> Iterator[str]:
+    """The fewest changes from today's fleet that would do, proven by the elastic program."""
+    problem, most = base.problem, base.scenario.supply.max_changes or 0
+    places = [s.problem for s in sections(problem) if s.problem.columns] if problem.rules.max_locations == 1 else [problem]
+    found = [least_relaxation(p, "max_changes", replace(options_of(base), gap=0.0)) for p in places]
+    more = [ceil(s.slack.get("max_changes", 0.0) - 1e-6) for s in found if s.status == Status.OPTIMAL]
+    if more:
+        yield f"{most + min(more)} changes from today's fleet (+{min(more)})"
 
 
 def _raised(of: Sequence[AskedCap], slack: Mapping[str, float], unsure: str) -> str:

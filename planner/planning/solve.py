@@ -119,7 +119,11 @@ def solve(
             raise TimeUp()
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.formulation.excluded) if cache else explain(points, scenario, found)
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
-    if compare:
+    if compare and plan.changes:
+        from planner.planning.fleet import beside_today
+
+        plan = plan.model_copy(update=beside_today(points, plan))
+    elif compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
     told = {
         "notes": (

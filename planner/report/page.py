@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from planner.figures import digits
+from planner.report.fleet import fleet_lines
 from planner.report.power import power_line
 from planner.report.sections import Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase, SpotRisk
@@ -78,6 +79,7 @@ def _range(plan: Plan) -> tuple[str, ...]:
 def _items(plan: Plan) -> tuple[tuple[str, str], ...]:
     found = [("buy", _bought(plan))] if plan.purchases or not plan.hosted else []
     found += [("API", hosted_bill(h, plan)) for h in plan.hosted]
+    found += [("from today", text) for text in fleet_lines(plan)]
     found += _workloads(plan)
     found += [("fit to sign", text) for text in _fit_to_sign(plan)]
     found += [("quality", text) for text in _quality(plan)]

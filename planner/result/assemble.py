@@ -11,6 +11,7 @@ from planner.candidates.survey import Survey
 from planner.program.problem import Solution, Status
 from planner.program.solver import version as highs_version
 from planner.result import cautions, remarks
+from planner.result.changes import changes_of, scattered
 from planner.result.deploy import deployment, limits_in_words, purchases, work_on
 from planner.result.hosted import hosted_shares, parts_of, unknown_service
 from planner.result.plan import Deployment, Period, Plan, PlanDemand, PlanWorkload, Purchase, Route, SolverReport
@@ -63,6 +64,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         power=power_of(holdings, scenario, surveyed.catalog, () if hosted else traffic) if bought else None,  # of what APIs draw nobody knows
         unit_costs=unit_costs,
         purchases=tuple(bought),
+        changes=changes_of(found, surveyed, tuple(bought)),
         deployments=deployments,
         workloads=workloads,
         hosted=hosted,
@@ -72,7 +74,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
         redundancy=redundancy(scenario, problem, found.formulation.offers, standing),
         spot=spot_risks(problem, place, bought, standing, surveyed.catalog),
         binding=remarks.binding(scenario, deployments, _counted(found, cost.api_usd_per_hour), bought),
-        warnings=(*unknown_service(hosted), *cautions.warnings(surveyed, chosen, deployments, bought, compared, cost.usd_per_hour)),
+        warnings=(*scattered(found), *unknown_service(hosted), *cautions.warnings(surveyed, chosen, deployments, bought, compared, cost.usd_per_hour)),
         notes=remarks.left_out(found.formulation),
         excluded=surveyed.excluded + found.formulation.excluded,
         solver=search_report(surveyed, found.formulation, found.locations, found.solved, solution),

@@ -6,9 +6,9 @@ Longer than other files on purpose: a contract is read in one piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from planner.catalog.replica_type import ReplicaType
 from planner.result.upgrade import upgraded
@@ -78,6 +78,60 @@ class Purchase(PlanPart):
     zone: str = ""
     id: str = ""  # of an offer of one's own
     carbon_usd_per_hour: float = 0.0  # of usd_per_hour: the price that a scenario puts on carbon; the rest is paid
+    until: Annotated[str, Field(exclude_if=lambda v: not v)] = ""  # held today and contracted to that day: paid whether used or not
+
+
+class FleetLine(PlanPart):
+    """What becomes of one kind of instance from today's fleet to the plan."""
+
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    gpu: str
+    gpus_per_instance: int
+    purchase: str
+    usd_per_hour: float  # of one instance
+    today: int
+    planned: int
+    until: str = ""  # contracted to that day
+    id: str = ""
+
+    @property
+    def kept(self) -> int:
+        """Instances that stay."""
+        return min(self.today, self.planned)
+
+    @property
+    def added(self) -> int:
+        """Instances more."""
+        return max(self.planned - self.today, 0)
+
+    @property
+    def returned(self) -> int:
+        """Instances fewer."""
+        return max(self.today - self.planned, 0)
+
+
+class FleetChanges(PlanPart):
+    """From today's fleet to the plan: line by line, how many instances change, what that costs, and what staying would mean.
+
+    Changes cost ``usd`` once, which is ``usd_per_hour`` over the time asked: beside the plan's cost, and minimised with it.
+    """
+
+    as_of: str  # day of planning: contracts that run longer are held
+    lines: tuple[FleetLine, ...]
+    added: int
+    returned: int
+    gpus_changed: int
+    usd: float
+    usd_per_hour: float
+    today_usd_per_hour: float
+    contracted_usd_per_hour: float  # of what is contracted, in the cost of every plan
+    contracted_idle_usd_per_hour: float  # of that, of GPUs that no replica uses
+    suffices: bool | None = None  # whether today's fleet serves everything as it is; None: not compared
+    free_usd_per_hour: float | None = None  # minimised without a limit on changes: cost and changes; None: there is none, or not compared
+    free_changes: int | None = None  # instances added and returned then
 
 
 class PowerPart(PlanPart):
@@ -560,6 +614,7 @@ class Plan(PlanPart):
     gpus_used: int
     gpus_held: int
     purchases: tuple[Purchase, ...]
+    changes: Annotated[FleetChanges | None, Field(exclude_if=lambda v: v is None)] = None  # from what is held today, where that is stated
     deployments: tuple[Deployment, ...]
     workloads: tuple[PlanWorkload, ...]
     shed: tuple[Shed, ...] = ()  # with --shed every workload asked for; the scenario then holds what is served

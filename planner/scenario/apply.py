@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 
 from planner.catalog.catalog import Catalog
 from planner.catalog.ownership import HOURS_PER_YEAR, OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.catalog.records import Gpu, Offer, PowerGrid
 from planner.errors import CatalogError
 from planner.scenario.contracts import OwnOffer
+from planner.scenario.fleet import with_fleet
 from planner.scenario.records import Owned, Scenario, Supply
 
 KG_PER_TONNE = 1e3
@@ -17,7 +19,7 @@ ALL = "all"  # in place of a GPU or provider: every price
 
 
 def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
-    """The catalogue less discounts, with offers of one's own, supposed prices, owned GPUs and the price of carbon in every offer; in each zone
+    """The catalogue less discounts, with offers of one's own, supposed prices, today's fleet, owned GPUs and the price of carbon in every offer; in each zone
     where one may be lost. What the scenario does not touch is the same object.
 
     Suppositions on prices concern what is rented, discounts the catalogue's prices alone; carbon is charged for whatever is held.
@@ -25,14 +27,20 @@ def catalog_for(catalog: Catalog, scenario: Scenario) -> Catalog:
     """
     factors, supply, carbon = scenario.what_if.price_factor, scenario.supply, scenario.objective.carbon_price
     in_zones = scenario.policy.survives == "zone"
-    if not (factors or supply.owned or supply.offers or supply.discount or carbon or in_zones):
+    if not (factors or supply.owned or supply.offers or supply.discount or supply.current or carbon or in_zones):
         return catalog
     listed = (_times(o, 1 - discount_of(o, supply)) for o in catalog.offers)
     rented = (*listed, *(_own_offer(o, supply, catalog) for o in supply.offers))
     offers = (_times(o, factors.get(o.gpu, 1.0) * factors.get(o.provider, 1.0) * factors.get(ALL, 1.0)) for o in rented)
     placed = (z for o in offers for z in in_each_zone(o, supply)) if in_zones else offers
-    every = (*placed, *(_offer(o, catalog) for o in supply.owned))
+    today = with_fleet(tuple(placed), supply.current, planned_on(supply, catalog))
+    every = (*today, *(_offer(o, catalog) for o in supply.owned))
     return replace(catalog, offers=tuple(_charged(o, scenario, catalog) for o in every) if carbon else every)
+
+
+def planned_on(supply: Supply, catalog: Catalog) -> date:
+    """The day of planning: as stated, else that of the newest price."""
+    return supply.as_of or catalog.newest_price
 
 
 def zones_of(offer: Offer, supply: Supply) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 from math import inf
 from typing import Annotated, Literal
 
@@ -13,10 +14,11 @@ from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Pu
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
 from planner.scenario.contracts import USD, OwnOffer
+from planner.scenario.fleet import Held
 from planner.scenario.outlook import Outlook
 from planner.scenario.problem import problem
 from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
-from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_usd_per_hour
+from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_span_h, parse_usd_per_hour
 
 
 @dataclass(frozen=True)
@@ -420,8 +422,31 @@ class Supply(Part):
         Flag("--exchange-rate", "USD per unit of a currency that offers of one's own are in: EUR=1.08", "CURRENCY=X"),
     ] = {}
 
+    current: Annotated[
+        tuple[Held, ...], Flag("--current", "what is held today: a saved plan, or TOML with [[held]] tables; the plan says what to keep, add and drop", "FILE")
+    ] = ()
+    as_of: Annotated[date | None, Flag("--as-of", "day of planning, from which contracts of --current run on; the newest price's", "DATE")] = None
+    max_changes: Annotated[int | None, Field(ge=0, le=10**7), Flag("--max-changes", "most instances added or returned from --current", "N")] = None
+    change_cost: Annotated[
+        float, Field(ge=0, le=10**6, allow_inf_nan=False), Flag("--change-cost", "USD, once, of each GPU added or returned from --current", "USD")
+    ] = 0.0
+    change_over: Annotated[
+        float,
+        BeforeValidator(parse_span_h),
+        PlainSerializer(lambda v: f"{exact(v)}h", return_type=str, when_used="always"),
+        Flag("--change-over", "time that --change-cost is spread over, such as 1month or 90days", "TIME"),
+    ] = 730.0
+
+    @property
+    def change_usd_per_gpu_hour(self) -> float:
+        """What the change of one GPU costs, spread over time."""
+        return self.change_cost / self.change_over
+
     @model_validator(mode="after")
     def _complete(self) -> Supply:
+        asked = [name for name in ("as_of", "max_changes", "change_cost") if getattr(self, name)]
+        if asked and not self.current:
+            raise problem("changes are counted from what is held today: give it with --current FILE, or as [[supply.current]]", asked[0])
         if self.kinds == ("owned",) and not self.owned:
             raise problem("only GPUs of one's own may be used, but none are given; list them with --owned FILE, or as [[supply.owned]]", "kinds")
         places = [(o.name, o.gpu) for o in self.owned]
@@ -600,7 +625,19 @@ class Scenario(Part):
         if bool(self.tables.capacities) != bool(self.tables.demand):
             raise ValueError("capacities and demand go together")
         self._priced_per_request()
+        self._from_today()
         return self
+
+    def _from_today(self) -> None:
+        """Raises where today's fleet cannot be planned from."""
+        ways = {
+            "numbers of one's own": self.tables.capacities,
+            "the most that a budget buys": self.objective.maximize,
+            "requests that may wait": self.has_waiting,
+            "the loss of a zone": self.policy.survives == "zone",
+        }
+        if self.supply.current and (what := next((words for words, is_asked in ways.items() if is_asked), "")):
+            raise problem(f"{what} cannot be planned from today's fleet yet: leave one of the two out", "supply", "current")
 
     def _priced_per_request(self) -> None:
         """APIs are paid by the request, and no more is known of them than prices: raises where the question turns on latency, place, carbon or an end."""

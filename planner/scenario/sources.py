@@ -14,6 +14,7 @@ from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.raw import Raw
 from planner.scenario.contracts import OffersFile, OwnOffer
 from planner.scenario.fields import PREFIX, askables, by_path
+from planner.scenario.fleet import fleet_in
 from planner.scenario.records import Owned, OwnedFile, Scenario
 from planner.scenario.slo import DEFAULT_SLO, METRICS, canonical_limits, metric_of
 from planner.scenario.units import format_duration, parse_duration_s
@@ -173,6 +174,8 @@ def _apply(raw: Raw, origins: Origins, origin: str, values: Raw) -> None:
             value = tuple(o for path in value for o in _owned(Path(str(path))))
         elif name == "offers":
             value = _offers([Path(str(path)) for path in value])
+        elif name == "current":
+            value = tuple(h for path in value for h in fleet_in(Path(str(path))))
         elif name == "slo":
             value = {**_without(where.get("slo", {}), value), **value}
         elif name in ("qps", "concurrency"):

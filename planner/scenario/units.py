@@ -63,6 +63,18 @@ def parse_usd_per_hour(value: object) -> float:
     return amount / _HOURS[match.group(3).lower()]
 
 
+def parse_span_h(value: object) -> float:
+    """Hours of "1month", "90 days", "730h". Raises ValueError without a unit."""
+    match = re.fullmatch(r"(\d*\.?\d+)\s*([a-zA-Z]*)", str(value).strip())
+    units = {**_HOURS, "week": 168.0}
+    if not match or match.group(2).lower().removesuffix("s") not in units:
+        raise ValueError(f"is not a span of time; write 1month, 90days or 730h (units: {', '.join(units)})")
+    hours = float(match.group(1)) * units[match.group(2).lower().removesuffix("s")]
+    if not 1 <= hours <= 20 * units["year"]:
+        raise ValueError("must lie between 1h and 20years")
+    return hours
+
+
 def parse_share(value: Any) -> float:
     """A share of 0–1, or a percentage that says so (20%). Raises ValueError, with the likely intention where it does not."""
     percent = isinstance(value, str) and value.strip().endswith("%")

@@ -20,6 +20,8 @@ def to_flags(scenario: Scenario) -> list[str]:
         raise ScenarioError("owned GPUs cannot be written as flags", hint="write TOML")
     if scenario.supply.offers:
         raise ScenarioError("offers of one's own cannot be written as flags", hint="write TOML")
+    if scenario.supply.current:
+        raise ScenarioError("today's fleet cannot be written as flags", hint="write TOML")
     if any(w.lengths or w.demand for w in scenario.workload):
         raise ScenarioError("joint lengths and what a rate was made of cannot be written as flags", hint="write TOML")
     words: list[str] = []

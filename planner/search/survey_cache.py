@@ -32,7 +32,8 @@ WHERE_FROM: dict[str, object] = {
     "escalate_quality": None,
     "escalated_from": "",
 }  # of a rate
-OFFERED = ("kinds", "purchase", "offers", "exchange_rate")  # with the GPUs owned: which GPUs there are, in how wide nodes
+UNCHANGED: dict[str, object] = {"max_changes": None, "change_cost": 0.0, "change_over": 730.0}  # of today's fleet, which candidates do not depend on
+OFFERED = ("kinds", "purchase", "offers", "exchange_rate", "current", "as_of")  # with the GPUs owned: which GPUs there are, in how wide nodes
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def covers(surveyed: Scenario, scenario: Scenario) -> bool:
 
 def _places(scenario: Scenario) -> Supply:
     """What GPUs may be bought where, without how much and how old their price."""
-    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": (), "discount": {}, "api_providers": (), "api_limit": {}})
+    return uncapped(scenario).supply.model_copy(update={"max_price_age": None, "owned": (), "discount": {}, "api_providers": (), "api_limit": {}, **UNCHANGED})
 
 
 def _none_of(scenario: Scenario) -> set[str]:

@@ -1,0 +1,86 @@
+"""From today's fleet: what staying would mean, what limits on changes cost, and the way to the cheapest plan in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from planner.candidates.points import Points
+from planner.catalog.catalog import Catalog
+from planner.errors import TimeUp
+from planner.planning.solve import solve
+from planner.program.problem import Status
+from planner.result.plan import Plan
+from planner.scenario.change import assumed
+from planner.scenario.fleet import Held, rented
+from planner.scenario.records import Scenario
+from planner.scenario.sources import Origins
+from planner.search.apart import kept_apart
+
+MOST_STEPS = 50
+WORTH = 1e-6  # $/h that a step must save
+
+
+@dataclass(frozen=True)
+class Path:
+    """Plans one after the other, each within the limit on changes from the one before. ``end_usd_per_hour``: the cheapest without that limit."""
+
+    steps: tuple[Plan, ...]
+    end_usd_per_hour: float | None
+    is_cut: bool  # after MOST_STEPS
+
+
+def beside_today(points: Points, plan: Plan) -> dict[str, object]:
+    """The plan's changes with what stands beside them: whether today's fleet suffices, and the plan without a limit on changes."""
+    assert plan.changes is not None
+    supply, changes = plan.scenario.supply, plan.changes
+    stays: bool | None = True
+    if changes.added + changes.returned:
+        found = _cheapest(points, assumed(plan.scenario, "supply", max_changes=0))
+        stays = None if found is None else found[0] < inf
+    free = _cheapest(points, assumed(plan.scenario, "supply", max_changes=None)) if supply.max_changes is not None else None
+    told = {"suffices": stays, "free_usd_per_hour": free[0] if free else None, "free_changes": free[1] if free else None}
+    return {"changes": changes.model_copy(update=told)}
+
+
+def _cheapest(points: Points, scenario: Scenario) -> tuple[float, int] | None:
+    """Least cost (infinite: there is no plan) and changes of another question; None where time was up."""
+    try:
+        found = kept_apart(points, scenario)[0]
+    except TimeUp:
+        return None
+    if not found.found:
+        return (inf, 0) if found.solution.status == Status.INFEASIBLE else None
+    offers, held = found.formulation.offers, found.solution.held
+    return found.cost, sum(abs(held.get(i, 0) - o.now) for i, o in enumerate(offers) if not o.is_owned)
+
+
+def path(scenario: Scenario, catalog: Catalog, origins: Origins | None = None) -> Path:
+    """The way in steps: each time the cheapest plan within the limit on changes from the plan before, as long as one is cheaper.
+
+    Greedy: a step that pays only together with the next is not taken. Every plan is checked. Raises as ``solve`` does, at the first step.
+    """
+    steps, asked, is_cut = list[Plan](), scenario, False
+    while True:
+        plan = solve(asked, catalog, compare=not steps, origins=origins)
+        assert plan.changes is not None
+        if steps and (minimised(plan) > steps[-1].cost.usd_per_hour - WORTH or plan.changes.added + plan.changes.returned == 0):
+            break
+        steps.append(plan)
+        asked = assumed(plan.scenario, "supply", current=fleet_of(plan))
+        if is_cut := len(steps) == MOST_STEPS:
+            break
+    first = steps[0].changes
+    end = first.free_usd_per_hour if first and first.free_usd_per_hour is not None else None
+    return Path(tuple(steps), end, is_cut)
+
+
+def minimised(plan: Plan) -> float:
+    """$/h of what is held, and of changes."""
+    return plan.cost.usd_per_hour + (plan.changes.usd_per_hour if plan.changes else 0.0)
+
+
+def fleet_of(plan: Plan) -> Sequence[Held]:
+    """What a plan rents as today's fleet of the next; prices of contracts and own offers stay."""
+    return tuple(Held.model_validate(row) for row in rented([p.model_dump() for p in plan.purchases]))
