@@ -1,22 +1,17 @@
-"""From today's fleet: what staying would mean, what limits on changes cost, and the way to the cheapest plan in steps."""
+"""From today's fleet to the cheapest plan in steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 
-from planner.candidates.points import Points
 from planner.catalog.catalog import Catalog
-from planner.errors import TimeUp
 from planner.planning.solve import solve
-from planner.program.problem import Status
 from planner.result.plan import Plan
 from planner.scenario.change import assumed
 from planner.scenario.fleet import Held, rented
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
-from planner.search.apart import kept_apart
 
 MOST_STEPS = 50
 WORTH = 1e-6  # $/h that a step must save
@@ -29,31 +24,6 @@ class Path:
     steps: tuple[Plan, ...]
     end_usd_per_hour: float | None
     is_cut: bool  # after MOST_STEPS
-
-
-def beside_today(points: Points, plan: Plan) -> dict[str, object]:
-    """The plan's changes with what stands beside them: whether today's fleet suffices, and the plan without a limit on changes."""
-    assert plan.changes is not None
-    supply, changes = plan.scenario.supply, plan.changes
-    stays: bool | None = True
-    if changes.added + changes.returned:
-        found = _cheapest(points, assumed(plan.scenario, "supply", max_changes=0))
-        stays = None if found is None else found[0] < inf
-    free = _cheapest(points, assumed(plan.scenario, "supply", max_changes=None)) if supply.max_changes is not None else None
-    told = {"suffices": stays, "free_usd_per_hour": free[0] if free else None, "free_changes": free[1] if free else None}
-    return {"changes": changes.model_copy(update=told)}
-
-
-def _cheapest(points: Points, scenario: Scenario) -> tuple[float, int] | None:
-    """Least cost (infinite: there is no plan) and changes of another question; None where time was up."""
-    try:
-        found = kept_apart(points, scenario)[0]
-    except TimeUp:
-        return None
-    if not found.found:
-        return (inf, 0) if found.solution.status == Status.INFEASIBLE else None
-    offers, held = found.formulation.offers, found.solution.held
-    return found.cost, sum(abs(held.get(i, 0) - o.now) for i, o in enumerate(offers) if not o.is_owned)
 
 
 def path(scenario: Scenario, catalog: Catalog, origins: Origins | None = None) -> Path:

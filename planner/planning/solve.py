@@ -120,7 +120,7 @@ def solve(
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.formulation.excluded) if cache else explain(points, scenario, found)
     plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
     if compare and plan.changes:
-        from planner.planning.fleet import beside_today
+        from planner.planning.today import beside_today
 
         plan = plan.model_copy(update=beside_today(points, plan))
     elif compare:
