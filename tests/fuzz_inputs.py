@@ -237,7 +237,8 @@ FLAGS = """
     --qps --concurrency --min-quality --mean-quality --quality-metric --isl --osl --isl-cv --osl-cv --slo --burst-factor --prefix-cache-hit
     --output-factor --model --lengths --route-by --boundary --demand-file --rate-rule --growth --users --think-time --turns --profile --requests-per-day
     --release --deadline --kind --purchase --provider --exclude-provider --region --geography --gpu --quota --max-gpus --owned --confidence
-    --escalate --escalate-quality --max-kw --max-kw-at --pue --max-carbon --carbon-intensity --carbon-price --offers --discount --exchange-rate
+    --adapters --adapter-rank --escalate --escalate-quality
+    --max-kw --max-kw-at --pue --max-carbon --carbon-intensity --carbon-price --offers --discount --exchange-rate
     --data-region --data-geography --network-latency
     --max-slo-load --spare-replicas --max-pools --max-models --max-gpu-types --max-locations --budget --engine --precision --exclude-model
     --gpu-memory-utilization --allow --chunked-prefill --router --startup-lead --min-up-periods --floor-replicas --maximize --gap --time-limit --seed

@@ -42,6 +42,7 @@ PP_SIZES = (2, 4)  # only for what no single node can hold
 PLAIN, WHOLE_EXPERTS, ATTENTION_GROUPS = 0, 1, 2  # layouts over the GPUs of a replica
 STEP_TOKENS = (2048, CHUNK)  # max_num_batched_tokens worth trying: a smaller step leaves more memory for KV cache
 ITL_STEP_TOKENS = (512, 1024, *STEP_TOKENS)  # and a limit on ITL may need shorter ones
+LORA_ENGINES = ("vllm", "sglang")  # whose start commands for adapters are known here
 COARSE: Floats = np.exp2(np.arange(11, dtype=float))  # sequences at which capacity is bounded before any is computed
 
 
@@ -176,7 +177,7 @@ def whole_request(mix: LengthMix) -> int:
 def memory_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Memory:
     """Memory fit of rows that share one kind of lengths in a workload, with steps of this size."""
     mix = survey.physics[w].mix(rows[0])
-    return memory_fit(survey.replicas.take(rows).compact(), mix, survey.scenario.policy.gpu_memory_utilization, batched_tokens)
+    return memory_fit(survey.replicas.take(rows).compact(), mix, survey.scenario.policy.gpu_memory_utilization, batched_tokens, survey.scenario.policy.lora)
 
 
 def slots_of(survey: Survey, w: int, rows: Ints, batched_tokens: int) -> Ints:
@@ -341,12 +342,13 @@ def _with_options(
 
 
 def _engine_asked(scenario: Scenario) -> NDArray[np.bool_]:
-    return np.array([not scenario.policy.engines or name in scenario.policy.engines for name in ENGINES])
+    asked, able = scenario.policy.engines, LORA_ENGINES if scenario.policy.adapters else ENGINES
+    return np.array([(not asked or name in asked) and name in able for name in ENGINES])
 
 
 def _fits(replicas: Replicas, scenario: Scenario) -> NDArray[np.bool_]:
     """Whether weights, activations and reserve leave any room for KV."""
-    memory = memory_fit(replicas, lognormal_mix(1000, 300, 0, 0), scenario.policy.gpu_memory_utilization, step_tokens(scenario)[0])
+    memory = memory_fit(replicas, lognormal_mix(1000, 300, 0, 0), scenario.policy.gpu_memory_utilization, step_tokens(scenario)[0], scenario.policy.lora)
     found: NDArray[np.bool_] = memory.kv_budget_gib > 0
     return found
 
@@ -379,7 +381,7 @@ def _physics(workload: Workload, factor: Floats, tokens: Floats, known: Known, s
         rows = np.flatnonzero((factor == kind[0]) & (tokens == kind[1]))
         part = known.take(rows)
         least = step_tokens(scenario)[0] if policy.chunked_prefill else whole_request(mix)
-        room = memory_fit(part.replicas.compact(), mix, policy.gpu_memory_utilization, least).slots
+        room = memory_fit(part.replicas.compact(), mix, policy.gpu_memory_utilization, least, policy.lora).slots
         slots[rows] = np.minimum(room, most_sequences(part.replicas, known.names, known.options))
         coarse[kind] = serving.curves_of(part, mix, policy.confidence, COARSE, CHUNK, policy.chunked_prefill)
     nothing = np.zeros(len(known.replicas))

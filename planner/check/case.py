@@ -318,7 +318,7 @@ def _fit(d: Deployment, asked: Workload, known: Known, served: Served, policy: P
     own = own_tokens(served.card, asked, catalog)
     workload = in_own_tokens(asked, own)
     tokens, mix = batched_tokens_of(d), workload_mix(workload, factor)
-    memory = memory_fit(known.replicas, mix, policy.gpu_memory_utilization, tokens)
+    memory = memory_fit(known.replicas, mix, policy.gpu_memory_utilization, tokens, policy.lora)
     most = int(most_sequences(known.replicas, known.names, known.options)[0])
     seqs = np.array([min(d.max_num_seqs, int(memory.slots[0]), most)], dtype=np.int64)
     at = step_factor(known, mix, policy.confidence, d.max_num_seqs)

@@ -45,6 +45,7 @@ class Settings:
     tokenizer: str = ""
     template_arguments: str = ""
     remarks: tuple[str, ...] = ()
+    adapters: tuple[int, int] = (0, 0)  # LoRA: how many, and their rank
 
 
 class Words:
@@ -133,6 +134,7 @@ def _right(case: Case, d: Deployment, built: Rebuilt, role: str) -> Settings:
         memory=_memory(d, built, policy.gpu_memory_utilization),
         fp8_kv=d.kv_cache_dtype == "fp8",
         drafted=(1 if d.engine == "trtllm" and d.dp > 1 else DRAFTED[d.engine]) if d.speculative else 0,
+        adapters=(policy.adapters, policy.adapter_rank) if policy.adapters else (0, 0),
         role=role,
         engines={"prefill": d.prefill_engines, "decode": d.decode_engines}.get(role, 1),
         reasoning_parser=parser,
@@ -191,9 +193,15 @@ def _vllm(words: Words) -> Settings:
         reasoning_parser=words.take("--reasoning-parser", ""),
         tokenizer=words.take("--tokenizer-mode", ""),
         template_arguments=words.take("--default-chat-template-kwargs", ""),
+        adapters=_adapters(words, "--max-loras"),
     )
     role = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(transfer.pop("kv_role", ""), "")
     return _finished(words, found, "vllm serve", role, transfer, {"kv_connector": "NixlConnector"})
+
+
+def _adapters(words: Words, most: str) -> tuple[int, int]:
+    """(adapters, their rank) where LoRA is enabled."""
+    return (words.number(most), words.number("--max-lora-rank")) if words.switch("--enable-lora") else (0, 0)
 
 
 def _sglang(words: Words) -> Settings:
@@ -217,6 +225,7 @@ def _sglang(words: Words) -> Settings:
         drafted=drafted,
         reasoning_parser=words.take("--reasoning-parser", ""),
         template_arguments=words.take("--default-chat-template-kwargs", ""),
+        adapters=_adapters(words, "--max-loras-per-batch"),
     )
     if tokens != -1 and alone:
         raise ValueError("--max-prefill-tokens stands beside chunked prefill")

@@ -38,6 +38,8 @@ class Steps:
     max_num_batched_tokens: int
     chunked_prefill: bool = True
     prefix_cache: bool = False
+    adapters: int = 0  # LoRA, kept in GPU memory
+    adapter_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def serve_commands(
         words += ["--max-num-seqs", seqs, "--max-num-batched-tokens", tokens, "--max-model-len", max_context]
         words += [] if chunked else ["--no-enable-chunked-prefill"]
         words += ["--enable-prefix-caching"] if steps.prefix_cache else []
+        words += ["--enable-lora", "--max-loras", steps.adapters, "--max-lora-rank", steps.adapter_rank] if steps.adapters else []
         words += ["--gpu-memory-utilization", f"{gpu_memory_utilization:g}"] + (["--kv-cache-dtype", "fp8"] if fp8_kv else [])
     elif engine == "sglang":
         words = ["python", "-m", "sglang.launch_server", "--model-path", checkpoint, "--tp-size", tp]
@@ -94,6 +97,7 @@ def serve_commands(
         words += ["--ep-size", layout.ep] if layout.ep > 1 else []
         words += ["--max-running-requests", steps.max_num_seqs, "--context-length", max_context]
         words += ["--chunked-prefill-size", tokens] if chunked else ["--chunked-prefill-size", -1, "--max-prefill-tokens", tokens]
+        words += ["--enable-lora", "--max-loras-per-batch", steps.adapters, "--max-lora-rank", steps.adapter_rank] if steps.adapters else []
         words += ["--mem-fraction-static", f"{(memory.weights + memory.kv_cache) / memory.device:.2f}"]
         words += (["--kv-cache-dtype", "fp8_e4m3"] if fp8_kv else []) + ["--enable-metrics"]
     else:

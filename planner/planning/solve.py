@@ -129,6 +129,7 @@ def solve(
         "notes": (
             *([HELD] if waiting else []),
             *([NOW] if scenario.outlook else []),
+            *cautions.with_adapters(scenario.policy),
             *posture(scenario, is_stated),
             *in_words(points.apart, scenario),
             *plan.notes,

@@ -14,7 +14,7 @@ from planner.performance.evidence import CALIBRATED
 from planner.performance.replicas import FP8_KV
 from planner.result.plan import Deployment, HostedApi, Plan, Purchase
 from planner.result.spread import refusals
-from planner.scenario.records import Workload
+from planner.scenario.records import Policy, Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen
 from planner.search.prudent import STALE_DAYS
@@ -247,3 +247,11 @@ def _price_warnings(survey: Survey, deployments: Sequence[Deployment], bought: S
         elif p.note and p.basis == "instance":
             found.append(Caution(f"{p.provider} {p.instance_type}: {p.note}"))
     return found
+
+
+def with_adapters(policy: Policy) -> list[str]:
+    """What a plan with LoRA adapters holds, and leaves out."""
+    if not policy.adapters:
+        return []
+    held = f"{policy.adapters} LoRA adapters of rank {policy.adapter_rank} are kept on every GPU, in 16 bits on all projections but routed experts'"
+    return [f"{held}; how much slower steps are with them is not modelled: measure"]

@@ -492,6 +492,8 @@ class Policy(Part):
     budget: Annotated[UsdPerHour | None, Flag("--budget", "most money per time, such as 120/h or 50000/month", "MONEY")] = None
     engines: Annotated[tuple[Engine, ...], Many, Flag("--engine", "use only this engine: vllm, sglang, trtllm", "NAME")] = ()
     precisions: Annotated[tuple[Precision, ...], Many, Flag("--precision", "use only checkpoints of this precision", "NAME")] = ()
+    adapters: Annotated[int, Field(ge=0, le=10_000), Flag("--adapters", "LoRA adapters that every replica keeps in GPU memory (vLLM and SGLang)", "N")] = 0
+    adapter_rank: Annotated[int, Field(ge=1, le=1024), Flag("--adapter-rank", "rank of the LoRA adapters", "R")] = 16
     exclude_models: Annotated[tuple[Name, ...], Many, Flag("--exclude-model", "never use this model or checkpoint", "NAME")] = ()
     tuning: Annotated[Tuning, Flag("--tuning", "how engines are set: default (as they start), recipe (a vendor's settings) or record", "HOW")] = "recipe"
     evidence: Annotated[Tier, Flag("--evidence", "thinnest evidence a plan may rest on: measured, anchored, transferred, modelled (any)", "TIER")] = "modelled"
@@ -525,6 +527,11 @@ class Policy(Part):
     def pools_per_workload(self) -> int | None:
         """Most deployments per workload; None = no limit."""
         return self.max_pools if self.max_pools is not None else (None if self.mix else 1)
+
+    @property
+    def lora(self) -> tuple[int, int]:
+        """How many LoRA adapters every replica keeps, and their rank."""
+        return self.adapters, self.adapter_rank
 
     @property
     def keeps_level(self) -> bool:

@@ -155,7 +155,7 @@ def _engine(d: Deployment, served: Served, basis: Basis, own: tuple[float, ...],
             continue
         written = served.output_factor or workload.output_factor or 1.0
         mix = workload_mix(met_by(workload, each), written)
-        memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens)
+        memory = memory_fit(replica, mix, scenario.policy.gpu_memory_utilization, tokens, scenario.policy.lora)
         curves = curves_of(known, mix, basis.confidence, GRID, tokens, scenario.policy.chunked_prefill)
         flows.append(_flow(workload, curves, mix, written, each))
         steps.append(np.interp(np.arange(d.max_num_seqs + 1), curves.n, curves.step_s[0]))
