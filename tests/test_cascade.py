@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from planner import Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
+from planner.planning.periods import autoscale
 
 TINY = Path(__file__).parent / "data" / "tiny"
 RAW = {"qps": 40, "min_quality": 0.55, "escalate": "20%", "escalate_quality": 0.75, "models": ["Small-8B"]}
@@ -32,6 +33,11 @@ def test_a_cascade_is_all_requests_and_a_share_of_them_again() -> None:
     assert f"mean mmlu-pro {0.8 * first.mean_quality_served + 0.2 * again.mean_quality_served:.4f}" in plan.notes[0]
     assert f"{(first.predicted.e2e_ms.mean + again.predicted.e2e_ms.mean) / 1e3:.3g} s" in plan.notes[0]
     assert check_plan(Plan.model_validate_json(plan.to_json()), catalog).ok
+
+
+def test_a_cascade_by_the_hour_agrees_with_its_check() -> None:
+    plan = autoscale(asked(RAW | {"profile": "m-small"}), load_catalog([TINY], shipped=False))
+    assert [w.name for w in plan.workloads] == ["requests", "requests (escalated)"]
 
 
 def test_a_share_that_is_not_the_one_stated_is_found() -> None:

@@ -37,8 +37,11 @@ def demand(case: Case) -> Finding:
 
 
 def _again(notes: Notes, asked: Workload, whole: list[Workload]) -> None:
-    """Requests answered again are the share stated of their workload's, as long as these and at the quality stated."""
-    if not asked.escalated_from:
+    """Requests answered again are the share stated of their workload's, as long as these and at the quality stated.
+
+    A deployment that is looked at by itself may serve only these.
+    """
+    if not asked.escalated_from or not whole:
         return
     first = whole[0] if len(whole) == 1 else None
     if first is None or asked.escalate is None:
