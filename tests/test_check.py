@@ -80,7 +80,7 @@ def more(value: float) -> float:
 def test_agrees_with_good_plans(question: str) -> None:
     report = check(planned(question))
     assert report.breaches == ()
-    assert report.ok and len(report.checks) == 21
+    assert report.ok and len(report.checks) == 24
 
 
 def test_it_says_how_many_requests_may_be_over_a_limit() -> None:
