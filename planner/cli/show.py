@@ -84,6 +84,7 @@ def show(path: PlanFile, form: FormatOption = "table", output: OutputOption = No
 
     saved = read_saved(path)
     with fitting(path):
+        _ = [saved.deployments[r.deployment] for w in saved.workloads for r in w.routing]  # pages of APIs alone name none
         text = formatted(saved, form, details)
     deliver(text, output)
 
