@@ -165,3 +165,9 @@ def test_the_command_names_the_flag(run: Run) -> None:
     status, _, said = run("contract", "--qps", 10, "--future", "low=0.7@25%")
     assert status == 2
     assert "--future" in said and "add up to 0.25" in said
+
+
+@pytest.mark.parametrize("verb", ["contract", "autoscale"])
+def test_plans_over_time_are_not_made_from_todays_fleet(run: Run, verb: str) -> None:
+    status, out, said = run(verb, "--qps", 10, "--profile", "m-small", "--current", "examples/fleet.toml")
+    assert (status, out) == (2, "") and "today's fleet" in said

@@ -29,7 +29,7 @@ from planner.result.assemble import assemble
 from planner.result.contract import Commitment, Contract, ContractLine, ContractState, FutureOutcome, Measuring, Robust, Stress
 from planner.result.plan import Deployment
 from planner.scenario.apply import catalog_for
-from planner.scenario.change import require_gpus_alone, with_workloads
+from planner.scenario.change import require_gpus_alone, require_no_fleet, with_workloads
 from planner.scenario.outlook import MONTHS, Outlook
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario
@@ -67,6 +67,7 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
     if scenario.policy.survives:
         raise ScenarioError("what a contract bears is not planned yet", "policy.redundancy", "n+1-replica or --spare-replicas hold in every hour of one")
     require_gpus_alone(scenario, "a contract")
+    require_no_fleet(scenario, "a contract")
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
     scenario = careful(with_known_names(scenario, catalog))
     found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))

@@ -67,6 +67,12 @@ def require_gpus_alone(scenario: Scenario, what: str) -> None:
         )
 
 
+def require_no_fleet(scenario: Scenario, what: str) -> None:
+    """Raises ScenarioError for plans over time, asked from what is held today."""
+    if scenario.supply.current:
+        raise ScenarioError(f"{what} is not planned from today's fleet yet", "supply.current", "leave it out, or ask plan for one rate")
+
+
 def assumed_of(scenario: Scenario, w: int, **change: object) -> Scenario:
     """The scenario with fields of one workload replaced, unchecked."""
     return with_workloads(scenario, (x.model_copy(update=change) if i == w else x for i, x in enumerate(scenario.workload)))
