@@ -123,8 +123,8 @@ def test_every_field_that_opens_a_file_is_known_here() -> None:
     for a in named:
         name = a.path[-1]
         content: dict[str, object] = {"workload": [{name: "x.csv"}]} if a.path[0] == "workload" else {a.path[0]: {name: "x.csv"} if a.path[1:] else "x.csv"}
-        if a.flag.name == "--owned":
-            with pytest.raises(ScenarioError, match=r"supply\.owned: "):
+        if a.flag.name in ("--owned", "--offers", "--current"):
+            with pytest.raises(ScenarioError, match=rf"supply\.{name}: "):
                 question_of(json.dumps({"workload": [{"qps": 1}], **content}).encode())
         else:
             assert list(files_named(content)), a.flag.name
