@@ -15,12 +15,14 @@ from test_program import LP_FILES, offer, written
 
 from planner.program import capacity, changes, commitments, losses, risk
 from planner.program.bounds import lower_bounds
+from planner.program.kinds import StateIndex
 from planner.program.optimum import cheapest
 from planner.program.places import locations, sections
-from planner.program.problem import Changes, Column, Problem, Purchasable, Risk, Rules, Solution, State, Tier, Traffic
+from planner.program.problem import Changes, Column, Problem, Purchasable, Risk, Rules, Solution, State, Tier, Traffic, Waiting
 from planner.program.solver import SolverOptions
 
 EXACT = SolverOptions(gap=0.0)
+FREE = Rules()
 
 
 def solved(question: Problem) -> Solution:
@@ -37,7 +39,7 @@ def hosted(usd_per_unit: float, most: float | None = None) -> Column:
     return Column("api", "m", "k", "", 0, {}, {}, (), {0: 0.8}, {0: usd_per_unit}, {} if most is None else {0: most})
 
 
-def day(rates: Sequence[float], offers: Sequence[Purchasable], rules: Rules = Rules(), states: Sequence[State] = ()) -> Problem:  # noqa: B008 - frozen
+def day(rates: Sequence[float], offers: Sequence[Purchasable], rules: Rules = FREE, states: Sequence[State] = ()) -> Problem:
     """One deployment of replicas that carry 10 each, over states."""
     return Problem((Traffic("w", tuple(rates)),), (replica(range(len(offers))),), tuple(offers), rules, tuple(states) or (State(),) * len(rates))
 
@@ -64,7 +66,7 @@ def test_a_commitment_holds_in_every_scenario() -> None:
 
 def test_hours_that_come_often_count_and_start_often() -> None:
     """A day of two hours, 30 times: one GPU, then two. The second starts 30 times, half an hour ahead."""
-    states = [State(times=30, before=1), State(times=30, before=0)]  # type: ignore[arg-type]
+    states = [State(times=30, before=StateIndex(1)), State(times=30, before=StateIndex(0))]
     found = solved(day([10.0, 20.0], [offer(1, 1.0)], Rules(lead_hours=0.5), states))
     assert found.cost == pytest.approx(30 * (1 + 2 + 0.5))
 
@@ -117,6 +119,21 @@ def test_each_of_two_deployments_bears_the_loss_of_an_instance() -> None:
     columns = tuple(Column(f"c{w}", "m", "k", "A", 8, {w: (Tier(1, 10.0),)}, {}, (0,), {w: 0.8}) for w in (0, 1))
     question = Problem((Traffic("v", (20.0,)), Traffic("w", (10.0,))), columns, (offer(8, 8.0),), Rules(survives=frozenset({"instance"})))
     assert solved(question).held == {0: 5}
+
+
+def test_the_loss_of_an_instance_is_borne_beside_work_that_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """Two GPUs carry the traffic of either hour, and a third stands by. Work of two GPU-hours finds that one idle; work of four takes two hours of a fourth.
+
+    Pyomo logs a warning where one variable takes the place of another.
+    """
+    rules = Rules(survives=frozenset({"instance"}))
+    states = [State(before=StateIndex(1)), State(before=StateIndex(0))]
+    for amount, usd in ((2.0, 6.0), (4.0, 8.0)):
+        work = Waiting(((0, 1),), (amount,), beside={0: 1.0})
+        question = day([20.0, 20.0], [offer(1, 1.0)], rules, states)
+        question = replace(question, columns=tuple(replace(c, shared={0: 10.0}) for c in question.columns), waiting=(work,))
+        assert solved(question).cost == pytest.approx(usd)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("zones", "held"), [("ab", 8), ("abc", 6), ("abcde", 5)])

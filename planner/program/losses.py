@@ -27,8 +27,8 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """With R = Σ_o n[p,o,i] the replicas of pool p and lost[p,ℓ] those that a loss ℓ takes, for each ℓ, p and i:
     (24) Σ_w λ[w,i]/μ[p,w]·x[w,p,i] ≤ v·(R − lost[p,ℓ]) and R − lost[p,ℓ] ≥ r[p]·y[p,i], v the load allowed then; where all the traffic is known
     to be p's R − lost[p,ℓ] ≥ remain[p,i]·y[p,i]. A zone, or all that is spot, takes Σ_{o in ℓ} n[p,o,i].
-    (25) An instance of offer o takes as many as fit on it, ⌊G[o]/g[p]⌋, or all that are on o: with h[p,o,i] binary, (24) holds for
-    lost = ⌊G[o]/g[p]⌋·h, and for lost = n[p,o,i] where h = 0.
+    (25) An instance of offer o takes as many as fit on it, ⌊G[o]/g[p]⌋, or all that are on o: with e[p,o,i] binary, (24) holds for
+    lost = ⌊G[o]/g[p]⌋·e, and for lost = n[p,o,i] where e = 0.
     """
     lost = {"instance": _instances, "zone": _zones, "spot": _spot}
     losses = [loss for kind in sorted(problem.rules.survives) for loss in lost[kind](m, problem, pools)]
@@ -73,8 +73,8 @@ def _instances(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Take
     gpus = [problem.columns[pool.column].gpus for pool in pools]
     keys = [(p, o, i) for p, i in _busy(m, problem, pools) for _, o, _ in m.replicas_by_pool.get((p, i), [])]
     fit = {(p, o): problem.offers[o].at_once(gpus[p]) for p, o, _ in keys}
-    m.h = Var(keys, domain=Binary)
-    return [*(Taken(p, i, fit[p, o] * m.h[p, o, i]) for p, o, i in keys), *(Taken(p, i, m.n[p, o, i], m.h[p, o, i]) for p, o, i in keys)]
+    m.e = Var(keys, domain=Binary)
+    return [*(Taken(p, i, fit[p, o] * m.e[p, o, i]) for p, o, i in keys), *(Taken(p, i, m.n[p, o, i], m.e[p, o, i]) for p, o, i in keys)]
 
 
 def _zones(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[Taken]:
