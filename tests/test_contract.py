@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from planner.catalog.load import load_catalog
 from planner.check.contract import check_contract
-from planner.planning.contract import contract, dearest
+from planner.planning.contract import contract
 from planner.program.alike import cheapest_over_states
 from planner.program.optimum import cheapest
 from planner.program.problem import Column, Problem, Purchasable, Rules, State, Tier, Traffic
+from planner.program.risk import dearest
 from planner.program.solver import SolverOptions
 from planner.result.contract import Contract
 from planner.scenario.outlook import Outlook
@@ -165,6 +166,28 @@ def test_the_command_names_the_flag(run: Run) -> None:
     status, _, said = run("contract", "--qps", 10, "--future", "low=0.7@25%")
     assert status == 2
     assert "--future" in said and "add up to 0.25" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--requests-per-day", 10000), "requests that may wait"),
+        (("--users", 500, "--think-time", "10s"), "users who wait for answers"),
+        (("--qps", 10, "--isl", 2000, "--route-by", "input"), "routes by length"),
+        (("--qps", 10, "--min-quality", 0.7, "--escalate", 0.2, "--escalate-quality", 0.8), "escalation"),
+        (("--capacities", "examples/capacities.csv", "--demand", "examples/demand.csv"), "own tables"),
+        (("--maximize", "qps", "--budget", "20/h"), "the most that a budget buys"),
+        (("--qps", 10, "--shed"), "who goes short"),
+        (("--qps", 10, "--redundancy", "n+1-instance"), "n+1-instance"),
+        (("--qps", 10, "--redundancy", "spot"), "redundancy spot"),
+        (("--qps", 10, "--api", "all"), "fleets alone"),
+        (("--qps", 10, "--current", "examples/fleet.toml"), "today's fleet"),
+    ],
+)
+def test_what_no_contract_is_planned_for_is_refused_in_a_line(run: Run, given: tuple[object, ...], says: str) -> None:
+    status, out, said = run("contract", *given, "--commit", "1y=30%")
+    assert (status, out, said.count("\n")) == (2, "", 1)
+    assert says in said
 
 
 @pytest.mark.parametrize("verb", ["contract", "autoscale"])

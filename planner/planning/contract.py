@@ -24,6 +24,7 @@ from planner.errors import ScenarioError, SolverError
 from planner.planning.infeasible import Infeasible
 from planner.program.alike import cheapest_over_states
 from planner.program.problem import Problem
+from planner.program.risk import dearest
 from planner.program.solver import SolverOptions
 from planner.result.assemble import assemble
 from planner.result.contract import Commitment, Contract, ContractLine, ContractState, FutureOutcome, Measuring, Robust, Stress
@@ -62,12 +63,7 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
 
     Raises Infeasible when nothing serves all states, ScenarioError and CatalogError for unusable input, SolverError when none was found in time.
     """
-    if scenario.has_waiting or scenario.tables.capacities or scenario.objective.maximize:
-        raise ScenarioError("a contract is for workloads with rates, on the catalogue", "workload", "leave requests that may wait, own tables and maximize out")
-    if scenario.policy.survives:
-        raise ScenarioError("what a contract bears is not planned yet", "policy.redundancy", "n+1-replica or --spare-replicas hold in every hour of one")
-    require_gpus_alone(scenario, "a contract")
-    require_no_fleet(scenario, "a contract")
+    require_modelled(scenario)
     catalog, deadline = catalog or load_catalog(scenario.catalog), Deadline.after(scenario.solver.time_limit)
     scenario = careful(with_known_names(scenario, catalog))
     found = _searched(scenario, outlook, catalog, deadline.share(SEARCH))
@@ -81,6 +77,25 @@ def contract(scenario: Scenario, outlook: Outlook, catalog: Catalog | None = Non
         worst = report.breaches[0]
         raise SolverError(f"the contract fails its own check: {worst.name}, {worst.where}: {worst.what}", hint="please report this with the scenario")
     return written
+
+
+def require_modelled(scenario: Scenario) -> None:
+    """Raises ScenarioError for what no contract is planned with: it would be left out of the answer without a word."""
+    unknown = (
+        (bool(scenario.tables.capacities), "own tables", "tables", "leave --capacities and --demand out"),
+        (scenario.has_waiting, "requests that may wait", "workload.requests_per_day", "give a rate (qps)"),
+        (any(w.demand and w.demand.is_open for w in scenario.workload), "users who wait for answers", "workload.users", "give the rate that they make (qps)"),
+        (any(w.route_by for w in scenario.workload), "routes by length", "workload.route_by", "give short and long prompts as two workloads"),
+        (any(w.is_cascade for w in scenario.workload), "escalation", "workload.escalate", "give what is escalated as a workload of its own"),
+        (bool(scenario.objective.maximize), "the most that a budget buys", "objective.maximize", "leave --maximize out"),
+        (scenario.policy.shed, "who goes short", "policy.shed", "leave --shed out"),
+        (bool(scenario.policy.survives), f"--redundancy {scenario.policy.redundancy}", "policy.redundancy", "n+1-replica and --spare-replicas hold"),
+    )  # fmt: skip
+    for is_asked, what, where, hint in unknown:
+        if is_asked:
+            raise ScenarioError(f"a contract is not planned for {what} yet", where, hint)
+    require_gpus_alone(scenario, "a contract")
+    require_no_fleet(scenario, "a contract")
 
 
 def _asked(scenario: Scenario, outlook: Outlook) -> ContractQuestion:
@@ -278,16 +293,6 @@ def _gpu_hours(found: Found, each: Sequence[int], terms: Collection[str]) -> flo
         for o, n in row.items()
         if offers[o][1] in terms
     )
-
-
-def dearest(costs: list[tuple[float, float]], level: float) -> float:
-    """Mean of the dearest futures of a share 1 − level, of (probability, cost); at level 1 the dearest."""
-    if level >= 1:
-        return max(c for _, c in costs)
-    left, total = 1 - level, 0.0
-    for p, c in sorted(costs, key=lambda x: -x[1]):
-        total, left = total + min(left, p) * c, left - min(left, p)
-    return total / (1 - level)
 
 
 def _line(found: Found, o: int) -> ContractLine:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from planner.program.optimum import cheapest
 from planner.program.pools import pools
 from planner.program.problem import ChosenPool, Problem, Risk, Solution, State, Status
+from planner.program.risk import dearest
 from planner.program.solver import SolverOptions
 
 ROUNDS = 3  # of making a limit on the dearest scenarios tighter by what starts add to them
@@ -26,7 +27,7 @@ def cheapest_over_states(problem: Problem, options: SolverOptions) -> Solution:
     found = _spread(problem, groups, few, options) if few.found else few
     limit, asked = problem.rules.risk, problem
     for _ in range(ROUNDS):
-        if limit is None or not found.found or (over := dearest(problem, found, limit.level) - limit.most) <= limit.most * KEPT:
+        if limit is None or not found.found or (over := dearest(_by_scenario(problem, found), limit.level) - limit.most) <= limit.most * KEPT:
             return found
         tighter = Risk(limit.level, (asked.rules.risk or limit).most - over)
         asked = replace(problem, rules=replace(problem.rules, risk=tighter))
@@ -37,8 +38,8 @@ def cheapest_over_states(problem: Problem, options: SolverOptions) -> Solution:
     return cheapest(problem, options, break_ties=False)
 
 
-def dearest(problem: Problem, found: Solution, level: float) -> float:
-    """Mean $/h of the dearest scenarios of a share 1 − level, starts counted; at level 1 of the dearest."""
+def _by_scenario(problem: Problem, found: Solution) -> list[tuple[float, float]]:
+    """(probability, mean $/h with starts counted) of each scenario."""
     usd: dict[int, float] = {}
     hours: dict[int, float] = {}
     for i, state in enumerate(problem.states):
@@ -47,13 +48,7 @@ def dearest(problem: Problem, found: Solution, level: float) -> float:
         usd[state.case] = usd.get(state.case, 0.0) + here * state.times
         hours[state.case] = hours.get(state.case, 0.0) + state.hours * state.times
     likely = {state.case: state.probability for state in problem.states}
-    costs = sorted(((usd[s] / hours[s], likely[s]) for s in usd), reverse=True)
-    if level >= 1:
-        return costs[0][0]
-    left, total = 1 - level, 0.0
-    for cost, p in costs:
-        total, left = total + min(left, p) * cost, left - min(left, p)
-    return total / (1 - level)
+    return [(likely[s], usd[s] / hours[s]) for s in usd]
 
 
 def _groups(problem: Problem) -> list[list[int]]:

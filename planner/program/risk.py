@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pyomo.core.base import Constraint, NonNegativeReals, Var
 from pyomo.core.util import quicksum
 
@@ -35,3 +37,14 @@ def _mean(m: Model, problem: Problem, pools: tuple[Pool, ...], states: list[int]
     of = problem.states
     hours = sum(of[i].hours * of[i].times for i in states)
     return quicksum(spent(m, problem, pools, i, of[i].hours * of[i].times / hours, of[i].times / hours) for i in states)
+
+
+def dearest(costs: Iterable[tuple[float, float]], level: float) -> float:
+    """Mean of the dearest scenarios of a share 1 − level, of (probability, cost): what (28) limits; at level 1 the dearest."""
+    ranked = sorted(costs, key=lambda x: -x[1])
+    if level >= 1:
+        return ranked[0][1]
+    left, total = 1 - level, 0.0
+    for p, cost in ranked:
+        total, left = total + min(left, p) * cost, left - min(left, p)
+    return total / (1 - level)
