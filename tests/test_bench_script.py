@@ -143,6 +143,15 @@ def test_a_closed_loop_has_no_rate_and_one_replica_no_service() -> None:
     assert [r.name for r in benched("one")[1].runs] == ["in-flight", "rate"] and planned("one").deployments[0].replicas == 1
 
 
+def test_what_has_no_replicas_cannot_be_measured() -> None:
+    plan = planned("one")
+    none = plan.model_copy(update={"deployments": tuple(d.model_copy(update={"replicas": 0}) for d in plan.deployments)})
+    with pytest.raises(PlannerError, match="no replicas"):
+        bench(release(none, Settings()), 0, load_catalog())
+    with pytest.raises(PlannerError, match="no deployments"):
+        release(plan.model_copy(update={"deployments": ()}), Settings())
+
+
 # ---- what a result decides
 
 

@@ -178,20 +178,38 @@ def test_spot_says_how_often_it_is_taken_back_and_the_load_then() -> None:
 # ---- by the hour, and what is refused
 
 
+SWINGING = {"qps": 80, "min_quality": 0.5, "profile": [0.4, 1.0, 1.6] * 8}
+PATIENT = {"requests_per_day": 100_000, "min_quality": 0.5}
+
+
+def by_the_hour(redundancy: str, workload: dict[str, Any] = SWINGING, **supply: Any) -> Plan:
+    question = {"workload": [workload], "supply": {"offers": [ONE], "providers": ["ones"], **supply}, "policy": {"redundancy": redundancy}}
+    plan = autoscale(Scenario.model_validate(question), tiny())
+    assert check_plan(plan, tiny()).ok
+    return plan
+
+
 def test_every_hour_bears_the_loss() -> None:
     """One instance more in each hour than its traffic takes."""
-    shape = [0.4, 1.0, 1.6]
-
-    def by_the_hour(policy: dict[str, Any]) -> Plan:
-        question = {"workload": [{"qps": 80, "min_quality": 0.5, "profile": shape * 8}], "supply": {"offers": [ONE], "providers": ["ones"]}, "policy": policy}
-        plan = autoscale(Scenario.model_validate(question), tiny())
-        assert check_plan(plan, tiny()).ok
-        return plan
-
-    plain, borne = by_the_hour({}), by_the_hour({"redundancy": "n+1-instance"})
+    plain, borne = by_the_hour("none"), by_the_hour("n+1-instance")
     assert [t.gpus_held for t in borne.periods] == [t.gpus_held + 1 for t in plain.periods]
     assert borne.redundancy is not None and borne.redundancy.losses[0].hour in range(24)
     assert "Losses borne" in formatted(borne, "table", details=True) and "n+1-instance" in formatted(borne, "table")
+
+
+def test_every_hour_bears_the_loss_of_a_zone() -> None:
+    """Of three zones: of n replicas in an hour the fullest has ⌈n/3⌉, and the others must be as many as its traffic takes."""
+    plain, borne = by_the_hour("none"), by_the_hour("n+1-zone", zones=3)
+    fewest = [next(r for r in range(3 * t.gpus_held) if r - ceil(r / 3) >= t.gpus_held) for t in plain.periods]
+    assert [t.gpus_held for t in borne.periods] == fewest
+
+
+def test_requests_that_may_wait_hold_nothing_against_losses() -> None:
+    plain, borne = by_the_hour("none", PATIENT), by_the_hour("n+1-instance", PATIENT)
+    assert borne.cost.usd_per_hour == pytest.approx(plain.cost.usd_per_hour)
+    assert borne.redundancy is not None and not borne.redundancy.losses
+    for details in (False, True):
+        assert "may wait until what is lost is back" in " ".join(formatted(borne, "table", details=details).split())
 
 
 def test_one_zone_alone_bears_no_loss_and_the_error_says_what_would() -> None:

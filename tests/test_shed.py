@@ -88,6 +88,11 @@ def test_the_exit_status_says_that_not_all_is_served(run: Run) -> None:
     assert run(*words)[0] == 1
 
 
+def test_of_requests_that_are_answered_twice_nothing_is_shed() -> None:
+    with pytest.raises(ScenarioError, match="answered again"):
+        solve(asked({"w": 1.0}, 1, escalate=0.1, escalate_quality=0.6), shipped())
+
+
 def test_by_the_hour_nothing_is_shed() -> None:
     with pytest.raises(ScenarioError, match="goes short"):
         autoscale(asked({"w": 1.0}, 1), shipped())

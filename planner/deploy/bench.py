@@ -84,6 +84,8 @@ class Bench:
 def bench(release: Release, index: int, catalog: Catalog) -> Bench:
     """The runs of one deployment. Raises PlannerError for one that serves nothing, or whose engine takes hardly any of its requests."""
     plan, served = release.plan, release.served[index]
+    if not max(served.replicas, default=0):
+        raise PlannerError("has no replicas, so there is nothing to measure", f"deployment {served.name}")
     context = served.commands[0].value(CONTEXT_FLAGS[served.deployment.engine])
     if context is None or not context.isdigit():
         raise PlannerError("its start command names no context", f"deployment {served.name}", "plan check tells what does not hold")

@@ -108,7 +108,9 @@ def release(plan: Plan, settings: Settings) -> Release:
     none of an engine's."""
     if plan.hosted and not plan.deployments:
         raise PlannerError("all of it is served by hosted APIs: there is no engine to start", "", "plan without --api for a fleet of one's own")
-    if plan.kind == "own" or not plan.deployments:
+    if plan.kind != "own" and not plan.deployments:
+        raise PlannerError("the plan has no deployments, so there is no engine to start", "", "plan check tells what does not hold")
+    if plan.kind == "own":
         raise PlannerError("a plan from tables of one's own names no engine to start", "", "plan from the catalogue: plan --qps … without --capacities")
     refuse_broken(plan)
     names = unique([_called(d) for d in plan.deployments])

@@ -31,6 +31,8 @@ def shedding(scenario: Scenario, catalog: Catalog, deadline: Deadline, solve: Ca
     for w in scenario.workload:
         if w.route_by or (w.demand and w.demand.is_open):
             raise ScenarioError(f"the rate of '{w.name}' follows from its users or its lengths, so no share of it can be shed", "policy.shed")
+        if w.is_cascade:
+            raise ScenarioError(f"requests of '{w.name}' are answered again, so no share of it can be shed", "policy.shed", "leave --shed or --escalate out")
     if scenario.objective.maximize:
         raise ScenarioError("the most that can be served sheds nothing; leave one of the two out", "policy.shed")
     cache, searching = SurveyCache(catalog), deadline.share(SEARCHING)

@@ -9,7 +9,7 @@ from math import inf
 from planner.figures import digits
 from planner.report.fleet import fleet_lines
 from planner.report.power import power_line
-from planner.report.sections import Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
+from planner.report.sections import NOTHING_HURRIES, Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase, SpotRisk
 from planner.scenario.units import format_duration
 
@@ -174,6 +174,8 @@ def losses_in_words(plan: Plan) -> tuple[str, ...]:
     found = plan.redundancy
     if found is None:
         return ()
+    if not found.losses:
+        return (f"{found.asked}: {NOTHING_HURRIES}",)
     b = max(found.losses, key=lambda b: b.slo_load)
     d = plan.deployments[b.deployment]
     total, which = b.replicas_lost + b.replicas_left, f" ({d.gpu})" if len(plan.deployments) > 1 else ""

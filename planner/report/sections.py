@@ -25,6 +25,8 @@ from planner.result.plan import (
 )
 from planner.scenario.units import format_duration
 
+NOTHING_HURRIES = "all requests may wait until what is lost is back"
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -139,6 +141,8 @@ def _purchases(plan: Plan) -> Section:
 
 def losses_section(plan: Plan, found: PlanRedundancy) -> Section:
     """Each deployment's worst loss, what is left, and how loaded that is."""
+    if not found.losses:
+        return Section("Losses borne", (f"{found.asked}: {NOTHING_HURRIES}.",))
     hourly = bool(plan.periods)
     rows = tuple(
         (str(b.deployment), *((str(b.hour),) if hourly else ()), b.loss, str(b.replicas_lost), str(b.replicas_left), f"{b.slo_load:.3f}") for b in found.losses

@@ -20,8 +20,9 @@ from planner.program.optimum import cheapest
 from planner.program.problem import ChosenPool, Column, Pool, Problem, Solution, Status, Tier, Traffic, Waiting, circle
 from planner.program.solver import SolverOptions
 from planner.scenario.caps import most_cost
+from planner.scenario.change import assumed
 from planner.scenario.profiles import DAY, flat, hourly_rates
-from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.records import Scenario, Workload
 from planner.search.answer import Answer
 from planner.search.apart import crowded
 from planner.search.structures import Block, Floats, Idle, Ints, Structure, StructureSpace
@@ -213,9 +214,7 @@ def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: Hourly
     t = busiest_hour(p, found, field)
     at = {w: asked.rates[w, t] if w < asked.steady else done[t] for w in block.workloads}
     workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(block.workloads, part.scenario.workload, strict=True))
-    part = replace(
-        part, scenario=part.scenario.model_copy(update={"name": asked.scenario.name, "workload": workloads, "policy": _one_pool(part.scenario, steady)})
-    )
+    part = replace(part, scenario=_one_pool(part.scenario, steady).model_copy(update={"name": asked.scenario.name, "workload": workloads}))
     hosts, offers = tuple(found.offers.index(o) for o in column.offers if o in found.offers), field.formulation.problem.offers
     each = replace(column, tiers={0: (Tier(1, 1.0),)}, shared={}, offers=hosts)  # traffic of one replica's capacity for each replica
     counts = cheapest(
@@ -235,10 +234,10 @@ def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: Hourly
     return Answer(formulation_here, solved, len(field.places), min(found.solved, len(field.places))), part
 
 
-def _one_pool(scenario: Scenario, steady: bool) -> Policy:
-    """The policy as it concerns one deployment: waiting work has no spare replicas, and where replicas stand, which losses depend on, is of no one hour."""
-    anywhere = {"redundancy": "none", "load_after_loss": 1.0, "max_spot_share": None}
-    return scenario.policy.model_copy(update=anywhere if steady else anywhere | {"spare_replicas": 0, "prudent": False})
+def _one_pool(scenario: Scenario, steady: bool) -> Scenario:
+    """The scenario as it concerns one deployment: waiting work has no spare replicas, and where replicas stand, which losses depend on, is of no one hour."""
+    anywhere = assumed(assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, max_spot_share=None), "supply", zones=None)
+    return anywhere if steady else assumed(anywhere, "policy", spare_replicas=0, prudent=False)
 
 
 def _in_hour(flat_workload: Workload, asked: HourlyQuestion, peak: float, i: int) -> Workload:
