@@ -221,7 +221,7 @@ def test_one_zone_alone_bears_no_loss_and_the_error_says_what_would() -> None:
 def test_a_contract_bears_no_instance() -> None:
     with pytest.raises(PlannerError) as error:
         contract(asked([ONE], {"redundancy": "n+1-instance"}), Outlook(), tiny())
-    assert "what a contract bears is not planned yet" in str(error.value)
+    assert "a contract is not planned for --redundancy n+1-instance" in str(error.value)
 
 
 @pytest.mark.parametrize(
