@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,15 @@ def test_faulty_rows_are_cut() -> None:
     """An FP8 kernel slower than that in BF16 of the same size is a fallback; one without a twin stays."""
     rows = pd.DataFrame({"kind": ["bf16", "fp8", "fp8", "fp8"], "m": [1, 1, 2, 1], "seconds": [2.0, 3.0, 9.0, 1.0]})
     assert without_slow(rows, ("fp8",), "bf16", ("m",)).seconds.tolist() == [2.0, 9.0, 1.0]
+
+
+def test_steps_of_a_running_engine_are_what_decodes_plus_its_prompts(tmp_path: Path) -> None:
+    """vLLM's own counts on B300, of models that the fit has not seen there; and the figures shown are those of the shipped physics."""
+    again = tmp_path / "steps.json"
+    subprocess.run([sys.executable, "benchmarks/engine_steps.py", "--out", str(again)], cwd=ROOT, capture_output=True, timeout=120, check=True)
+    shown, found = (json.loads(p.read_text())["by_replica"] for p in (ROOT / "benchmarks" / "results" / "engine_steps.json", again))
+    for replica, kinds in shown.items():
+        assert {k: row["share"] for k, row in found[replica].items()} == pytest.approx({k: row["share"] for k, row in kinds.items()}, abs=0.01)
+    for replica in ("Qwen3-32B, one GPU", "Qwen3-32B, TP2 to TP8"):
+        assert found[replica]["decoding alone"]["share"] == pytest.approx(1.0, abs=0.1)
+        assert found[replica]["mixed, 4,097 to 8,192"]["share"] == pytest.approx(1.0, abs=0.05)
