@@ -45,7 +45,7 @@ def seen() -> bool:
     return _seen > 0
 
 
-def _received(number: int, frame: object) -> None:  # noqa: ARG001 - as signal handlers are called
+def _received(_number: int, _frame: object) -> None:
     global _seen
     _seen += 1
     if _seen > 1 or not _answering:

@@ -163,13 +163,15 @@ class Inputs:
         from planner.scenario.records import Scenario as Asked
 
         tiny = load_catalog([TINY])
-        one = {"workload": [{"qps": 20, "min_quality": 0.5, "models": ["Small-8B"]}], "supply": {"gpus": ["GPU-80"]}, "catalog": [str(TINY)]}
-        two = {**one, "workload": [{**one["workload"][0], "name": "a"}, {"name": "b", "concurrency": 30, "slo": {"e2e_p95": "60s"}}]}  # type: ignore[dict-item]
+        chat: dict[str, object] = {"qps": 20, "min_quality": 0.5, "models": ["Small-8B"]}
+        one = {"workload": [chat], "supply": {"gpus": ["GPU-80"]}, "catalog": [str(TINY)]}
+        first, second = {**chat, "name": "a"}, {"name": "b", "concurrency": 30, "slo": {"e2e_p95": "60s"}}
+        two = {**one, "workload": [first, second]}
         third = {"name": "c", "qps": 2, "min_quality": 0.5, "models": ["Small-8B"]}
-        shared = {**two, "workload": [two["workload"][0], third]}
-        loops = {**two, "workload": [two["workload"][1], {"name": "c", "concurrency": 8}]}
+        shared = {**two, "workload": [first, third]}
+        loops = {**two, "workload": [second, {"name": "c", "concurrency": 8}]}
         tables = {"tables": {"capacities": str(ROOT / "examples" / "capacities.csv"), "demand": str(ROOT / "examples" / "demand.csv")}}
-        day = {**one, "workload": [{**one["workload"][0], "profile": "m-small"}]}  # type: ignore[dict-item]
+        day = {**one, "workload": [{**chat, "profile": "m-small"}]}
         self.plans = [solve(Scenario.model_validate(s), tiny, compare=s is one).to_json() for s in (one, two, shared, loops)] + [
             solve(Scenario.model_validate(tables), None).to_json()
         ]
@@ -233,7 +235,7 @@ TRACES = {
         for side in ("prompt", "generation") for le, n in BUCKETS
     ]}}),
 }  # fmt: skip
-FLAGS = """
+FLAG_TABLE = """
     --qps --concurrency --min-quality --mean-quality --quality-metric --isl --osl --isl-cv --osl-cv --slo --burst-factor --prefix-cache-hit
     --output-factor --model --lengths --route-by --boundary --demand-file --rate-rule --growth --users --think-time --turns --profile --requests-per-day
     --release --deadline --kind --purchase --provider --exclude-provider --region --geography --gpu --quota --max-gpus --owned --confidence
@@ -243,8 +245,9 @@ FLAGS = """
     --max-slo-load --spare-replicas --max-pools --max-models --max-gpu-types --max-locations --budget --engine --precision --exclude-model
     --gpu-memory-utilization --allow --chunked-prefill --router --startup-lead --min-up-periods --floor-replicas --maximize --gap --time-limit --seed
     --price-factor --draw --step-factor --capacities --demand --ttft --tpot --itl --e2e --percentile --tps-user --format -f --catalog
-""".split()  # noqa: SIM905 - a table of words
-SOUND = dict(pair.split("=", 1) for pair in """
+"""
+FLAGS = FLAG_TABLE.split()
+SOUND_TABLE = """
     --qps=7 --concurrency=9 --min-quality=0.55 --mean-quality=0.5 --quality-metric=mmlu-pro --isl=3000 --osl=20 --isl-cv=0 --osl-cv=2
     --slo=ttft_p99=3s --burst-factor=1.5 --prefix-cache-hit=0.4 --output-factor=3 --model=Small-8B --lengths=azure-2023-conv
     --demand-file=azure-2023-code --rate-rule=mean --growth=30% --users=80 --think-time=5s --turns=4 --profile=m-small --requests-per-day=1e5
@@ -255,7 +258,8 @@ SOUND = dict(pair.split("=", 1) for pair in """
     --budget=30/h --engine=sglang --precision=fp8 --gpu-memory-utilization=0.8 --allow=fp8_kv --chunked-prefill=false --router=random
     --startup-lead=0s --min-up-periods=3 --floor-replicas=2 --maximize=qps --gap=0.05 --seed=3 --price-factor=all=2 --draw=4 --step-factor=1.4
     --ttft=900ms --tpot=30ms --itl=90ms --e2e=30s --percentile=99 --tps-user=25 --format=json
-""".split()) | {"--owned": str(ROOT / "examples" / "owned.toml")}  # fmt: skip  # noqa: SIM905
+"""
+SOUND = dict(pair.split("=", 1) for pair in SOUND_TABLE.split()) | {"--owned": str(ROOT / "examples" / "owned.toml")}
 
 
 def flags(r: random.Random, _: Inputs, folder: Path) -> list[str]:

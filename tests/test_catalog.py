@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.catalog.catalog import Catalog
+from planner.catalog.catalog import Catalog, Served
 from planner.catalog.doctor import examine
 from planner.catalog.hardware import gpus_meant, known_gpu
 from planner.catalog.load import load_catalog, shipped_folders
@@ -200,7 +200,7 @@ def test_recoveries_are_of_the_schemes_in_use(catalog: Catalog) -> None:
 # ---- quality
 
 
-def served(catalog: Catalog, checkpoint: str, mode: str = "instruct"):  # type: ignore[no-untyped-def]
+def served(catalog: Catalog, checkpoint: str, mode: str = "instruct") -> Served:
     return next(s for s in catalog.served if s.checkpoint.id == checkpoint and s.mode == mode)
 
 

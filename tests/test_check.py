@@ -355,7 +355,8 @@ def test_a_bound_that_one_candidate_alone_undercuts(own: Plan) -> None:
     dear = changed(own, "own", "candidates", 1, "max_qps", to={"chat": 4000.0, "code": 2200.0})  # one replica would do
     for name in ("capacities", "demand"):
         Path(getattr(own.scenario.tables, name)).unlink()
-    found = check_plan(dear.model_copy(update={"catalog_hash": dear.own.hash}), None).breaches  # type: ignore[union-attr]
+    assert dear.own is not None
+    found = check_plan(dear.model_copy(update={"catalog_hash": dear.own.hash}), None).breaches
     assert any(b.name == "bound" and "alone serves everything" in b.what for b in found)
 
 

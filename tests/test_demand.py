@@ -431,7 +431,8 @@ def test_classes_by_prompt_length_are_the_whole_workload() -> None:
     assert total == pytest.approx(8) and len(classes) == 2
     assert sum((c.qps or 0) * c.input_tokens for c in classes) == pytest.approx(8 * asked.workload[0].input_tokens)
     assert sum((c.qps or 0) * c.output_tokens for c in classes) == pytest.approx(8 * asked.workload[0].output_tokens)
-    assert all(c.lengths for c in classes) and max(i for i, _ in classes[0].lengths.points) <= min(i for i, _ in classes[1].lengths.points)  # type: ignore[union-attr]
+    short, long = (c.lengths for c in classes)
+    assert short and long and max(i for i, _ in short.points) <= min(i for i, _ in long.points)
 
 
 def test_routing_by_length_says_what_it_saves_and_never_costs_more() -> None:

@@ -301,8 +301,9 @@ def test_a_week_begins_on_monday_and_a_start_before_it_is_on_sunday() -> None:
     counts = (2, *(1,) * 167)
     found = replace(released(plan), plan=plan.model_copy(update={"periods": plan.periods * 7}))
     served = replace(found.served[0], replicas=counts)
+    trigger: Any
     (trigger,) = triggers(served, found)
-    assert (trigger["metadata"]["start"], trigger["metadata"]["end"]) == ("50 23 * * 0", "0 1 * * 1")  # type: ignore[index]
+    assert (trigger["metadata"]["start"], trigger["metadata"]["end"]) == ("50 23 * * 0", "0 1 * * 1")
     assert at(30, trigger, 168) and not at(90, trigger, 168)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import highspy
 import pytest
@@ -25,10 +26,10 @@ TINY = ROOT / "tests" / "data" / "tiny"
 QUICK = ("--qps", "20", "--min-quality", "0.5", "--catalog", str(TINY), "--no-alternatives", "--model", "Small-8B", "--gpu", "GPU-80")
 
 
-def python(code: str, *words: str, **given: object) -> subprocess.CompletedProcess[str]:
+def python(code: str, *words: str, **given: Any) -> subprocess.CompletedProcess[str]:
     """A process that runs some Python, with the planner of this checkout."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANNER_")}
-    return subprocess.run([sys.executable, "-c", code, *words], text=True, env=kept, check=False, **({"capture_output": True} | given))  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([sys.executable, "-c", code, *words], text=True, env=kept, check=False, **(given or {"capture_output": True}))
 
 
 # ---- standard output
@@ -78,7 +79,7 @@ FULL = Path("/dev/full")
 @pytest.mark.parametrize("words", [("--version",), ("schema",), ("catalog", "gpus")])
 def test_a_full_standard_output_is_one_line(words: tuple[str, ...]) -> None:
     with FULL.open("w") as full:
-        ran = python("from planner.cli.main import main; main()", *words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        ran = python("from planner.cli.main import main; main()", *words, stdout=full, stderr=subprocess.PIPE)
     assert (ran.returncode, ran.stderr) == (2, "error: standard output: No space left on device\n")
 
 
@@ -90,7 +91,7 @@ def test_a_closed_standard_output_is_refused_before_any_work() -> None:
 def test_a_reader_that_leaves_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    ran = python("from planner.cli.main import main; main()", "schema", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    ran = python("from planner.cli.main import main; main()", "schema", stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -181,7 +182,7 @@ def test_descriptors_are_written_where_they_stand(run: Run, tmp_path: Path) -> N
     assert (tmp_path / "log").read_text() == "before\nthe plan\nagain\n"
     file = tmp_path / "redirected.json"
     with file.open("w") as out:
-        ran = python("from planner.cli.main import main; main()", "schema", "-o", "/dev/stdout", capture_output=False, stdout=out)
+        ran = python("from planner.cli.main import main; main()", "schema", "-o", "/dev/stdout", stdout=out)
     assert ran.returncode == 0 and json.loads(file.read_text())["title"] == "Plan"
 
 

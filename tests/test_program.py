@@ -481,7 +481,8 @@ def test_what_the_solver_finds_is_never_dearer_than_one_pool(monkeypatch: pytest
             break
     assert seen == 20  # it is often the best there is
     easy = problem([9.0], [column("a", {0: 2.0})], [offer(1, 3.0)])
-    assert one_pool(easy).cost == 15.0  # type: ignore[union-attr]
+    alone = one_pool(easy)
+    assert alone is not None and alone.cost == 15.0
     for status, bound in (("infeasible", inf), ("unknown", 0.0)):
         monkeypatch.setattr("planner.program.optimum.optimise", lambda *_, s=status, b=bound: Outcome(s, inf, b, inf, 1, 1))
         found = cheapest(easy, EXACT)

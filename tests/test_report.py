@@ -46,7 +46,7 @@ from planner.search.survey_cache import SurveyCache
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = Path(__file__).parent / "data" / "tiny"
-QUESTION = {"name": "tiny", "workload": [{"qps": 60, "min_quality": 0.3}], "supply": {"gpus": ["GPU-80"]}}
+QUESTION: dict[str, Any] = {"name": "tiny", "workload": [{"qps": 60, "min_quality": 0.3}], "supply": {"gpus": ["GPU-80"]}}
 QUICK = ("--catalog", TINY, "--qps", "60", "--min-quality", "0.3", "--gpu", "GPU-80")
 LEFT_OUT = tuple(word for part in PARTS for word in ("--without", part))
 
@@ -137,9 +137,10 @@ def test_every_chart_has_its_table_and_takes_its_colours_from_the_page() -> None
 def test_a_cell_of_what_if_is_the_plan_that_the_question_itself_has() -> None:
     what_if, scenario = gathered().what_if, gathered().plan.scenario
     assert what_if is not None and len(what_if.plans) == 8
-    cache, data = SurveyCache(tiny()), grid_data(what_if)
+    cache = SurveyCache(tiny())
+    data: Any = grid_data(what_if)
     assert data == json.loads(Page(shown()).data["what-if-data"])
-    for values, cell, shown_cell in zip(product(*(a.values for a in what_if.axes)), what_if.plans, data["cells"], strict=True):  # type: ignore[call-overload]
+    for values, cell, shown_cell in zip(product(*(a.values for a in what_if.axes)), what_if.plans, data["cells"], strict=True):
         found = answer_one(asked_at(scenario, what_if.axes, values), cache).plan
         assert (cell is None) == (found is None)
         if cell is None or found is None:
@@ -148,7 +149,7 @@ def test_a_cell_of_what_if_is_the_plan_that_the_question_itself_has() -> None:
         assert cell.usd_per_hour == pytest.approx(found.cost.usd_per_hour)
         assert [(d.checkpoint, d.gpu, d.replicas) for d in cell.deployments] == [(d.checkpoint, d.gpu, d.replicas) for d in found.deployments]
         assert shown_cell["usd"] == f"{money(found.cost.usd_per_hour)}/h" and shown_cell["quality"] == f"{found.workloads[0].min_quality_served:.4f}"
-    assert data["cells"][what_if.now]["usd"] == f"{money(gathered().plan.cost.usd_per_hour)}/h"  # type: ignore[index]
+    assert data["cells"][what_if.now]["usd"] == f"{money(gathered().plan.cost.usd_per_hour)}/h"
 
 
 @pytest.mark.parametrize("text", ["5x4", "0x1x1", "10x1x1", "5x4x3x2", "grid"])
@@ -312,7 +313,7 @@ def test_csv_holds_the_plans_numbers_one_in_a_row() -> None:
 @pytest.mark.parametrize("workloads", [1, 2])
 def test_focus_rows_add_up_to_the_plan_and_say_nothing_that_only_a_bill_knows(workloads: int) -> None:
     second = [{"name": "second", "qps": 30, "output_tokens": 100}] if workloads == 2 else []
-    plan = solve(Scenario.model_validate({**QUESTION, "workload": [*QUESTION["workload"], *second]}), tiny(), compare=False)  # type: ignore[misc]
+    plan = solve(Scenario.model_validate({**QUESTION, "workload": [*QUESTION["workload"], *second]}), tiny(), compare=False)
     rows = list(csv.DictReader(io.StringIO(focus_of(plan, Months(date(2027, 12, 1), 3)))))
     hours = {"2027-12": 744, "2028-01": 744, "2028-02": 696}
     for month, of in hours.items():

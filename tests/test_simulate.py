@@ -27,7 +27,7 @@ from planner.result.plan import PeriodCount, Plan
 from planner.simulation.hours import simulate_hours
 from planner.simulation.results import quantile
 from planner.simulation.state import BATCHES, Engine, FleetChange, Flow, Running
-from planner.simulation.stream import Lengths, Poisson, RecordedTrace, RequestBlock, Stream, lognormal_lengths, merged, read_trace, superposed
+from planner.simulation.stream import Ints, Poisson, RecordedTrace, RequestBlock, Stream, lognormal_lengths, merged, read_trace, superposed
 from tests.steps import Request, Rules
 from tests.steps import simulate as by_steps
 
@@ -97,7 +97,10 @@ def test_a_server_of_prompts_alone_is_the_queue_of_pollaczek_and_khinchine() -> 
     """One prompt at a time and no answers to decode: M/G/1, whose mean wait is rate E[s^2] / 2 (1 - load)."""
     made = Engine(np.zeros(2), (Flow(1e-4),), 10**9, whole_s=0.0)
     rate, mean, cv = 15.0, 400.0, 1.2
-    ones: Lengths = lambda rng, many: (lognormal_lengths(mean, 1, cv, 0)(rng, many)[0], np.ones(many, np.int64))  # noqa: E731
+
+    def ones(rng: np.random.Generator, many: int) -> tuple[Ints, Ints]:
+        return lognormal_lengths(mean, 1, cv, 0)(rng, many)[0], np.ones(many, np.int64)
+
     ttft = means(run(made, Poisson([rate], [ones], 400_000, seed=2)))[0]
     service = mean * 1e-4
     wait = rate * service**2 * (1 + cv**2) / (2 * (1 - rate * service))
@@ -165,7 +168,10 @@ def test_prefix_hits_relieve_prompts() -> None:
 
 
 def test_a_request_that_no_cache_holds_is_refused_and_counts_as_missed() -> None:
-    lengths: Lengths = lambda _, many: (np.full(many, 900), np.full(many, 200))  # noqa: E731
+
+    def lengths(_: np.random.Generator, many: int) -> tuple[Ints, Ints]:
+        return np.full(many, 900), np.full(many, 200)
+
     running = run(engine(kv=1000), Poisson([1.0], [lengths], 100))
     assert running.sim.happened["refused"] == running.sim.counts[0, :, 4].sum() == 100
     assert running.sim.counts[0, :, 3].sum() == 0

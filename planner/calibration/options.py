@@ -90,13 +90,13 @@ def _decoding(row: Row) -> float:
 def _ratio(pairs: Sequence[tuple[float, float, Row]], cards: Mapping[str, str]) -> SpeculationRatio:
     row = max((r for _, _, r in pairs), key=lambda r: r["date"])
     tpot, ttft = (float(np.exp(np.mean(np.log(values)))) for values in ([t for t, _, _ in pairs], [t for _, t, _ in pairs]))
-    return SpeculationRatio(
-        architecture=cards[row["model"]], gpu=GPU_NAMES.get(row["gpu"], row["gpu"]), precision=_precision(row), engine=ENGINE_NAMES[row["engine"]],  # type: ignore[arg-type]
-        method=row["spec_decode"], tp=int(float(row["tp"])), ep=int(float(row["ep"] or 1)), attention_dp=row["dp_attn"] == "True",
-        input_tokens=float(row["isl"]), output_tokens=float(row["osl"]), concurrency=int(float(row["concurrency"])),
-        tpot_ratio=round(tpot, 4), ttft_ratio=round(ttft, 4), pairs=len(pairs), source="InferenceX via github:vngcloud/InferenceX-app@7fe6d62",
-        as_of=date.fromisoformat(row["date"]), licence="Apache-2.0", note="random tokens",
-    )  # fmt: skip
+    return SpeculationRatio.model_validate({
+        "architecture": cards[row["model"]], "gpu": GPU_NAMES.get(row["gpu"], row["gpu"]), "precision": _precision(row), "engine": ENGINE_NAMES[row["engine"]],
+        "method": row["spec_decode"], "tp": int(float(row["tp"])), "ep": int(float(row["ep"] or 1)), "attention_dp": row["dp_attn"] == "True",
+        "input_tokens": float(row["isl"]), "output_tokens": float(row["osl"]), "concurrency": int(float(row["concurrency"])),
+        "tpot_ratio": round(tpot, 4), "ttft_ratio": round(ttft, 4), "pairs": len(pairs), "source": "InferenceX via github:vngcloud/InferenceX-app@7fe6d62",
+        "as_of": date.fromisoformat(row["date"]), "licence": "Apache-2.0", "note": "random tokens",
+    })  # fmt: skip
 
 
 def _precision(row: Row) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -86,7 +86,12 @@ def numbered_csv(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
         try:
             yield line, kind.model_validate(cells)
         except ValidationError as error:
-            raise describe(error, path, kind, lambda _: line) from None  # noqa: B023 - used at once
+            raise describe(error, path, kind, _at(line)) from None
+
+
+def _at(line: int) -> Callable[[Loc], int]:
+    """All of a row stands on its line."""
+    return lambda _: line
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -143,12 +148,16 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
 
 def is_file(path: str | Path) -> bool:
     """Whether there is such a file; a name that no file can have (too long, with a NUL) is none."""
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for such a name
+    with suppress(OSError, ValueError):
+        return Path(path).is_file()
+    return False
 
 
 def is_folder(path: str | Path) -> bool:
     """The same of a folder."""
-    return os.path.isdir(path)  # noqa: PTH112
+    with suppress(OSError, ValueError):
+        return Path(path).is_dir()
+    return False
 
 
 def describe(error: ValidationError, path: Path, kind: type[BaseModel], line_of: Callable[[Loc], int]) -> CatalogError:

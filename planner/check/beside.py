@@ -20,7 +20,7 @@ from planner.check.hosted import hourly
 from planner.check.supply import counted, held_by, not_admitted, offer_of, purchase_right, too_old
 from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
-from planner.result.plan import Alternative, Brief, HostedApi, PlanWorkload, Purchase
+from planner.result.plan import Alternative, Brief, Deployment, HostedApi, PlanWorkload, Purchase
 from planner.scenario.caps import AskedCap, caps, spent
 from planner.scenario.records import Supply, Workload
 
@@ -116,9 +116,9 @@ def served_by(case: Case, d: Brief) -> Served | None:
     return next((s for s in case.catalog.served if s.checkpoint.id == name and mode in modes and modes[mode] in (None, s.mode)), None)
 
 
-def _rank(case: Case, served: Served, d: object) -> int:
+def _rank(case: Case, served: Served, d: Deployment | Brief) -> int:
     """How thin its evidence is: the tier, and one more where not even the GPU's generation was tested."""
-    replica = replica_of(d, served, case.catalog.gpus[d.gpu])  # type: ignore[attr-defined, arg-type]  # a Deployment or a Brief
+    replica = replica_of(d, served, case.catalog.gpus[d.gpu])
     found = evidence(replica, (served.card.name,), case.catalog.measured, case.scenario.policy.tuning)
     return int(shown_tier(found, replica)[0] + case.coefficients.unseen(replica)[0])
 

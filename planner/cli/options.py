@@ -126,7 +126,8 @@ def _gathered(record: Any, values: dict[str, object]) -> Any:
 
 def _as_command(command: Callable[..., None], function: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
     """A command that shows these parameters in place of the function's own."""
-    command.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
+    shown: Any = command  # a function takes any attribute
+    shown.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = function.__doc__
     command.__name__ = function.__name__

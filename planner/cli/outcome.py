@@ -38,11 +38,12 @@ def status_of(words: list[str]) -> int:
             raise
         return _failed(f"text that is no Unicode: {clipped(str(error))}", 2)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a verb: its help is the message
-            streams.say(error.format_message())  # type: ignore[attr-defined]
+        usage = getattr(error, "format_message", None)  # of an error of the command-line library
+        if usage and type(error).__name__ == "NoArgsIsHelpError":  # a group without a verb: its help is the message
+            streams.say(usage())
             return 2
-        if hasattr(error, "format_message"):  # a usage error of the command-line library
-            return _failed(_usage(str(error.format_message())), 2)
+        if usage:
+            return _failed(_usage(str(usage())), 2)
         if debug:
             raise
         return _failed(f"internal error: {type(error).__name__}: {clipped(str(error))} (please report it; --debug shows where)", 4)

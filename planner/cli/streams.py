@@ -14,7 +14,7 @@ class ReaderGone(Exception):
 
 
 class _Result(io.FileIO):
-    def write(self, data: Any) -> int | None:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -32,7 +32,7 @@ def result_alone() -> None:
     os.dup2(2, 1)
     errors = out.errors if out.encoding.lower() == "utf-8" else "backslashreplace"  # for what the terminal's characters lack
     sys.stdout = io.TextIOWrapper(saved, out.encoding, errors, line_buffering=out.line_buffering, write_through=out.write_through)
-    sys.__stdout__ = sys.stdout  # type: ignore[misc]  # which tells how wide the terminal is
+    vars(sys)["__stdout__"] = sys.stdout  # which tells how wide the terminal is
 
 
 def give_up_stdout() -> None:

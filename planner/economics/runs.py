@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,17 +149,17 @@ def _in_threads(todo: dict[str, Scenario], cache: SurveyCache, workers: int) -> 
 def _on_cluster(todo: dict[str, Scenario], catalog: Catalog, where: Where) -> Iterator[tuple[str, Result]]:
     """On a Dask cluster whose workers have this planner and can read the catalogue's folders."""
     try:
-        from distributed import Client, as_completed
+        distributed: Any = import_module("distributed")  # which has no types
     except ImportError:
         raise PlannerError("Dask is not installed", "--scheduler", "pip install 'inference-planner[cluster]'") from None
     try:
-        client: Any = Client(where.scheduler, timeout=10)  # type: ignore[no-untyped-call]  # distributed has no types
+        client = distributed.Client(where.scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise PlannerError(f"no Dask scheduler answers at {where.scheduler}: {error}", "--scheduler") from None
     folders = tuple(str(f) for f in catalog.folders)
     with client:
         futures = {client.submit(_far, s.model_dump_json(), folders, (catalog.hash, source_hash()), key=f"plan-{k}", pure=True): k for k, s in todo.items()}
-        for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
+        for future in distributed.as_completed(list(futures)):
             yield futures[future], from_text(future.result())
 
 

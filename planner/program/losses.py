@@ -59,7 +59,9 @@ def _left(m: Model, loss: Taken) -> Term:
 
 
 def _used(m: Model, loss: Taken) -> Term:
-    return m.y[loss.pool, loss.state] if (loss.pool, loss.state) in m.y else 1  # noqa: SIM401 - a Pyomo variable has no get
+    if (loss.pool, loss.state) in m.y:
+        return m.y[loss.pool, loss.state]
+    return 1
 
 
 def _busy(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> list[tuple[PoolIndex, StateIndex]]:

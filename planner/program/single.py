@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, inf
 
 from planner.program.kinds import ColumnIndex, WorkloadIndex
@@ -79,11 +80,11 @@ def best_assignment(r: ReplicaProblem) -> Assignment | None:
         return None
     starts = [[c] * len(workloads) for c in range(len(r.load)) if len(r.load[c]) == len(workloads)]
     measures: Sequence[Callable[[int, int], float]] = (
-        lambda c, w: r.price[c] * r.load[c][w],
-        lambda c, w: r.price[c] * r.needed(r.load[c][w]),
-        lambda c, w: r.gpus[c] * r.needed(r.load[c][w]),
+        lambda w, c: r.price[c] * r.load[c][w],
+        lambda w, c: r.price[c] * r.needed(r.load[c][w]),
+        lambda w, c: r.gpus[c] * r.needed(r.load[c][w]),
     )
-    starts += [[min(options[w], key=lambda c, w=w, by=by: by(c, w)) for w in workloads] for by in measures]  # type: ignore[misc]
+    starts += [[min(options[w], key=partial(by, w)) for w in workloads] for by in measures]
     best, moves = None, [MOST_MOVES]
     for start in sorted(starts, key=lambda s: _rank(r, s)):
         found = _descended(r, start, options, moves)

@@ -25,7 +25,7 @@ from planner.program.problem import Status
 LEAST = 0.0  # what every objective here is at least: costs, counts and slacks; HiGHS says -inf where time was too short for any bound
 
 
-class _Silent(highspy.Highs):  # type: ignore[misc]  # highspy is not read by the type checker
+class _Silent(highspy.Highs):
     """HiGHS that logs nothing: switched off before its callbacks are registered, which is when 1.16 prints its licence to standard output."""
 
     def enableCallbacks(self) -> None:

@@ -86,7 +86,9 @@ def hosted_usd(m: Model, problem: Problem, pools: tuple[Pool, ...], i: StateInde
 
 def slack(m: Model, name: str, key: str = "") -> Term:
     """The slack variable of a relaxed demand, or 0."""
-    return m.slack[name, key] if (name, key) in m.slack else 0  # noqa: SIM401 - a Pyomo variable has no get
+    if (name, key) in m.slack:
+        return m.slack[name, key]
+    return 0
 
 
 def _grouped(keys: list[tuple[int, int, int]], position: int) -> dict[tuple[int, int], list[tuple[int, int, int]]]:

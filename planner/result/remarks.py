@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from planner.candidates.columns import UNKNOWN_DRAW, Formulation
 from planner.catalog.records import REFERENCE
@@ -85,9 +86,10 @@ def defaults(scenario: Scenario, origins: Origins) -> tuple[str, ...]:
 
 def _is_default(scenario: Scenario, path: str) -> bool:
     """Whether the value at a path ("workload.0.qps") is its field's default."""
-    keys, value = path.split("."), scenario
+    keys = path.split(".")
+    value: Any = scenario
     for key in keys:
-        value = value[int(key)] if key.isdigit() else getattr(value, key)  # type: ignore[index]
+        value = value[int(key)] if key.isdigit() else getattr(value, key)
     field = by_path(tuple(k for k in keys if not k.isdigit()))
     return field is not None and bool(value == field.default)
 
