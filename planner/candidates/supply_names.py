@@ -10,7 +10,7 @@ from planner.catalog.load import known_name
 from planner.catalog.records import Offer
 from planner.errors import CatalogError
 from planner.scenario.caps import parts_of
-from planner.scenario.contracts import OwnOffer
+from planner.scenario.own_offers import OwnOffer
 
 FLAG = "--quota"
 KINDS = ("provider", "region", "zone", "GPU")  # in the order in which a key names them

@@ -9,8 +9,8 @@ from planner.catalog.catalog import Catalog
 from planner.catalog.ownership import HOURS_PER_YEAR, OwnedGpu, energy_usd_per_hour, hourly_cost, maintenance_usd_per_hour
 from planner.catalog.records import Gpu, Offer, PowerGrid
 from planner.errors import CatalogError
-from planner.scenario.contracts import OwnOffer
 from planner.scenario.fleet import with_fleet
+from planner.scenario.own_offers import OwnOffer
 from planner.scenario.records import Owned, Scenario, Supply
 
 KG_PER_TONNE = 1e3

@@ -15,7 +15,7 @@ from planner.catalog.records import Name, Offer, Purchase, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.limits import FILE_BYTES
 from planner.raw import Raw
-from planner.scenario.contracts import Price
+from planner.scenario.own_offers import Price
 
 FLAG = "--current"
 HELD = "held today "  # begins the id of offers that only what is held today is of

@@ -13,9 +13,9 @@ from planner import limits
 from planner.catalog.records import REFERENCE, Engine, Kind, Name, Precision, Purchase
 from planner.demand.given import Demanded, Lengths, parse_growth
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV, LONGEST_ANSWER, LONGEST_PROMPT, default_cv
-from planner.scenario.contracts import USD, OwnOffer
 from planner.scenario.fleet import Held
 from planner.scenario.outlook import Outlook
+from planner.scenario.own_offers import USD, OwnOffer
 from planner.scenario.problem import problem
 from planner.scenario.slo import MOST_REQUESTS, Slo, read_limits, unlimited, with_defaults
 from planner.scenario.units import exact, format_duration, format_lead, parse_duration_s, parse_pairs, parse_share, parse_span_h, parse_usd_per_hour

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from planner.catalog.files import is_file, message_of, numbered_csv, numbered_toml, parse_toml, read_text, read_toml, toml_line
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.raw import Raw
-from planner.scenario.contracts import OffersFile, OwnOffer
 from planner.scenario.fields import PREFIX, askables, by_path
 from planner.scenario.fleet import fleet_in
+from planner.scenario.own_offers import OffersFile, OwnOffer
 from planner.scenario.records import Owned, OwnedFile, Scenario
 from planner.scenario.slo import DEFAULT_SLO, METRICS, canonical_limits, metric_of
 from planner.scenario.units import format_duration, parse_duration_s
