@@ -12,7 +12,7 @@ from planner.errors import TimeUp
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
-from planner.scenario.sources import Origins
+from planner.scenario.sources import Origins, inherited
 
 
 def cascaded(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan], cost: Callable[[Scenario], float]) -> Plan:
@@ -30,9 +30,9 @@ def cascaded(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Or
         words = f"the better model alone costs ${one:,.2f} an hour" if one < inf else "the better model alone has no plan"
     if one <= two and one < inf:
         beside = f"escalation costs ${two:,.2f}" if two < inf else "escalation has no plan"
-        return _noted(solve(once, origins), f"the better model alone costs ${one:,.2f} an hour, {beside}: this plan escalates nothing")
-    plan = solve(twice, _origins(scenario, origins))
-    return _noted(plan, *_told(plan), f"with escalation ${plan.cost.usd_per_hour:,.2f} an hour; {words}")
+        return solve(once, origins).noted(f"the better model alone costs ${one:,.2f} an hour, {beside}: this plan escalates nothing")
+    plan = solve(twice, inherited(origins, [i for i, w in enumerate(scenario.workload) for _ in range(1 + w.is_cascade)]))
+    return plan.noted(*_told(plan), f"with escalation ${plan.cost.usd_per_hour:,.2f} an hour; {words}")
 
 
 def escalated(scenario: Scenario) -> Scenario:
@@ -55,15 +55,6 @@ def _pair(workload: Workload) -> tuple[Workload, Workload]:
     return _first(workload), workload.model_copy(update=again | {"min_quality": workload.escalate_quality, "mean_quality": None, "models": ()})
 
 
-def _origins(scenario: Scenario, origins: Origins) -> Origins:
-    """Where values came from: those of escalated requests from where their workload's did."""
-    found = {k: v for k, v in origins.items() if not k.startswith("workload.")}
-    parents = [i for i, w in enumerate(scenario.workload) for _ in range(1 + w.is_cascade)]
-    for new, old in enumerate(parents):
-        found |= {k.replace(f"workload.{old}.", f"workload.{new}.", 1): v for k, v in origins.items() if k.startswith(f"workload.{old}.")}
-    return found
-
-
 def _told(plan: Plan) -> list[str]:
     """Of each cascade the mean score, each request by who answered it last, and how long escalated requests take: both answers."""
     found, got = [], {w.name: w for w in plan.workloads}
@@ -82,7 +73,3 @@ def _told(plan: Plan) -> list[str]:
             words += f"; escalated requests take both answers, {both:.3g} s on average"
         found.append(words)
     return found
-
-
-def _noted(plan: Plan, *notes: str) -> Plan:
-    return plan.model_copy(update={"notes": (*notes, *plan.notes)})

@@ -5,7 +5,7 @@ A router knows a prompt's length, never its answer's. Where no boundary is state
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 import numpy as np
@@ -19,7 +19,7 @@ from planner.performance.lengths import stated_pairs
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
-from planner.scenario.sources import Origins
+from planner.scenario.sources import Origins, inherited
 
 
 def is_routed(workload: Workload) -> bool:
@@ -27,25 +27,36 @@ def is_routed(workload: Workload) -> bool:
     return workload.route_by == "input"
 
 
-def routed(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan], cost: Callable[[Scenario], float]) -> Plan:
-    """The cheaper of the plans with and without routing by prompt length; it says by how much.
+def routed(
+    scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan], cost: Callable[[Scenario], float], how: Sequence[str] = ()
+) -> Plan:
+    """The cheaper of the plans with and without routing by prompt length; it says by how much, and ``how`` the boundary was found.
 
     cost: $/h of the cheapest plan, infinite where there is none. Raises Infeasible where neither exists, TimeUp.
     """
+    pays, words = _compared(scenario, cost)
+    if not pays:
+        return solve(unsplit(scenario), origins).noted(words, *how)
+    parents = [i for i, w in enumerate(scenario.workload) for _ in range(1 + is_routed(w))]
+    return solve(split(scenario), inherited(origins, parents)).noted(words, *how)
+
+
+def _compared(scenario: Scenario, cost: Callable[[Scenario], float]) -> tuple[bool, str]:
+    """Whether routing pays, and by how much, in words."""
     plain, apart, where = unsplit(scenario), split(scenario), f"routing by prompt length {in_words(scenario)}"
     one = cost(plain)
     try:
         two = cost(apart)
         one = min(one, _as_points(scenario, cost)) if two < one < inf else one
     except TimeUp:
-        return _noted(solve(plain, origins), f"what {where} would save was not found in time (raise --time-limit)")
-    if two < one * (1 - 1e-9) or one == inf:
-        saved = f"saves {1 - two / one:.1%}: ${two:,.2f} an hour against ${one:,.2f} without" if one < inf else "makes the plan: without it there is none"
-        return _noted(solve(apart, split_origins(scenario, origins)), f"{where} {saved}")
+        return False, f"what {where} would save was not found in time (raise --time-limit)"
+    if one == inf:
+        return True, f"{where} makes the plan: without it there is none"
     if two == inf:
-        return _noted(solve(plain, origins), f"{where} has no plan: this one does not route by length")
-    words = f"${two:,.2f} an hour against ${one:,.2f} without, so this plan does not route by length"
-    return _noted(solve(plain, origins), f"{where} saves nothing: {words}")
+        return False, f"{where} has no plan: this one does not route by length"
+    if two < one * (1 - 1e-9):
+        return True, f"{where} saves {1 - two / one:.1%}: ${two:,.2f} an hour against ${one:,.2f} without"
+    return False, f"{where} saves nothing: ${two:,.2f} an hour against ${one:,.2f} without, so this plan does not route by length"
 
 
 def in_words(scenario: Scenario) -> str:
@@ -116,19 +127,6 @@ def boundary_of(workload: Workload, whole: Histogram) -> float:
         raise ScenarioError(f"the prompts of workload '{workload.name}' are too alike to be split by length", "route_by", "leave it out")
     work = (whole.inputs + whole.outputs) * whole.weights
     return min(found, key=lambda b: abs(work[whole.inputs < b].sum() / work.sum() - 0.5))
-
-
-def _noted(plan: Plan, note: str) -> Plan:
-    return plan.model_copy(update={"notes": (note, *plan.notes)})
-
-
-def split_origins(scenario: Scenario, origins: Origins) -> Origins:
-    """Where the values of each class came from: from where its workload's did."""
-    found = {k: v for k, v in origins.items() if not k.startswith("workload.")}
-    parents = [i for i, w in enumerate(scenario.workload) for _ in range(1 + is_routed(w))]
-    for new, old in enumerate(parents):
-        found |= {k.replace(f"workload.{old}.", f"workload.{new}.", 1): v for k, v in origins.items() if k.startswith(f"workload.{old}.")}
-    return found
 
 
 def split(scenario: Scenario) -> Scenario:

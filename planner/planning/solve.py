@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -67,29 +68,12 @@ def solve(
         return solve_tables(scenario, origins or {}, deadline)
     catalog, unsearched = catalog or load_catalog(scenario.catalog), list[str]()
     here = cache or SurveyCache(catalog)
-    if scenario.policy.shed and not is_short:
-        from planner.planning.shed import shedding
 
-        again = partial(solve, catalog=catalog, compare=compare, origins=origins, cache=cache, deadline=deadline, is_short=True)
-        return shedding(scenario, catalog, deadline, again)
-    if any(w.route_by for w in scenario.workload):
-        from planner.planning.boundary import searched
-        from planner.planning.routing import routed
+    def again(asked: Scenario, came: Origins, is_short: bool = False) -> Plan:
+        return solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline, is_short=is_short)
 
-        scenario, how = searched(scenario, here, deadline.share(SEARCHING))
-
-        def whole(asked: Scenario, came: Origins) -> Plan:
-            return solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline)
-
-        plan = routed(scenario, origins or {}, whole, lambda asked: _least_cost(asked, here, deadline))
-        return plan.model_copy(update={"notes": (plan.notes[0], *how, *plan.notes[1:])})
-    if any(w.is_cascade for w in scenario.workload):
-        from planner.planning.cascade import cascaded
-
-        def each(asked: Scenario, came: Origins) -> Plan:
-            return solve(asked, catalog, compare=compare, origins=came, cache=cache, deadline=deadline)
-
-        return cascaded(scenario, origins or {}, each, lambda asked: _least_cost(asked, here, deadline))
+    if plan := _asked_otherwise(scenario, origins or {}, here, deadline, again, is_short):
+        return plan
     if any(w.demand and w.demand.is_open for w in scenario.workload):
         from planner.planning.users import settled
 
@@ -140,9 +124,24 @@ def solve(
     return verified(plan, catalog)
 
 
-def _supposed(scenario: Scenario) -> list[str]:
-    """What a plan that is the same at every hour leaves out of the question."""
-    return [*([HELD] if scenario.has_waiting else []), *([NOW] if scenario.outlook else [])]
+def _asked_otherwise(scenario: Scenario, origins: Origins, cache: SurveyCache, deadline: Deadline, again: Callable[..., Plan], is_short: bool) -> Plan | None:
+    """The plan of a question that is first made into others, each asked ``again``: what is shed, routed or escalated. None of any other."""
+    cost = partial(_least_cost, cache=cache, deadline=deadline)
+    if scenario.policy.shed and not is_short:
+        from planner.planning.shed import shedding
+
+        return shedding(scenario, cache.catalog, deadline, partial(again, came=origins, is_short=True))
+    if any(w.route_by for w in scenario.workload):
+        from planner.planning.boundary import searched
+        from planner.planning.routing import routed
+
+        bounded, how = searched(scenario, cache, deadline.share(SEARCHING))
+        return routed(bounded, origins, again, cost, how)
+    if any(w.is_cascade for w in scenario.workload):
+        from planner.planning.cascade import cascaded
+
+        return cascaded(scenario, origins, again, cost)
+    return None
 
 
 def _least_cost(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> float:

@@ -647,6 +647,10 @@ class Plan(PlanPart):
         """The plan as JSON text; read back by ``Plan.model_validate_json``."""
         return self.model_dump_json(indent=1) + "\n"
 
+    def noted(self, *notes: str) -> Plan:
+        """The plan with these notes before its others."""
+        return self.model_copy(update={"notes": (*notes, *self.notes)})
+
     @property
     def by_period(self) -> tuple[Period, ...]:
         """Its periods; of a plan that is the same at every hour that hour."""

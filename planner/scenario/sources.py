@@ -22,6 +22,14 @@ from planner.scenario.units import format_duration, parse_duration_s
 Origins = dict[str, str]  # "workload.0.qps" -> "flag" | "environment" | "file"; what is absent is a default
 
 
+def inherited(origins: Origins, parents: Sequence[int]) -> Origins:
+    """Where the values came from once workloads are made of others: those of each from where its parent's did. parents: by new workload the old one."""
+    found = {k: v for k, v in origins.items() if not k.startswith("workload.")}
+    for new, old in enumerate(parents):
+        found |= {k.replace(f"workload.{old}.", f"workload.{new}.", 1): v for k, v in origins.items() if k.startswith(f"workload.{old}.")}
+    return found
+
+
 @dataclass(frozen=True)
 class Question:
     """A scenario and the origin of each value that is not a default."""
