@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
+from planner import Catalog, Plan
+from planner.check.check import check_plan
 from planner.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+def checked(plan: Plan, catalog: Catalog) -> Plan:
+    """The plan, of which its independent check finds nothing wrong."""
+    report = check_plan(plan, catalog)
+    assert report.ok, report.breaches
+    return plan
 
 
 @pytest.fixture

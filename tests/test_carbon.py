@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from brute_force import TooLarge, optimum
+from conftest import checked
 from test_program import cost as program_cost
 from test_program import drawn
 
@@ -195,9 +196,7 @@ def test_a_supposed_rent_leaves_the_price_of_carbon_alone() -> None:
 
 def hourly(catalog: Catalog | None = None, **asked: Any) -> Plan:
     question = {"workload": [{"qps": 20, "min_quality": 0.55, "profile": "m-large"}], "policy": {"startup_lead": "600s"}, **asked}
-    plan = autoscale(Scenario.model_validate(question), catalog or tiny())
-    assert check_plan(plan, catalog or tiny()).ok
-    return plan
+    return checked(autoscale(Scenario.model_validate(question), catalog or tiny()), catalog or tiny())
 
 
 def test_hours_state_energy_in_the_mean_with_starts_and_the_most_at_once() -> None:

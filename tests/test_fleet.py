@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import checked
 from test_candidates import cost, tiny
 
 from planner import Plan, Scenario, solve
@@ -32,10 +33,7 @@ def asked(*held: dict[str, Any], qps: float = 60, policy: dict[str, Any] | None 
 
 
 def planned(scenario: Scenario, compare: bool = False) -> Plan:
-    plan = solve(scenario, tiny(), compare=compare)
-    report = check_plan(plan, tiny())
-    assert report.ok, report.breaches
-    return plan
+    return checked(solve(scenario, tiny(), compare=compare), tiny())
 
 
 def moves(plan: Plan) -> dict[str, tuple[int, int]]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import Run, checked
 
 from planner import Catalog, Plan, Scenario, load_catalog, solve
 from planner.catalog.records import ApiPrice
@@ -46,9 +46,7 @@ def asked(qps: float, how: str, workload: dict[str, Any] | None = None, **policy
 
 def plan_of(scenario: Scenario, *prices: ApiPrice) -> Plan:
     catalog = replace(shipped(), api_prices=prices)
-    plan = solve(scenario, catalog, compare=False)
-    assert check_plan(plan, catalog).ok
-    return plan
+    return checked(solve(scenario, catalog, compare=False), catalog)
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from brute_force import TooLarge, optimum
+from conftest import checked
 from test_program import cost as program_cost
 from test_program import drawn
 
@@ -36,10 +37,7 @@ def asked(qps: float = 20, policy: dict[str, Any] | None = None, **supply: Any) 
 
 
 def planned(scenario: Scenario, compare: bool = False) -> Plan:
-    plan = solve(scenario, tiny(), compare=compare)
-    report = check_plan(plan, tiny())
-    assert report.ok, report.breaches
-    return plan
+    return checked(solve(scenario, tiny(), compare=compare), tiny())
 
 
 def held(plan: Plan, **of: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from brute_force import TooLarge, optimum
-from conftest import Run
+from conftest import Run, checked
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -167,10 +167,7 @@ def asked(owned: dict[str, Any] | list[dict[str, Any]], qps: float = 20, policy:
 
 
 def planned(scenario: Scenario, compare: bool = False) -> Plan:
-    plan = solve(scenario, tiny(), compare=compare)
-    report = check_plan(plan, tiny())
-    assert report.ok, report.breaches
-    return plan
+    return checked(solve(scenario, tiny(), compare=compare), tiny())
 
 
 def held(plan: Plan, provider: str) -> int:

@@ -16,11 +16,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from conftest import checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import Catalog, Infeasible, Plan, Scenario, load_catalog, solve
-from planner.check.check import check_plan
 from planner.economics.runs import least_cost
 from planner.errors import CatalogError
 from planner.report.formats import formatted
@@ -43,10 +43,7 @@ def tiny() -> Catalog:
 
 
 def solved(question: dict[str, Any], catalog: Catalog, compare: bool = False) -> Plan:
-    plan = solve(Scenario.model_validate(question), catalog, compare=compare)
-    report = check_plan(plan, catalog)
-    assert report.ok, report.breaches
-    return plan
+    return checked(solve(Scenario.model_validate(question), catalog, compare=compare), catalog)
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import checked
 
 from planner import Catalog, Plan, Scenario, load_catalog, solve
 from planner.catalog.files import read_csv
@@ -50,10 +51,7 @@ def asked(offers: list[dict[str, Any]], policy: dict[str, Any] | None = None, qp
 
 
 def planned(scenario: Scenario, compare: bool = False) -> Plan:
-    plan = solve(scenario, tiny(), compare=compare)
-    report = check_plan(plan, tiny())
-    assert report.ok, report.breaches
-    return plan
+    return checked(solve(scenario, tiny(), compare=compare), tiny())
 
 
 @cache
@@ -184,9 +182,7 @@ PATIENT = {"requests_per_day": 100_000, "min_quality": 0.5}
 
 def by_the_hour(redundancy: str, workload: dict[str, Any] = SWINGING, **supply: Any) -> Plan:
     question = {"workload": [workload], "supply": {"offers": [ONE], "providers": ["ones"], **supply}, "policy": {"redundancy": redundancy}}
-    plan = autoscale(Scenario.model_validate(question), tiny())
-    assert check_plan(plan, tiny()).ok
-    return plan
+    return checked(autoscale(Scenario.model_validate(question), tiny()), tiny())
 
 
 def test_every_hour_bears_the_loss() -> None:

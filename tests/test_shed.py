@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import Run, checked
 
 from planner import Catalog, Plan, Scenario, load_catalog, solve
 from planner.check.check import check_plan
@@ -31,9 +31,7 @@ def asked(rates: dict[str, float], gpus: int, shed: bool = True, **workload: Any
 
 
 def plan_of(scenario: Scenario) -> Plan:
-    plan = solve(scenario, shipped(), compare=False)
-    assert check_plan(plan, shipped()).ok
-    return plan
+    return checked(solve(scenario, shipped(), compare=False), shipped())
 
 
 @cache
