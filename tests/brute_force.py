@@ -167,10 +167,12 @@ class Placement:
     def _cost(self, replicas: Replicas) -> float:
         offers = self.problem.offers
         most = [sum(-(-g // offers[o].gpus) for g, hosts in replicas if o in hosts) for o in range(len(offers))]
+        most = [max(m, o.minimum) if m else 0 for m, o in zip(most, offers, strict=True)]
         most = [m if o.available is None else min(m, o.available) for m, o in zip(most, offers, strict=True)]
         if np.prod([m + 1.0 for m in most]) > 2_000:
             raise TooLarge
-        held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*(range(m + 1) for m in most)))
+        counts = ([0, *range(o.minimum, m + 1)] for m, o in zip(most, offers, strict=True))
+        held = sorted((sum(offer.usd_per_hour * i for offer, i in zip(offers, n, strict=True)), n) for n in itertools.product(*counts))
         return next((cost for cost, n in held if self._permitted(n, cost) and fits(offers, replicas, n)), inf)
 
     def _counted(self, cap: Cap, held: tuple[int, ...], cost: float) -> float:

@@ -22,11 +22,18 @@ from planner.program.solver import SolverOptions
 EXACT = SolverOptions(gap=0)
 
 
+def in_bulk(question: Problem, rng: random.Random) -> Problem:
+    """The problem with offers that are sold in no fewer than so many, or not at all."""
+    return replace(question, offers=tuple(replace(o, minimum=rng.choice([1, 2, 4])) for o in question.offers))
+
+
+@pytest.mark.parametrize("is_in_bulk", [False, True])
 @pytest.mark.parametrize("part", range(4))
-def test_no_plan_at_a_location_costs_less_than_its_bound(part: int) -> None:
+def test_no_plan_at_a_location_costs_less_than_its_bound(part: int, is_in_bulk: bool) -> None:
     bounded = 0
     for seed in range(15 * part, 15 * part + 15):
-        question = drawn(random.Random(seed))
+        rng = random.Random(seed)
+        question = in_bulk(drawn(rng), rng) if is_in_bulk else drawn(rng)
         lows = bounds.lower_bounds(question, list(locations(question).values()))
         for low, section in zip(lows, sections(question), strict=True):
             best = cheapest(section.problem, EXACT, break_ties=False).cost
@@ -35,11 +42,13 @@ def test_no_plan_at_a_location_costs_less_than_its_bound(part: int) -> None:
     assert bounded >= 5  # they say something
 
 
+@pytest.mark.parametrize("is_in_bulk", [False, True])
 @pytest.mark.parametrize("part", range(4))
-def test_columns_left_out_below_a_cutoff_are_in_no_plan_that_cheap(part: int) -> None:
+def test_columns_left_out_below_a_cutoff_are_in_no_plan_that_cheap(part: int, is_in_bulk: bool) -> None:
     left_out = 0
     for seed in range(40 * part, 40 * part + 40):
-        question = drawn(random.Random(seed))
+        rng = random.Random(seed)
+        question = in_bulk(drawn(rng), rng) if is_in_bulk else drawn(rng)
         if len(question.demands) > 1:
             continue
         best = cheapest(question, EXACT, break_ties=False).cost

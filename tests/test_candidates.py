@@ -119,6 +119,17 @@ def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict
     assert cost(question, on_grids(), pruned=True) == pytest.approx(cost(question, on_grids(), pruned=False), rel=2e-6)
 
 
+BULK = st.fixed_dictionaries({"neo": st.sampled_from([1, 2, 6]), "cloud": st.sampled_from([1, 4])})
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, BULK)
+def test_pruning_keeps_the_optimum_of_what_is_sold_in_bulk(workloads: list[dict[str, Any]], policy: dict[str, Any], fewest: dict[str, int]) -> None:
+    catalog = replace(tiny(), offers=tuple(o.model_copy(update={"minimum": fewest[o.provider]}) for o in tiny().offers))
+    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": policy}
+    assert cost(question, catalog, pruned=True) == pytest.approx(cost(question, catalog, pruned=False), rel=2e-6)
+
+
 def sold(model: str, checkpoint: str, usd: float, provider: str) -> ApiPrice:
     rest = {"api_name": "x", "as_of": date(2026, 3, 1), "source": "invented for the tests", "licence": "none"}
     return ApiPrice.model_validate(rest | {"provider": provider, "model": model, "checkpoint": checkpoint} | dict.fromkeys(BILLED, usd))

@@ -16,7 +16,7 @@ from conftest import checked
 from test_program import cost as program_cost
 from test_program import drawn
 
-from planner import Catalog, Plan, Scenario, load_catalog, solve
+from planner import Catalog, Plan, Scenario, autoscale, load_catalog, solve
 from planner.check.check import check_plan
 from planner.errors import PlannerError
 from planner.planning.infeasible import Infeasible
@@ -174,6 +174,7 @@ def test_two_offers_of_one_id_are_refused_with_where_both_stand(tmp_path: Path) 
 REFUSED = {
     "no price": ({**OWN, "usd_per_hour": None}, "give usd_per_hour, or price_per_hour and its currency"),
     "euros as dollars": ({**OWN, "currency": "EUR"}, "usd_per_hour is in USD, not EUR: write price_per_hour"),
+    "more than there are": ({**OWN, "minimum": 3, "quota": 2}, "no fewer than 3 instances and no more than 2 cannot both be"),
     "quota of zero": ({**OWN, "quota": 0}, "greater than 0"),
     "wide": ({**OWN, "max_tp": 8}, "max_tp is more than the 4 GPUs of an instance"),
     "twice": (OWN, "offer 'mine 4 x gpu-80 on_demand' stands twice, as number 1 and 2"),
@@ -199,6 +200,72 @@ def test_the_cheapest_of_own_and_listed_prices_is_the_least_of_each_alone() -> N
     alone = planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}], providers=["mine"])).cost.usd_per_hour
     listed = planned(asked()).cost.usd_per_hour
     assert planned(asked(offers=[{**OWN, "usd_per_hour": 9.0}])).cost.usd_per_hour == min(alone, listed) < inf
+
+
+# ---- no fewer than so many
+
+
+def in_bulk(rng: random.Random) -> Problem:
+    """A drawn problem whose offers are sold in no fewer than so many instances, or not at all; of some there are only so many."""
+    question = drawn(rng)
+    return replace(question, offers=tuple(replace(o, minimum=rng.choice([1, 2, 3, 5]), available=rng.choice([None, None, 5])) for o in question.offers))
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_what_is_sold_in_bulk_costs_as_much_as_by_enumeration(part: int) -> None:
+    """30 problems of each part, none differs; and what is sold in bulk makes many dearer."""
+    compared = dearer = 0
+    for seed in itertools.count(7000 * part):
+        question = in_bulk(random.Random(seed))
+        try:
+            expected = optimum(question, most_cases=5_000)
+        except TooLarge:
+            continue
+        assert program_cost(question) == pytest.approx(expected, rel=1e-6), seed
+        free = replace(question, offers=tuple(replace(o, minimum=1) for o in question.offers))
+        compared, dearer = compared + 1, dearer + (program_cost(free) < expected * (1 - 1e-6))
+        if compared == 30:
+            break
+    assert dearer >= 5
+
+
+def test_all_or_none_of_a_contract() -> None:
+    """Two GPUs carry it, at $1 each, or $3 each at neo. In no fewer than 4 they are $4 and two idle; in no fewer than 7 they cost more than at neo."""
+    single = {**OWN, "gpus_per_instance": 1, "usd_per_hour": 1.0}
+    costs = {least: planned(asked(qps=40, offers=[{**single, "minimum": least}])) for least in (1, 2, 4, 5, 7)}
+    assert {least: plan.cost.usd_per_hour for least, plan in costs.items()} == pytest.approx({1: 2.0, 2: 2.0, 4: 4.0, 5: 5.0, 7: 6.0})
+    assert [(p.provider, p.instances, p.gpus_idle, p.minimum) for p in costs[4].purchases] == [("mine", 4, 2, 4)]
+    assert "minimum of 4 x 1 x GPU-80 at mine" in costs[4].binding and costs[7].cost == planned(asked(qps=40)).cost
+    assert "minimum of 4 x 1 x GPU-80 at mine" in " ".join(str(page_sections(costs[4])).split())
+
+
+def test_fewer_than_are_sold_is_a_breach() -> None:
+    plan = planned(asked(offers=[OWN]))
+    (offer,) = plan.scenario.supply.offers
+    supply = plan.scenario.supply.model_copy(update={"offers": (offer.model_copy(update={"minimum": plan.purchases[0].instances + 1}),)})
+    bulk = plan.model_copy(update={"scenario": plan.scenario.model_copy(update={"supply": supply})})
+    assert any("sold are no fewer than" in str(b) for b in check_plan(bulk, tiny()).breaches)
+
+
+def test_smaller_orders_are_told_where_no_more_can_be_had() -> None:
+    """A budget of $2 an hour buys one of the contract's instances, which is sold in no fewer than two."""
+    free = planned(asked(offers=[OWN], providers=["mine"]))
+    n = free.purchases[0].instances
+    with pytest.raises(Infeasible) as error:
+        solve(asked(offers=[{**OWN, "minimum": n + 1}], providers=["mine"], policy={"budget": f"{2 * n}/h"}), tiny())
+    assert f"{n} x 4 x GPU-80 at mine (sold in no fewer than {n + 1})" in error.value.changes
+    assert f"a budget of ${2 * n + 2:.2f}/h (+$2.00)" in error.value.changes
+
+
+def test_by_the_hour_no_fewer_are_held_in_any_hour() -> None:
+    day = {
+        "workload": [{"qps": 60, "min_quality": 0.5, "profile": ",".join(["1"] * 12 + ["9"] * 12)}],
+        "supply": {"offers": [{**OWN, "minimum": 3}], "providers": ["mine"]},
+    }
+    plan = autoscale(Scenario.model_validate(day), tiny())
+    assert check_plan(plan, tiny()).ok
+    counts = {n for t in plan.periods for n in t.instances}
+    assert min(counts) == 3
 
 
 # ---- where data may live

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_program import LP_FILES, offer, written
 
-from planner.program import capacity, changes, commitments, losses, risk
+from planner.program import capacity, changes, commitments, losses, policy, risk
 from planner.program.bounds import lower_bounds
 from planner.program.kinds import StateIndex
 from planner.program.optimum import cheapest
@@ -226,6 +226,7 @@ ROWS: dict[str, Callable[..., None]] = {
     "changes": lambda m, question, _: changes.define(m, question),
     "risk": risk.define,
     "hosted": capacity.define,
+    "minimums": lambda m, question, every: policy.define(m, replace(question, offers=tuple(replace(o, minimum=3) for o in question.offers)), every),
 }
 
 

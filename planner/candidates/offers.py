@@ -89,14 +89,16 @@ def _is_where_asked(offer: Offer, supply: Supply) -> bool:
 
 
 def cheapest_by_shape(offers: Sequence[Offer], by_way: bool = False) -> tuple[Offer, ...]:
-    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Limited ones, and those held today, all stay.
+    """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Those of which not any number may be
+    held, and those held today, all stay.
 
     by_way: spot and others apart, where only some may be spot.
     """
     best: dict[tuple[object, ...], Offer] = {}
     for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
         way = o.purchase == "spot" if by_way else None
-        best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, i if o.available is not None or o.now else None), o)
+        alone = i if o.available is not None or o.minimum > 1 or o.now else None
+        best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, alone), o)
     return tuple(best.values())
 
 
@@ -137,7 +139,7 @@ def purchasable(offer: Offer, kw: float | None = None, kg: float | None = None) 
     zone, fails = offer.provider if offer.is_owned else offer.zone, 0 if whole else offer.gpus_per_node  # each site of one's own is a zone
     each = (location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, zone, fails)
     spot, unpaid = offer.purchase == "spot", offer.carbon_usd_per_hour
-    return Purchasable(*each, spot=spot, place=place, kg=kg, unpaid=unpaid, now=offer.now, least=offer.least)
+    return Purchasable(*each, spot=spot, place=place, kg=kg, unpaid=unpaid, now=offer.now, least=offer.least, minimum=offer.minimum)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:

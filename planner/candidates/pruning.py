@@ -151,10 +151,10 @@ def _over_zones(offers: Sequence[Offer], gpus: int, held: int, remain: int) -> f
 
 
 def _instances(offer: Offer, gpus: int, replicas: int) -> int:
-    """Instances that so many replicas of one size take."""
+    """Instances that are held for so many replicas of one size."""
     if offer.basis == "gpu" or gpus > offer.gpus_per_instance:
-        return replicas * ceil(gpus / offer.gpus_per_instance)
-    return ceil(replicas / (offer.gpus_per_instance // gpus))
+        return max(offer.minimum, replicas * ceil(gpus / offer.gpus_per_instance))
+    return max(offer.minimum, ceil(replicas / (offer.gpus_per_instance // gpus)))
 
 
 @dataclass(frozen=True)

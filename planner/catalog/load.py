@@ -118,6 +118,8 @@ def _plausible(offer: Offer, where: str) -> None:
     """Refuses fractions of a GPU, shapes that cannot be and what is no fact of an offer. Raises CatalogError."""
     if offer.carbon_usd_per_hour:
         raise CatalogError("what carbon costs is asked, not listed", where, "leave carbon_usd_per_hour out; see --carbon-price")
+    if offer.available is not None and offer.minimum > offer.available:
+        raise CatalogError(f"sold in no fewer than {offer.minimum} instances, and there are {offer.available}", where)
     if offer.basis == "gpu" and offer.gpus_per_instance != 1:
         raise CatalogError("an offer per GPU has gpus_per_instance 1", where)
     if offer.max_tp > max(offer.gpus_per_node, offer.gpus_per_instance):

@@ -218,6 +218,7 @@ class Offer(Record):
     licence: str
     note: str = ""
     available: PositiveCount | None = None  # instances there are; None = as many as one likes
+    minimum: PositiveCount = 1  # instances, if any are held
     zone: Annotated[str, StringConstraints(strip_whitespace=True, max_length=limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # inside the region
     id: Annotated[str, StringConstraints(max_length=4 * limits.NAME_CHARACTERS, pattern=VISIBLE)] = ""  # of the user's own offers; "" in the catalogue
     carbon_usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # of usd_per_hour, what a scenario charges for carbon: nobody is paid it

@@ -177,9 +177,9 @@ def _key(offer: Offer) -> tuple[str, ...]:
 
 
 def as_csv(rows: Sequence[Record], kind: type[Record]) -> str:
-    """Rows as a table of an overlay catalogue, with every column that is not blank throughout."""
+    """Rows as a table of an overlay catalogue, with every column that says more than what is taken without it."""
     data = [r.model_dump(mode="json") for r in rows]
-    names = [n for n, f in kind.model_fields.items() if f.is_required() or any(d[n] not in (None, "") for d in data)]
+    names = [n for n, f in kind.model_fields.items() if f.is_required() or any(getattr(r, n) != f.default for r in rows)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([names, *(["" if d[n] is None else cell(d[n]) for n in names] for d in data)])

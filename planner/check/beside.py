@@ -80,6 +80,7 @@ def bought(notes: Notes, case: Case, purchases: Sequence[Purchase], where: str, 
             notes.match(p, purchase_right(p, offer), where, skip={"gpus_idle"})
             why = not_admitted(offer, supply) or too_old(offer, case, supply.max_price_age)
             notes.require(not why, where, why)
+            notes.require(p.instances >= offer.minimum, where, f"{p.instances} x {p.instance_type} is sold in no fewer than {offer.minimum}")
             notes.require(0 <= p.gpus_idle <= p.gpus_held and p.instances >= 1, where, f"{p.gpus_idle} of {p.gpus_held} GPUs idle")
     return sum(p.usd_per_hour for p in purchases)
 
@@ -297,5 +298,7 @@ def _binding(notes: Notes, case: Case) -> None:
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
     right = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in plan.deployments if d.binding_limit]
     right += [f"owned {o.gpu} of {o.name}: {owned[o.name, o.gpu]} of {o.count}" for o in supply.owned if owned[o.name, o.gpu] >= o.count]
+    least = [(p, offer.minimum) for p in plan.purchases if (offer := offer_of(case, p))]
+    right += [f"minimum of {n} x {p.instance_type} at {p.provider}" for p, n in least if p.instances == n > 1]
     right += [said for cap in caps(case.scenario) if (said := spent(cap, _counted(case, cap)))]
     notes.require(list(plan.binding) == right, "binding", f"says {list(plan.binding)}, should be {right}")

@@ -197,13 +197,15 @@ def _sides(case: Case) -> tuple[int, int]:
 
 
 def _limits(account: Account) -> Finding:
-    """Every cap in every state; of the same offer, bought in several ways, no more than there is."""
+    """Every cap in every state; of the same offer, bought in several ways, no more than there is, and in each way no fewer than it is sold in."""
     c, notes = account.contract, Notes("limits")
     for i, s in enumerate(c.states):
         held = [(offer, n) for o, n in s.instances.items() if (offer := account.offers[o]) is not None]
         for cap in caps(c.scenario):
             amount = counted(cap, held, c.scenario, account.catalog) if not cap.is_money else sum(c.lines[o].usd_per_hour * n for o, n in s.instances.items())
             within(notes, cap, amount, account.where(i))
+        for offer, n in held:
+            notes.require(not n or n >= offer.minimum, account.where(i), f"{n} x {offer.instance_type}, sold in no fewer than {offer.minimum}")
         for offer in {id(x): x for x, _ in held if x.available is not None}.values():
             notes.require(sum(n for x, n in held if x is offer) <= (offer.available or 0), account.where(i), f"more {offer.instance_type} than there are")
     return notes.finding(f"limits: {len(caps(c.scenario))} caps in every hour")

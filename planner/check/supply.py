@@ -37,6 +37,8 @@ def offers(case: Account) -> Finding:
         notes.require(not why or is_kept or (bool(offer.until) and p.gpus_idle == p.gpus_held), where, why)
         held = sum(q.instances for q in case.plan.purchases if offer_of(case, q) is offer)
         notes.require(offer.available is None or held <= offer.available, where, f"{held} are held, there are {offer.available}")
+        few = min((n for t in case.plan.by_period if (n := t.instances[i])), default=p.instances)
+        notes.require(few >= offer.minimum, where, f"{few} are held, sold are no fewer than {offer.minimum}")
     _data(notes, case)
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
 
@@ -64,7 +66,7 @@ def purchase_right(p: Purchase, offer: Offer) -> Purchase:
         gpu=offer.gpu, gpus_per_instance=offer.gpus_per_instance, instances=p.instances, gpus_held=p.instances * offer.gpus_per_instance,
         gpus_idle=p.gpus_idle, usd_per_hour=p.instances * offer.usd_per_hour, source=offer.source, as_of=offer.stated_as_of,
         dated_by=offer.dated_by, note=offer.note, zone=offer.zone, id=offer.id, carbon_usd_per_hour=p.instances * offer.carbon_usd_per_hour,
-        until=offer.until.isoformat() if offer.until else "",
+        until=offer.until.isoformat() if offer.until else "", minimum=offer.minimum,
     )  # fmt: skip
 
 

@@ -228,8 +228,21 @@ def _relaxed_rules(base: Formulation) -> Iterator[str]:
         found = answer(replace(base, problem=free, scenario=base.scenario.model_copy(update={"solver": solver})), break_ties=False)
         if found.found:
             yield _raised([budget], {budget.key: found.cost - budget.most}, "" if found.solution.status == Status.OPTIMAL else UNSURE)
+    yield from _smaller_orders(base)
     places = [s.problem for s in sections(problem) if s.problem.columns] if rules.max_locations == 1 else [problem]
     yield from _relaxations(places, [c for c in asked if not c.is_money], replace(options_of(base), gap=0.0), base.deadline)
+
+
+def _smaller_orders(base: Formulation) -> Iterator[str]:
+    """Fewer instances of what is sold in many, where that alone would do: those of the cheapest plan if any number could be had."""
+    problem = base.problem
+    if all(o.minimum == 1 for o in problem.offers):
+        return
+    free = replace(problem, offers=tuple(replace(o, minimum=1) for o in problem.offers))
+    found = answer(replace(base, problem=free), break_ties=False)
+    held = [(base.offers[o], n) for o, n in found.solution.held.items() if n < problem.offers[o].minimum]
+    if found.found and held:
+        yield " and ".join(f"{n} x {offer.instance_type} at {offer.provider} (sold in no fewer than {offer.minimum})" for offer, n in held)
 
 
 def _more_changes(base: Formulation) -> Iterator[str]:

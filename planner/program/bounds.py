@@ -28,12 +28,17 @@ def lower_bounds(problem: Problem, places: list[list[int]]) -> list[float]:
     price = _prices(problem, places)
     if any(c.is_hosted for c in problem.columns):
         return _fractional_bounds(problem, price)
-    held = [min((problem.offers[o].usd_per_hour for o in offers if problem.offers[o].location), default=0.0) for offers in places]
+    held = [min((_first_usd(problem.offers[o]) for o in offers if problem.offers[o].location), default=0.0) for offers in places]
     if len(problem.demands) == 1 and problem.rules.pools_per_workload == 1:
         found = _bounds_of_one_pool(problem, places, price)
     else:
         found = _fractional_bounds(problem, price)
     return [max(bound, least) for bound, least in zip(found, held, strict=True)]
+
+
+def _first_usd(offer: Purchasable) -> float:
+    """$/h of an offer where it is held at all."""
+    return offer.usd_per_hour * offer.minimum
 
 
 def _prices(problem: Problem, places: list[list[int]]) -> Floats:

@@ -93,7 +93,9 @@ def _held(built: Built, chosen: tuple[ChosenPool, ...], i: int, as_it_is: bool) 
     """Instances by offer in a state; no more than the replicas need, where it does not matter when they are started."""
     count = {o: round(_value(built.program.I[o, i])) for o in built.program.offer_keys}
     needed = count if as_it_is else fewest_instances(built.problem, chosen, StateIndex(i))
-    return {o: fewest for o in count if (fewest := max(min(count[o], needed[o]), built.problem.offers[o].least))}
+    offers = built.problem.offers
+    kept = {o: max(min(count[o], needed[o]), offers[o].least) for o in count}
+    return {o: max(n, offers[o].minimum) for o, n in kept.items() if n}
 
 
 def _alike(problem: Problem, held: tuple[dict[int, int], ...]) -> tuple[dict[int, int], ...]:

@@ -1,4 +1,4 @@
-"""Policy: caps on what is held (quotas, GPUs, money, power), and how many distinct models, GPU types and locations."""
+"""Policy: caps on what is held (quotas, GPUs, money, power), how few of an offer may be, and how many distinct models, GPU types and locations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from planner.program.waiting import most_replicas
 
 def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     """(11) Σ_o a[k,o]·I[o,i] ≤ most[k] for each cap k on GPUs, $/h or kW, in every state i; on all $/h with what hosted pools cost;
-    (12) u[d] ≤ used[k(d)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o,i] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations.
+    (12) u[d] ≤ used[k(d)], Σ_k used[k] ≤ limit for models and GPU types; (13) I[o,i] ≤ Ī[o]·b[l(o)], Σ_l b[l] ≤ limit for locations;
+    (29) k[o]·a[o,i] ≤ I[o,i] ≤ Ī[o]·a[o,i], a[o,i] binary, for offers of which k[o] instances or none are held, Ī[o] no less than k[o].
     """
     rules, offers = problem.rules, problem.offers
 
@@ -31,6 +32,18 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
     _distinct(m, "model", rules.max_models, pools, lambda p: problem.columns[p.column].model)
     _distinct(m, "gpu_type", rules.max_gpu_types, pools, lambda p: problem.columns[p.column].gpu)
     _locations(m, problem, pools)
+    _minimums(m, problem, pools)
+
+
+def _minimums(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
+    """No instance of an offer, or as many as it is sold in at least."""
+    keys = [(o, i) for o, i in m.held_keys if problem.offers[o].minimum > 1]
+    if not keys:
+        return
+    fewest, enough = {o: problem.offers[o].minimum for o, _ in keys}, _most_instances(m, problem, pools)
+    m.bought = Var(keys, domain=Binary)
+    m.at_least = Constraint(keys, rule=lambda m, o, i: fewest[o] * m.bought[o, i] <= m.I[o, i])
+    m.or_none = Constraint(keys, rule=lambda m, o, i: m.I[o, i] <= max(fewest[o], enough[o]) * m.bought[o, i])
 
 
 def _distinct(m: Model, name: str, limit: int | None, pools: tuple[Pool, ...], key: Callable[[Pool], str]) -> None:

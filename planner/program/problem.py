@@ -127,6 +127,7 @@ class Purchasable:
     """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
 
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
+    ``minimum``: instances held in every state in which any are.
     ``kw``, ``kg``: kW that it draws and kgCO2e that it emits in an hour; None = not known, so nothing capped in them may hold it.
     ``unpaid``: of p[o], what is charged and nobody is paid (carbon). ``fails``: GPUs that are lost together with one of an
     instance (0: the instance's). ``committed``: held alike in every state, or within each of ``spans`` (groups of states) and
@@ -151,6 +152,7 @@ class Purchasable:
     place: tuple[str, ...] = ()
     kg: float | None = None
     unpaid: float = 0.0
+    minimum: int = 1
 
     def at_once(self, gpus: int) -> int:
         """Replicas of so many GPUs that one instance takes with it at most when it fails; of a replica over several instances, itself."""

@@ -151,7 +151,7 @@ def _on_offer(problem: Problem, pool: Pool, o: int) -> Solution | None:
     load = sum(d.rate / pool.capacity[w] for w, d in enumerate(problem.demands)) / rules.max_slo_load
     replicas = max(ceil(load * (1 - EXACT)), pool.replicas) + rules.spare_replicas
     chosen = ChosenPool(pool, ({o: replicas},), ({w: d.rate for w, d in enumerate(problem.demands)},))
-    held = fewest_instances(problem, [chosen])[o]
+    held = max(fewest_instances(problem, [chosen])[o], offer.minimum)
     if (offer.available is not None and held > offer.available) or any(cap.amount(offer) * held > cap.most for cap in rules.caps):
         return None
     return Solution(Status.FEASIBLE, held * offer.usd_per_hour, 0.0, 1.0, (chosen,), ({o: held},))

@@ -64,6 +64,7 @@ def purchase(offer: Offer, count: int, used: int) -> Purchase:
         id=offer.id,
         carbon_usd_per_hour=offer.carbon_usd_per_hour * count,
         until=offer.until.isoformat() if offer.until else "",
+        minimum=offer.minimum,
     )
 
 

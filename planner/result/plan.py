@@ -79,6 +79,7 @@ class Purchase(PlanPart):
     id: str = ""  # of an offer of one's own
     carbon_usd_per_hour: float = 0.0  # of usd_per_hour: the price that a scenario puts on carbon; the rest is paid
     until: Annotated[str, Field(exclude_if=lambda v: not v)] = ""  # held today and contracted to that day: paid whether used or not
+    minimum: Annotated[int, Field(exclude_if=lambda v: v == 1)] = 1  # instances, as it is sold in no fewer
 
 
 class FleetLine(PlanPart):

@@ -146,4 +146,5 @@ def binding(scenario: Scenario, deployments: Sequence[Deployment], held: Mapping
         owned[p.provider, p.gpu] += p.gpus_held if p.kind == "owned" else 0
     found = [f"{d.binding_limit} on {d.checkpoint}, {d.gpu}" for d in deployments if d.binding_limit]
     found += [f"owned {o.gpu} of {o.name}: {n} of {o.count}" for o in scenario.supply.owned if (n := owned[o.name, o.gpu]) >= o.count]
+    found += [f"minimum of {p.minimum} x {p.instance_type} at {p.provider}" for p in bought if p.instances == p.minimum > 1]
     return (*found, *(said for cap in caps(scenario) if (said := spent(cap, held[cap.name]))))

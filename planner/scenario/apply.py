@@ -44,8 +44,8 @@ def planned_on(supply: Supply, catalog: Catalog) -> date:
 
 
 def zones_of(offer: Offer, supply: Supply) -> int:
-    """Zones of its region that an offer may be bought in: as stated, else by the kind of provider. One that states a zone, or is limited, is in one."""
-    if offer.is_owned or offer.zone or offer.available is not None:
+    """Zones of its region that an offer may be bought in: as stated, else by the kind of provider. One that states a zone, or how many, is in one."""
+    if offer.is_owned or offer.zone or offer.available is not None or offer.minimum > 1:
         return 1
     return supply.zones or (HYPERSCALER_ZONES if offer.kind == "hyperscaler" else 1)
 
@@ -73,7 +73,7 @@ def _own_offer(own: OwnOffer, supply: Supply, catalog: Catalog) -> Offer:
         instance_type=own.type, basis="instance", gpu=own.gpu, gpus_per_instance=own.gpus_per_instance, gpus_per_node=own.gpus_per_instance,
         max_tp=own.max_tp or own.gpus_per_instance, purchase=own.purchase, usd_per_hour=usd_per_hour, as_of=own.date or catalog.newest_price,
         dated_by="row" if own.date else "scenario", source=f"own offer {own.key}" + (f": {how}" if how else ""), licence="", available=own.quota,
-        zone=own.zone, id=own.key,
+        zone=own.zone, id=own.key, minimum=own.minimum,
     )  # fmt: skip
 
 

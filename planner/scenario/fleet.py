@@ -131,7 +131,7 @@ def with_fleet(offers: Sequence[Offer], current: Sequence[Held], on: datetime.da
 def _apart(held: Held, like: Offer, key: str, on: datetime.date) -> Offer:
     """What is held as an offer that there is no more of."""
     stated = {} if held.usd_per_hour is None else {"usd_per_hour": held.usd_per_hour, "dated_by": "scenario", "source": "held today: price as stated"}
-    contract = {"until": held.until if held.is_contracted(on) else None, "now": held.instances, "available": held.instances}
+    contract = {"until": held.until if held.is_contracted(on) else None, "now": held.instances, "available": held.instances, "minimum": 1}
     return like.model_copy(update={**contract, "id": key, **stated})
 
 

@@ -18,7 +18,8 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 class OwnOffer(Record):
     """What somebody was offered: instances of ``gpus_per_instance`` GPUs at a place, at a price per hour in some currency, less a discount.
 
-    ``quota``: most instances, ``kind``: whose machines they are (the catalogue's word for the provider, else a contract of its own).
+    ``quota``: most instances, ``minimum``: fewest, unless none are held.
+    ``kind``: whose machines they are (the catalogue's word for the provider, else a contract of its own).
     """
 
     provider: Name
@@ -37,6 +38,7 @@ class OwnOffer(Record):
     discount: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0  # off the price stated
     purchase: Purchase = "on_demand"
     quota: PositiveCount | None = None
+    minimum: PositiveCount = 1
     date: datetime.date | None = None  # of the price; left out, it is as current as the question
 
     @model_validator(mode="after")
@@ -48,6 +50,8 @@ class OwnOffer(Record):
             raise problem(f"usd_per_hour is in USD, not {self.currency}: write price_per_hour", "currency")
         if (self.max_tp or 1) > self.gpus_per_instance:
             raise problem(f"max_tp is more than the {self.gpus_per_instance} GPUs of an instance", "max_tp")
+        if self.quota is not None and self.minimum > self.quota:
+            raise problem(f"no fewer than {self.minimum} instances and no more than {self.quota} cannot both be", "minimum")
         if self.kind == "owned":
             raise problem("GPUs of one's own are given with --owned", "kind")
         return self
