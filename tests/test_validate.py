@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -508,3 +509,24 @@ def test_errors_are_one_line(run: Run, tmp_path: Path) -> None:
 
 def test_latency_columns_are_those_of_the_metrics() -> None:
     assert {"ttft_ms_mean", "tpot_ms_p90", "e2e_ms_p99"} <= set(LATENCIES)
+
+
+# ---- disaggregated units
+
+UNIT = 'model,gpu,engine,mode,notes,isl,osl,concurrency,tuning\ngpt-oss-120b,H200-SXM-141GB,sglang,disagg,"prefill 2w tp2, decode 2w tp2",2048,700,64,'
+
+
+def test_a_unit_says_of_itself_what_is_not_predicted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(UNIT)
+    out = " ".join(run("validate", tmp_path / "p.csv")[1].split())
+    assert "1 row: TTFT of closed loops on disaggregated units is not predicted (lines 2)." in out and "offered" not in out
+
+
+def test_the_band_of_a_unit_of_engines_as_they_start_is_as_wide_as_theirs(tmp_path: Path) -> None:
+    """catalogs/tuning.csv: one SGLang in ten takes 7.289 / 1.737 times the median of those that start with their defaults."""
+    (tmp_path / "p.csv").write_text(UNIT + "default")
+    point = read_points(tmp_path / "p.csv")[0]
+    started, recipe = (predict_points([replace(point, tuning=tuning)], catalog(), 0.9)[0] for tuning in ("default", "recipe"))
+    factor = catalog().tuned["default", "sglang"]
+    assert started.band["tpot_ms_high"] / started.predicted["tpot_ms"] == pytest.approx(factor.q90 / factor.q50, rel=1e-3)
+    assert recipe.band["tpot_ms_high"] / recipe.predicted["tpot_ms"] < 2

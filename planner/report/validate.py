@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from planner.bench.points import MeasuredPoint, lines_of
 from planner.report.sections import Grid, Section
 from planner.validation.compare import LOADS, METRICS, PERCENTILES, Comparison, Errors, pairs, record, summary
+from planner.validation.mapping import CLOSED
 from planner.validation.predictions import RowPrediction
 
 COLUMNS = ("n", "median |error|", "MAPE", "within 20 %", "bias", "covered", "inside")
 TITLES = {"load": "By load", "source": "By source", "gpu": "By GPU", "model": "By model", "engine": "By engine", "tier": "By evidence tier"}
 MOST_EACH = 24  # rows that are shown one by one
+OVERLOADED = "more is offered than can be served, so tokens/s only and no percentiles"  # each row's own reason has its rate
 CLOSED_METRICS = tuple(m for m in METRICS if m not in PERCENTILES)
 
 
@@ -110,8 +112,11 @@ def _refused(points: Sequence[MeasuredPoint], answers: Sequence[RowPrediction], 
         where = {reason: [p for p, a in zip(points, answers, strict=True) if a.reason == reason and not a.predicted] for reason in comparison.refused}
         rows = tuple((reason, f"{count:,}", lines_of(where[reason])) for reason, count in comparison.refused.items())
         sections.append(Section("Not predicted", grid=Grid(("reason", "rows", "lines of the file"), rows, ("rows",)), is_caution=True))
-    partly = [p for p, a in zip(points, answers, strict=True) if a.reason and a.predicted]
+    partly: dict[str, list[MeasuredPoint]] = {}
+    for point, answer in zip(points, answers, strict=True):
+        if answer.reason and answer.predicted:
+            partly.setdefault(answer.reason if answer.kind == CLOSED else OVERLOADED, []).append(point)
     if partly:
-        text = f"{len(partly):,} rows offer more than can be served: tokens/s only, no percentiles (lines {lines_of(partly)})."
-        sections.append(Section("Predicted in part", (text,), is_caution=True))
+        lines = tuple(f"{len(rows):,} row{'s' if len(rows) > 1 else ''}: {why} (lines {lines_of(rows)})." for why, rows in partly.items())
+        sections.append(Section("Predicted in part", lines, is_caution=True))
     return sections

@@ -35,7 +35,7 @@ from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints, Repl
 from planner.performance.residual import residuals_of
 from planner.performance.serving import Options, drafted_loop, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves, step_curves
-from planner.performance.tuning import TUNINGS, tuned
+from planner.performance.tuning import TUNINGS, tuned, tuned_factor
 from planner.performance.versions import month_told
 from planner.scenario.records import Tuning
 from planner.validation.mapping import CLOSED, DRAFTED, POISSON, SATURATION, SLA, Mapped, burst_size, harness, has_fixed_lengths, map_point, shape_named
@@ -182,16 +182,25 @@ def _units(task: Task, answers: list[RowPrediction], confidence: float, options:
         return
     runs = [_run(task, i) for i in rows]
     found = predicted(runs, task.catalog, task.coefficients)
-    known = task.evidence(np.array(rows))
+    known, sides = task.evidence(np.array(rows)), _unit_sides(task, np.array(rows), options, confidence)
     for j, i in enumerate(rows):
         answer = answers[task.owner[i]]
         if found.slots[j] < 1:
             answer.reason = too_large(task.replicas.take(np.array([i])))
             continue
         answer.predicted = {"tpot_ms": 1000 * float(found.tpot_s[j]), "output_tps": float(found.tps[j])}
-        answer.band = {f"tpot_ms_{s}": answer.predicted["tpot_ms"] * options.errors.step(q) for s, q in (("low", 1 - confidence), ("high", confidence))}
+        answer.band = {f"tpot_ms_{side}": answer.predicted["tpot_ms"] * float(factor[j]) for side, factor in sides.items()}
         answer.tier, answer.nearest = TIERS[max(int(known.tier[j]), 1)], _nearest(task, i, int(known.nearest[j]))
         answer.note, answer.reason = task.mapped[i].note, "TTFT of closed loops on disaggregated units is not predicted"
+
+
+def _unit_sides(task: Task, rows: Ints, options: Options, confidence: float) -> dict[str, Floats]:
+    """Ends of the band over the prediction [rows]: of units' own errors, or of how engines so tuned spread where that is wider."""
+    part, one = task.replicas.take(rows), np.ones(len(rows))
+    middle = tuned_factor(task.coefficients, part, EXPECTED * one, one)
+    sides = {"low": 1 - confidence, "high": confidence}
+    own = {side: options.errors.step(share) * one for side, share in sides.items()}
+    return {side: own[side] * tuned_factor(task.coefficients, part, share * one, own[side]) / middle for side, share in sides.items()}
 
 
 def _run(task: Task, i: int) -> Pools:
