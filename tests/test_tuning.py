@@ -100,6 +100,12 @@ def test_the_quantiles_follow_from_the_runs() -> None:
     assert {r.engine for r in found} == {e for t, e in catalog.tuned if t == "default"}
 
 
+def test_the_page_has_the_quantiles_of_the_catalogue() -> None:
+    page, names = (ROOT / "docs" / "engines.md").read_text(), {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+    for (tuning, engine), row in load_catalog().tuned.items():
+        assert f"| `{tuning}` | {names[engine]} | {row.q20:.2f} | {row.q50:.2f} | {row.q80:.2f} | {row.q95:.2f} | {row.runs} | {row.setups} |" in page
+
+
 def test_validation_reads_how_engines_were_set(tmp_path: Path) -> None:
     lines = list(csv.DictReader((ROOT / "examples" / "points.csv").open()))[:4]
     rows = [{**line, "tuning": t} for t in ("", "default", "record") for line in lines]
