@@ -9,16 +9,23 @@ import pytest
 from conftest import Run
 from pydantic import ValidationError
 
+from planner.candidates.offers import with_known_names
 from planner.catalog.load import load_catalog
 from planner.check.contract import check_contract
+from planner.deadline import Deadline
 from planner.planning.contract import contract
+from planner.planning.contract_question import searched
+from planner.planning.contract_worth import worth_of
 from planner.program.alike import cheapest_over_states
+from planner.program.kinds import StateIndex
 from planner.program.optimum import cheapest
 from planner.program.problem import Column, Problem, Purchasable, Rules, State, Tier, Traffic
 from planner.program.risk import dearest
 from planner.program.solver import SolverOptions
+from planner.report.contract import contract_sections
 from planner.result.contract import Contract
 from planner.scenario.outlook import Outlook
+from planner.scenario.own_offers import OwnOffer
 from planner.scenario.sources import ask
 
 FUTURES = ("low=0.7@25%", "base=1@50%", "high=1.4@25%")
@@ -83,6 +90,118 @@ def test_the_mean_of_the_dearest(level: float) -> None:
     assert dearest([(0.5, 1.0), (0.1, 10.0), (0.4, 4.0)], level) == pytest.approx(right[level])
 
 
+OWN = {"provider": "verda", "gpu": "B200-SXM", "gpus_per_instance": 1}
+CALM = {"months": 12, "commit": {}}  # one future, no growth
+
+
+def planned(flags: dict[str, object], outlook: dict[str, object], *offers: dict[str, object]) -> Contract:
+    scenario = ask(FLAGS | flags).scenario
+    supply = scenario.supply.model_copy(update={"offers": tuple(OwnOffer.model_validate(OWN | o) for o in offers)})
+    return contract(scenario.model_copy(update={"supply": supply}), Outlook.model_validate(CALM | outlook))
+
+
+def test_a_quote_for_a_term_is_signed_at_its_price_and_never_had_by_the_hour() -> None:
+    """3 GPUs are needed day and night: 3 at $2.50 for a year, no discount of another term on it, and the rest by the hour at $4.89."""
+    c = planned({}, {}, {"id": "lease", "usd_per_hour": 2.5, "purchase": "reserved_1y", "quota": 9})
+    least = min(needed(c))
+    assert least == 3
+    lease = next(o for o, line in enumerate(c.lines) if line.purchase == "reserved_1y")
+    assert c.lines[lease].term == "1y" and c.lines[lease].usd_per_hour == 2.5
+    (signed,) = c.commitments
+    assert (signed.line, signed.break_even) == (lease, pytest.approx(2.5 / 4.89))
+    share = {k: sum(n >= k for n in needed(c)) / len(c.states) for k in range(1, max(needed(c)) + 1)}
+    assert signed.instances == sum(s > 2.5 / 4.89 for s in share.values()) >= least
+    assert c.by_the_hour_usd_per_hour is not None and c.by_the_hour_usd_per_hour > c.usd_per_hour
+    assert "own offer lease" in page(c)
+
+
+def test_a_quote_for_a_term_beside_a_discount_on_others() -> None:
+    c = planned({}, {"commit": {"1y": 0.3}}, {"id": "lease", "usd_per_hour": 2.5, "purchase": "reserved_1y", "quota": 3})
+    signed = {c.lines[x.line].purchase: (x.instances, c.lines[x.line].usd_per_hour) for x in c.commitments}
+    assert signed == {"reserved_1y": (3, 2.5), "on_demand": (1, pytest.approx(0.7 * 4.89))}
+
+
+def test_where_nothing_is_sold_by_the_hour_all_is_signed() -> None:
+    c = planned({"provider": ["rack"]}, {}, {"provider": "rack", "id": "lease", "usd_per_hour": 2.0, "purchase": "reserved_3y"})
+    assert [(x.instances, x.break_even) for x in c.commitments] == [(max(needed(c)), None)]
+    assert c.usd_per_hour == pytest.approx(2.0 * max(needed(c)))
+    assert c.by_the_hour_usd_per_hour is None and not c.notes  # there is no such plan: that is known
+    assert c.commitments[0].obliged_after_usd == pytest.approx(c.usd_per_hour * 24 * 730)
+    assert "not sold by the hour" in page(c)
+
+
+def test_a_quota_counts_whatever_it_is_bought_for() -> None:
+    """5 of the 6 GPUs at $2 at most, committed or by the hour: the sixth is the catalogue's."""
+    c = planned({}, {"commit": {"1y": 0.3}}, {"id": "few", "usd_per_hour": 2.0, "quota": 5})
+    mine = [o for o, line in enumerate(c.lines) if "few" in line.source]
+    assert len(mine) == 2
+    held = [sum(s.instances.get(o, 0) for o in mine) for s in c.states]
+    assert max(needed(c)) == 6 and max(held) == 5
+
+
+def test_a_discount_takes_nothing_off_carbon() -> None:
+    """1 kW of a B200 at 400 g/kWh and $200 a tonne is $0.08 an hour, of which a term of 30 % takes nothing: 0.7·4.89 + 0.08."""
+    c = planned({"carbon_price": "200", "carbon_intensity": "400", "pue": "1"}, {"commit": {"1y": 0.3}})
+    (term,) = [line for line in c.lines if line.term]
+    assert term.carbon_usd_per_hour == pytest.approx(0.08)
+    assert term.by_the_hour_usd == pytest.approx(4.97)
+    assert term.usd_per_hour == pytest.approx(0.7 * 4.89 + 0.08)
+    wrong = tuple(line.model_copy(update={"usd_per_hour": 0.7 * 4.97}) if line.term else line for line in c.lines)
+    report = check_contract(c.model_copy(update={"lines": wrong}), load_catalog())
+    assert any(b.name == "offers" and "should be 3.5" in b.what for b in report.breaches)
+
+
+def test_a_budget_is_on_what_is_paid_for_terms() -> None:
+    """$0.08 of carbon an hour of each GPU is paid to nobody: 4 for a term and 2 by the hour are $23.47 paid and $23.95 charged."""
+    carbon = {"carbon_price": "200", "carbon_intensity": "400", "pue": "1"}
+    c = planned(carbon | {"budget": "23.6/h"}, {"commit": {"1y": 0.3}})
+    charged = max(sum(c.lines[o].usd_per_hour * n for o, n in s.instances.items()) for s in c.states)
+    assert charged == pytest.approx(4 * 0.7 * 4.89 + 2 * 4.89 + 6 * 0.08)
+    assert charged - 6 * 0.08 < 23.6 < charged
+
+
+def test_a_future_known_costs_its_newsvendors_answer() -> None:
+    """With one future sure, the k-th GPU is committed to if more than 70 % of its hours need it; starts are on top."""
+    c = found()
+    for s, future in enumerate(c.futures):
+        here = range(288 * s, 288 * (s + 1))
+        hours = [sum(needed(c)[i] >= k for i in here) / 288 for k in range(1, max(needed(c)) + 1)]
+        least = sum(min(0.7, share) for share in hours) * c.lines[0].by_the_hour_usd
+        assert future.known_usd_per_hour is not None
+        assert least <= future.known_usd_per_hour <= least * 1.01
+
+
+def test_without_time_nothing_is_told_and_what_is_missing_is_named() -> None:
+    outlook = Outlook.model_validate({"commit": {"1y": 0.3}, "future": FUTURES})
+    catalog = load_catalog()
+    scenario = with_known_names(ask(FLAGS).scenario, catalog)
+    done = searched(scenario, outlook, catalog, Deadline.after(60))
+    worth = worth_of(done, found().parts, scenario, catalog, Deadline.after(0))
+    told = (worth.by_the_hour_usd_per_hour, worth.perfect_information_usd, worth.stochastic_usd, worth.robust, *worth.known_usd_per_hour)
+    assert not any(told) and not worth.stress and not worth.measuring
+    assert worth.missing == (
+        "all by the hour", "the future low known", "the future base known", "the future high known", "signed for the mean of the futures", "traffic x 1.1",
+        "traffic x 1.25", "traffic x 1.5", "#1 measured before signing", "capacities as uncertain as their evidence",
+    )  # fmt: skip
+    assert not found().notes
+    assert "Not told: x." in page(found().model_copy(update={"notes": ("Not told: x.",)})).split("Assumed")[1]
+
+
+def page(c: Contract) -> str:
+    return "\n".join(str(s) for s in contract_sections(c)).replace("\\n", "\n")
+
+
+def test_starts_that_cost_much_are_decided_beside_the_rest() -> None:
+    """1, 2, 1, 2 GPUs and an hour and a half to start: holding the second through costs 8, starting it twice a day 6 + 3. Two days alike are one."""
+    column = Column("a", "m", "k", "A", 1, {0: (Tier(1, 10.0),)}, {}, (0,), {0: 0.8})
+    states = tuple(State(before=StateIndex(4 * (i // 4) + (i - 1) % 4)) for i in range(8))
+    question = Problem((Traffic("w", (9.0, 19.0) * 4),), (column,), (Purchasable("x", "A", 1, 1.0),), Rules(lead_hours=1.5), states)
+    solution = cheapest_over_states(question, SolverOptions(gap=0.0))
+    assert solution.cost == pytest.approx(16.0)
+    assert solution.bound == pytest.approx(16.0)
+    assert not any(solution.started)
+
+
 def edits() -> dict[str, dict[str, object]]:
     c = found()
     first = c.states[0]
@@ -98,6 +217,9 @@ def edits() -> dict[str, dict[str, object]]:
         "a lower cost": {"usd_per_hour": c.usd_per_hour * 0.99},
         "a better coverage": {"coverage": c.coverage + 0.05},
         "a better use": {"commitments": tuple(x.model_copy(update={"used": min(1.0, x.used + 0.05)}) for x in c.commitments)},
+        "a future known for too little": {"futures": (c.futures[0].model_copy(update={"known_usd_per_hour": 1.0}), *c.futures[1:])},
+        "a future known for too much": {"futures": (c.futures[0].model_copy(update={"known_usd_per_hour": c.futures[0].usd_per_hour * 1.05}), *c.futures[1:])},
+        "more saved by knowing": {"perfect_information_usd": (c.perfect_information_usd or 0.0) + 0.01 * c.usd},
         "a cheaper future": {"futures": (c.futures[0].model_copy(update={"usd_per_hour": 1.0}), *c.futures[1:])},
         "less traffic": {"outlook": c.outlook.model_copy(update={"monthly_growth": 0.08})},
         "another discount": {"outlook": c.outlook.model_copy(update={"commit": {"1y": 0.2}})},
@@ -106,7 +228,7 @@ def edits() -> dict[str, dict[str, object]]:
 
 @pytest.mark.parametrize("what", [
     "a replica fewer", "an instance more in one hour", "a lower price", "a lower cost", "a better coverage", "a better use", "a cheaper future",
-    "less traffic", "another discount",
+    "less traffic", "another discount", "a future known for too little", "a future known for too much", "more saved by knowing",
 ])  # fmt: skip
 def test_the_check_finds(what: str) -> None:
     assert not check_contract(found().model_copy(update=edits()[what]), load_catalog()).ok

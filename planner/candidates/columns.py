@@ -64,15 +64,16 @@ class Formulation:
         return self.excluded[UNSETTLED]
 
 
-def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Formulation:
-    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. cutoff: cost above which no plan matters.
+def formulation(points: Points, scenario: Scenario, cutoff: float = inf, by_way: bool = False) -> Formulation:
+    """Columns and offers of a scenario that narrows, or re-rules, the one surveyed. cutoff: cost above which no plan matters;
+    by_way: offers that are bought in different ways stand beside each other.
 
     Raises TimeUp when the points' deadline passes before there is any.
     """
     survey = points.survey
     may = admission(scenario.supply, survey.catalog.newest_price)
     admitted = (bid for o in survey.offers if (bid := may(o)) and any(may_serve(o, w) for w in scenario.workload))
-    by_way = scenario.policy.max_spot_share is not None or scenario.policy.survives == "spot"
+    by_way = by_way or scenario.policy.max_spot_share is not None or scenario.policy.survives == "spot"
     on_offer = cheapest_by_shape(tuple(admitted), by_way)
     rented = known_draws(on_offer, scenario, survey.catalog)
     usable = tuple(rented)
@@ -99,13 +100,13 @@ def formulation(points: Points, scenario: Scenario, cutoff: float = inf) -> Form
     return Formulation(scenario, problem, tuple(candidates[i] for i in useful), offers, lost, points.deadline, bought)
 
 
-def formulation_at_any_rate(points: Points, scenario: Scenario) -> Formulation:
+def formulation_at_any_rate(points: Points, scenario: Scenario, by_way: bool = False) -> Formulation:
     """As ``formulation``, with every candidate that may be best at some rate, not only at the one stated.
 
     What is settled by the price of one rate alone, in ``formulation``, is not where several pools and a limit on GPU types are in the rules.
     """
     policy = scenario.policy.model_copy(update={"max_pools": 2, "max_gpu_types": len(points.survey.replicas.gpus) + 1})
-    found = formulation(points, scenario.model_copy(update={"policy": policy}))
+    found = formulation(points, scenario.model_copy(update={"policy": policy}), by_way=by_way)
     return replace(found, scenario=scenario, problem=replace(found.problem, rules=rules(scenario, points.apart)))
 
 

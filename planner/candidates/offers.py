@@ -92,11 +92,11 @@ def cheapest_by_shape(offers: Sequence[Offer], by_way: bool = False) -> tuple[Of
     """One offer per location, zone, GPU, size and widest TP: the cheapest (first by name among equals). Those of which not any number may be
     held, and those held today, all stay.
 
-    by_way: spot and others apart, where only some may be spot.
+    by_way: ways to buy apart, where only some may be spot, or some are for a term.
     """
     best: dict[tuple[object, ...], Offer] = {}
     for i, o in enumerate(sorted(offers, key=lambda o: (o.usd_per_hour, o.provider, o.region, o.instance_type))):
-        way = o.purchase == "spot" if by_way else None
+        way = o.purchase if by_way else None
         alone = i if o.available is not None or o.minimum > 1 or o.now else None
         best.setdefault((location(o), o.zone, way, o.gpu, o.gpus_per_instance, o.basis, o.max_tp, alone), o)
     return tuple(best.values())

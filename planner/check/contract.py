@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, inf, sqrt
 
 import numpy as np
@@ -18,7 +19,7 @@ from planner.check.case import Case, mixture_factor, rebuild
 from planner.check.check import check_plan
 from planner.check.findings import Breach, Finding, Notes, Report, at_most
 from planner.check.packing import Guest, place
-from planner.check.supply import counted, not_admitted, within
+from planner.check.supply import counted, not_admitted, power_of, within
 from planner.performance.capacity import pooled_qps
 from planner.result.contract import Contract, ContractLine
 from planner.scenario.apply import catalog_for
@@ -27,7 +28,9 @@ from planner.scenario.profiles import hourly_rates
 
 Floats = NDArray[np.float64]
 MONTH_HOURS, TERM_MONTHS = 730.0, {"1y": 12, "3y": 36}
+FOR_A_TERM = {"reserved_1y": "1y", "reserved_3y": "3y"}
 STATED = 1e-5
+STUDIED = 0.011  # what a future costs, known, is found within so much: starts may be counted after
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def check_contract(contract: Contract, catalog: Catalog) -> Report:
     supposed = catalog_for(catalog, contract.scenario)
     cases = tuple(rebuild(part, part.scenario, supposed) for part in contract.parts)
     account = Account(contract, supposed, cases, tuple(_offer(line, supposed) for line in contract.lines))
-    findings = [shape, *(family(account) for family in (_lines, _loads, _placed, _limits, _terms, _money, _uses))]
+    findings = [shape, *(family(account) for family in (_lines, _loads, _placed, _limits, _terms, _money, _known, _uses))]
     checks = [f.check for f in findings]
     checks.insert(1, f"deployments: {len(contract.parts)}, each holds as a plan of its own in its busiest hour")
     return Report(tuple(b for f in findings for b in f.breaches), tuple(checks))
@@ -106,7 +109,8 @@ def _shape(c: Contract) -> Finding:
 
 
 def _offer(line: ContractLine, catalog: Catalog) -> Offer | None:
-    key = (line.provider, line.region, line.instance_type, line.gpu, line.purchase, line.gpus_per_instance, line.by_the_hour_usd)
+    price = line.usd_per_hour if line.purchase in FOR_A_TERM else line.by_the_hour_usd
+    key = (line.provider, line.region, line.instance_type, line.gpu, line.purchase, line.gpus_per_instance, price)
     return next((o for o in catalog.offers if (o.provider, o.region, o.instance_type, o.gpu, o.purchase, o.gpus_per_instance, o.usd_per_hour) == key), None)
 
 
@@ -118,22 +122,37 @@ def _lines(account: Account) -> Finding:
         if offer is None:
             notes.add(where, "is not in the catalogue at its price by the hour")
             continue
-        why = not_admitted(offer, c.scenario.supply)
+        why, own = not_admitted(offer, c.scenario.supply), FOR_A_TERM.get(line.purchase)
         notes.require(not why, where, why)
         right = (offer.kind, offer.basis, offer.source)
         notes.require((line.kind, line.basis, line.source) == right, where, f"states {line.kind}, {line.basis}, '{line.source}', should be {right}")
-        notes.agree(line.usd_per_hour, _price(c, line), where, "$/h")
+        notes.require(own is None or line.term == own, where, f"is for {own} alone, and bought for '{line.term or 'the hour'}'")
+        notes.require(own is not None or not line.term or line.purchase == "on_demand", where, f"is {line.purchase}, and committed to")
+        carbon = _carbon(account, offer)
+        notes.agree(line.carbon_usd_per_hour, carbon, where, "$/h for carbon")
+        notes.agree(line.usd_per_hour, _price(c, line, offer, carbon), where, "$/h")
+        hourly = [x.usd_per_hour / x.gpus_per_instance for x in c.lines if not x.term and x.gpu == line.gpu] if own else [offer.usd_per_hour]
+        by_the_hour = min(hourly, default=None)
+        each = line.gpus_per_instance if own else 1
+        notes.require((by_the_hour is None) == (line.by_the_hour_usd is None), where, "is or is not to be had by the hour")
+        notes.agree(line.by_the_hour_usd or 0.0, (by_the_hour or 0.0) * each, where, "$/h by the hour") if by_the_hour else None
     return notes.finding(f"offers: {len(c.lines)} lines at the catalogue's prices, terms at the discounts asked")
 
 
-def _price(c: Contract, line: ContractLine) -> float:
-    """$/h of a line: a term's discount, and what its upfront share would have earned until it is used up, summed month by month."""
-    if not line.term:
-        return line.by_the_hour_usd
-    discounted, r, months = line.by_the_hour_usd * (1 - c.outlook.commit[line.term]), c.outlook.cost_of_capital, TERM_MONTHS[line.term]
+def _carbon(account: Account, offer: Offer) -> float:
+    """$/h that an instance's carbon is charged for: kW x gCO2e/kWh at a price a tonne."""
+    gpu_kw, pue, intensity = power_of(offer, account.contract.scenario, account.catalog)
+    return account.contract.scenario.objective.carbon_price * gpu_kw * offer.gpus_per_instance * pue * intensity / 1e6 if gpu_kw and intensity else 0.0
+
+
+def _price(c: Contract, line: ContractLine, offer: Offer, carbon: float) -> float:
+    """$/h of a line: a term's discount on all but carbon, and what its upfront share would have earned until it is used up, summed month by month."""
+    if not line.term or line.purchase in FOR_A_TERM:
+        return offer.usd_per_hour
+    discounted, r, months = (offer.usd_per_hour - carbon) * (1 - c.outlook.commit.get(line.term, 0.0)), c.outlook.cost_of_capital, TERM_MONTHS[line.term]
     steps = 100 * months
     worth = sum(exp(-r * (k + 0.5) / steps * months / 12) for k in range(steps)) / steps  # today, of one dollar a month paid evenly, per dollar
-    return discounted * ((1 - c.outlook.upfront) + c.outlook.upfront / worth)
+    return carbon + discounted * ((1 - c.outlook.upfront) + c.outlook.upfront / worth)
 
 
 def _rates(account: Account) -> Floats:
@@ -148,32 +167,50 @@ def _rates(account: Account) -> Floats:
     return np.concatenate(columns, axis=1)
 
 
+def _work(account: Account, d: int, rates: Floats, replicas: Floats) -> Floats | None:
+    """[state] replicas' worth of work of a deployment that has so many in service; None where it cannot be rebuilt."""
+    case, names = account.cases[d], [w.name for w in account.contract.scenario.workload]
+    built, here = case.built[0], [(w, names.index(asked.name)) for w, asked in enumerate(case.plan.scenario.workload)]
+    if built is None:
+        return None
+    alone = len(here) == 1 and account.contract.scenario.policy.router != "random"
+    work = np.zeros(len(replicas))
+    for w, at in here:
+        fit = built.fits[w]
+        able = pooled_qps(np.array(fit.single), np.array(fit.saturated), np.maximum(replicas, 1)) if alone else fit.single
+        work += rates[at] / (able * (mixture_factor(case.scenario) if len(here) > 1 else 1.0))
+    return work
+
+
 def _loads(account: Account) -> Finding:
     """In every state each deployment carries its traffic at the replicas in service."""
     c, notes, rates, highest = account.contract, Notes("capacity"), _rates(account), 0.0
-    names, policy = [w.name for w in c.scenario.workload], c.scenario.policy
+    policy = c.scenario.policy
     spot = {o for o, line in enumerate(c.lines) if line.purchase == "spot"}
     for d, case in enumerate(account.cases):
         for i, s in enumerate(c.states) if policy.max_spot_share is not None else ():
             taken, there = sum(n for o, n in s.replicas[d].items() if o in spot), sum(s.replicas[d].values())
             notes.require(taken <= (policy.max_spot_share or 0.0) * there + STATED, account.where(i), f"{taken} of {there} replicas are on spot")
         replicas = np.array([sum(s.replicas[d].values()) for s in c.states]) - policy.spare_replicas
-        built, here = case.built[0], [(w, names.index(asked.name)) for w, asked in enumerate(case.plan.scenario.workload)]
-        if built is None:
+        work = _work(account, d, rates, replicas)
+        if work is None:
             notes.add(case.where(0), "cannot be rebuilt")
             continue
-        work = np.zeros(len(c.states))
-        for w, at in here:
-            fit = built.fits[w]
-            alone = len(here) == 1 and policy.router != "random"
-            able = pooled_qps(np.array(fit.single), np.array(fit.saturated), np.maximum(replicas, 1)) if alone else fit.single
-            work += rates[at] / (able * (mixture_factor(case.scenario) if len(here) > 1 else 1.0))
         load = np.where(work > 0, work / np.maximum(replicas, 1e-12), 0.0)
         highest = max(highest, float(load.max()))
         worst = int(load.argmax())
         notes.require(at_most(float(load[worst]), policy.max_slo_load, STATED), account.where(worst), f"SLO load {load[worst]:.4f} of deployment {d}")
         notes.require(bool((replicas + policy.spare_replicas >= policy.floor_replicas).all()), case.where(0), "falls below the floor of replicas")
     return notes.finding(f"capacity: SLO load up to {highest:.4f} of {policy.max_slo_load:g} in {len(c.states)} hours")
+
+
+def _fewest(account: Account, d: int, rates: Floats) -> Floats:
+    """[state] the fewest replicas of a deployment that carry its traffic, counted up one by one; spare ones and the floor included."""
+    policy, replicas = account.contract.scenario.policy, np.zeros(rates.shape[1])
+    while (work := _work(account, d, rates, replicas)) is not None and (short := work > replicas * policy.max_slo_load * (1 + STATED)).any():
+        replicas += short
+    found: Floats = np.maximum(np.where(replicas > 0, replicas + policy.spare_replicas, 0), policy.floor_replicas)
+    return found
 
 
 def _placed(account: Account) -> Finding:
@@ -202,7 +239,8 @@ def _limits(account: Account) -> Finding:
     for i, s in enumerate(c.states):
         held = [(offer, n) for o, n in s.instances.items() if (offer := account.offers[o]) is not None]
         for cap in caps(c.scenario):
-            amount = counted(cap, held, c.scenario, account.catalog) if not cap.is_money else sum(c.lines[o].usd_per_hour * n for o, n in s.instances.items())
+            paid = sum((c.lines[o].usd_per_hour - (c.lines[o].carbon_usd_per_hour if cap.field.of == "paid" else 0.0)) * n for o, n in s.instances.items())
+            amount = paid if cap.is_in_dollars else counted(cap, held, c.scenario, account.catalog)
             within(notes, cap, amount, account.where(i))
         for offer, n in held:
             notes.require(not n or n >= offer.minimum, account.where(i), f"{n} x {offer.instance_type}, sold in no fewer than {offer.minimum}")
@@ -267,6 +305,59 @@ def _tail(probabilities: list[float], costs: list[float], level: float) -> float
     return min((eta + sum(p * max(0.0, c - eta) for p, c in zip(probabilities, costs, strict=True)) / (1 - level) for eta in costs), default=inf)
 
 
+def _known(account: Account) -> Finding:
+    """What each future would cost if it were known lies between what its GPUs cost at least, layer by layer, and what it costs under the contract."""
+    c, notes, rates = account.contract, Notes("known futures"), _rates(account)
+    known = [f.known_usd_per_hour for f in c.futures]
+    every = [k for k in known if k is not None]
+    if not every:
+        notes.require(c.perfect_information_usd is None, "perfect information", "is stated, and no future's cost is")
+        return notes.finding("known futures: not stated")
+    taken: dict[str, Floats] = {}
+    for d, case in enumerate(account.cases):
+        plan = case.plan.deployments[0]
+        taken[plan.gpu] = taken.get(plan.gpu, np.zeros(rates.shape[1])) + plan.gpus_per_replica * _fewest(account, d, rates)
+    for s, (f, usd) in enumerate(zip(c.futures, known, strict=True)):
+        here = slice(s * account.per_future, (s + 1) * account.per_future)
+        least = sum(_layers(account, gpu, gpus[here].reshape(c.outlook.months, -1)) for gpu, gpus in taken.items()) / c.hours
+        for stated in () if usd is None else (usd,):
+            notes.require(at_most(stated, f.usd_per_hour, STUDIED), f.name, f"costs ${stated:.4f}/h if known, and ${f.usd_per_hour:.4f}/h under the contract")
+            notes.require(at_most(least, stated, STATED), f.name, f"costs ${stated:.4f}/h if known, its GPUs alone ${least:.4f}/h")
+    if len(every) == len(known):
+        saved = max(0.0, c.usd - sum(f.probability * k for f, k in zip(c.futures, every, strict=True)) * c.hours)
+        stated_usd = c.perfect_information_usd
+        notes.require(stated_usd is not None and abs(stated_usd - saved) <= STATED * c.usd, "perfect information", f"saves ${saved:.2f}, stated {stated_usd}")
+    return notes.finding(f"known futures: {len(every)} of {len(known)}, no less than their GPUs cost layer by layer")
+
+
+def _layers(account: Account, gpu: str, taken: Floats) -> float:
+    """$ that GPUs of a type, [month, hour], cost at least in one future: the k-th is had for a term where it is needed often enough, else by the hour."""
+    c = account.contract
+    prices: dict[str, float] = {}
+    for line in c.lines:
+        if line.gpu == gpu:
+            prices[line.term] = min(prices.get(line.term, inf), line.usd_per_hour / line.gpus_per_instance)
+    levels, cost = np.unique(np.concatenate([[0.0], taken.ravel()])), 0.0
+    for lower, upper in pairwise(levels.tolist()):
+        hours = (taken >= upper).sum(axis=1) * account.weight  # of each month
+        cost += (upper - lower) * min(_layer(hours, prices, term) for term in {"", *prices})
+    return cost
+
+
+def _layer(hours: Floats, prices: Mapping[str, float], term: str) -> float:
+    """$ of one GPU needed for so many hours of each month, for whole terms of one kind where they pay and by shorter ones or by the hour elsewhere."""
+    if not term:
+        return float(hours.sum()) * prices.get("", inf) if hours.any() else 0.0
+    length, shorter = TERM_MONTHS[term], [t for t in ("", "1y") if TERM_MONTHS.get(t, 0) < TERM_MONTHS[term]]
+    cost = 0.0
+    for start in range(0, len(hours), length):
+        span = hours[start : start + length]
+        else_ = min(_layer(span, prices, t) for t in shorter)
+        may = start == 0 or start + length <= len(hours)
+        cost += min(else_, prices.get(term, inf) * len(span) * MONTH_HOURS) if may else else_
+    return cost
+
+
 def _uses(account: Account) -> Finding:
     """Coverage, and of each commitment what it costs, how it is used, idles and breaks even."""
     c, notes = account.contract, Notes("commitments")
@@ -284,10 +375,10 @@ def _uses(account: Account) -> Finding:
         right: Mapping[str, float] = {
             "months": months, "used": share, "usd_per_hour": x.instances * line.usd_per_hour,
             "idle_usd_per_month": (1 - share) * x.instances * line.usd_per_hour * MONTH_HOURS,
-            "break_even": line.usd_per_hour / line.by_the_hour_usd,
+            "break_even": line.usd_per_hour / (line.by_the_hour_usd or inf),
             "obliged_after_usd": x.instances * line.usd_per_hour * (TERM_MONTHS[line.term] - months) * MONTH_HOURS,
         }  # fmt: skip
         for name, value in right.items():
-            stated = float(getattr(x, name))
+            stated = float(getattr(x, name) or 0.0)
             notes.require(abs(stated - value) <= STATED * max(abs(value), 1.0), where, f"states {name} {stated:.6g}, should be {value:.6g}")
     return notes.finding(f"commitments: {c.coverage:.0%} of the GPU-hours used stand on them")

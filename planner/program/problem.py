@@ -386,6 +386,11 @@ class Solution:
         return self.status in (Status.OPTIMAL, Status.FEASIBLE)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it is known which plan is the cheapest, or that there is none."""
+        return self.status in (Status.OPTIMAL, Status.INFEASIBLE)
+
+    @property
     def held(self) -> Mapping[int, int]:
         """Instances of the only state; nothing without a plan."""
         (only,) = self.holdings or ({},)

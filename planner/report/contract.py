@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from planner.report.sections import Grid, Section, money, short
 from planner.result.contract import Commitment, Contract
 from planner.scenario.units import HOURS_PER_MONTH
@@ -30,37 +32,35 @@ def _decision(c: Contract) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _grid(rows: Iterable[tuple[str, ...]], words: tuple[str, ...], numbers: tuple[str, ...]) -> Grid:
+    """A table whose columns of words come first; numbers stand to the right."""
+    return Grid((*words, *numbers), tuple(rows), numbers)
+
+
 def _commitments(c: Contract) -> Section:
     """What to sign now."""
     if not c.commitments:
-        why = "Nothing: no term is offered (--commit 1y=30%)." if not c.outlook.commit else "Nothing: no commitment pays for itself at these discounts."
-        return Section("Sign now", (why,))
-    rows = tuple(_commitment(c, x) for x in c.commitments)
+        is_offered = c.outlook.commit or any(line.term for line in c.lines)
+        return Section(
+            "Sign now", ("Nothing: no commitment pays for itself at these prices." if is_offered else "Nothing: no term is offered (--commit 1y=30%).",)
+        )
     covered = f"{c.coverage:.0%} of the GPU-hours used stand on commitments, the rest is bought by the hour."
-    return Section(
-        "Sign now", (covered,), Grid(("what", "term", "$/h", "used", "idle $/month", "pays above"), rows, ("$/h", "used", "idle $/month", "pays above"))
-    )
+    numbers = ("$/h", "used", "idle $/month", "pays above")
+    return Section("Sign now", (covered,), _grid((_commitment(c, x) for x in c.commitments), ("what", "term"), numbers))
 
 
 def _commitment(c: Contract, x: Commitment) -> tuple[str, ...]:
     line = c.lines[x.line]
     what = f"{x.instances} x {line.instance_type} at {' '.join(dict.fromkeys(w for w in (line.provider, line.region) if w != 'any'))}"
-    return (what, line.term, money(x.usd_per_hour), f"{x.used:.0%}", money(x.idle_usd_per_month, 0), f"{x.break_even:.0%} of hours")
+    above = "not sold by the hour" if x.break_even is None else f"{x.break_even:.0%} of hours"
+    return (what, line.term, money(x.usd_per_hour), f"{x.used:.0%}", money(x.idle_usd_per_month, 0), above)
 
 
 def _futures(c: Contract) -> Section:
-    rows = tuple((f.name, f"{f.probability:.0%}", f"{f.factor:.2f}", money(f.usd_per_hour), money(f.known_usd_per_hour), str(f.most_gpus)) for f in c.futures)
-    if len(rows) < 2:
+    if len(c.futures) < 2:
         return Section("Futures")
-    return Section(
-        "Futures",
-        (),
-        Grid(
-            ("future", "probability", "traffic x", "$/h", "$/h if known", "GPUs at most"),
-            rows,
-            ("probability", "traffic x", "$/h", "$/h if known", "GPUs at most"),
-        ),
-    )
+    rows = ((f.name, f"{f.probability:.0%}", f"{f.factor:.2f}", money(f.usd_per_hour), money(f.known_usd_per_hour), str(f.most_gpus)) for f in c.futures)
+    return Section("Futures", (), _grid(rows, ("future",), ("probability", "traffic x", "$/h", "$/h if known", "GPUs at most")))
 
 
 def _worth(c: Contract) -> Section:
@@ -91,11 +91,8 @@ def _months(c: Contract) -> Section:
     """GPUs by month in the likeliest future: a first, a middle and the last month."""
     likely = max(range(len(c.futures)), key=lambda s: c.futures[s].probability)
     shown = sorted({0, c.outlook.months // 4, c.outlook.months // 2, 3 * c.outlook.months // 4, c.outlook.months - 1})
-    rows = tuple(_month(c, likely, m) for m in shown)
     title = "By month" if len(c.futures) == 1 else f"By month, future {c.futures[likely].name}"
-    return Section(
-        title, (), Grid(("month", "committed GPUs", "most held", "mean held", "$/month"), rows, ("committed GPUs", "most held", "mean held", "$/month"))
-    )
+    return Section(title, (), _grid((_month(c, likely, m) for m in shown), ("month",), ("committed GPUs", "most held", "mean held", "$/month")))
 
 
 def month_of(c: Contract, future: int, month: int) -> dict[str, float]:
@@ -130,10 +127,12 @@ def _assumed(c: Contract) -> tuple[str, ...]:
     if o.commit:
         terms = ", ".join(f"{t} {d:.0%}" for t, d in o.commit.items())
         lines.append(f"Discounts as asked, not from a price list: {terms}; {o.upfront:.0%} upfront, money at {o.cost_of_capital:.0%} a year.")
-        lines.append("The first terms are signed now, for every future alike; later ones when they end, in each future as it is then.")
+    own = sorted({(line.source, line.term) for line in c.lines if line.purchase in ("reserved_1y", "reserved_3y")})
+    lines += [f"For a term alone, at the price stated: {', '.join(f'{source} ({term})' for source, term in own)}."] if own else []
+    lines += ["The first terms are signed now, for every future alike; later ones when they end, in each future as it is then."] if o.commit or own else []
     after = sum(x.obliged_after_usd for x in c.commitments)
     lines += [f"After the {o.months} months {money(after, 0)} of commitments are still to be paid, which is in no cost above."] if after else []
-    return tuple(lines)
+    return (*lines, *c.notes)
 
 
 def contract_rows(c: Contract) -> list[dict[str, object]]:

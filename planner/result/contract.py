@@ -22,7 +22,8 @@ class ContractLine(PlanPart):
     purchase: str
     term: Literal["", "1y", "3y"]  # "": by the hour
     usd_per_hour: float  # of a term what an even payment would be: discount, upfront share and cost of capital counted
-    by_the_hour_usd: float  # the same without a commitment
+    by_the_hour_usd: float | None  # the same without a commitment; of what is for a term alone its GPUs' least price in other lines, None: there is none
+    carbon_usd_per_hour: float = 0.0  # of either price, what carbon is charged for: no term takes anything off that
     source: str
     as_of: str
 
@@ -36,7 +37,7 @@ class Commitment(PlanPart):
     usd_per_hour: float  # of all of them
     used: float  # share of its GPU-hours on which replicas stand
     idle_usd_per_month: float
-    break_even: float  # share of the hours in which a GPU must be needed for the commitment to pay
+    break_even: float | None  # share of the hours in which a GPU must be needed for the commitment to pay; None: its GPUs are not to be had by the hour
     obliged_after_usd: float  # what is still to be paid when the horizon ends
 
 

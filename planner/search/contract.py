@@ -17,11 +17,12 @@ from pyomo.core.base.PyomoModel import ConcreteModel
 from pyomo.core.util import quicksum
 
 from planner.candidates.columns import Formulation
+from planner.catalog.records import Offer
 from planner.errors import TimeUp
-from planner.program import bounds
 from planner.program.alike import cheapest_over_states
 from planner.program.kinds import StateIndex
-from planner.program.problem import Problem, Purchasable, Risk, Solution, State, Status
+from planner.program.places import LocalProblem
+from planner.program.problem import Cap, Problem, Purchasable, Risk, Solution, State, Status
 from planner.program.solver import SolverOptions, optimise
 from planner.scenario.outlook import MONTHS, Outlook, Term
 from planner.scenario.units import HOURS_PER_MONTH
@@ -29,6 +30,8 @@ from planner.search.hours import HourlyQuestion, PricedStructure, posed
 from planner.search.structures import Block, Floats, Ints, Structure, StructureSpace
 
 GAP = 0.03  # a contract counts as optimal within 3 %, or --gap where that is wider: forecasts are known no better
+
+RESERVED: Mapping[str, Term] = {"reserved_1y": "1y", "reserved_3y": "3y"}  # ways to buy that are for a term alone
 
 
 @dataclass(frozen=True)
@@ -108,79 +111,78 @@ class Contract:
 class ContractSpace(StructureSpace):
     """Structures with a bound that commitments do not undercut.
 
-    Duality: a GPU needed in state i is worth y[i] of its hourly price, 0 ≤ y[i] ≤ weight[i] (it may be bought for the hour), and over each span of a
-    term Σ y[i] ≤ ratio·Σ weight[i] (it may be committed for). Then Σ_i y[i]·GPUs[i] is no more than what covers them costs. Where a share σ of them may
-    be spot, at r of the hourly price, a GPU is worth y[i] − σ·max(0, y[i] − r·weight[i]).
+    Duality: a GPU needed in state i is worth v[i] $, 0 ≤ v[i] ≤ p·weight[i] (it may be bought for the hour), and over each span of a term
+    Σ v[i] ≤ q·Σ weight[i] (it may be committed for), p and q the least prices of its type. Then Σ_i v[i]·GPUs[i] is no more than what covers them costs.
+    Where a share σ of them may be spot, at r, a GPU is worth v[i] − σ·max(0, v[i] − r·weight[i]).
     """
 
     def __init__(self, formulation: Formulation, asked: ContractQuestion, slots: Ints, apart: frozenset[frozenset[int]]) -> None:
         super().__init__(formulation, asked.hourly.rates, slots, (), apart)
-        self.worth = state_worth(asked)
+        self.asked = asked
+        self.caps = tuple(replace(cap, of="usd") if cap.of == "paid" else cap for cap in self.caps)  # $ are of what is paid: cheapest_at
         self.weight = np.array([s.weight for s in asked.horizon.states])
         self.spot_share = formulation.problem.rules.most_spot  # None: all of it may be
+        self.ratios = {t: asked.outlook.committed_price(t, 1.0) for t in asked.outlook.commit}
         self._worth: dict[tuple[int, str], Floats] = {}
-        self.least_ratio = min((asked.outlook.committed_price(t, 1.0) for t in asked.outlook.commit), default=1.0)
 
     @cached_property
-    def prices(self) -> Floats:
-        """[candidate, place] least $/h by the hour of a GPU that hosts it; of spot ones only where all may be. Infinite where nothing does."""
-        found = np.full((len(self.gpus), len(self.places)), inf)
-        for j, place in enumerate(self.places):
-            for part, c in zip(place.problem.columns, place.columns, strict=True):
-                offers = [place.problem.offers[o] for o in part.offers]
-                found[c, j] = min((o.usd_per_hour / o.gpus for o in offers if self.spot_share is None or not o.spot), default=inf)
-        return found
+    def worth(self) -> Floats:
+        """[state] of a GPU that costs 1 $/h by the hour, and for a term what is asked of it."""
+        return state_worth(self.asked, 1.0, list(self.ratios.items()))
 
-    def worth_at(self, place: int, gpu: str, price: float) -> Floats:
-        """[state] of a GPU of a type, per $/h of it by the hour."""
+    def least_price(self, place: LocalProblem, offers: Sequence[int]) -> float:
+        """Least $/h of a GPU of some offers of a place by the hour, of spot ones only where all may be; of those that are for a term alone the term's."""
+        mine = [(place.problem.offers[o], self.term(place, o)) for o in offers]
+        hourly = [o.usd_per_hour / o.gpus for o, term in mine if not term and (self.spot_share is None or not o.spot)]
+        return min(hourly or [o.usd_per_hour / o.gpus for o, term in mine if term], default=inf)
+
+    def term(self, place: LocalProblem, o: int) -> Term | Literal[""]:
+        """What an offer of a place is for."""
+        return term_of(self.formulation.offers[place.offers[o]])
+
+    def least_cost(self, place: int, able: Ints, needed: Ints) -> Floats:
+        """[candidate] $ that the GPUs of so many replicas cost at least."""
+        here = [
+            (self.gpus[c] * float(n @ self.worth_at(place, self.formulation.problem.columns[c].gpu))) if np.isfinite(self.prices[c, place]) else inf
+            for c, n in zip(able, needed, strict=True)
+        ]
+        return np.array(here)
+
+    def worth_at(self, place: int, gpu: str) -> Floats:
+        """[state] $ of a GPU of a type; infinite where what is on offer does not reach over all states."""
         if (place, gpu) not in self._worth:
-            spot = min((o.usd_per_hour / o.gpus for o in self.places[place].problem.offers if o.spot and o.gpu == gpu), default=inf)
-            ratio, share = spot / price, self.spot_share or 0.0
-            self._worth[place, gpu] = self.worth - share * np.maximum(self.worth - ratio * self.weight, 0.0) if ratio < 1 else self.worth
+            here = self.places[place]
+            mine = [(o.usd_per_hour / o.gpus, o.spot, self.term(here, k)) for k, o in enumerate(here.problem.offers) if o.gpu == gpu]
+            hourly = min((p for p, spot, term in mine if not term and (self.spot_share is None or not spot)), default=inf)
+            own = [(term, p) for p, _, term in mine if term]
+            worth = self._worth_of(hourly, own)
+            spot = min((p for p, is_spot, _ in mine if is_spot), default=inf)
+            self._worth[place, gpu] = worth - (self.spot_share or 0.0) * np.maximum(worth - spot * self.weight, 0.0) if spot < inf else worth
         return self._worth[place, gpu]
 
-    def options(self, workloads: tuple[int, ...], place: int) -> tuple[Ints, Floats]:
-        """(candidates, what their GPUs cost at least over all states), cheapest first, where the place hosts them."""
-        if (workloads, place) not in self._options:
-            able, needed = self.needs(workloads)
-            cost = np.array([float(n @ self.value(place, int(c))) for n, c in zip(needed, able, strict=True)]) * self.gpus[able]
-            order = np.argsort(cost, kind="stable")
-            order = order[np.isfinite(cost[order])]
-            self._options[workloads, place] = able[order], cost[order]
-        return self._options[workloads, place]
-
-    def value(self, place: int, c: int) -> Floats:
-        """[state] $ that a GPU of a candidate's type costs at least; infinite where the place does not host the candidate."""
-        gpu, here = self.formulation.problem.columns[c].gpu, self.prices[c, place]
-        price = self.price_at(place, gpu)
-        return self.worth_at(place, gpu, price) * price if np.isfinite(here) else np.full(len(self.worth), inf)
-
-    def price_at(self, place: int, gpu: str) -> float:
-        """Least $/h by the hour of a GPU of a type."""
-        mine = [c for c, column in enumerate(self.formulation.problem.columns) if column.gpu == gpu]
-        return float(self.prices[mine, place].min())
+    def _worth_of(self, hourly: float, own: Sequence[tuple[Term, float]]) -> Floats:
+        """[state] of a GPU at a price by the hour (infinite: none) and those of offers for a term."""
+        if not own:
+            return self.worth * hourly
+        terms = [*own, *((t, r * hourly) for t, r in self.ratios.items() if hourly < inf)]
+        reached = {i for t, _ in terms for span in self.asked.horizon.spans(t) for i in span}
+        return state_worth(self.asked, hourly, terms) if hourly < inf or len(reached) == len(self.weight) else np.full(len(self.weight), inf)
 
     def bound(self, place: int, blocks: Sequence[Block]) -> float:
         """No contract with these deployments costs less. Infinite beyond the limits."""
-        columns, offers, cost = self.formulation.problem.columns, self.places[place].problem.offers, 0.0
-        taken: dict[str, Ints] = {}
-        for b in blocks:
-            gpu = columns[b.candidate].gpu
-            taken[gpu] = taken.get(gpu, 0) + self.need(b) * columns[b.candidate].gpus
-        dollars = np.zeros(self.rates.shape[1])
-        for gpu, gpus in taken.items():
+        offers, cost, dollars, every = self.places[place].problem.offers, 0.0, np.zeros(self.rates.shape[1]), self.taken(blocks)
+        for gpu, taken in every.items():
             size = gcd(*(o.gpus for o in offers if o.gpu == gpu))  # all that can be held are multiples of it
-            held = -(-gpus // size) * size
-            price = self.price_at(place, gpu)
-            cost += float(held @ self.worth_at(place, gpu, price)) * price
-            dollars += held * self.cheapest_at(place, gpu, price)
-        broken = any(bounds.surely(cap, offers, taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps)
-        return inf if broken else cost
+            held = -(-taken // size) * size
+            cost += float(held @ self.worth_at(place, gpu))
+            dollars += held * self.cheapest_at(place, gpu)
+        return inf if self.breaks_a_limit(place, every, dollars) else cost
 
-    def cheapest_at(self, place: int, gpu: str, price: float) -> float:
-        """$/h that a GPU costs at least, however it is bought."""
-        spot = min((o.usd_per_hour / o.gpus for o in self.places[place].problem.offers if o.spot and o.gpu == gpu), default=inf)
-        return min(price * self.least_ratio, spot)
+    def cheapest_at(self, place: int, gpu: str) -> float:
+        """$/h paid for a GPU at least, however it is bought."""
+        here, ratio = self.places[place], min(self.ratios.values(), default=1.0)
+        mine = [((o.usd_per_hour - o.unpaid) / o.gpus, o.spot or bool(self.term(here, k))) for k, o in enumerate(here.problem.offers) if o.gpu == gpu]
+        return min(price if is_as_sold else price * min(ratio, 1.0) for price, is_as_sold in mine)
 
     def alike(self, structure: Structure) -> object:
         """What the cost of a structure follows from: structures that need the same of the same offers cost the same."""
@@ -189,22 +191,26 @@ class ContractSpace(StructureSpace):
         return structure.place, tuple(sorted(parts))
 
 
-def state_worth(asked: ContractQuestion) -> Floats:
-    """[state] y of ContractSpace, the best for the shape of all traffic together."""
-    horizon, outlook = asked.horizon, asked.outlook
-    weight = np.array([s.weight for s in horizon.states])
-    if not outlook.commit:
-        return weight
+def state_worth(asked: ContractQuestion, hourly: float, terms: Sequence[tuple[Term, float]]) -> Floats:
+    """[state] v of ContractSpace at a price by the hour (infinite: none) and prices for terms, the best for the shape of all traffic together."""
+    weight = np.array([s.weight for s in asked.horizon.states])
+    if not terms:
+        return weight * hourly
     rates = asked.hourly.rates
     shape = (rates / np.maximum(rates.max(axis=1, keepdims=True), 1e-300)).sum(axis=0)
     m = ConcreteModel()
-    m.y = Var(range(len(weight)), domain=NonNegativeReals, bounds=lambda _, i: (0, float(weight[i])))
-    groups = [(span, outlook.committed_price(t, 1.0)) for t in outlook.commit for span in horizon.spans(t)]
-    m.most = Constraint(range(len(groups)), rule=lambda m, k: quicksum(m.y[i] for i in groups[k][0]) <= groups[k][1] * float(weight[list(groups[k][0])].sum()))
-    m.objective = Objective(expr=-quicksum(float(shape[i]) * m.y[i] for i in m.y))
+    m.v = Var(range(len(weight)), domain=NonNegativeReals, bounds=lambda _, i: (0, hourly * float(weight[i]) if hourly < inf else None))
+    groups = [(span, price) for t, price in terms for span in asked.horizon.spans(t)]
+    m.most = Constraint(range(len(groups)), rule=lambda m, k: quicksum(m.v[i] for i in groups[k][0]) <= groups[k][1] * float(weight[list(groups[k][0])].sum()))
+    m.objective = Objective(expr=-quicksum(float(shape[i]) * m.v[i] for i in m.v))
     optimise(m, SolverOptions())
-    found: Floats = np.clip([m.y[i].value or 0.0 for i in range(len(weight))], 0.0, weight) * (1 - 1e-7)
+    found: Floats = np.clip([m.v[i].value or 0.0 for i in range(len(weight))], 0.0, hourly * weight) * (1 - 1e-7)
     return found
+
+
+def term_of(offer: Offer) -> Term | Literal[""]:
+    """The term that an offer is for alone; "": it is had by the hour."""
+    return RESERVED.get(offer.purchase, "")
 
 
 def cheapest_contract(field: ContractSpace, asked: ContractQuestion) -> Contract | None:
@@ -245,23 +251,36 @@ def problem_of(field: ContractSpace, asked: ContractQuestion, structure: Structu
     columns, place = field.formulation.problem.columns, field.places[structure.place]
     used = tuple(sorted({o for b in structure.blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
     plain = posed(field, asked.hourly, structure.blocks, (), used)
-    sold = list(_sold(asked, plain.offers))
+    sold = list(_sold(asked, plain.offers, [term_of(field.formulation.offers[o]) for o in used]))
     alike = {k: [j for j, (i, _, _) in enumerate(sold) if i == k] for k in range(len(used))}
     several = tuple(replace(c, offers=tuple(j for k in c.offers for j in alike[k])) for c in plain.columns)
     limit = asked.outlook.risk
-    rules = replace(plain.rules, risk=Risk(limit.level, limit.usd_per_hour) if limit else None)
+    there = [Cap("available", "gpus", o.available * o.gpus, _stock(k), frozenset((_stock(k),))) for k, o in enumerate(plain.offers) if o.available is not None]
+    rules = replace(plain.rules, risk=Risk(limit.level, limit.usd_per_hour) if limit else None, caps=(*plain.rules.caps, *there))
     whole = replace(plain, columns=several, offers=tuple(p for _, _, p in sold), rules=rules, states=asked.horizon.states)
     return whole, tuple((used[i], term) for i, term, _ in sold)
 
 
-def _sold(asked: ContractQuestion, offers: Sequence[Purchasable]) -> Iterator[tuple[int, Term | Literal[""], Purchasable]]:
-    """(offer, term, as the program takes it). What is owned, or may be taken back, is not committed to."""
-    for i, offer in enumerate(offers):
+def _sold(asked: ContractQuestion, offers: Sequence[Purchasable], terms: Sequence[Term | Literal[""]]) -> Iterator[tuple[int, Term | Literal[""], Purchasable]]:
+    """(offer, term, as the program takes it). What is owned, or may be taken back, is not committed to; what is for a term alone is not had by the hour.
+
+    A discount is on the price, not on what carbon is charged for. Of what there is only so much of, that counts however it is bought.
+    """
+    for i, (offer, only) in enumerate(zip(offers, terms, strict=True)):
+        offer = replace(offer, place=(*offer.place, _stock(i))) if offer.available is not None else offer
+        if only:
+            yield i, only, replace(offer, committed=True, spans=asked.horizon.spans(only))
+            continue
         yield i, "", offer
         for term in asked.outlook.commit if offer.location and not offer.spot else ():
-            price = asked.outlook.committed_price(term, offer.usd_per_hour)
+            price = asked.outlook.committed_price(term, offer.usd_per_hour - offer.unpaid) + offer.unpaid
             if price < offer.usd_per_hour:
                 yield i, term, replace(offer, usd_per_hour=price, committed=True, spans=asked.horizon.spans(term))
+
+
+def _stock(i: int) -> str:
+    """The label of all ways to buy a limited offer."""
+    return f"offer {i}"
 
 
 def by_offer(contract: Contract) -> PricedStructure:
@@ -300,13 +319,6 @@ def with_commitments(problem: Problem, now: dict[int, int]) -> tuple[Problem, fl
             sunk += now.get(o, 0) * offer.usd_per_hour * sum(problem.states[i].weight for i in first)
             offers[o] = replace(offer, usd_per_hour=0.0, available=now.get(o, 0), spans=(first,))
     return replace(problem, offers=tuple(offers), rules=replace(problem.rules, risk=None)), sunk
-
-
-def after(problem: Problem, now: dict[int, int], options: SolverOptions) -> float:
-    """$ over the horizon of the cheapest way to go on after so much is signed; infinite where there is none."""
-    rest, sunk = with_commitments(problem, now)
-    found = cheapest_over_states(rest, options)
-    return sunk + found.cost if found.found else inf
 
 
 def of_future(problem: Problem, s: int) -> Problem:

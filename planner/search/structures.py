@@ -4,7 +4,7 @@ order of a bound on their cost, so that few need the program over hours before t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -77,7 +77,8 @@ class StructureSpace:
         self._needs: dict[tuple[int, ...], tuple[Ints, Ints]] = {}
         self._covers: dict[tuple[int, str], Floats] = {}
         self._options: dict[tuple[tuple[int, ...], int], tuple[Ints, Floats]] = {}
-        self.is_limited = bool(formulation.problem.rules.caps) or any(o.available for o in formulation.problem.offers)
+        self.caps = formulation.problem.rules.caps
+        self.is_limited = bool(self.caps) or any(o.available for o in formulation.problem.offers)
 
     @cached_property
     def places(self) -> list[LocalProblem]:
@@ -90,7 +91,16 @@ class StructureSpace:
         found = np.full((len(self.gpus), len(self.places)), inf)
         for j, place in enumerate(self.places):
             for part, c in zip(place.problem.columns, place.columns, strict=True):
-                found[c, j] = min(place.problem.offers[o].usd_per_hour / place.problem.offers[o].gpus for o in part.offers)
+                found[c, j] = self.least_price(place, part.offers)
+        return found
+
+    def least_price(self, place: LocalProblem, offers: Sequence[int]) -> float:
+        """Least $/h of a GPU of some offers of a place."""
+        return min((place.problem.offers[o].usd_per_hour / place.problem.offers[o].gpus for o in offers), default=inf)
+
+    def least_cost(self, place: int, able: Ints, needed: Ints) -> Floats:
+        """[candidate] $ that the GPUs of so many replicas ([candidate, hour]) cost at least over all hours; infinite where the place does not host it."""
+        found: Floats = needed.sum(axis=1) * self.gpus[able] * self.prices[able, place]
         return found
 
     def shared_load(self, c: int, workloads: tuple[int, ...]) -> Floats:
@@ -129,10 +139,10 @@ class StructureSpace:
         return found
 
     def options(self, workloads: tuple[int, ...], place: int) -> tuple[Ints, Floats]:
-        """(candidates, cost of the GPUs they take over all hours at the least price), cheapest first, where the place hosts them."""
+        """(candidates, what the GPUs they take cost at least over all hours), cheapest first, where the place hosts them."""
         if (workloads, place) not in self._options:
             able, needed = self.needs(workloads)
-            cost = needed.sum(axis=1) * self.gpus[able] * self.prices[able, place]
+            cost = self.least_cost(place, able, needed)
             order = np.argsort(cost, kind="stable")
             order = order[np.isfinite(cost[order])]
             if self.is_limited:  # what breaks a limit alone breaks it beside others, too
@@ -145,24 +155,36 @@ class StructureSpace:
         price per GPU with their start-ups; and waiting work beyond the valleys at the least price per request. Infinite beyond the limits."""
         if not blocks:
             return sum(min((self.alone_cost(place, c, work) for c in range(len(self.gpus))), default=inf) for work in self.idle)
-        columns, needs = self.formulation.problem.columns, [self.need(b) for b in blocks]
-        hours = self.rates.shape[1]
+        needs = [self.need(b) for b in blocks]
         whole = least = begun = 0.0
-        dollars, gpus_taken = np.zeros(hours), dict[str, Ints]()
-        for gpu in {columns[b.candidate].gpu for b in blocks}:
-            mine = [(n, b.candidate) for n, b in zip(needs, blocks, strict=True) if columns[b.candidate].gpu == gpu]
-            taken = np.asarray(sum(n * columns[c].gpus for n, c in mine))
-            price = min(float(self.prices[c, place]) for _, c in mine)
+        dollars, every = np.zeros(self.rates.shape[1]), self.taken(blocks)
+        for gpu, taken in every.items():
+            price = min(float(self.prices[b.candidate, place]) for b in blocks if self.gpu(b) == gpu)
             covered = self._cover(place, gpu, int(taken.max()))[taken]
             whole += float(covered.sum())
             least, begun = least + price * float(taken.sum()), begun + price * self.lead * bounds.starts_of(taken)
-            dollars, gpus_taken[gpu] = dollars + covered, taken
-        if any(
-            bounds.surely(cap, self.places[place].problem.offers, gpus_taken, dollars) > cap.most * (1 + 1e-9) for cap in self.formulation.problem.rules.caps
-        ):
+            dollars = dollars + covered
+        if self.breaks_a_limit(place, every, dollars):
             return inf
         rest = self._rest(place, blocks, needs)  # what is held for it may save starts: no more than the lead's share of its cost
         return max(whole, least + rest, least + begun + (1 - self.lead) * rest)
+
+    def gpu(self, block: Block) -> str:
+        """The GPU type of a deployment."""
+        return self.formulation.problem.columns[block.candidate].gpu
+
+    def taken(self, blocks: Sequence[Block]) -> dict[str, Ints]:
+        """[hour] GPUs that deployments take, by type."""
+        found: dict[str, Ints] = {}
+        for b in blocks:
+            gpus = self.need(b) * self.formulation.problem.columns[b.candidate].gpus
+            found[self.gpu(b)] = found.get(self.gpu(b), 0) + gpus
+        return found
+
+    def breaks_a_limit(self, place: int, taken: Mapping[str, Ints], dollars: Floats) -> bool:
+        """Whether so many GPUs by type and hour, and $/h by hour, are surely beyond a cap."""
+        offers = self.places[place].problem.offers
+        return any(bounds.surely(cap, offers, taken, dollars) > cap.most * (1 + 1e-9) for cap in self.caps)
 
     def _cover(self, place: int, gpu: str, most: int) -> Floats:
         """[GPUs] least $/h of instances that together have at least so many GPUs of a type."""
