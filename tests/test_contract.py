@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import exp, expm1
+from pathlib import Path
 
 import pytest
 from conftest import Run
@@ -185,6 +186,21 @@ def test_without_time_nothing_is_told_and_what_is_missing_is_named() -> None:
     )  # fmt: skip
     assert not found().notes
     assert "Not told: x." in page(found().model_copy(update={"notes": ("Not told: x.",)})).split("Assumed")[1]
+
+
+def test_a_saved_contract_is_written_as_a_document(run: Run, tmp_path: Path) -> None:
+    saved, html, md = (tmp_path / name for name in ("c.json", "c.html", "c.md"))
+    c = found().model_copy(update={"scenario": found().scenario.model_copy(update={"name": "<b>year</b>"})})
+    saved.write_text(c.model_dump_json())
+    assert run("report", saved, "-o", html, "-o", md) == (0, "", "")
+    for text in (html.read_text(), md.read_text()):
+        assert f"${c.usd_per_hour:,.2f}" in text and f"${c.usd:,.0f} for 12 months" in text
+        assert "Sign 5 x verda-b200-sxm-on-demand for 1y" in text and "70% of hours" in text
+        assert all(w in text for w in ("Futures", "By month", "Serves", "Assumed", "Evidence and provenance", "if known", c.lines[0].as_of))
+        assert "<b>year" not in text
+    status, out, said = run("report", saved, "-o", tmp_path / "c.xlsx")
+    assert (status, out, said.count("\n")) == (2, "", 1) and "not written as xlsx" in said
+    assert not (tmp_path / "c.xlsx").exists()
 
 
 def page(c: Contract) -> str:

@@ -100,7 +100,7 @@ class Page(HTMLParser):
 
 def test_a_page_has_every_part_in_the_order_in_which_it_is_asked() -> None:
     found = Page(shown())
-    wanted = "decision demand plan service unit-costs frontier curve staircase alternatives failure sensitivity what-if assumptions provenance solver"
+    wanted = "decision demand plan service unit-costs power frontier curve staircase alternatives failure sensitivity what-if assumptions provenance solver"
     assert found.ids == wanted.split()
     assert len(shown()) < 3e6
     assert found.links == [] and "default-src 'none'" in shown()
@@ -359,6 +359,20 @@ def test_a_saved_plan_is_reported_as_it_is(run: Run, tmp_path: Path) -> None:
     assert text == run("report", *QUICK, *LEFT_OUT)[1]
     both = run("report", saved, saved, *LEFT_OUT)
     assert both[0] == 0 and "**Against plan**" in both[1]
+
+
+def test_what_changes_from_todays_fleet_and_what_is_drawn_have_parts_of_their_own(run: Run, tmp_path: Path) -> None:
+    html, md, book = (tmp_path / name for name in ("a.html", "a.md", "a.xlsx"))
+    targets = [word for path in (html, md, book) for word in ("-o", path)]
+    asked = ("--qps", "200", "--min-quality", "0.8", "--gpu", "B200", "--gpu", "H100-SXM-80GB", "--provider", "verda", "--current", "examples/fleet.toml")
+    assert run("report", *asked, "--carbon-price", "100", "--carbon-intensity", "350", *LEFT_OUT, *targets)[0] == 0
+    found = Page(html.read_text())
+    assert found.ids[2:6] == ["plan", "today", "service", "unit-costs"] and found.ids[6] == "power"
+    for text in (found.text, md.read_text()):
+        assert "From today's fleet" in text and "drop 12" in text and "to 2027-06-30" in text
+        assert "Power and carbon" in text and "for carbon at $100/t" in text and "7 kW of TDP x PUE" in text
+    names = openpyxl.load_workbook(book).sheetnames
+    assert {"Today", "Power"} <= set(names)
 
 
 WRONG = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.options import deliver, say
-from planner.cli.show import fitting, read_saved
+from planner.cli.show import fitting, read_contract, read_saved
 from planner.cli.study import Answers, FileOption, progress, say_held
 from planner.errors import PlannerError, did_you_mean
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from planner.economics.review import Wanted
     from planner.economics.runs import Done, Where
     from planner.report.review.focus import Months
+    from planner.result.contract import Contract
     from planner.result.plan import Plan
     from planner.scenario.records import Scenario
     from planner.scenario.sources import Origins
 
+CONTRACT_FORMS = ("html", "markdown")
 Files = Annotated[
     list[str] | None,
     typer.Argument(
@@ -122,6 +124,9 @@ def report(
     saved = [p for p in paths if p.suffix == ".json" or str(p) == "-"]
     if saved and (asked or len(saved) < len(paths)):
         raise PlannerError("a saved plan answers its own question", str(saved[0]), "leave out scenario flags and files, or plan anew without it")
+    if saved and (contract := read_contract(saved[0])) is not None:
+        _contract(contract, saved, targets)
+        return
     from planner.economics.review import review
     from planner.report.review.writers import delivered
 
@@ -136,6 +141,22 @@ def report(
     for path, content in made:
         _put(content, path)
     if found.plan.status != "optimal":
+        raise typer.Exit(3)
+
+
+def _contract(contract: Contract, saved: list[Path], targets: list[tuple[str, str]]) -> None:
+    """Writes the document of a saved contract. Raises PlannerError for forms that it has none in."""
+    from planner.report.review.contract import contract_document
+
+    if len(saved) > 1:
+        raise PlannerError("a contract is reported alone", str(saved[0]), "report one at a time")
+    if other := next((form for _, form in targets if form not in CONTRACT_FORMS), ""):
+        raise PlannerError(f"a contract is not written as {other}", "--format", f"{' or '.join(CONTRACT_FORMS)}; plan contract --format csv has its months")
+    with fitting(saved[0]):
+        made = [(path, contract_document(contract, form)) for path, form in targets]
+    for path, content in made:
+        _put(content, path)
+    if contract.status != "optimal":
         raise typer.Exit(3)
 
 

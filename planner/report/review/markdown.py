@@ -20,7 +20,7 @@ def pull_request(r: Review) -> str:
     blocks = [f"### {markdown_line(_headline(r))}", markdown_line(question(r.plan)), _options(r)]
     blocks += [_changes(r.compared)] if r.compared else []
     blocks += ["**What to know before signing**\n\n" + "\n".join(f"- {markdown_line(w)}" for w in r.plan.warnings[:3])] if r.plan.warnings else []
-    blocks += [_folded(p) for p in (decision, *parts)]
+    blocks += [folded(p) for p in (decision, *parts)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -56,7 +56,8 @@ def _changes(compared: tuple[Compared, ...]) -> str:
     return f"**Against {markdown(first.name)}**\n\n" + "\n".join(lines)
 
 
-def _folded(part: Part) -> str:
+def folded(part: Part) -> str:
+    """A part that opens at a click."""
     body = [render.markdown([Section("", part.lines)]), *(_block(s) for s in (*part.tables, *(s for _, s in part.charts), *part.folded))]
     return f"<details><summary>{markdown(part.title)}</summary>\n\n" + "\n\n".join(b.strip() for b in body if b.strip()) + "\n\n</details>"
 

@@ -5,6 +5,7 @@ Every text goes through the template's escaping, and through ``plain`` before it
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,7 +17,7 @@ from planner.report.drawing import in_script, version_of
 from planner.report.review.drawings import specifications
 from planner.report.review.parts import review_parts
 from planner.report.review.studies import axis_text, cell_words
-from planner.report.review.words import option_rows, question
+from planner.report.review.words import Part, option_rows, question
 from planner.report.sections import Section, money
 from planner.result.plan import Plan
 
@@ -37,6 +38,22 @@ class Option:
 
 def page(r: Review) -> str:
     """The review as HTML."""
+    decision, *parts = review_parts(r)
+    return rendered(question(r.plan), r.plan.scenario.name, options(r), r.plan.warnings, decision, parts, r.plan.planner_version, specifications(r), r.what_if)
+
+
+def rendered(
+    title: str,
+    name: str,
+    options: Sequence[Option],
+    cautions: Sequence[str],
+    decision: Part,
+    parts: Sequence[Part],
+    version: str,
+    charts: Mapping[str, dict[str, object]] | None = None,
+    grid: WhatIf | None = None,
+) -> str:
+    """A document of options, cautions and parts as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -46,22 +63,21 @@ def page(r: Review) -> str:
     found = Environment(
         loader=PackageLoader("planner.report.review"), autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
-    charts = specifications(r)
-    decision, *parts = review_parts(r)
+    drawn = dict(charts or {})
     return found.get_template("review.html.j2").render(
-        title=question(r.plan),
-        name=r.plan.scenario.name,
-        options=options(r),
-        cautions=r.plan.warnings,
+        title=title,
+        name=name,
+        options=options,
+        cautions=cautions,
         decision=decision,
         parts=parts,
-        charts=set(charts),
-        what_if=r.what_if,
+        charts=set(drawn),
+        what_if=grid,
         kind_of=kind_of,
-        specs=Markup(in_script(charts)),
-        cells=Markup(in_script(grid_data(r.what_if))) if r.what_if else Markup("null"),
-        vega=Markup(_vega(charts)),
-        version=r.plan.planner_version,
+        specs=Markup(in_script(drawn)),
+        cells=Markup(in_script(grid_data(grid))) if grid else Markup("null"),
+        vega=Markup(_vega(drawn)),
+        version=version,
     )
 
 

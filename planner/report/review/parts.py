@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from planner.deploy.release import plan_identity
 from planner.economics.compare import changes, money_moved
 from planner.economics.review import Review
 from planner.figures import digits
 from planner.report.autoscale import hours_sections
+from planner.report.fleet import fleet_sections
 from planner.report.review.studies import (
     comparison_part,
     curve_part,
@@ -18,7 +21,7 @@ from planner.report.review.studies import (
     without_bars,
 )
 from planner.report.review.words import UNITS, Part, arithmetic, limit_rows, option_rows, table
-from planner.report.sections import Section, latency, money, plan_sections
+from planner.report.sections import Section, latency, money, plan_sections, power_section
 from planner.result.plan import Plan, PlanWorkload
 
 SAID_ELSEWHERE = ("Warnings", "Assumed", "Defaults used")  # of a plan by the hour
@@ -42,8 +45,10 @@ def _every_part(r: Review) -> list[Part]:
         decision_part(r),
         demand_part(r.plan),
         plan_part(r.plan, own),
+        *_as_one_section("today", fleet_sections(r.plan)),
         *([service_part(r.plan, own)] if "Predicted service" in own else [Part("routing", "Routing", tables=(own["Routing"],))]),
         *([Part("unit-costs", "Unit economics", own["Unit costs"].lines, tables=(_table_of(own["Unit costs"]),))] if "Unit costs" in own else []),
+        *_as_one_section("power", [power_section(r.plan.power, r.plan)] if r.plan.power else []),
         frontier_part(r),
         curve_part(r),
         staircase_part(r),
@@ -61,6 +66,11 @@ def _every_part(r: Review) -> list[Part]:
 def _table_of(s: Section) -> Section:
     """The table alone."""
     return Section("", grid=s.grid)
+
+
+def _as_one_section(key: str, sections: Sequence[Section]) -> list[Part]:
+    """Sections as parts of their own: their lines, then the table."""
+    return [Part(key, s.title, s.lines, tables=(_table_of(s),) if s.grid else ()) for s in sections]
 
 
 def decision_part(r: Review) -> Part:

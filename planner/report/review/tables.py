@@ -26,6 +26,8 @@ def review_tables(r: Review) -> dict[str, list[Row]]:
         "purchases": lambda: [_purchase(name, p) for name, plan in plans(r) for p in plan.purchases],
         "demand": lambda: _demand(r.plan),
         "deployments": lambda: [{k: v for k, v in d.flat().items() if not isinstance(v, (dict, list, tuple))} for d in r.plan.deployments],
+        "today": lambda: [line.model_dump(mode="json") for line in r.plan.changes.lines] if r.plan.changes else (),
+        "power": lambda: _power(r.plan),
         "service": lambda: _service(r.plan),
         "unit costs": lambda: _unit_costs(r.plan),
         "prudence": lambda: _bridge(r.plan),
@@ -49,6 +51,15 @@ def review_tables(r: Review) -> dict[str, list[Row]]:
 def plans(r: Review) -> list[tuple[str, Plan]]:
     """The plans to decide between, by name."""
     return [("cheapest" if r.prudent else "plan", r.plan), *([("prudent", r.prudent)] if r.prudent else [])]
+
+
+def _power(plan: Plan) -> Iterable[Row]:
+    """kW and kgCO2e/h of each purchase, what they are made of, and of all."""
+    if plan.power is None:
+        return
+    for b, part in zip(plan.purchases, plan.power.parts, strict=True):
+        yield {"purchase": b.instance_type, "gpus": b.gpus_held, **part.model_dump(mode="json")}
+    yield {"purchase": "all", **{k: v for k, v in plan.power.model_dump(mode="json").items() if k != "parts"}}
 
 
 def _option(name: str, p: Plan) -> Row:
