@@ -78,7 +78,7 @@ def _cost(regions: tuple[str, ...]) -> float | None:
 
 
 def main() -> None:
-    """Runs every case in a process of its own, then the locations apart."""
+    """Runs the locations apart, then every case in a process of its own, the year first; what is done is written at once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the year alone, whole and apart")
     parser.add_argument("--one", nargs=3, type=int, metavar=("REGIONS", "MONTHS", "FUTURES"), help="one case, as JSON")
@@ -86,16 +86,17 @@ def main() -> None:
     if given.one:
         print(json.dumps(solved(REGIONS[: given.one[0]], given.one[1], given.one[2])))
         return
-    cases = [BASE] if given.quick else [dict(c) for c in dict.fromkeys(tuple({**BASE, k: v}.items()) for k, steps in STEPS.items() for v in steps)]
-    rows = []
+    every = (BASE, *({**BASE, k: v} for k, steps in STEPS.items() for v in steps))
+    cases = [BASE] if given.quick else [dict(c) for c in dict.fromkeys(tuple(case.items()) for case in every)]
+    rows = list[dict[str, object]]()
+    parts = apart(REGIONS[: BASE["regions"]])
+    print(parts, flush=True)
     for case in cases:
         words = [str(case[k]) for k in ("regions", "months", "futures")]
         done = subprocess.run([sys.executable, __file__, "--one", *words], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout))
         print(rows[-1], flush=True)
-    parts = apart(REGIONS[: BASE["regions"]])
-    print(parts)
-    RESULTS.write_text(json.dumps({"cases": rows, "apart": parts}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"cases": rows, "apart": parts}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _no_dearer(found: Solution, problem: Problem, options: SolverOptions) -> Sol
     """A solution with starts counted after; where they may be much of its cost, the cheaper one of it and that with starts decided beside the rest."""
     if not found.found or found.gap <= max(MUCH, options.gap):
         return found
-    whole = _with_starts(problem, options)
+    whole = _with_starts(problem, replace(options, gap=max(options.gap, MUCH / 4)))
     if not whole.found or whole.cost >= found.cost:
         bound = min(found.cost, max(found.bound, whole.bound))
         return replace(found, bound=bound, gap=(found.cost - bound) / found.cost)
