@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 from math import exp, expm1
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from planner.result.contract import Contract
 from planner.scenario.outlook import Outlook
 from planner.scenario.own_offers import OwnOffer
 from planner.scenario.sources import ask
+from planner.search.contract import priced
 
 FUTURES = ("low=0.7@25%", "base=1@50%", "high=1.4@25%")
 FLAGS = {"qps": "200", "min_quality": "0.7", "profile": "m-small", "gpu": ["B200"], "provider": ["verda"], "time_limit": "120s"}
@@ -138,6 +140,32 @@ def test_a_quota_counts_whatever_it_is_bought_for() -> None:
     assert len(mine) == 2
     held = [sum(s.instances.get(o, 0) for o in mine) for s in c.states]
     assert max(needed(c)) == 6 and max(held) == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "outlook", "offers"),
+    [
+        ({}, {"commit": {"1y": 0.3, "3y": 0.5}}, ()),
+        ({}, {"months": 18}, ({"id": "lease", "usd_per_hour": 2.5, "purchase": "reserved_1y"},)),
+        ({}, {"months": 30, "commit": {"1y": 0.4}}, ({"id": "long", "usd_per_hour": 2.2, "purchase": "reserved_3y", "gpus_per_instance": 4},)),
+        (
+            {"purchase": ["on_demand", "spot"], "max_spot_share": "0.5"},
+            {"commit": {"1y": 0.3}},
+            ({"id": "lease", "usd_per_hour": 3, "purchase": "reserved_1y"},),
+        ),
+        ({"carbon_price": "500", "carbon_intensity": "400", "pue": "1.2"}, {"commit": {"1y": 0.5}, "upfront": 0.5, "cost_of_capital": 0.1}, ()),
+        ({"provider": ["rack"]}, {}, ({"provider": "rack", "id": "lease", "usd_per_hour": 2.0, "purchase": "reserved_1y"},)),
+    ],
+)
+def test_no_contract_costs_less_than_its_structures_bound(flags: dict[str, object], outlook: dict[str, object], offers: tuple[dict[str, object], ...]) -> None:
+    scenario, catalog = ask(FLAGS | flags).scenario, load_catalog()
+    scenario = scenario.model_copy(update={"supply": scenario.supply.model_copy(update={"offers": tuple(OwnOffer.model_validate(OWN | o) for o in offers)})})
+    done = searched(with_known_names(scenario, catalog), Outlook.model_validate(CALM | outlook), catalog, Deadline.after(120))
+    structures = [s for _, s in islice(done.field.cheapest_first(), 6) if s]
+    assert structures
+    for structure in structures:
+        cost = priced(done.field, done.asked, structure, SolverOptions(gap=0.0, time_limit_s=60)).solution.cost
+        assert structure.bound <= cost * (1 + 1e-6)
 
 
 def test_a_discount_takes_nothing_off_carbon() -> None:

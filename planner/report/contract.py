@@ -70,12 +70,12 @@ def _worth(c: Contract) -> Section:
         ("signed for the mean of the futures instead", None if c.stochastic_usd is None else -c.stochastic_usd),
         ("the limit on the dearest futures", None if c.risk_premium_usd is None else -c.risk_premium_usd),
     ]
-    found = [(name, f"{'saves' if usd >= 0 else 'costs'} {money(abs(usd), 0)}") for name, usd in items if usd is not None]
+    found = [(name, _moved(usd)) for name, usd in items if usd is not None]
     best = sorted(c.measuring, key=lambda m: -m.worth_usd)
     found += [
         (
             f"#{m.deployment + 1} measured before signing",
-            f"saves {money(m.worth_usd, 0)} (its load may be {m.low_factor:.2f} to {m.high_factor:.2f} of the planned)",
+            f"{_moved(m.worth_usd)} (its load may be {m.low_factor:.2f} to {m.high_factor:.2f} of the planned)",
         )
         for m in best[:2]
     ]
@@ -85,6 +85,11 @@ def _worth(c: Contract) -> Section:
         found.append(("capacities as uncertain as their evidence", f"sign {what}: {money(c.robust.usd_per_hour)}/h, saves {money(saved, 0)} then"))
     found += [(f"traffic x {s.factor:g}", f"{money(s.usd_per_hour)}/h" if s.usd_per_hour is not None else "not to be had within the limits") for s in c.stress]
     return Section(f"Over {c.outlook.months} months", items=tuple(found))
+
+
+def _moved(usd: float) -> str:
+    """What is saved, or costs more, in words."""
+    return "changes nothing" if abs(usd) < 0.5 else f"{'saves' if usd > 0 else 'costs'} {money(abs(usd), 0)}"
 
 
 def _months(c: Contract) -> Section:
