@@ -13,7 +13,7 @@ from planner.deadline import Deadline
 from planner.program.kinds import StateIndex
 from planner.program.optimum import cheapest
 from planner.program.pools import pools
-from planner.program.problem import ChosenPool, Problem, Risk, Solution, State
+from planner.program.problem import ChosenPool, Problem, Risk, Solution, State, Status
 from planner.program.risk import dearest
 from planner.program.solver import SolverOptions
 
@@ -54,7 +54,7 @@ def _no_dearer(found: Solution, problem: Problem, options: SolverOptions) -> Sol
     whole = _with_starts(problem, replace(options, gap=max(options.gap, MUCH / 4)))
     if not whole.found or whole.cost >= found.cost:
         bound = min(found.cost, max(found.bound, whole.bound))
-        return replace(found, bound=bound, gap=(found.cost - bound) / found.cost)
+        return replace(found, status=found.status if whole.is_settled else Status.FEASIBLE, bound=bound, gap=(found.cost - bound) / found.cost)
     return whole
 
 
