@@ -117,6 +117,30 @@ def test_mean_quality_is_a_mix_of_good_and_bad() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rate", "most", "rules", "traffic"),
+    [
+        (12.0, (1, 1), {}, (8.0, 4.0)),
+        (9.0, (1, 1), {"max_slo_load": 0.75}, (6.0, 3.0)),
+        (17.0, (2, 3), {"spare_replicas": 1}, (8.5, 8.5)),  # 1 and 2 in service
+        (17.0, (2, 3), {"survives": frozenset({"instance"})}, (8.5, 8.5)),
+    ],
+)
+def test_pools_of_one_checkpoint_share_by_their_room(rate: float, most: tuple[int, int], rules: dict[str, Any], traffic: tuple[float, float]) -> None:
+    """A replica of the one kind carries 10, of the other 5; there are so few that both are needed, so any spread that fits costs the same."""
+    offers = [replace(offer(1, 4), available=most[0]), replace(offer(1, 2, "B"), available=most[1])]
+    columns = [column("a", {0: 10.0}, (0,), checkpoint="k"), column("b", {0: 5.0}, (1,), gpu="B", checkpoint="k")]
+    found = solve(problem([rate], columns, offers, pools_per_workload=None, **rules))
+    assert tuple(c.traffic[0] for c in found.pools) == pytest.approx(traffic)
+
+
+def test_the_better_of_two_checkpoints_serves_what_it_can() -> None:
+    offers = [replace(offer(1, 4), available=1), replace(offer(1, 2, "B"), available=1)]
+    columns = [column("good", {0: 10.0}, (0,), quality={0: 0.9}), column("bad", {0: 5.0}, (1,), gpu="B", quality={0: 0.6})]
+    found = solve(problem([12.0], columns, offers, pools_per_workload=2, mix=True))
+    assert tuple(c.traffic[0] for c in found.pools) == pytest.approx((10.0, 2.0))
+
+
+@pytest.mark.parametrize(
     ("rules", "usd"),
     [
         ({}, 4),

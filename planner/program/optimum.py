@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from planner.deadline import Deadline
-from planner.program.kinds import ColumnIndex, PoolIndex, StateIndex, Term
+from planner.program.kinds import ColumnIndex, PoolIndex, StateIndex, Term, WorkloadIndex
+from planner.program.losses import worst
 from planner.program.model import Built, build
 from planner.program.objective import polish
 from planner.program.packing import fewest_instances
-from planner.program.problem import ChosenPool, Problem, Solution, Status
+from planner.program.problem import ChosenPool, Pool, Problem, Solution, Status
 from planner.program.single import one_pool
 from planner.program.solver import Outcome, SolverOptions, optimise, relaxation
 from planner.program.variables import pools_of_deployments
@@ -22,11 +23,13 @@ EPSILON = 1e-7  # of a workload's rate: less traffic than this is none
 
 
 def cheapest(problem: Problem, options: SolverOptions, break_ties: bool = True) -> Solution:
-    """The cheapest plan of a problem, ties broken (``break_ties``) towards fewest pools, fewest GPUs, highest quality."""
+    """The cheapest plan of a problem, ties broken (``break_ties``) towards fewest pools, fewest GPUs, highest quality; pools of one checkpoint evenly."""
     deadline = Deadline.after(options.time_limit_s)
     built = build(problem)
     solution = _no_dearer(_solution(built, optimise(built.program, replace(options, time_limit_s=deadline.left()))), problem, options)
-    return ties_broken(problem, solution, replace(options, time_limit_s=deadline.left())) if break_ties and built.program.counted else solution
+    if not break_ties:
+        return solution
+    return ties_broken(problem, solution, replace(options, time_limit_s=deadline.left())) if built.program.counted else _evened(problem, solution)
 
 
 def _no_dearer(solution: Solution, problem: Problem, options: SolverOptions) -> Solution:
@@ -41,13 +44,14 @@ def _no_dearer(solution: Solution, problem: Problem, options: SolverOptions) -> 
 
 
 def ties_broken(problem: Problem, solution: Solution, options: SolverOptions) -> Solution:
-    """The tidiest plan of the same cost (of large problems: on the offers held); the solution itself where none is found soon."""
+    """The tidiest plan of the same cost (of large problems: on the offers held), evenly loaded; the solution so where none is found soon."""
     if solution.status != Status.OPTIMAL or not options.time_limit_s:
-        return solution
+        return _evened(problem, solution)
     better = _tidiest_of(problem, solution, options)
     if not better.found or better.cost > solution.cost * (1 + 1e-7) + 1e-7:
-        return solution
-    return replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, holdings=better.holdings, started=better.started)
+        return _evened(problem, solution)
+    tidy = replace(solution, cost=better.cost, bound=min(solution.bound, better.cost), pools=better.pools, holdings=better.holdings, started=better.started)
+    return _evened(problem, tidy)
 
 
 def _tidiest_of(problem: Problem, solution: Solution, options: SolverOptions) -> Solution:
@@ -60,6 +64,35 @@ def _tidiest_of(problem: Problem, solution: Solution, options: SolverOptions) ->
     found = _solution(built, optimise(built.program, replace(options, gap=0.0, nodes=POLISH_NODES)))
     whole = tuple(replace(c, pool=replace(c.pool, column=ColumnIndex(kept[c.pool.column][0]))) for c in found.pools)
     return replace(found, pools=whole)
+
+
+def _evened(problem: Problem, solution: Solution) -> Solution:
+    """The solution with what pools of one checkpoint serve of one workload spread by the room of each. In one state; what is shared stays.
+
+    Every spread that fits costs as much and is as good, so which of them a solver finds depends on its version and the machine.
+    """
+    alike: dict[tuple[WorkloadIndex, str, float | None], list[int]] = {}
+    for p, c in enumerate(solution.pools if problem.is_flat else ()):
+        column, (w, *others) = problem.columns[c.pool.column], c.pool.workloads
+        if not others and not column.is_hosted and c.pool.remain is None:
+            alike.setdefault((w, column.checkpoint, column.quality.get(w)), []).append(p)
+    pools = list(solution.pools)
+    for (w, _, _), several in alike.items():
+        sized = {p: _sized(problem, pools[p], w) for p in several}
+        load = sum(pools[p].traffic[w] for p in several) / max(sum(room for _, room in sized.values()), EPSILON)
+        for p, (pool, room) in sized.items() if len(several) > 1 and load <= 1 + EPSILON else ():
+            pools[p] = replace(pools[p], pool=pool, flows=({w: load * room},))
+    return replace(solution, pools=tuple(pools))
+
+
+def _sized(problem: Problem, chosen: ChosenPool, w: WorkloadIndex) -> tuple[Pool, float]:
+    """A pool of one workload at the capacity that its replicas give it, (4), and the most traffic that it may have then, (3) and (24)."""
+    rules, column, total = problem.rules, problem.columns[chosen.pool.column], chosen.total
+    left = total - max((worst(kind, problem, column.gpus, chosen.replicas)[0] for kind in rules.survives), default=0)
+    working = total - rules.spare_replicas
+    size = max((t for t in column.tiers[w] if t.replicas <= min(working, left)), key=lambda t: t.capacity, default=column.tiers[w][0])
+    pool = replace(chosen.pool, capacity={w: size.capacity}, replicas=size.replicas)
+    return pool, size.capacity * min(rules.max_slo_load * working, rules.load_after_loss * left)
 
 
 def relaxed_cost(problem: Problem) -> tuple[float, dict[str, float]]:
