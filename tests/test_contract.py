@@ -356,6 +356,13 @@ def test_what_no_contract_is_planned_for_is_refused_in_a_line(run: Run, given: t
     assert says in said
 
 
+@pytest.mark.parametrize("term", ["4y=30%", "1y", "1y=", "=30%", "1y=30", "1y=100%", "1y=-5%", "1y=much", "1y=nan", "1y=30%,3y=50%"])
+def test_what_is_no_commitment_is_refused_with_what_to_write(run: Run, term: str) -> None:
+    status, out, said = run("contract", "--qps", 10, "--commit", term)
+    assert (status, out, said.count("\n")) == (2, "", 1)
+    assert "--commit: '" in said and "write 1y=30%" in said
+
+
 @pytest.mark.parametrize("verb", ["contract", "autoscale"])
 def test_plans_over_time_are_not_made_from_todays_fleet(run: Run, verb: str) -> None:
     status, out, said = run(verb, "--qps", 10, "--profile", "m-small", "--current", "examples/fleet.toml")

@@ -311,6 +311,12 @@ def test_one_location_for_data_of_two_places_is_the_reason_told() -> None:
     assert "--data-region: unknown region 'norht' (did you mean 'north'?)" in refused(living([{"regions": ["norht"]}]))
 
 
+def test_where_nothing_is_on_offer_no_location_is_to_blame() -> None:
+    with pytest.raises(Infeasible, match="no price matches the supply asked for") as error:
+        planned(asked(purchase=["spot"]))
+    assert "location" not in str(error.value)
+
+
 def test_a_site_of_ones_own_is_where_its_name_says() -> None:
     own = {"name": "berlin", "gpu": "GPU-80", "count": 64, "gpus_per_node": 8, "usd_per_hour": 0.1}
     assert held(planned(living([{"regions": ["north"]}], owned=[own])), provider="berlin") == 0

@@ -126,7 +126,7 @@ def _nothing_serves(points: Points, scenario: Scenario, w: int, unhosted: int) -
 def _nowhere_together(points: Points, scenario: Scenario) -> str:
     """That no one location may have the data of all workloads, where no more are allowed."""
     restricted = [w for w in scenario.workload if w.has_places]
-    if scenario.policy.max_locations > 1 or any(all(may_serve(o, w) for w in restricted) for o in points.survey.offers):
+    if not restricted or scenario.policy.max_locations > 1 or any(all(may_serve(o, w) for w in restricted) for o in points.survey.offers):
         return ""
     return f": no one location may have the data of {' and '.join(w.name for w in restricted)}, and one is allowed (--max-locations)"
 

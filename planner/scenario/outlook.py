@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from math import exp, expm1, sqrt
+from math import exp, expm1, nan, sqrt
 from statistics import NormalDist
 from typing import Annotated, Literal
 
@@ -47,11 +47,24 @@ def parse_futures(value: object) -> object:
 
 
 def parse_discounts(value: object) -> object:
-    """{"1y": 0.3} of ("1y=30%",). Raises ValueError."""
+    """{"1y": 0.3} of ("1y=30%",) or of {"1y": "30%"}. Raises ValueError."""
+    bare = [v for v in value if not all(str(v).partition("="))] if isinstance(value, (list, tuple)) else []
+    if bare:
+        raise ValueError(f"'{bare[0]}' is no term with its discount; write 1y=30%, a share off the price by the hour")
     pairs = parse_pairs(value)
-    if not isinstance(pairs, dict):
-        return pairs
-    return {k: parse_share(float(v[:-1]) / 100 if isinstance(v, str) and v.endswith("%") else v) for k, v in pairs.items()}
+    return {term: _discount(term, str(share)) for term, share in pairs.items()} if isinstance(pairs, dict) else pairs
+
+
+def _discount(term: str, text: str) -> float:
+    if term not in MONTHS:
+        raise ValueError(f"'{term}' is no term to commit to; write 1y=30% or 3y=50%")
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = nan
+    if not 0 <= share < 1:
+        raise ValueError(f"'{text}' is no discount; write {term}=30% or {term}=0.3, less than the whole price")
+    return share
 
 
 def parse_risk(value: object) -> object:
