@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -478,3 +479,15 @@ def test_what_demand_is_stated_in_is_said_in_one_place() -> None:
     assert [(w.kind, w.unit, w.rate) for w in (rate, loop, day)] == [("qps", "req/s", 5), ("concurrency", "in flight", 40), ("requests_per_day", "req/s", 1)]
     assert (loop.at_rate(7).concurrency, rate.at_rate(7).qps, day.at_rate(7).kind) == (7, 7, "qps")
     assert day.is_waiting and loop.is_closed and not rate.is_closed
+
+
+@pytest.mark.parametrize("stated", [{"requests_per_day": 1000.0}, {"users": 50, "think_time": "10s"}, {"concurrency": 8}])
+def test_who_asks_for_the_most_of_what_is_stated_states_no_other_rate(stated: dict[str, object]) -> None:
+    found = Scenario.model_validate({"workload": [stated], "policy": {"budget": "9/h"}, "objective": {"maximize": "qps"}}).workload[0]
+    assert found.qps is None or "users" in stated
+
+
+def test_the_most_is_not_planned_by_the_hour(run: Run) -> None:
+    status, out, said = run("--requests-per-day", 1000, "--maximize", "qps", "--budget", "9/h")
+    assert (status, out, said.count("\n")) == (2, "", 1)
+    assert "one rate, not by the hour (leave --maximize out" in said

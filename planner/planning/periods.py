@@ -49,9 +49,11 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     Raises Infeasible when nothing meets all demands, CatalogError and ScenarioError for unusable input, SolverError when no plan was
     found in time or a plan fails its check.
     """
-    if scenario.tables.capacities or scenario.objective.maximize:
-        what = "tables" if scenario.tables.capacities else "objective.maximize"
-        raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue and a demand", what)
+    if scenario.tables.capacities:
+        raise ScenarioError("plans by the hour, such as those of requests that may wait, need the catalogue", "tables", "leave --capacities out")
+    if scenario.objective.maximize:
+        most = f"the most {scenario.objective.maximize} is planned at one rate, not by the hour"
+        raise ScenarioError(most, "objective.maximize", "leave --maximize out, or ask plan for a rate")
     if scenario.policy.shed:
         raise ScenarioError("who goes short is planned at one rate, not by the hour", "policy.shed", "leave --shed out")
     if scenario.policy.api != "none":

@@ -51,6 +51,7 @@ Redundancy = Literal["none", "n+1-replica", "n+1-instance", "n+1-zone", "spot"]
 Loss = Literal["instance", "zone", "spot"]
 LOSSES: dict[str, Loss] = {"n+1-instance": "instance", "n+1-zone": "zone", "spot": "spot"}
 KINDS: tuple[Kind, ...] = ("hyperscaler", "neocloud")  # of providers that are bought from unless others are asked for
+RATES = {"qps", "concurrency", "requests_per_day", "users"}  # of which a workload states one
 DEMAND_FIELDS = ("lengths", "demand", "growth", "users")  # that stand for others (asked.py)
 
 
@@ -614,7 +615,7 @@ class Scenario(Part):
         workloads = data.get("workload") or [{}]
         if not isinstance(workloads, (list, tuple)) or not all(isinstance(w, dict) for w in workloads):
             return data
-        return {**data, "workload": [w if {"qps", "concurrency"} & w.keys() else {**w, "qps": 1.0} for w in workloads]}
+        return {**data, "workload": [w if RATES & w.keys() else {**w, "qps": 1.0} for w in workloads]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
