@@ -38,9 +38,10 @@ def path(scenario: Scenario, catalog: Catalog, origins: Origins | None = None) -
         if steps and (minimised(plan) > steps[-1].cost.usd_per_hour - WORTH or plan.changes.added + plan.changes.returned == 0):
             break
         steps.append(plan)
-        asked = assumed(plan.scenario, "supply", current=fleet_of(plan))
-        if is_cut := len(steps) == MOST_STEPS:
+        is_cut, fleet = len(steps) == MOST_STEPS, fleet_of(plan)
+        if is_cut or not fleet:  # nothing rented: no fleet to go on from
             break
+        asked = assumed(plan.scenario, "supply", current=fleet)
     first = steps[0].changes
     end = first.free_usd_per_hour if first and first.free_usd_per_hour is not None else None
     return Path(tuple(steps), end, is_cut)
