@@ -145,10 +145,10 @@ def test_every_step_serves_everything_within_its_changes() -> None:
 
 
 def test_a_path_ends_where_nothing_is_rented() -> None:
-    """Three GPUs of one's own at $0.1 do for three rented ones at $0.5."""
+    """Three GPUs of one's own at $0.1 do for three rented ones at $0.5, of which two are returned and then the last; one's own are no changes."""
     own = {"gpu": "GPU-80", "count": 3, "gpus_per_node": 1, "usd_per_hour": 0.1}
-    found = path(asked({**CHEAP, "instances": 3}, max_changes=6, owned=[own]), tiny())
-    assert [p.cost.usd_per_hour for p in found.steps] == pytest.approx([0.3])
+    found = path(asked({**CHEAP, "instances": 3}, max_changes=2, owned=[own]), tiny())
+    assert [p.cost.usd_per_hour for p in found.steps] == pytest.approx([0.7, 0.3])
 
 
 # ---- no plan

@@ -139,7 +139,7 @@ def purchasable(offer: Offer, kw: float | None = None, kg: float | None = None) 
     zone, fails = offer.provider if offer.is_owned else offer.zone, 0 if whole else offer.gpus_per_node  # each site of one's own is a zone
     each = (location(offer), offer.gpu, offer.gpus_per_instance, offer.usd_per_hour, whole, offer.available, kw, zone, fails)
     spot, unpaid = offer.purchase == "spot", offer.carbon_usd_per_hour
-    return Purchasable(*each, spot=spot, place=place, kg=kg, unpaid=unpaid, now=offer.now, least=offer.least, minimum=offer.minimum)
+    return Purchasable(*each, spot=spot, place=place, kg=kg, unpaid=unpaid, now=offer.now, least=offer.least, minimum=offer.minimum, owned=offer.is_owned)
 
 
 def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:

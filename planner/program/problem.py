@@ -127,7 +127,7 @@ class Purchasable:
     """One offer o: an instance of G[o] GPUs, or (``whole`` False) single GPUs of one node, at p[o] $/h each.
 
     ``location`` "": at no provider's place, so limits on locations do not count it. ``available``: most instances; None = no limit.
-    ``minimum``: instances held in every state in which any are.
+    ``minimum``: instances held in every state in which any are. ``owned``: one's own, so not part of today's fleet.
     ``kw``, ``kg``: kW that it draws and kgCO2e that it emits in an hour; None = not known, so nothing capped in them may hold it.
     ``unpaid``: of p[o], what is charged and nobody is paid (carbon). ``fails``: GPUs that are lost together with one of an
     instance (0: the instance's). ``committed``: held alike in every state, or within each of ``spans`` (groups of states) and
@@ -153,6 +153,7 @@ class Purchasable:
     kg: float | None = None
     unpaid: float = 0.0
     minimum: int = 1
+    owned: bool = False
 
     def at_once(self, gpus: int) -> int:
         """Replicas of so many GPUs that one instance takes with it at most when it fails; of a replica over several instances, itself."""
@@ -309,7 +310,7 @@ class Problem:
     def moved(self, held: Sequence[Mapping[int, int]]) -> float:
         """(27) $/h of what is held more or less than today, in the only state; 0 where changes cost nothing."""
         each = self.rules.changes.usd_per_gpu if self.rules.changes else 0.0
-        return each * sum(offer.gpus * abs(held[0].get(o, 0) - offer.now) for o, offer in enumerate(self.offers)) if each else 0.0
+        return each * sum(offer.gpus * abs(held[0].get(o, 0) - offer.now) for o, offer in enumerate(self.offers) if not offer.owned) if each else 0.0
 
     @property
     def counts_starts(self) -> bool:
