@@ -365,3 +365,72 @@ def test_a_network_that_takes_all_of_a_limit_is_refused() -> None:
 def test_a_rate_never_needs_less_for_a_longer_way() -> None:
     costs = [planned(living([{"qps": 40, "slo": {"ttft_p99": "300ms"}, "network": f"{ms}ms"}])).cost.usd_per_hour for ms in (1, 60, 120)]
     assert costs == sorted(costs)
+
+
+# ---- a network that differs by region
+
+
+def reached(near: dict[str, Any], slo: dict[str, str], qps: float = 40, more: dict[str, Any] | None = None, **supply: Any) -> Scenario:
+    workload = {"qps": qps, "min_quality": 0.5, "slo": {"tpot_p95": "none", **slo}, "network_at": near, **(more or {})}
+    return Scenario.model_validate({"workload": [workload], "supply": supply})
+
+
+def test_a_cheap_region_far_away_is_traded_against_the_limit() -> None:
+    """North is dearer than the region of neo. From 700 ms away, a p99 of 1 s leaves 300 ms there, and 990 ms up north: the cheaper of both, planned apart."""
+    slo = {"ttft_p99": "1s"}
+    for far in ("20ms", "700ms", "900ms"):
+        plan = planned(reached({"north": "10ms", "any": far}, slo))
+        apart = {
+            name: planned(
+                Scenario.model_validate(
+                    {"workload": [{"qps": 40, "min_quality": 0.5, "slo": {"tpot_p95": "none", **slo}, "network": seconds}], "supply": {"regions": [name]}}
+                )
+            )
+            for name, seconds in (("north", "10ms"), ("any", far))
+        }
+        best = min(apart, key=lambda name: apart[name].cost.usd_per_hour)
+        assert plan.cost == apart[best].cost and where(plan, 0) == {best}, far
+        (got,) = plan.workloads
+        assert got.network_ms == {"north": 10.0, "any": float(far.removesuffix("ms"))}[best]
+        assert got.slo[0].limit_ms == pytest.approx(1000 - got.network_ms) and "of network in TTFT and E2E" in " ".join(str(page_sections(plan)).split())
+
+
+def test_a_region_whose_network_is_not_stated_is_left_out_or_at_the_stated_rest() -> None:
+    slo = {"ttft_p95": "2s"}
+    north = planned(reached({"north": "10ms"}, slo), compare=True)
+    assert where(north, 0) == {"north"} and any("1 region left out" in n for n in north.notes)
+    rest = planned(reached({"north": "10ms"}, slo, more={"network": "50ms"}))
+    assert where(rest, 0) == {"any"} and rest.workloads[0].network_ms == 50.0
+
+
+def test_nothing_is_served_from_further_away_than_counted() -> None:
+    plan = planned(reached({"north": "10ms", "any": "50ms"}, {"ttft_p95": "2s"}))
+    workload = plan.scenario.workload[0].model_copy(update={"network_at": {"north": 0.01, "any": 0.08}})
+    moved = plan.model_copy(update={"scenario": plan.scenario.model_copy(update={"workload": (workload,)})})
+    assert any("is served from any, 80 ms away, and counts 50.0 ms" in str(b) for b in check_plan(moved, tiny()).breaches)
+
+
+def test_what_cannot_be_reached_or_is_unknown_is_told() -> None:
+    slo = {"ttft_p95": "2s"}
+    assert "--network-at: unknown region 'norht' (did you mean 'north'?)" in refused(reached({"norht": "10ms"}, slo))
+    with pytest.raises(ValueError, match="the network alone takes 2s, all that TTFT p95 of 'requests' allows, or more"):
+        reached({"north": "2s", "any": "3s"}, slo)
+    assert where(planned(reached({"north": "10ms", "any": "3s"}, slo)), 0) == {"north"}
+    assert "not planned with a network that differs by region" in refused(
+        reached({"north": "10ms"}, slo).model_copy(update={"policy": asked(policy={"shed": True}).policy})
+    )
+
+
+def test_two_workloads_that_are_near_different_regions() -> None:
+    """Each counts its own way: w0 is next to north, w1 next to neo, and one location serves both."""
+    ways = [{"north": "10ms", "any": "90ms"}, {"north": "80ms", "any": "5ms"}]
+    workloads = [{"name": f"w{i}", "qps": 15, "min_quality": 0.5, "network_at": way} for i, way in enumerate(ways)]
+    plan = planned(Scenario.model_validate({"workload": workloads}))
+    assert where(plan, 0) == where(plan, 1) == {"any"} and [w.network_ms for w in plan.workloads] == [90.0, 5.0]
+
+
+def test_ways_by_region_are_asked_by_a_flag_that_is_repeated() -> None:
+    (workload,) = ask({"qps": "20", "network_at": ["north=10ms", "any=1s"], "network_latency": "60ms"}).scenario.workload
+    assert [workload.network_to(place) for place in ("north", "any", "south")] == [0.01, 1.0, 0.06]
+    with pytest.raises(PlannerError, match="--network-at"):
+        ask({"qps": "20", "network_at": ["north=10"]})

@@ -162,6 +162,8 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
     def families(words: Iterable[str], flag: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(g for w in words for g in known_gpus(w, gpus, flag)))
 
+    reachable = {*regions, *(o.name for o in s.owned)}
+
     def all_of(words: Iterable[str], known: Iterable[str], what: str, flag: str, hint: str) -> tuple[str, ...]:
         return tuple(known_name(w, known, what, flag, hint) for w in words)
 
@@ -193,7 +195,10 @@ def with_known_names(scenario: Scenario, catalog: Catalog) -> Scenario:
         w.model_copy(
             update={
                 "models": tuple(_model(m, models, catalog) for m in w.models),
-                "regions": all_of(w.regions, {*regions, *(o.name for o in s.owned)}, "region", "--data-region", "see plan catalog prices"),
+                "regions": all_of(w.regions, reachable, "region", "--data-region", "see plan catalog prices"),
+                "network_at": _by_name(
+                    ((known_name(n, reachable, "region", "--network-at", "see plan catalog prices"), x) for n, x in w.network_at.items()), "--network-at"
+                ),
                 "geographies": all_of(w.geographies, geographies, "geography", "--data-geography", f"one of {', '.join(sorted(geographies))}"),
                 "quality_metric": known_name(w.quality_metric, benchmarks, "benchmark", "--quality-metric", f"one of {', '.join(sorted(benchmarks))}"),
                 **counted_in(w, catalog),

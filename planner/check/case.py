@@ -38,6 +38,7 @@ from planner.performance.shared import Shared, SharedLoop, settled
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.performance.tuning import coefficients_for, tuned
 from planner.result.plan import Brief, Deployment, Plan
+from planner.result.reach import as_reached
 from planner.scenario.records import Policy, Scenario, Tuning, Workload
 from planner.scenario.slo import strictest
 
@@ -196,7 +197,8 @@ def loop_service(fit: Fit, each: Floats, is_level: bool) -> Service:
 
 
 def rebuild(plan: Plan, scenario: Scenario, catalog: Catalog) -> Case:
-    """Every deployment of the plan out of the catalogue."""
+    """Every deployment of the plan out of the catalogue, for the question as the plan says that it is reached."""
+    scenario = as_reached(scenario, plan.workloads)
     coefficients = coefficients_for(scenario, catalog)
     options = load_options(catalog) if any(d.speculative or d.decode_engines for d in plan.deployments) else None
     built: list[Rebuilt | None] = []

@@ -40,6 +40,7 @@ def offers(case: Account) -> Finding:
         few = min((n for t in case.plan.by_period if (n := t.instances[i])), default=p.instances)
         notes.require(few >= offer.minimum, where, f"{few} are held, sold are no fewer than {offer.minimum}")
     _data(notes, case)
+    _reached(notes, case)
     return notes.finding(f"offers: {len(case.plan.purchases)} purchases are offers of the catalogue at its prices, admitted by supply")
 
 
@@ -57,6 +58,18 @@ def _data(notes: Notes, case: Account) -> None:
             place, offer = p.provider if p.kind == "owned" else p.region, offer_of(case, p)
             inside = _among(place, w.regions) or (offer is not None and _among(offer.geography, w.geographies))
             notes.require(inside, got.name, f"is served in {place}, may be in {' or '.join((*w.regions, *w.geographies))}")
+
+
+def _reached(notes: Notes, case: Account) -> None:
+    """No workload whose network differs by region is served from further away than the plan counts, or from where nothing is stated."""
+    for got, w in zip(case.plan.workloads, case.plan.scenario.workload, strict=True):
+        notes.require(bool(w.network_at) == (got.network_ms is not None), got.name, f"states {got.network_ms} ms of network")
+        near = {name.lower(): seconds for name, seconds in w.network_at.items()}
+        serving = [r.deployment for r in got.routing if r.share > 0] if w.network_at else []
+        for p in {case.plan.purchases[h.purchase] for t in case.plan.by_period for i in serving for h in t.deployments[i].hosts}:
+            place = p.provider if p.kind == "owned" else p.region
+            far = near.get(place.lower(), w.network or inf) * 1e3
+            notes.require(at_most(far, got.network_ms or 0.0), got.name, f"is served from {place}, {far:g} ms away, and counts {got.network_ms} ms")
 
 
 def purchase_right(p: Purchase, offer: Offer) -> Purchase:

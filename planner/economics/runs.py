@@ -95,8 +95,9 @@ def least_cost(scenario: Scenario, cache: SurveyCache) -> float:
 
 
 def has_open(scenario: Scenario) -> bool:
-    """Whether rates follow from the plan itself, or a workload is split by length or escalates: then a plan is more than one program."""
-    return any(w.route_by or w.is_cascade or (w.demand and w.demand.is_open) for w in scenario.workload)
+    """Whether rates follow from the plan itself, or a workload is split by length, escalates or is nearer to some regions: then a plan is more than one
+    program."""
+    return any(w.route_by or w.is_cascade or w.network_at or (w.demand and w.demand.is_open) for w in scenario.workload)
 
 
 def key_of(scenario: Scenario, catalog: Catalog) -> str:

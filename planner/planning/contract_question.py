@@ -18,7 +18,7 @@ from planner.deadline import Deadline
 from planner.errors import ScenarioError
 from planner.planning.infeasible import Infeasible
 from planner.scenario.apply import catalog_for
-from planner.scenario.change import assumed, require_gpus_alone, require_no_fleet, with_workloads
+from planner.scenario.change import assumed, require_gpus_alone, require_no_fleet, require_one_network, with_workloads
 from planner.scenario.outlook import Outlook
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario
@@ -66,6 +66,7 @@ def require_modelled(scenario: Scenario) -> None:
             raise ScenarioError(f"a contract is not planned for {what} yet", where, hint)
     require_gpus_alone(scenario, "a contract")
     require_no_fleet(scenario, "a contract")
+    require_one_network(scenario, "a contract")
 
 
 def by_the_hour(scenario: Scenario, outlook: Outlook) -> tuple[Scenario, Outlook]:

@@ -24,7 +24,7 @@ from planner.result import cautions
 from planner.result.hours import assemble_hours
 from planner.result.plan import FlatComparison, Plan
 from planner.scenario.apply import catalog_for
-from planner.scenario.change import require_no_fleet
+from planner.scenario.change import require_no_fleet, require_one_network
 from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer, answer
@@ -59,6 +59,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     if scenario.policy.api != "none":
         raise ScenarioError("plans by the hour are of GPUs alone; what an API would serve is planned at one rate", "policy.api", "leave --api out, or ask plan")
     require_no_fleet(scenario, "what is held by the hour")
+    require_one_network(scenario, "what is held by the hour")
     catalog, deadline = catalog or load_catalog(scenario.catalog), deadline or Deadline.after(scenario.solver.time_limit)
     settling, is_open = deadline.share(SETTLING), any(w.demand and w.demand.is_open for w in scenario.workload)
     scenario = careful(with_known_names(_settled(scenario, catalog, settling), catalog))

@@ -38,6 +38,7 @@ from planner.search.survey_cache import SurveyCache
 NOW = "this plan is for the traffic stated, now; the outlook counts in plan contract"
 SETTLING = 0.75  # of the time limit, for the rate of users who wait for answers; the rest is for the plan itself
 SEARCHING = 0.5  # of the time limit, for the length at which a router splits requests
+REACHING = 0.5  # of the time left, for what one way to be near and far costs at least
 ANSWER = 0.75  # of the time limit, for the plan where it is also compared with others
 
 
@@ -125,8 +126,15 @@ def solve(
 
 
 def _asked_otherwise(scenario: Scenario, origins: Origins, cache: SurveyCache, deadline: Deadline, again: Callable[..., Plan], is_short: bool) -> Plan | None:
-    """The plan of a question that is first made into others, each asked ``again``: what is shed, routed or escalated. None of any other."""
+    """The plan of a question that is first made into others, each asked ``again``: near some regions, what is shed, routed or escalated. None of any other."""
     cost = partial(_least_cost, cache=cache, deadline=deadline)
+    if any(w.network_at for w in scenario.workload):
+        from planner.planning.reach import by_reach
+
+        def least(asked: Scenario) -> float:
+            return _least_cost(asked, cache, deadline.share(REACHING))
+
+        return verified(by_reach(scenario, cache.catalog, partial(again, came=origins), least), cache.catalog)
     if scenario.policy.shed and not is_short:
         from planner.planning.shed import shedding
 
@@ -146,7 +154,7 @@ def _asked_otherwise(scenario: Scenario, origins: Origins, cache: SurveyCache, d
 
 def _least_cost(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> float:
     """$/h of the cheapest plan, undescribed where the program alone finds it; infinite without one. Raises TimeUp."""
-    if scenario.objective.maximize or any(w.demand and w.demand.is_open for w in scenario.workload):
+    if scenario.objective.maximize or any(w.is_cascade or (w.demand and w.demand.is_open) for w in scenario.workload):
         try:
             return solve(scenario, cache.catalog, compare=False, cache=cache, deadline=deadline).cost.usd_per_hour
         except Infeasible:

@@ -11,6 +11,7 @@ from planner.report.fleet import fleet_lines
 from planner.report.power import power_line
 from planner.report.sections import NOTHING_HURRIES, Section, brief, hosted_bill, hosted_by, latency, money, plural, short, step_words, unit_money
 from planner.result.plan import Alternative, Deployment, HostedApi, Plan, PlanWorkload, Purchase, SpotRisk
+from planner.result.reach import as_reached
 from planner.scenario.units import format_duration
 
 MOST_WARNINGS = 3
@@ -123,7 +124,8 @@ def _workloads(plan: Plan) -> list[tuple[str, str]]:
         routes = [(w.name, ", ".join(f"{r.share:.0%} {plan.deployments[r.deployment].checkpoint}" for r in w.routing)) for w in plan.workloads]
         return routes if len(routes) <= MOST_CLASSES else [("classes", f"{len(routes)} on {len(plan.deployments)} deployments (--details)")]
     shown = plan.workloads[:MOST_WORKLOADS]
-    networks = [f", and {format_duration(asked.network)} of network in TTFT and E2E" if asked.network else "" for asked in plan.scenario.workload]
+    reached = as_reached(plan.scenario, plan.workloads).workload
+    networks = [f", and {format_duration(asked.network)} of network in TTFT and E2E" if asked.network else "" for asked in reached]
     names = ["service"] if len(plan.workloads) == 1 else [w.name for w in shown]
     found = [(name, _service(w, len(plan.workloads) == 1) + far) for name, w, far in zip(names, shown, networks)]
     left = len(plan.workloads) - len(shown)

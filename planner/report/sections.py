@@ -23,6 +23,7 @@ from planner.result.plan import (
     PrudentStep,
     UnitCosts,
 )
+from planner.result.reach import as_reached
 from planner.scenario.units import format_duration
 
 NOTHING_HURRIES = "all requests may wait until what is lost is back"
@@ -246,7 +247,7 @@ PARTS_OF_TTFT = {
 
 def _network(plan: Plan) -> str:
     """What of the way to the user is in the numbers."""
-    far = [f"{format_duration(w.network)} to {w.name}" for w in plan.scenario.workload if w.network]
+    far = [f"{format_duration(w.network)} to {w.name}" for w in as_reached(plan.scenario, plan.workloads).workload if w.network]
     beside = f"The network's {' and '.join(far)} come on top, and are taken off the limits on TTFT and E2E." if far else "No network to the user."
     return f"Parts of the mean; its p95 beside them. {beside}"
 

@@ -376,6 +376,7 @@ class PlanWorkload(PlanPart):
     predicted: Predicted | None = None
     unit_costs: UnitCosts | None = None  # None: lengths are unknown, or the plan is by the hour
     is_waiting: bool = False
+    network_ms: Annotated[float | None, Field(exclude_if=lambda v: v is None)] = None  # round trip that its limits leave, where that differs by region
     rates: tuple[float, ...] = ()  # mean demand in each period, in its own unit; of waiting requests those done, in requests/s
 
 

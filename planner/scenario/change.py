@@ -73,6 +73,14 @@ def require_no_fleet(scenario: Scenario, what: str) -> None:
         raise ScenarioError(f"{what} is not planned from today's fleet yet", "supply.current", "leave it out, or ask plan for one rate")
 
 
+def require_one_network(scenario: Scenario, what: str) -> None:
+    """Raises ScenarioError for what is planned over all regions at once, asked with a network that differs by region."""
+    if any(w.network_at for w in scenario.workload):
+        raise ScenarioError(
+            f"{what} is not planned with a network that differs by region yet", "workload.network_at", "state one with --network-latency, or ask plan"
+        )
+
+
 def assumed_of(scenario: Scenario, w: int, **change: object) -> Scenario:
     """The scenario with fields of one workload replaced, unchecked."""
     return with_workloads(scenario, (x.model_copy(update=change) if i == w else x for i, x in enumerate(scenario.workload)))

@@ -116,6 +116,15 @@ class Workload(Part):
     network: Annotated[
         Lead, Field(ge=0, le=60), Flag("--network-latency", "round trip from its callers to the servers, a part of TTFT and E2E, such as 40ms (none)", "TIME")
     ] = 0.0
+    network_at: Annotated[
+        dict[Name, Annotated[Lead, Field(ge=0, le=60)]],
+        BeforeValidator(parse_pairs),
+        Flag(
+            "--network-at",
+            "the same to one region or own site: eu-west-1=12ms; others count --network-latency, or are left out",
+            "REGION=TIME",
+        ),
+    ] = {}
     lengths: Annotated[
         Lengths | None, Flag("--lengths", "joint lengths of prompts and answers: a shipped shape (plan demand show), a histogram CSV, a demand TOML", "NAME")
     ] = None
@@ -187,11 +196,19 @@ class Workload(Part):
             limit = getattr(self, name)
             if limit is not None and tokens > limit:
                 raise problem(f"requests of {tokens:g} tokens on average cannot all be at most {limit:g}; the mean is of what is sent", name)
-        if short := next((s for s in self.server_limits if s.seconds <= 0), None):
-            raise problem(f"the network alone takes {format_duration(self.network)}, all that {short.words} of '{self.name}' allows, or more", "network")
+        self._is_reached()
         if self.requests_per_day is not None and self.profile:
             raise problem(f"workload '{self.name}' may wait, so its hours follow from the plan; leave the profile out", "profile")
         return self
+
+    def _is_reached(self) -> None:
+        """Raises where the network takes all of a limit, wherever the servers are."""
+        nearest = min((*self.network_at.values(), *([self.network] if self.network or not self.network_at else [])))
+        if short := next((s for s in self.limits if s.bounds_wait and s.seconds <= nearest), None):
+            words = f"the network alone takes {format_lead(nearest)}, all that {short.words} of '{self.name}' allows, or more"
+            raise problem(words, "network_at" if self.network_at else "network")
+        if self.network_at and self.route_by:
+            raise problem(f"workload '{self.name}' is split by length, which is not planned by region yet: leave one of the two out", "network_at")
 
     def _can_escalate(self) -> None:
         if (self.escalate is None) != (self.escalate_quality is None):
@@ -265,6 +282,10 @@ class Workload(Part):
     def server_limits(self) -> tuple[Slo, ...]:
         """The same at the servers: TTFT and E2E less the network's round trip."""
         return tuple(replace(s, seconds=s.seconds - self.network) if s.bounds_wait and self.network else s for s in self.limits)
+
+    def network_to(self, place: str) -> float | None:
+        """The round trip to a region or a site of one's own, s; None where nothing is stated of it."""
+        return self.network_at.get(place, self.network or None) if self.network_at else self.network
 
     @property
     def spreads(self) -> tuple[float, float]:
@@ -643,6 +664,7 @@ class Scenario(Part):
             "the most that a budget buys": self.objective.maximize,
             "requests that may wait": self.has_waiting,
             "the loss of a zone": self.policy.survives == "zone",
+            "a network that differs by region": any(w.network_at for w in self.workload),
         }
         if self.supply.current and (what := next((words for words, is_asked in ways.items() if is_asked), "")):
             raise problem(f"{what} cannot be planned from today's fleet yet: leave one of the two out", "supply", "current")
@@ -656,6 +678,8 @@ class Scenario(Part):
                 raise problem(f"workload '{w.name}' is in flight: an API's latency, and so its rate there, is not known; give a rate (qps)", "policy", "api")
             if w.regions or w.geographies:
                 raise problem(f"where APIs run is not known, and the data of '{w.name}' must stay in its places; leave one of the two out", "policy", "api")
+            if w.network_at:
+                raise problem(f"where APIs run is not known, nor how far that is from '{w.name}'; leave one of the two out", "policy", "api")
         if self.policy.survives:
             raise problem("what an API bears is not known, so no loss is planned for beside one; leave one of the two out", "policy", "api")
         if self.objective.carbon_price or self.supply.max_carbon is not None:

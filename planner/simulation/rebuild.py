@@ -22,6 +22,7 @@ from planner.performance.serving import Known, curves_of, load_options
 from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.performance.tuning import coefficients_for
 from planner.result.plan import Deployment, Plan
+from planner.result.reach import as_reached
 from planner.scenario.records import Scenario, Workload
 from planner.simulation.state import NO_SESSIONS, Engine, FleetChange, Flow, Sessions
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
@@ -64,7 +65,7 @@ def scenario_of(plan: Plan) -> Scenario:
     scenario = plan.scenario
     if scenario.tables.capacities:
         raise PlannerError("a plan from one's own capacities cannot be simulated: nobody knows its step times", "--capacities")
-    return scenario
+    return as_reached(scenario, plan.workloads)
 
 
 def refuse_broken(plan: Plan) -> None:
