@@ -119,6 +119,16 @@ def test_pruning_keeps_the_optimum(workloads: list[dict[str, Any]], policy: dict
     assert cost(question, on_grids(), pruned=True) == pytest.approx(cost(question, on_grids(), pruned=False), rel=2e-6)
 
 
+LOSSES = st.fixed_dictionaries({"redundancy": st.sampled_from(["n+1-instance", "spot"]), "loss_slo_factor": st.sampled_from([1.2, 2.0])})
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(WORKLOAD, min_size=1, max_size=2), POLICY, LOSSES)
+def test_pruning_keeps_the_optimum_with_longer_limits_after_a_loss(workloads: list[dict[str, Any]], policy: dict[str, Any], losses: dict[str, Any]) -> None:
+    question = {"workload": [{"name": f"w{i}", **w} for i, w in enumerate(workloads)], "policy": {**policy, **losses}}
+    assert cost(question, tiny(), pruned=True) == pytest.approx(cost(question, tiny(), pruned=False), rel=2e-6)
+
+
 BULK = st.fixed_dictionaries({"neo": st.sampled_from([1, 2, 6]), "cloud": st.sampled_from([1, 4])})
 
 

@@ -123,6 +123,54 @@ def test_more_load_may_be_allowed_after_a_loss_than_before() -> None:
     assert as_before.cost.usd_per_hour == pytest.approx(half.cost.usd_per_hour + 1)
 
 
+def with_limits(times: float, policy: dict[str, Any] | None = None) -> Scenario:
+    """The question with limits on latency so many times as long as 1 s and 40 ms."""
+    question = asked([ONE], policy)
+    slo = {"ttft_p95": 1.0 * times, "tpot_p95": 0.04 * times}
+    return question.model_copy(update={"workload": (question.workload[0].model_copy(update={"slo": slo}),)})
+
+
+@pytest.mark.parametrize("times", [1.0, 1.25, 2.0])
+def test_longer_limits_after_a_loss_take_the_replicas_that_such_limits_take(times: float) -> None:
+    """N replicas keep the limits and M those that are longer, each by a plan of its own of one model. With one lost M must remain: max(N, M + 1)."""
+    model = planned(with_limits(1.0)).deployments[0].checkpoint
+
+    def only(scenario: Scenario) -> Plan:
+        workload = scenario.workload[0].model_copy(update={"models": (model,)})
+        plan = planned(scenario.model_copy(update={"workload": (workload,)}), compare=True)
+        assert [d.gpus_per_replica for d in plan.deployments] == [1]
+        return plan
+
+    n, m = (only(with_limits(t)).deployments[0].replicas for t in (1.0, times))
+    borne = only(with_limits(1.0, {"redundancy": "n+1-instance", "loss_slo_factor": times}))
+    assert borne.deployments[0].replicas == max(n, m + 1) and (times < 2 or m < n)
+    assert borne.redundancy is not None and borne.redundancy.premium_usd_per_hour == pytest.approx(max(n, m + 1) - n)
+    (loss,) = borne.redundancy.losses
+    assert loss.slo_load <= 1
+    assert (f"with limits {times:g} times as long" in " ".join(formatted(borne, "table").split())) == (times > 1)
+
+
+def test_longer_limits_are_checked_by_the_service_of_what_is_left() -> None:
+    """A plan made for limits twice as long after a loss does not bear it at limits a tenth longer."""
+    plan = planned(with_limits(1.0, {"redundancy": "n+1-instance", "loss_slo_factor": 2.0}))
+    policy = plan.scenario.policy.model_copy(update={"loss_slo_factor": 1.1})
+    assert plan.redundancy is not None
+    stricter = plan.model_copy(
+        update={
+            "scenario": plan.scenario.model_copy(update={"policy": policy}), "redundancy": plan.redundancy.model_copy(update={"loss_slo_factor": 1.1}),
+        }
+    )  # fmt: skip
+    said = [str(b) for b in check_plan(stricter, tiny()).breaches]
+    assert any("are left at an SLO load of" in b for b in said) and any("misses" in b and "of requests" in b for b in said)
+
+
+def test_longer_limits_are_of_losses_at_one_rate() -> None:
+    with pytest.raises(PlannerError, match="nothing is lost with redundancy none: longer limits are of n\\+1-instance, n\\+1-zone or spot"):
+        ask({"qps": "20", "loss_slo": "1.5"})
+    with pytest.raises(PlannerError, match="planned at one rate, not by the hour"):
+        autoscale(with_limits(1.0, {"redundancy": "n+1-instance", "loss_slo_factor": 1.5}), tiny())
+
+
 def test_gpus_sold_one_by_one_fail_with_their_node() -> None:
     """The catalogue's neo sells single GPUs of nodes of 8 at $3: replicas on 8 GPUs more, whatever their size."""
     supply = {"providers": ["neo"], "gpus": ["GPU-80"]}

@@ -202,23 +202,30 @@ def _points_for(found: list[OperatingPoint], scenario: Scenario) -> list[Operati
         return _distinct(found)
     load = scenario.policy.max_slo_load
     if scenario.policy.pools_per_workload == 1 and not stands_beside(scenario):
-        needs = {p: (_needed(p, scenario, load), _needed(p, scenario, scenario.policy.load_after_loss) if scenario.policy.survives else 0) for p in found}
+        needs = {p: (_needed(p.single[0], p.saturated[0], scenario, load), _remaining(p, 0, scenario) or 0) for p in found}
         fewest = sorted(found, key=lambda p: (*needs[p], -p.single[0]))
         return [p for i, p in enumerate(fewest) if all(needs[p][1] < needs[q][1] for q in fewest[:i])]  # those that fewer must remain of
+    if scenario.policy.survives and scenario.policy.loss_slo_factor > 1:  # what is best every day need not be after a loss
+        return _distinct(found)
     best = [max(found, key=lambda p: pool_capacity(p.single[0], p.saturated[0], size)) for size in POOL_SIZES]
     return list(dict.fromkeys(best))
 
 
-def _needed(p: OperatingPoint, scenario: Scenario, load: float) -> int:
-    """Replicas that the only workload takes at so much load."""
-    return replicas_needed(p.single[0], p.saturated[0], scenario.workload[0].peak, load)
+def _needed(single: float, saturated: float, scenario: Scenario, load: float, w: int = 0) -> int:
+    """Replicas that all of a workload takes at so much load."""
+    return replicas_needed(single, saturated, scenario.workload[w].peak, load)
+
+
+def _remaining(p: OperatingPoint, w: int, scenario: Scenario) -> int | None:
+    """Those that must remain of them after a loss; None where none is borne."""
+    return _needed(*p.after_loss[w], scenario, scenario.policy.load_after_loss, w) if scenario.policy.survives else None
 
 
 def _distinct(found: list[OperatingPoint]) -> list[OperatingPoint]:
     """Points that differ from every earlier one by more than NEAR_EQUAL in some workload."""
     kept: list[OperatingPoint] = []
     for p in found:
-        if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip((*q.single, *q.saturated), (*p.single, *p.saturated))) for q in kept):
+        if not any(all(v <= k * (1 + NEAR_EQUAL) for k, v in zip(q.carries, p.carries)) for q in kept):
             kept.append(p)
     return kept
 
@@ -268,8 +275,9 @@ def _column(survey: Survey, scenario: Scenario, hosted: Hosting, candidate: Cand
     r, point, e = survey.replicas, candidate.point, survey.eligible[candidate.eligible]
     gpu, (linked, groups) = r.gpus[int(r.gpu[point.row])].name, survey.gpus_of(point.row)
     serves = [w for w in range(len(scenario.workload)) if point.single[w] > 0 and scores[candidate.eligible, w] >= 0]
-    tiers = {w: _tiers(point.single[w], point.saturated[w], scenario, w) for w in serves}
-    shared = {w: point.single[w] * mixture_factor(scenario) for w in serves} if len(scenario.workload) > 1 else {}
+    tiers = {w: _tiers(point, scenario, w) for w in serves}
+    mixture = mixture_factor(scenario) if len(scenario.workload) > 1 else 0.0
+    shared, after = ({w: x[w] * mixture for w in serves} if mixture else {} for x in (point.single, [alone for alone, _ in point.after_loss]))
     return Column(
         name=f"{e.name} {gpu} {r.at(point.row).words}",
         model=e.served.card.name,
@@ -280,17 +288,19 @@ def _column(survey: Survey, scenario: Scenario, hosted: Hosting, candidate: Cand
         shared=shared,
         offers=hosted(gpu, linked, groups),
         quality={w: float(scores[candidate.eligible, w]) for w in serves},
+        shared_after_loss=after,
     )
 
 
-def _tiers(single: float, saturated: float, scenario: Scenario, w: int) -> tuple[Tier, ...]:
+def _tiers(point: OperatingPoint, scenario: Scenario, w: int) -> tuple[Tier, ...]:
     """Capacities by pool size. A workload's only pool takes all its traffic, so its size is known: one exact tier."""
+    single, saturated, after = point.single[w], point.saturated[w], point.after_loss[w]
     if scenario.policy.router == "random":
-        return (Tier(1, single),)
+        return (Tier(1, single, after_loss=after[0]),)
     policy, peak = scenario.policy, scenario.workload[w].peak
     needed = replicas_needed(single, saturated, peak, policy.max_slo_load)  # for all of its traffic
     if policy.pools_per_workload == 1 and not stands_beside(scenario):
-        remain = replicas_needed(single, saturated, peak, policy.load_after_loss) if policy.survives else None
-        return (Tier(needed, pool_capacity(single, saturated, needed), remain),)
-    sizes = [Tier(n, pool_capacity(single, saturated, n)) for n in POOL_SIZES if n <= needed]
-    return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9))
+        remain = _remaining(point, w, scenario)
+        return (Tier(needed, pool_capacity(single, saturated, needed), remain, pool_capacity(*after, remain or needed)),)
+    sizes = [Tier(n, pool_capacity(single, saturated, n), after_loss=pool_capacity(*after, n)) for n in POOL_SIZES if n <= needed]
+    return tuple(t for i, t in enumerate(sizes) if i == 0 or t.capacity > sizes[i - 1].capacity * (1 + 1e-9) or policy.loss_slo_factor > 1)

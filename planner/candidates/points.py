@@ -23,6 +23,7 @@ Ints = NDArray[np.int64]
 class OperatingPoint:
     """One replica type with one max_num_seqs and max_num_batched_tokens: per workload, capacity alone and in a very large pool, in the workload's unit.
 
+    ``after_loss``: the same two by workload, with the limits of the time after a loss.
     ``qps_per_unit``: requests/s that one unit of flow stands for at capacity (1 for a rate, X(N*)/N* for requests in flight).
     """
 
@@ -32,6 +33,12 @@ class OperatingPoint:
     single: tuple[float, ...]
     saturated: tuple[float, ...]
     qps_per_unit: tuple[float, ...]
+    after_loss: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def carries(self) -> tuple[float, ...]:
+        """Everything that makes one better than another."""
+        return (*self.single, *self.saturated, *(x for both in self.after_loss for x in both))
 
 
 class Points:
@@ -104,16 +111,20 @@ class Points:
         at = np.repeat(np.arange(len(rows)), [len(s) for s in sizes])
         seqs = np.concatenate(sizes) if sizes else np.zeros(0, dtype=np.int64)
         found = [self._capacity(w, rows[at], np.minimum(seqs, s[at]), tokens) for w, s in enumerate(slots)]
+        times = self.survey.scenario.policy.loss_slo_factor
+        after = found if times == 1 else [self._capacity(w, rows[at], np.minimum(seqs, s[at]), tokens, times) for w, s in enumerate(slots)]
         points: list[OperatingPoint] = []
         for i, (r, b) in enumerate(zip(rows[at].tolist(), seqs.tolist())):
             single = tuple(float(f[0][i]) for f in found)
             if any(single):
-                points.append(OperatingPoint(r, int(b), tokens, single, tuple(float(f[1][i]) for f in found), tuple(float(f[2][i]) for f in found)))
+                saturated, per_unit = (tuple(float(f[k][i]) for f in found) for k in (1, 2))
+                points.append(OperatingPoint(r, int(b), tokens, single, saturated, per_unit, tuple((float(f[0][i]), float(f[1][i])) for f in after)))
         return points
 
-    def _capacity(self, w: int, rows: Ints, seqs: Ints, tokens: int) -> tuple[Floats, Floats, Floats]:
-        """Capacity alone, saturated, and requests/s per unit of flow, of one workload on rows at given sequences and size of step."""
-        workload, physics = self.survey.scenario.workload[w], self.survey.physics[w]
+    def _capacity(self, w: int, rows: Ints, seqs: Ints, tokens: int, times: float = 1.0) -> tuple[Floats, Floats, Floats]:
+        """Capacity alone, saturated, and requests/s per unit of flow, of one workload on rows at given sequences and size of step, with limits so many
+        times as long."""
+        workload, physics = self.survey.scenario.workload[w].relaxed(times), self.survey.physics[w]
         single, saturated, per_unit = np.zeros(len(rows)), np.zeros(len(rows)), np.ones(len(rows))
         for kind, mix in physics.kinds(rows).items():
             here = physics.of_kind(kind, rows)
@@ -155,6 +166,6 @@ def _undominated(points: list[OperatingPoint]) -> list[OperatingPoint]:
     """Points that no other matches in every workload; of equal ones the smallest max_num_seqs, and the largest step."""
     kept: list[OperatingPoint] = []
     for p in sorted(points, key=lambda p: (tuple(-v for v in p.single), p.max_num_seqs, -p.max_num_batched_tokens)):
-        if not any(all(k >= v for k, v in zip((*q.single, *q.saturated), (*p.single, *p.saturated))) for q in kept):
+        if not any(all(k >= v for k, v in zip(q.carries, p.carries)) for q in kept):
             kept.append(p)
     return kept

@@ -27,6 +27,7 @@ from planner.scenario.caps import caps, most_cost
 from planner.scenario.records import Policy, Scenario
 
 UNSETTLED = "not computed in time"  # reason of rows that may be worth having, for all that is known
+UNKNOWN = 1e9  # in place of a bound, more than anything carries
 ROUNDS = (2, 4, 8, 8, 8, 16, 16, 32, 64, 10**9)  # rows per GPU type whose capacity is computed at once
 
 
@@ -67,7 +68,7 @@ def undominated(
         reached[able], hopes[able] = _best(found, rows, able, field, (1, POOL_SIZES[-1]))
         for i in able.tolist() if field.price is not None else ():
             cutoff = min(cutoff, _sure_cost(points.survey, scenario, offers, hosted, int(rows[i]), found[int(rows[i])]))
-        serves[chosen] = reached[chosen].any(axis=1)
+        serves[chosen] = reached[chosen][:, : len(field.rate)].any(axis=1)
         hopes[chosen[~serves[chosen]]] = 0.0
         lost["SLO"] += int((~serves[chosen]).sum())
         open_[chosen] = False
@@ -97,8 +98,14 @@ def _best(found: dict[int, list[OperatingPoint]], rows: Ints, able: Ints, field:
     if not at:
         return [np.zeros((0, field.score.shape[1])) for _ in sizes]
     first = np.cumsum([0, *(len(points) for points in at[:-1])])
-    single, saturated = (np.array([getattr(p, kind) for points in at for p in points]) for kind in ("single", "saturated"))
+    single, saturated = (np.array(rows) for rows in zip(*(_capacities(p, field.score.shape[1]) for points in at for p in points)))
     return [np.maximum.reduceat(pooled_qps(single, saturated, n), first, axis=0) * (field.score[able] >= 0) for n in sizes]
+
+
+def _capacities(p: OperatingPoint, width: int) -> tuple[list[float], list[float]]:
+    """Alone and saturated, by workload; those of the time after a loss follow where ``width`` has room for them."""
+    after = p.after_loss if width > len(p.single) else ()
+    return [*p.single, *(alone for alone, _ in after)], [*p.saturated, *(most for _, most in after)]
 
 
 def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], hosted: Hosting, row: int, points: list[OperatingPoint]) -> float:
@@ -116,9 +123,12 @@ def _sure_cost(survey: Survey, scenario: Scenario, offers: tuple[Offer, ...], ho
     def fewest(load: float) -> int:
         return min((replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, load) for p in able), default=0)
 
+    def left(load: float) -> int:
+        return min((replicas_needed(alone, most if pooled else alone, rate, load) for p in able for alone, most in p.after_loss[:1]), default=0)
+
     if policy.survives:  # by one point, which need not be the one that fewest replicas are needed of
         able = sorted(able, key=lambda p: replicas_needed(p.single[0], p.saturated[0] if pooled else p.single[0], rate, policy.max_slo_load))[:1]
-    held, remain = fewest(policy.max_slo_load) + policy.spare_replicas, fewest(policy.load_after_loss) if policy.survives else 0
+    held, remain = fewest(policy.max_slo_load) + policy.spare_replicas, left(policy.load_after_loss) if policy.survives else 0
     able_offers = [offers[i] for i in hosted(gpu, linked, groups) if not (offers[i].purchase == "spot" and limits_spot(policy))] if able else []
     if policy.survives == "zone":  # never from today's fleet
         return _over_zones(able_offers, linked * groups, held, remain)
@@ -159,7 +169,10 @@ def _instances(offer: Offer, gpus: int, replicas: int) -> int:
 
 @dataclass(frozen=True)
 class Comparable:
-    """What dominance looks at, per row: group, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand."""
+    """What dominance looks at, per row: group, GPUs, bounds [row, workload], scores, and the least GPUs held for the demand.
+
+    Where limits are longer after a loss, each workload once more, with its capacity then.
+    """
 
     group: Ints  # GPU type, and model where models are limited: dominance holds within
     gpus: Floats
@@ -182,6 +195,9 @@ def _field(survey: Survey, scenario: Scenario, rows: Ints, scores: Floats, offer
     promise = (bound / gpus[:, None] / rate).sum(axis=1)
     by_quality = any(w.mean_quality is not None for w in scenario.workload)
     only = len(rate) == 1 and not by_quality and scenario.policy.pools_per_workload == 1 and apis is None
+    if scenario.policy.survives and scenario.policy.loss_slo_factor > 1:
+        after = [_bound_after_loss(survey, w, rows) * (bound[:, w] > 0) for w in range(len(scenario.workload))]
+        bound, score = np.hstack([bound, np.stack(after, axis=1)]), np.hstack([score, score])
     return Comparable(
         _groups(survey, scenario, rows, offers, (scores, apis)),
         gpus,
@@ -286,6 +302,11 @@ def _bound(survey: Survey, w: int, rows: Ints) -> Floats:
     if survey.scenario.policy.keeps_level:  # in a plain closed loop none waits for a sequence
         waiting = np.where(survey.replicas.is_unit[rows], waiting, np.maximum(np.minimum(waiting, physics.slots[rows] - in_service), 0.0))
     return np.where(physics.most_qps[rows] > 0, in_service + waiting, 0.0)
+
+
+def _bound_after_loss(survey: Survey, w: int, rows: Ints) -> Floats:
+    """What no capacity exceeds after a loss; of requests in flight nothing is known beforehand."""
+    return np.full(len(rows), UNKNOWN) if survey.scenario.workload[w].is_closed else survey.physics[w].most_after_loss[rows]
 
 
 def _best_scores(survey: Survey, rows: Ints, scores: Floats) -> Floats:

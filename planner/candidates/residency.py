@@ -34,4 +34,11 @@ def _at(column: Column, here: frozenset[int], workloads: set[int]) -> Column:
     def some(of: Mapping[int, T]) -> dict[int, T]:
         return {w: x for w, x in of.items() if w in workloads}
 
-    return replace(column, tiers=some(column.tiers), shared=some(column.shared), quality=some(column.quality), offers=tuple(sorted(here)))
+    return replace(
+        column,
+        tiers=some(column.tiers),
+        shared=some(column.shared),
+        shared_after_loss=some(column.shared_after_loss),
+        quality=some(column.quality),
+        offers=tuple(sorted(here)),
+    )

@@ -68,6 +68,7 @@ class Physics:
     coarse: Mapping[Kind, StepCurves]  # of the rows of each kind, on COARSE
     most_qps: Floats  # no capacity exceeds this
     allowed: Floats  # about as many sequences as the limits allow
+    most_after_loss: Floats  # as most_qps, with the limits of the time after a loss
 
     def mix(self, row: int) -> LengthMix:
         """The workload's lengths on a row that may serve it."""
@@ -154,7 +155,7 @@ def tuned_otherwise(survey: Survey, tuning: Tuning) -> Survey:
 def relimited(survey: Survey, scenario: Scenario) -> Survey:
     """The same replica types for a question that differs in latency limits alone, none or some of them on ITL in both: all but the
     bounds on capacity stays."""
-    parts = (survey.replicas, survey.coefficients)
+    parts = (survey.replicas, survey.coefficients, survey.scenario.policy.loss_slo_factor)
     physics = tuple(_bounded(p, w, *parts) for p, w in zip(survey.physics, scenario.workload, strict=True))
     return replace(survey, scenario=scenario, physics=physics)
 
@@ -385,18 +386,26 @@ def _physics(workload: Workload, factor: Floats, tokens: Floats, known: Known, s
         slots[rows] = np.minimum(room, most_sequences(part.replicas, known.names, known.options))
         coarse[kind] = serving.curves_of(part, mix, policy.confidence, COARSE, CHUNK, policy.chunked_prefill)
     nothing = np.zeros(len(known.replicas))
-    return _bounded(Physics(mixes, factor, tokens, slots, coarse, nothing, nothing), workload, known.replicas, known.coefficients)
+    bare = Physics(mixes, factor, tokens, slots, coarse, nothing, nothing, nothing)
+    return _bounded(bare, workload, known.replicas, known.coefficients, policy.loss_slo_factor)
 
 
-def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients) -> Physics:
-    """The same rows with the bounds on capacity that the workload's limits leave."""
+def _bounded(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients, loss_slo_factor: float) -> Physics:
+    """The same rows with the bounds on capacity that the workload's limits leave, and those after a loss."""
+    every_day = _bounds(physics, workload, replicas, coefficients)
+    after = every_day if loss_slo_factor == 1 else _bounds(physics, workload.relaxed(loss_slo_factor), replicas, coefficients)
+    return replace(physics, most_qps=every_day[0], allowed=every_day[1], most_after_loss=after[0])
+
+
+def _bounds(physics: Physics, workload: Workload, replicas: Replicas, coefficients: Coefficients) -> tuple[Floats, Floats]:
+    """Requests/s that no capacity exceeds, and about as many sequences as the limits allow."""
     most, allowed = np.zeros(len(replicas)), np.zeros(len(replicas))
     for kind, mix in physics.mixes.items():
         rows = physics.of_kind(kind, np.arange(len(replicas)))
         part = replicas.take(rows)
         asked = Serving(part, physics.coarse[kind], mix, limits(workload, kind[0]), physics.slots[rows], coefficients)
         most[rows], allowed[rows] = serving.bound_of(asked)
-    return replace(physics, most_qps=most, allowed=allowed)
+    return most, allowed
 
 
 def limits(workload: Workload, factor: float) -> tuple[Limit, ...]:

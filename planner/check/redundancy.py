@@ -17,9 +17,11 @@ from planner.check.capacity import STATED
 from planner.check.case import Case, rebuild
 from planner.check.findings import RELATIVE, Finding, Notes, at_most, same
 from planner.check.periods import load_on
+from planner.check.service import beyond_on, fit_of
 from planner.check.supply import offer_of
 from planner.result.plan import LossBorne, Period, PeriodCount, Plan, Purchase
 from planner.scenario.apply import catalog_for
+from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
 
 WITHOUT = "no redundancy"  # how the alternative is called that a premium is over
@@ -43,6 +45,7 @@ def asks_of_losses(plan: Plan) -> bool:
 def redundancy(case: Case) -> Finding:
     """The losses borne and the share on spot of every deployment in every period."""
     notes, policy, tried = Notes("redundancy"), case.scenario.policy, 0
+    after = _with_longer_limits(case)
     stated, rates = case.plan.redundancy, _rates(case)
     worst: dict[int, tuple[float, int, int]] = {}  # SLO load after the loss, replicas lost and left
     for t, span in enumerate(case.plan.by_period):
@@ -55,15 +58,19 @@ def redundancy(case: Case) -> Finding:
             for gone in _losses(case, span, i):
                 tried += 1
                 left = count.replicas - gone.replicas
-                load = load_on(case, i, served, _flows(case, i, served, rates[:, t]), left)
+                flows = _flows(case, i, served, rates[:, t])
+                load = load_on(after, i, served, flows, left)
                 allowed = policy.load_after_loss if policy.survives else policy.max_slo_load
                 notes.require(at_most(load, allowed, STATED), where, f"without {gone.where} {left} replicas are left at an SLO load of {load:.4f}")
-                _together(notes, case, i, left, f"{where} without {gone.where}")
+                _together(notes, after, i, left, f"{where} without {gone.where}")
+                if after is not case and len(served) == 1 and left > 0:
+                    _served_alone(notes, after, i, served[0], flows[0], left, f"{where} without {gone.where}")
                 worst[i] = max(worst.get(i, (-1.0, 0, 0)), (load, gone.replicas, left))
     if stated is None:
         notes.require(policy.redundancy == "none", "redundancy", f"says nothing of {policy.redundancy}")
     else:
-        asked = (stated.asked, stated.load_after_loss) == (policy.redundancy, policy.load_after_loss) and policy.redundancy != "none"
+        told = (stated.asked, stated.load_after_loss, stated.loss_slo_factor)
+        asked = told == (policy.redundancy, policy.load_after_loss, policy.loss_slo_factor) and policy.redundancy != "none"
         notes.require(asked, "redundancy", f"states {stated.asked} at a load of {stated.load_after_loss:g}, asked {policy.redundancy}")
         _stated(notes, case, stated.losses, worst)
         _premium(notes, case)
@@ -73,9 +80,27 @@ def redundancy(case: Case) -> Finding:
     return notes.finding(f"redundancy: {policy.redundancy}, {tried} losses tried one by one, SLO load up to {most:.4f} of {policy.load_after_loss:g}{share}")
 
 
+def _with_longer_limits(case: Case) -> Case:
+    """The plan in the time after a loss: as it is, with every limit on latency so many times as long as is allowed then."""
+    times = case.scenario.policy.loss_slo_factor
+    if times == 1:
+        return case
+    longer = (w.model_copy(update={"slo": {name: seconds * times for name, seconds in w.slo.items()}}) for w in case.scenario.workload)
+    return rebuild(case.plan, with_workloads(case.scenario, longer), case.catalog)
+
+
+def _served_alone(notes: Notes, after: Case, i: int, w: int, flow: float, left: int, where: str) -> None:
+    """Of a workload with a deployment of its own, every longer limit in the queue of one of the replicas that are left."""
+    if (fit := fit_of(after, i, w)) is None:
+        return
+    for limit in fit.limits:
+        share, allowed = beyond_on(after, fit, limit, flow, left), 1 - limit.percentile / 100
+        notes.require(at_most(share, allowed, PROBABILITY), where, f"misses {limit.metric} {limit.limit_s:g} s for {share:.3%} of requests")
+
+
 def knocked_out(plan: Plan, catalog: Catalog) -> list[bool]:
     """Of every loss that is to be borne, whether what remains carries the demand at the load allowed; of a plan that is the same at every hour."""
-    case = rebuild(plan, plan.scenario, catalog_for(catalog, plan.scenario))
+    case = _with_longer_limits(rebuild(plan, plan.scenario, catalog_for(catalog, plan.scenario)))
     policy, rates, (span,) = case.scenario.policy, _rates(case), plan.by_period
     allowed = policy.load_after_loss if policy.survives else policy.max_slo_load
     return [

@@ -10,7 +10,7 @@ import numpy as np
 from planner.check.case import Case, Fit
 from planner.check.findings import Finding, Notes, at_most, same
 from planner.performance import closed
-from planner.performance.capacity import Limit, Service
+from planner.performance.capacity import Limit, Service, pooled_qps
 from planner.performance.chain import chain
 from planner.performance.disaggregated import unit_beyond
 from planner.performance.queue import state
@@ -61,6 +61,14 @@ def _beyond(case: Case, index: int, w: int, fit: Fit, limit: Limit) -> float:
         return _beyond_in_flight(case, fit, limit, case.flow(w, index) / case.in_service(index))
     rate = _load_of_one(case, index, w, fit, case.in_service(index))
     return _beyond_at(fit, limit, rate)
+
+
+def beyond_on(case: Case, fit: Fit, limit: Limit, flow: float, replicas: int) -> float:
+    """Share of requests beyond a limit with so much of one workload alone on so many replicas: pooling relieves each by what it adds to its capacity."""
+    if fit.workload.is_closed:
+        return _beyond_in_flight(case, fit, limit, flow / replicas)
+    pooled = fit.single if not case.scenario.policy.keeps_level else float(pooled_qps(np.array(fit.single), np.array(fit.saturated), replicas))
+    return _beyond_at(fit, limit, flow / replicas * min(1.0, fit.single / pooled))
 
 
 def _beyond_at(fit: Fit, limit: Limit, rate: float) -> float:

@@ -137,7 +137,7 @@ def _variants(scenario: Scenario, plan: Plan) -> list[Variant]:
     found: list[Variant] = []
     if p.redundancy != "none":
         spare = 0 if p.redundancy == "n+1-replica" and p.spare_replicas == 1 else p.spare_replicas
-        free = assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, spare_replicas=spare)
+        free = assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, loss_slo_factor=1.0, spare_replicas=spare)
         found.append(Variant(WITHOUT, free, f"bears no loss ({p.redundancy})"))
     owned, rented = (tuple(sorted({b.provider for b in plan.purchases if (b.kind == "owned") == mine})) for mine in (True, False))
     if owned:

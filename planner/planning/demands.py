@@ -81,10 +81,11 @@ def _spare(spare: int) -> Requirement:
 
 def _loss(scenario: Scenario) -> Requirement:
     """No amount: it is borne or not, so it moves alone and by no factor."""
-    asked, load = scenario.policy.redundancy, scenario.policy.load_after_loss
+    now = {name: getattr(scenario.policy, name) for name in ("redundancy", "load_after_loss", "loss_slo_factor")}
+    asked = scenario.policy.redundancy
 
     def put(s: Scenario, x: float) -> Scenario:
-        return assumed(s, "policy", redundancy=asked, load_after_loss=load) if x else assumed(s, "policy", redundancy="none", load_after_loss=1.0)
+        return assumed(s, "policy", **(now if x else {"redundancy": "none", "load_after_loss": 1.0, "loss_slo_factor": 1.0}))
 
     name = f"redundancy {asked}"
     return Requirement("loss", name, 1.0, put, lambda s: put(s, 0.0), lambda _: 1.0, lambda x: name if x else "no redundancy")

@@ -56,6 +56,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
         raise ScenarioError(most, "objective.maximize", "leave --maximize out, or ask plan for a rate")
     if scenario.policy.shed:
         raise ScenarioError("who goes short is planned at one rate, not by the hour", "policy.shed", "leave --shed out")
+    if scenario.policy.loss_slo_factor != 1:
+        raise ScenarioError("limits that are longer after a loss are planned at one rate, not by the hour", "policy.loss_slo_factor", "leave --loss-slo out")
     if scenario.policy.api != "none":
         raise ScenarioError("plans by the hour are of GPUs alone; what an API would serve is planned at one rate", "policy.api", "leave --api out, or ask plan")
     require_no_fleet(scenario, "what is held by the hour")

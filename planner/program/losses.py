@@ -43,8 +43,8 @@ def define(m: Model, problem: Problem, pools: tuple[Pool, ...]) -> None:
 def _carried(m: Model, problem: Problem, pools: tuple[Pool, ...], loss: Taken) -> Term:
     """(24) by load."""
     pool, p, i = pools[loss.pool], loss.pool, loss.state
-    load = quicksum(problem.demands[w].rates[i] / pool.capacity[w] * m.x[w, p, i] for w, _, _ in m.flow_by_pool.get((p, i), []))
-    most = sum(problem.demands[w].rates[i] / pool.capacity[w] for w in pool.workloads)
+    load = quicksum(problem.demands[w].rates[i] / pool.left_capacity[w] * m.x[w, p, i] for w, _, _ in m.flow_by_pool.get((p, i), []))
+    most = sum(problem.demands[w].rates[i] / pool.left_capacity[w] for w in pool.workloads)
     return load - most * loss.unless <= problem.rules.load_after_loss * _left(m, loss)
 
 

@@ -8,7 +8,7 @@ keeps the capacity constraint linear without a big-M.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, inf
 
@@ -27,10 +27,11 @@ def pools(problem: Problem, sized: bool = True) -> tuple[Pool, ...]:
     for c, column in zip(map(ColumnIndex, range(len(problem.columns))), problem.columns, strict=True):
         found += [Pool(c, (WorkloadIndex(w),), {w: inf}, 0) for w in column.usd_per_unit]
         for w, tiers in column.tiers.items():
-            found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas, remain=_left(problem, t)) for t in tiers]
+            found += [Pool(c, (WorkloadIndex(w),), {w: t.capacity}, t.replicas, remain=_left(problem, t), after_loss=_after(w, t)) for t in tiers]
         for group in groups(frozenset(column.shared), problem.rules.apart):
             if len(group) > 1:
-                found.append(Pool(c, tuple(WorkloadIndex(w) for w in column.shared if w in group), {w: m for w, m in column.shared.items() if w in group}, 1))
+                capacity, after = ({w: m for w, m in of.items() if w in group} for of in (column.shared, column.shared_after_loss))
+                found.append(Pool(c, tuple(WorkloadIndex(w) for w in column.shared if w in group), capacity, 1, after_loss=after))
     if problem.is_flat:
         return tuple(found)
     alone = sorted({c for work in problem.waiting for c in work.alone})
@@ -58,22 +59,27 @@ def _left(problem: Problem, tier: Tier) -> tuple[int, ...] | None:
     return None if tier.remain is None or not problem.is_flat else (tier.remain,)
 
 
+def _after(w: int, tier: Tier) -> dict[int, float]:
+    return {} if tier.after_loss is None else {w: tier.after_loss}
+
+
 def _need(problem: Problem, sizes: list[Pool]) -> tuple[int, ...]:
     """Replicas by state that all traffic of a deployment's workloads takes at the best of its sizes, spares and floor included."""
     rules = problem.rules
-    return tuple(max(n + rules.spare_replicas if n else 0, rules.floor_replicas) for n in _fewest(problem, sizes, rules.max_slo_load))
+    found = _fewest(problem, [(pool.replicas, pool.capacity) for pool in sizes], rules.max_slo_load)
+    return tuple(max(n + rules.spare_replicas if n else 0, rules.floor_replicas) for n in found)
 
 
 def _remain(problem: Problem, sizes: list[Pool]) -> tuple[int, ...]:
     """Those of them that must remain after a loss."""
-    return tuple(_fewest(problem, sizes, problem.rules.load_after_loss))
+    return tuple(_fewest(problem, [(pool.replicas, pool.left_capacity) for pool in sizes], problem.rules.load_after_loss))
 
 
-def _fewest(problem: Problem, sizes: list[Pool], most_load: float) -> Iterator[int]:
-    """Replicas by state that carry all traffic at so much load."""
+def _fewest(problem: Problem, sizes: Sequence[tuple[int, Mapping[int, float]]], most_load: float) -> Iterator[int]:
+    """Replicas by state that carry all traffic at so much load, at the capacities that so many replicas have."""
     for i in range(len(problem.states)):
-        loads = [sum(problem.demands[w].rates[i] / mu for w, mu in pool.capacity.items()) / most_load for pool in sizes]
-        yield min(max(ceil(load * (1 - EXACT)), pool.replicas) for load, pool in zip(loads, sizes, strict=True)) if any(loads) else 0
+        loads = [sum(problem.demands[w].rates[i] / mu for w, mu in capacity.items()) / most_load for _, capacity in sizes]
+        yield min(max(ceil(load * (1 - EXACT)), least) for load, (least, _) in zip(loads, sizes, strict=True)) if any(loads) else 0
 
 
 def deployments(all_pools: list[Pool] | tuple[Pool, ...], is_flat: bool) -> list[int]:

@@ -85,11 +85,13 @@ class Tier:
     """Capacity per replica of a pool that has at least this many replicas in service.
 
     ``remain``: replicas that must remain after a loss, where all the traffic is known to be the pool's; None: as many as carry what it has.
+    ``after_loss``: the capacity then; None: the same.
     """
 
     replicas: int
     capacity: float
     remain: int | None = None
+    after_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Column:
     usd_per_unit: Mapping[int, float] = field(default_factory=dict)
     most: Mapping[int, float] = field(default_factory=dict)
     host: str = ""
+    shared_after_loss: Mapping[int, float] = field(default_factory=dict)  # as ``shared``, after a loss; empty: the same
 
     @property
     def is_hosted(self) -> bool:
@@ -323,7 +326,7 @@ class Pool:
     """A candidate put to use for given workloads: alone for one, or shared by several; for none, to do work that waits.
 
     ``need``: replicas by state, where the deployment is the only one its workloads can have; None where the program chooses.
-    ``remain``: those that must remain after a loss, where all the traffic is known to be its.
+    ``remain``: those that must remain after a loss, where all the traffic is known to be its; ``after_loss``: capacities then, empty: the same.
     """
 
     column: ColumnIndex
@@ -332,6 +335,12 @@ class Pool:
     replicas: int  # least replicas in service for this capacity to hold
     need: tuple[int, ...] | None = None
     remain: tuple[int, ...] | None = None
+    after_loss: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def left_capacity(self) -> Mapping[int, float]:
+        """Of each workload after a loss."""
+        return self.after_loss or self.capacity
 
     @property
     def is_shared(self) -> bool:

@@ -182,6 +182,7 @@ def losses_in_words(plan: Plan) -> tuple[str, ...]:
     d = plan.deployments[b.deployment]
     total, which = b.replicas_lost + b.replicas_left, f" ({d.gpu})" if len(plan.deployments) > 1 else ""
     left = f"{found.asked}: without {b.loss} {b.replicas_left} of {total}{which} carry it at SLO load {b.slo_load:.3g} of {found.load_after_loss:g}"
+    left += f", with limits {found.loss_slo_factor:g} times as long" if found.loss_slo_factor > 1 else ""
     premium = found.premium_usd_per_hour
     more = "" if premium is None or not found.usd_per_hour_without else f"; +{money(premium)}/h ({premium / found.usd_per_hour_without:+.0%}) over none"
     return (left + more, *([found.assumption] if found.assumption else []))

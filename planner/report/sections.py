@@ -149,7 +149,8 @@ def losses_section(plan: Plan, found: PlanRedundancy) -> Section:
         (str(b.deployment), *((str(b.hour),) if hourly else ()), b.loss, str(b.replicas_lost), str(b.replicas_left), f"{b.slo_load:.3f}") for b in found.losses
     )
     premium = f" It costs {money(found.premium_usd_per_hour)}/h more than bearing none." if found.premium_usd_per_hour is not None else ""
-    lines = [f"{found.asked}: after the worst loss all demand is met at an SLO load of at most {found.load_after_loss:g}.{premium}"]
+    longer = f" of limits {found.loss_slo_factor:g} times as long" if found.loss_slo_factor > 1 else ""
+    lines = [f"{found.asked}: after the worst loss all demand is met at an SLO load of at most {found.load_after_loss:g}{longer}.{premium}"]
     lines += [f"{found.assumption[0].upper()}{found.assumption[1:]}."] if found.assumption else []
     header = ("#", *(("hour",) if hourly else ()), "worst loss", "lost", "left", "SLO load then")
     return Section("Losses borne", tuple(lines), Grid(header, rows, header[-3:]))

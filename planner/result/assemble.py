@@ -82,7 +82,7 @@ def assemble(found: Answer, surveyed: Survey, origins: Origins) -> Plan:
 
 
 def _standing(i: int, c: Chosen, scenario: Scenario, d: Deployment) -> Standing:
-    return Standing(i, d.gpus_per_replica, c.pool.replicas, lambda left: slo_load(c, scenario, left))
+    return Standing(i, d.gpus_per_replica, c.pool.replicas, lambda left: slo_load(c, scenario, left), lambda left: slo_load(c, scenario, left, after_loss=True))
 
 
 def _counted(found: Answer, api_usd_per_hour: float) -> dict[str, float]:

@@ -120,7 +120,8 @@ def _standing(priced: _Priced) -> Iterator[Standing]:
         gpus = field.formulation.problem.columns[block.candidate].gpus
         for t, running in enumerate(priced.found.solution.pools[p].running):
             if priced.is_steady(p) and asked.rates[list(block.workloads), t].any():
-                yield Standing(i, gpus, running, partial(_load, field, asked, block, t, done=(0.0,) * len(asked.idle)), t)
+                load = partial(_load, field, asked, block, t, done=(0.0,) * len(asked.idle))
+                yield Standing(i, gpus, running, load, load, t)
 
 
 def _used(period: Period, purchase: int, gpus: Sequence[int]) -> int:

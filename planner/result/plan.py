@@ -480,6 +480,7 @@ class PlanRedundancy(PlanPart):
 
     asked: str
     load_after_loss: float  # most SLO load that was allowed then
+    loss_slo_factor: Annotated[float, Field(exclude_if=lambda v: v == 1)] = 1.0  # how many times as long limits were then
     losses: tuple[LossBorne, ...]
     assumption: str = ""
     usd_per_hour_without: float | None = None

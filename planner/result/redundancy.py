@@ -20,12 +20,13 @@ WITHOUT = "no redundancy"  # the alternative that it is compared with
 
 @dataclass(frozen=True)
 class Standing:
-    """A deployment in one period: GPUs of a replica, replicas by offer of the problem, and its SLO load with so many left."""
+    """A deployment in one period: GPUs of a replica, replicas by offer of the problem, its SLO load with so many left, and that of the limits after a loss."""
 
     deployment: int
     gpus: int
     running: Mapping[int, int]
     load: Callable[[int], float]
+    load_after_loss: Callable[[int], float]
     hour: int | None = None
 
 
@@ -37,14 +38,20 @@ def redundancy(scenario: Scenario, problem: Problem, offers: Sequence[Offer], st
     borne = [_borne(scenario, problem, offers, s) for s in standing]
     most = [max((b for b in borne if b.deployment == i), key=lambda b: b.slo_load) for i in sorted({s.deployment for s in standing})]
     held = [offers[o] for s in standing for o in s.running]
-    return PlanRedundancy(asked=policy.redundancy, load_after_loss=policy.load_after_loss, losses=tuple(most), assumption=_assumed(scenario, held))
+    return PlanRedundancy(
+        asked=policy.redundancy,
+        load_after_loss=policy.load_after_loss,
+        losses=tuple(most),
+        assumption=_assumed(scenario, held),
+        loss_slo_factor=policy.loss_slo_factor,
+    )
 
 
 def _borne(scenario: Scenario, problem: Problem, offers: Sequence[Offer], s: Standing) -> LossBorne:
     kind, total = scenario.policy.survives, sum(s.running.values())
     lost, hit = worst(kind, problem, s.gpus, s.running) if kind else (1, ())
     words = _words(kind or "replica", [offers[o] for o in hit])
-    return LossBorne(deployment=s.deployment, hour=s.hour, loss=words, replicas_lost=lost, replicas_left=total - lost, slo_load=s.load(total - lost))
+    return LossBorne(deployment=s.deployment, hour=s.hour, loss=words, replicas_lost=lost, replicas_left=total - lost, slo_load=s.load_after_loss(total - lost))
 
 
 def spot_risks(

@@ -278,6 +278,10 @@ class Workload(Part):
         """The latency limits, in the order given."""
         return read_limits(self.slo)
 
+    def relaxed(self, times: float) -> Workload:
+        """The same with limits on latency that are so many times as long."""
+        return self if times == 1 else self.model_copy(update={"slo": {name: times * seconds for name, seconds in self.slo.items()}})
+
     @property
     def server_limits(self) -> tuple[Slo, ...]:
         """The same at the servers: TTFT and E2E less the network's round trip."""
@@ -498,6 +502,9 @@ class Policy(Part):
     load_after_loss: Annotated[float, Field(gt=0, le=1), Flag("--load-after-loss", "most traffic per capacity of any deployment after that loss", "SHARE")] = (
         1.0
     )
+    loss_slo_factor: Annotated[
+        float, Field(ge=1, le=100, allow_inf_nan=False), Flag("--loss-slo", "how many times as long latencies may be after that loss", "X")
+    ] = 1.0
     max_spot_share: Annotated[float | None, Field(ge=0, le=1), Flag("--max-spot-share", "most of each deployment's replicas that may be on spot", "SHARE")] = (
         None
     )
@@ -538,6 +545,8 @@ class Policy(Part):
     def _after_a_loss(self) -> Policy:
         if self.load_after_loss != 1 and not self.survives:
             raise problem(f"nothing is lost with redundancy {self.redundancy}: it is of n+1-instance, n+1-zone or spot", "load_after_loss")
+        if self.loss_slo_factor != 1 and not self.survives:
+            raise problem(f"nothing is lost with redundancy {self.redundancy}: longer limits are of n+1-instance, n+1-zone or spot", "loss_slo_factor")
         return self
 
     @property

@@ -40,11 +40,19 @@ def crowded(found: Answer, survey: Survey) -> Pairs:
 
 
 def _crowded(chosen: Chosen, found: Answer, survey: Survey) -> Pairs:
-    """Those who are late, each with the workload beside it that brings the most prompt work at once; all with each other where there is no room."""
-    kind, problem = survey.scenario.policy.survives, found.formulation.problem
+    """Those who are late, every day or after a loss, each with the workload beside it that brings the most prompt work at once; all with each other
+    where there is no room."""
+    policy, problem = survey.scenario.policy, found.formulation.problem
+    kind, total = policy.survives, chosen.pool.total
     lost = worst(kind, problem, problem.columns[chosen.pool.pool.column].gpus, chosen.pool.replicas)[0] if kind else 0
-    here = chosen.pool.total - max(lost, survey.scenario.policy.spare_replicas)
-    now = chosen.together if here == chosen.pool.total else together(chosen, survey, here)
+    if policy.loss_slo_factor == 1:
+        return _late(chosen, survey, total - max(lost, policy.spare_replicas))
+    return _late(chosen, survey, total - policy.spare_replicas) | _late(chosen, survey, total - lost, policy.loss_slo_factor)
+
+
+def _late(chosen: Chosen, survey: Survey, here: int, times: float = 1.0) -> Pairs:
+    """Such pairs with so many replicas left and limits so many times as long."""
+    now = chosen.together if here == chosen.pool.total else together(chosen, survey, here, after_loss=times > 1)
     if now is None:
         return frozenset()
     served = sorted(chosen.pool.traffic)
@@ -54,7 +62,7 @@ def _crowded(chosen: Chosen, found: Answer, survey: Survey) -> Pairs:
     pairs = set()
     for i, w in enumerate(served):
         factor = float(survey.physics[w].factor[chosen.row])
-        if any(now.beyond(i, limit) > 1 - limit.percentile / 100 for limit in limits(survey.scenario.workload[w], factor)):
+        if any(now.beyond(i, limit) > 1 - limit.percentile / 100 for limit in limits(survey.scenario.workload[w].relaxed(times), factor)):
             other = max((k for k in range(len(served)) if k != i), key=lambda k: heavy[k])
             pairs.add(frozenset((w, served[other])))
     return frozenset(pairs)

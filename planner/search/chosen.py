@@ -93,7 +93,9 @@ def _rated_together(chosen: Chosen, survey: Survey) -> Chosen:
     return replace(chosen, together=peaks, rates={served[i]: (float(means.rates[i]) * total, float(peaks.rates[i]) * total) for i in closed})
 
 
-def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True, confidence: float | None = None) -> Shared | SharedLoop | None:
+def together(
+    chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True, confidence: float | None = None, after_loss: bool = False
+) -> Shared | SharedLoop | None:
     """One of so many replicas as the queue of all workloads it serves, with steps at the scenario's confidence or another; None for a single
     workload, and for disaggregated units."""
     served, scenario, rows = sorted(chosen.pool.traffic), survey.scenario, np.array([chosen.row])
@@ -106,7 +108,8 @@ def together(chosen: Chosen, survey: Survey, replicas: int, at_peak: bool = True
     is_loop = np.array([scenario.workload[w].is_closed for w in served])
     slots = min(chosen.candidate.point.max_num_seqs, *(int(slots_of(survey, w, rows, tokens)[0]) for w in served))
     point = chosen.candidate.point
-    relief = max(point.single[w] / pool_capacity(point.single[w], point.saturated[w], replicas) for w in served) if scenario.policy.keeps_level else 1.0
+    able = [point.after_loss[w] if after_loss else (point.single[w], point.saturated[w]) for w in served]
+    relief = max(alone / pool_capacity(alone, most, replicas) for alone, most in able) if scenario.policy.keeps_level else 1.0
     return settled(curves, mixes, np.where(is_loop, 0.0, each), np.where(is_loop, each, 0.0), np.array([slots]), relief)
 
 
@@ -134,16 +137,15 @@ def serving(chosen: Chosen, survey: Survey, w: int) -> Serving:
     return Serving(survey.replicas.take(rows), curves, physics.mix(chosen.row), asked, seqs, survey.coefficients)
 
 
-def slo_load(chosen: Chosen, scenario: Scenario, in_service: int) -> float:
-    """Traffic over capacity of the replicas in service."""
-    return sum(x / capacity_of(chosen, scenario, w, in_service) for w, x in chosen.pool.traffic.items()) / in_service
+def slo_load(chosen: Chosen, scenario: Scenario, in_service: int, after_loss: bool = False) -> float:
+    """Traffic over capacity of the replicas in service; that of the time after a loss, where limits may be longer."""
+    return sum(x / capacity_of(chosen, scenario, w, in_service, after_loss) for w, x in chosen.pool.traffic.items()) / in_service
 
 
-def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int) -> float:
+def capacity_of(chosen: Chosen, scenario: Scenario, w: int, in_service: int, after_loss: bool = False) -> float:
     """Flow of one workload per replica at the real number in service; where several share, alone times the mixture factor."""
     point = chosen.candidate.point
+    alone, most = point.after_loss[w] if after_loss else (point.single[w], point.saturated[w])
     if len(chosen.pool.traffic) > 1:
-        return point.single[w] * mixture_factor(scenario)
-    if scenario.policy.router == "random":
-        return point.single[w]
-    return pool_capacity(point.single[w], point.saturated[w], in_service)
+        return alone * mixture_factor(scenario)
+    return alone if scenario.policy.router == "random" else pool_capacity(alone, most, in_service)

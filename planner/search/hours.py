@@ -236,7 +236,7 @@ def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: Hourly
 
 def _one_pool(scenario: Scenario, steady: bool) -> Scenario:
     """The scenario as it concerns one deployment: waiting work has no spare replicas, and where replicas stand, which losses depend on, is of no one hour."""
-    anywhere = assumed(assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, max_spot_share=None), "supply", zones=None)
+    anywhere = assumed(assumed(scenario, "policy", redundancy="none", load_after_loss=1.0, loss_slo_factor=1.0, max_spot_share=None), "supply", zones=None)
     return anywhere if steady else assumed(anywhere, "policy", spare_replicas=0, prudent=False)
 
 

@@ -22,7 +22,18 @@ from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, Wh
 V = TypeVar("V")
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB
 # What decides the physics of candidates; everything else is asked of the same candidates.
-PHYSICAL = ("confidence", "tuning", "engines", "precisions", "gpu_memory_utilization", "allow", "chunked_prefill", "adapters", "adapter_rank")
+PHYSICAL = (
+    "confidence",
+    "tuning",
+    "engines",
+    "precisions",
+    "gpu_memory_utilization",
+    "allow",
+    "chunked_prefill",
+    "adapters",
+    "adapter_rank",
+    "loss_slo_factor",
+)
 WHERE_FROM: dict[str, object] = {
     "demand": None,
     "users": None,
