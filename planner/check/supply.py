@@ -62,7 +62,8 @@ def _data(notes: Notes, case: Account) -> None:
 
 def _reached(notes: Notes, case: Account) -> None:
     """No workload whose network differs by region is served from further away than the plan counts, or from where nothing is stated."""
-    for got, w in zip(case.plan.workloads, case.plan.scenario.workload, strict=True):
+    asked = {w.name: w for w in case.plan.scenario.workload}
+    for got, w in ((got, asked[got.name]) for got in case.plan.workloads if got.name in asked):
         notes.require(bool(w.network_at) == (got.network_ms is not None), got.name, f"states {got.network_ms} ms of network")
         near = {name.lower(): seconds for name, seconds in w.network_at.items()}
         serving = [r.deployment for r in got.routing if r.share > 0] if w.network_at else []
