@@ -41,7 +41,7 @@ def outlook(months: int, futures: int) -> dict[str, object]:
     return {"months": months, "monthly_growth": 0.03, "commit": {"1y": 0.3, "3y": 0.5}, **spread}
 
 
-def solved(regions: tuple[str, ...], months: int, futures: int, seconds: float = 1800.0) -> dict[str, float | int | str]:
+def solved(regions: tuple[str, ...], months: int, futures: int, seconds: float = 600.0) -> dict[str, float | int | str]:
     """One contract, in this process."""
     from planner import Scenario
     from planner.planning.contract import contract
@@ -69,16 +69,25 @@ def apart(regions: tuple[str, ...]) -> list[dict[str, object]]:
 
 
 def _cost(regions: tuple[str, ...]) -> float | None:
-    from planner.errors import PlannerError
+    """$/h of the contract at some locations, without what it is worth."""
+    from planner import Scenario
+    from planner.candidates.offers import with_known_names
+    from planner.catalog.load import load_catalog
+    from planner.deadline import Deadline
+    from planner.planning.contract_question import searched
+    from planner.planning.infeasible import Infeasible
+    from planner.scenario.outlook import Outlook
 
+    catalog, asked = load_catalog(), Outlook.model_validate(outlook(BASE["months"], BASE["futures"]))
     try:
-        return float(solved(regions, BASE["months"], BASE["futures"])["usd_per_hour"])
-    except PlannerError:
+        found = searched(with_known_names(Scenario.model_validate(question(regions, 600.0)), catalog), asked, catalog, Deadline.after(600.0))
+    except Infeasible:
         return None
+    return found.best.solution.cost / found.asked.horizon.total_hours
 
 
 def main() -> None:
-    """Runs the locations apart, then every case in a process of its own, the year first; what is done is written at once."""
+    """Runs every case in a process of its own, the year first, then the locations apart; what is done is written at once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the year alone, whole and apart")
     parser.add_argument("--one", nargs=3, type=int, metavar=("REGIONS", "MONTHS", "FUTURES"), help="one case, as JSON")
@@ -88,15 +97,16 @@ def main() -> None:
         return
     every = (BASE, *({**BASE, k: v} for k, steps in STEPS.items() for v in steps))
     cases = [BASE] if given.quick else [dict(c) for c in dict.fromkeys(tuple(case.items()) for case in every)]
-    rows = list[dict[str, object]]()
-    parts = apart(REGIONS[: BASE["regions"]])
-    print(parts, flush=True)
+    rows, parts = list[dict[str, object]](), list[dict[str, object]]()
     for case in cases:
         words = [str(case[k]) for k in ("regions", "months", "futures")]
         done = subprocess.run([sys.executable, __file__, "--one", *words], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout))
         print(rows[-1], flush=True)
         RESULTS.write_text(json.dumps({"cases": rows, "apart": parts}, indent=1) + "\n")
+    parts += apart(REGIONS[: BASE["regions"]])
+    print(parts)
+    RESULTS.write_text(json.dumps({"cases": rows, "apart": parts}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
