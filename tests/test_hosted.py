@@ -15,7 +15,6 @@ from planner.catalog.records import ApiPrice
 from planner.check.check import check_plan
 from planner.economics.api_vs_fleet import api_vs_fleet
 from planner.errors import PlannerError, ScenarioError
-from planner.planning.periods import autoscale
 
 MODEL, USD = "meta-llama/Llama-3.1-8B-Instruct", 2.0  # of a GPU and hour, each a node of its own: one replica
 OWN = {"gpu": "H100-SXM-80GB", "count": 8, "gpus_per_node": 1, "usd_per_hour": USD}
@@ -164,8 +163,6 @@ def test_what_has_no_rate_or_no_end_is_refused() -> None:
     for workload, more in (({"concurrency": 10}, {}), ({"qps": 1}, {"objective": {"maximize": "quality"}, "policy": {"api": "all", "budget": "9/h"}})):
         with pytest.raises(ValueError, match="API"):
             Scenario.model_validate({"workload": [workload], "policy": {"api": "all"}, **more})
-    with pytest.raises(ScenarioError, match="GPUs alone"):
-        autoscale(asked(1.0, "overflow"), shipped())
 
 
 @pytest.mark.parametrize(("rates", "expected"), [((0.25, 0.9), 0.5), ((0.25, 0.4), None), ((0.6, 0.9), 0.0)])

@@ -98,6 +98,18 @@ def test_workloads_that_peak_at_different_hours_share_what_they_hold(catalog: Ca
     assert max(h.gpus_held for h in apart.periods) < max(h.gpus_held for h in at_once.periods)
 
 
+def test_a_workload_may_be_away_in_the_busiest_hour_of_what_it_shares(catalog: Catalog, run: Run, tmp_path: Path) -> None:
+    """Nothing is stated of how it is served then, and it is not simulated as if it were there."""
+    each = {"models": ["Qwen3-4B-Instruct-2507"]}
+    away, busy = {"name": "away", "qps": 2, "profile": [1, 0], **each}, {"name": "busy", "qps": 10, "profile": [0.5, 1.5], **each}
+    plan = autoscale(scenario(away, busy, supply={"gpus": ["L40S"]}), catalog)
+    assert len(plan.deployments) == 1 and plan.deployments[0].busiest == 1
+    assert (plan.workloads[0].qps, plan.workloads[0].predicted) == (0.0, None) and plan.workloads[1].predicted
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    status, _, error = run("simulate", tmp_path / "plan.json")
+    assert status == 2 and "workload away" in error
+
+
 def test_waiting_requests_are_done_between_release_and_deadline(catalog: Catalog) -> None:
     steady = {"name": "chat", "qps": 50, "min_quality": 0.6, "profile": "m-small"}
     batch = {"name": "batch", "requests_per_day": 400_000, "release": "22:00", "deadline": "06:00", "min_quality": 0.6}

@@ -64,6 +64,7 @@ WHOLE: tuple[Family, ...] = (  # in every period
 HOURLY: tuple[Family, ...] = (
     over_hours,  # rates and waiting requests
     loads,  # every hour's traffic
+    hosted,  # and what APIs have of it
     held,  # starts
 )
 COMPARED: tuple[Family, ...] = (

@@ -37,10 +37,12 @@ def _held(notes: Notes, case: Account) -> float:
     plan, lead, total, starts = case.plan, case.scenario.policy.startup_lead / 3600, 0.0, 0.0
     apis = sum(h.usd_per_hour for h in plan.hosted)
     notes.require(same_money(plan.cost.api_usd_per_hour, apis), "plan", f"states ${plan.cost.api_usd_per_hour:.4f}/h for APIs, they take ${apis:.4f}")
+    each = [h.usd_per_hour / h.qps if h.qps > 0 else 0.0 for h in plan.hosted]
     prices = [o.usd_per_hour if (o := offer_of(case, p)) else p.usd_per_hour / p.instances for p in plan.purchases]
     for t in plan.by_period:
         started = lead * sum(c * m for c, m in zip(prices, t.started, strict=True))
-        usd = t.hours * sum(c * n for c, n in zip(prices, t.instances, strict=True)) + started + t.hours * apis
+        held, served = (sum(c * n for c, n in zip(*of, strict=True)) for of in ((prices, t.instances), (each, t.hosted)))
+        usd = t.hours * (held + served) + started
         notes.require(same_money(t.usd, usd), f"hour {t.hour}" if plan.periods else "plan", f"states ${t.usd:.4f}, should be ${usd:.4f}")
         total, starts = total + usd, starts + started
     stated, right = plan.startup_usd_per_hour, starts / plan.hours

@@ -12,22 +12,24 @@ from planner.scenario.records import Workload
 
 
 def hosted(case: Case) -> Finding:
-    """Every share of an API, and together that an API takes no more than was allowed."""
+    """Every share of an API, and that in every period together they take no more than was allowed."""
     notes, plan, policy = Notes("hosted"), case.plan, case.scenario.policy
     notes.require(not plan.hosted or policy.api != "none", "hosted", "are served by APIs, which were not asked for")
     for row in plan.hosted:
         _share(notes, case, row)
     for got in plan.workloads:
         rows, pools = [h for h in plan.hosted if h.workload == got.name], policy.pools_per_workload
-        counted = len([r for r in got.routing if r.share > 0]) + (0 if policy.api == "overflow" else len(rows))
+        counted = len([r for r in got.routing if r.share > 0]) + (0 if policy.api == "overflow" or plan.periods else len(rows))
         notes.require(not rows or pools is None or counted <= pools, got.name, f"is served by {counted} deployments and APIs, at most {pools}")
         names = {_original(case, plan.deployments[r.deployment].checkpoint, plan.deployments[r.deployment].mode) for r in got.routing if r.share > 0}
         names |= {(h.checkpoint, h.mode) for h in rows}
         notes.require(not rows or policy.mix or len(names) == 1, got.name, f"is served by {len(names)} models without --mix")
+    bursts = {w.name: w.burst_factor for w in case.scenario.workload}
     for provider, most in case.scenario.supply.api_limit.items():
-        peaks = {w.name: w.rate * w.burst_factor for w in case.scenario.workload}
-        taken = sum(h.share * peaks[h.workload] for h in plan.hosted if h.provider == provider)
-        notes.require(taken <= most * (1 + RELATIVE), provider, f"takes {taken:.6g} requests/s at peaks, at most {most:g}")
+        for p in plan.by_period:
+            taken = sum(qps * bursts[h.workload] for h, qps in zip(plan.hosted, p.hosted, strict=True) if h.provider == provider)
+            where = f"hour {p.hour}, {provider}" if plan.periods else provider
+            notes.require(taken <= most * (1 + RELATIVE), where, f"takes {taken:.6g} requests/s at peaks, at most {most:g}")
     usd = sum(h.usd_per_hour for h in plan.hosted)
     return notes.finding(f"hosted APIs: {len(plan.hosted)} shares at the catalogue's prices, ${usd:,.2f}/h" if plan.hosted else "hosted APIs: none serves")
 
@@ -37,6 +39,8 @@ def _share(notes: Notes, case: Case, row: HostedShare) -> None:
     price = next((a for a in case.catalog.api_prices if (a.provider, a.api_name, a.checkpoint) == (row.provider, row.api_name, row.checkpoint)), None)
     served = next((s for s in case.catalog.served if (s.checkpoint.id, s.mode) == (row.checkpoint, row.mode)), None)
     asked = next((w for w in case.scenario.workload if w.name == row.workload), None)
+    if asked and case.plan.periods and asked.mean_quality is not None:  # by the hour a floor on the mean is a floor
+        asked = asked.model_copy(update={"min_quality": max(asked.min_quality or 0.0, asked.mean_quality)})
     if price is None or served is None or asked is None:
         notes.add(where, f"is no price of {row.checkpoint} in the catalogue, or serves '{row.workload}', which is not there")
         return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.check.capacity import STATED
 from planner.check.case import Case, Fit, mixture_factor
@@ -13,10 +14,12 @@ from planner.check.demand import restated
 from planner.check.findings import RELATIVE, Finding, Notes, at_most, same
 from planner.check.quality import worth
 from planner.performance.capacity import pooled_qps
-from planner.result.plan import Period, Plan
+from planner.result.plan import Period, Plan, PlanWorkload
 from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Scenario, Workload
+
+Floats = NDArray[np.float64]
 
 
 def everyone(scenario: Scenario) -> Scenario:
@@ -42,8 +45,7 @@ def over_hours(case: Case) -> Finding:
         restated(notes, got, asked)
         if not asked.is_waiting:
             notes.require(bool(np.allclose(got.rates, rates[w], rtol=RELATIVE)), asked.name, "states rates other than its profile's")
-            notes.agree(got.qps, got.routing[0].qps, asked.name, "requests/s")
-            notes.agree(got.routing[0].share, 1.0, asked.name, "a share of")
+            _divided(notes, case, got, rates[w])
         else:
             _done(notes, plan, w, np.array([[c.waiting_requests[k] for c in p.deployments] for p in plan.periods]))
             k += 1
@@ -53,7 +55,33 @@ def over_hours(case: Case) -> Finding:
     return notes.finding(f"demand: {len(plan.workloads)} workloads in {len(plan.periods)} hours")
 
 
-def _done(notes: Notes, plan: Plan, w: int, done: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+def _divided(notes: Notes, case: Case, got: PlanWorkload, rates: Floats) -> None:
+    """What APIs serve of a workload in each hour is a share of its traffic (with --api all: all or none at one of them), and the mean share of each is
+    stated; the deployment has the rest, in its busiest hour at the rate stated."""
+    plan, rows = case.plan, [i for i, h in enumerate(case.plan.hosted) if h.workload == got.name]
+    by_hour = np.array([[p.hosted[i] for i in rows] for p in plan.periods]).reshape(len(plan.periods), len(rows))
+    taken = by_hour.sum(axis=1)
+    notes.require(bool(np.all(taken <= rates * (1 + RELATIVE))), got.name, "has more at APIs than its traffic in some hour")
+    for i, qps in zip(rows, by_hour.T, strict=True):
+        row, where = plan.hosted[i], f"{got.name} at {plan.hosted[i].provider}"
+        notes.agree(row.qps, float(qps.mean()), where, "requests/s in the mean")
+        notes.agree(row.share, float(qps.sum() / rates.sum()), where, "a share of")
+        whole = bool(np.all((qps == 0) | np.isclose(qps, rates, rtol=RELATIVE)))
+        notes.require(case.scenario.policy.api != "all" or whole, where, "is beside a deployment in some hour, though APIs serve all or nothing of a workload")
+    left = np.maximum(rates - taken, 0.0)
+    if not got.routing:
+        notes.require(bool(np.all(left <= RELATIVE * rates)), got.name, "is served by no deployment, and not all of it by APIs")
+        notes.agree(got.qps, float(rates.mean()), got.name, "requests/s")
+        return
+    (route,) = got.routing
+    busiest = plan.deployments[route.deployment].busiest or 0
+    near = abs(route.qps - left[busiest]) <= RELATIVE * rates[busiest]  # of requests in flight, which APIs have none of, it is no rate
+    notes.require(near or not rows, got.name, f"states {route.qps:.6g} requests/s there, should be {left[busiest]:.6g}")
+    notes.agree(got.qps, route.qps, got.name, "requests/s")
+    notes.agree(route.share, float(left.sum() / rates.sum()), got.name, "a share of")
+
+
+def _done(notes: Notes, plan: Plan, w: int, done: Floats) -> None:
     """Requests of a waiting workload done by hour and deployment [H, D]."""
     got, asked, by_hour = plan.workloads[w], plan.scenario.workload[w], done.sum(axis=1)
     hours, total = len(by_hour), max(float(done.sum()), 1e-12)
@@ -74,7 +102,9 @@ def _done(notes: Notes, plan: Plan, w: int, done: np.ndarray[tuple[int, ...], np
 def loads(case: Case) -> Finding:
     """In every hour each deployment carries its traffic at the replicas in service, waiting work in what is left; and it is stated at its busiest."""
     notes, plan, policy, highest = Notes("capacity"), case.plan, case.scenario.policy, 0.0
-    rates = hourly_rates(plan.scenario) * np.array([w.burst_factor for w in plan.scenario.workload])[:, None]
+    means = hourly_rates(plan.scenario)
+    bought = np.array([[plan.at_apis(w.name, p) for p in plan.periods] for w in plan.workloads])
+    rates = np.maximum(means - bought, 0.0) * np.array([w.burst_factor for w in plan.scenario.workload])[:, None]
     for i, d in enumerate(plan.deployments):
         steady = [w for w, got in enumerate(plan.workloads) if not got.is_waiting and i in (r.deployment for r in got.routing)]
         for t, p in enumerate(plan.periods):
@@ -100,7 +130,7 @@ def _fit(case: Case, i: int, w: int) -> Fit | None:
     return built.fits.get(w) if built else None
 
 
-def _load(case: Case, i: int, p: Period, served: Sequence[int], rates: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _load(case: Case, i: int, p: Period, served: Sequence[int], rates: Floats) -> float:
     """Work over the capacity of the replicas in service; infinite where nothing could carry it."""
     d, asked = p.deployments[i], case.plan.scenario.workload
     idle = [w for w, x in enumerate(asked) if x.is_waiting]

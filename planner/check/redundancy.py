@@ -112,9 +112,11 @@ def knocked_out(plan: Plan, catalog: Catalog) -> list[bool]:
 
 
 def _rates(case: Case) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Peak demand of each workload in each period, in its own unit."""
-    asked = case.plan.scenario.workload
-    means = hourly_rates(case.plan.scenario) if case.plan.periods else np.array([[w.rate] for w in asked])
+    """Peak demand of each workload in each period, in its own unit; by the hour without what APIs serve of it."""
+    plan, asked = case.plan, case.plan.scenario.workload
+    means = hourly_rates(plan.scenario) if plan.periods else np.array([[w.rate] for w in asked])
+    if plan.periods and plan.hosted:
+        means = np.maximum(means - [[plan.at_apis(w.name, p) for p in plan.periods] for w in plan.workloads], 0.0)
     return np.array(means * np.array([w.burst_factor for w in asked])[:, None])
 
 
@@ -123,8 +125,9 @@ def _served(case: Case, i: int) -> list[int]:
 
 
 def _flows(case: Case, i: int, served: list[int], rates: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[float]:
-    """What each workload sends to a deployment."""
-    return [float(rates[w]) * sum(r.share for r in case.plan.workloads[w].routing if r.deployment == i) for w in served]
+    """What each workload sends to a deployment; by the hour all that is on any."""
+    shares = [sum(r.share for r in case.plan.workloads[w].routing if r.deployment == i) for w in served]
+    return [float(rates[w]) * (1.0 if case.plan.periods else share) for w, share in zip(served, shares, strict=True)]
 
 
 def _losses(case: Case, span: Period, i: int) -> Iterator[Knocked]:

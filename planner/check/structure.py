@@ -50,12 +50,15 @@ def _periods(notes: Notes, plan: Plan) -> None:
     for w in plan.workloads:
         sound = len(w.rates) == hours and all(0 <= rate < inf for rate in w.rates)
         notes.require(sound, w.name, f"states {len(w.rates)} rates for {hours} hours, or some that are none")
-        notes.require(w.is_waiting or len(w.routing) == 1, w.name, f"is served by {len(w.routing)} deployments")
+        fewest = 0 if w.name in {h.workload for h in plan.hosted} else 1
+        notes.require(w.is_waiting or fewest <= len(w.routing) <= 1, w.name, f"is served by {len(w.routing)} deployments")
     for i, d in enumerate(plan.deployments):
         notes.require(d.busiest is not None and 0 <= d.busiest < len(plan.periods), f"deployment {i}", f"states period {d.busiest} as its busiest")
     for p in plan.periods:
         sizes = (len(p.deployments), len(p.instances), len(p.started)) == (len(plan.deployments), len(plan.purchases), len(plan.purchases))
         notes.require(sizes and min((*p.instances, *p.started, 0)) >= 0, f"hour {p.hour}", "has not one count for each deployment and purchase")
+        sound = len(p.hosted) == len(plan.hosted) and all(0 <= qps < inf for qps in p.hosted)
+        notes.require(sound, f"hour {p.hour}", "has not one rate for each API")
         for i, c in enumerate(p.deployments):
             where = f"hour {p.hour}, deployment {i}"
             notes.require(len(c.waiting_requests) == len(waiting) and all(0 <= n < inf for n in c.waiting_requests), where, "has no count of all that wait")

@@ -118,8 +118,9 @@ def held_caps(case: Account) -> Finding:
     """GPUs, money, power and carbon held within every cap."""
     notes, asked = Notes("limits"), []
     for cap in caps(case.scenario):
-        apis = case.plan.cost.api_usd_per_hour if cap.is_money else 0.0
-        held = [counted(cap, held_by(case, t), case.scenario, case.catalog) + apis for t in case.plan.by_period]
+        each = [h.usd_per_hour / h.qps if cap.is_money and h.qps > 0 else 0.0 for h in case.plan.hosted]
+        apis = [sum(usd * qps for usd, qps in zip(each, t.hosted, strict=True)) for t in case.plan.by_period]
+        held = [counted(cap, held_by(case, t), case.scenario, case.catalog) + usd for t, usd in zip(case.plan.by_period, apis, strict=True)]
         for t, amount in zip(case.plan.by_period, held, strict=True):
             within(notes, cap, amount, f"hour {t.hour}" if case.plan.periods else cap.key or cap.field.name)
         asked.append(f"{cap.said(cap.field.row)} {max(held):,.10g} of {cap.most:,.10g}")

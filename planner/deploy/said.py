@@ -11,6 +11,7 @@ from planner.deploy.release import Release, Served, is_pinned
 from planner.deploy.schedule import in_words, is_calendar
 from planner.deploy.traffic import HEADER, splits
 from planner.errors import PlannerError
+from planner.result.plan import Plan
 
 RATE = 0.25  # GiB/s of weights that a slow network or disk still reads
 READY = 600  # seconds for all else of a start: compilation, CUDA graphs, links
@@ -55,13 +56,23 @@ def remarks(release: Release, target: Target) -> list[str]:
         lead = release.plan.scenario.policy.startup_lead
         found.append(f"Replicas follow the plan's hours in {release.settings.timezone} (--timezone), from {lead:g} s before each; a week begins on Monday.")
     found += [
-        f"{100 * h.share:.4g}% of {h.workload} go to {h.api_name} at {h.provider}, which nothing here starts: your router must send them there."
-        for h in release.plan.hosted
+        f"{_share_of(i, release.plan)} of {h.workload} go to {h.api_name} at {h.provider}, which nothing here starts: your router must send them there."
+        for i, h in enumerate(release.plan.hosted)
     ]
     waiting = [w.name for w in release.plan.workloads if w.is_waiting]
     if waiting:
         found.append(f"Requests of {', '.join(waiting)} may wait: whoever sends them must hold them back, or send them at a lower priority.")
     return list(dict.fromkeys(plain(line) for line in found))
+
+
+def _share_of(i: int, plan: Plan) -> str:
+    """What an API has of its workload; by the hour, stretches together."""
+    h = plan.hosted[i]
+    if not plan.periods:
+        return f"{100 * h.share:.4g}%"
+    rates = next(w.rates for w in plan.workloads if w.name == h.workload)
+    shares = [f"{100 * p.hosted[i] / rate if rate else 0:.3g}%" for p, rate in zip(plan.periods, rates, strict=True)]
+    return f"By the hour ({in_words(shares)})"
 
 
 def _of_deployment(s: Served, release: Release, target: Target) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from planner.deploy.manifest import Document
 from planner.deploy.release import DAY, Release, Served
 
@@ -47,7 +49,7 @@ def _cron(minute: int, hours: int) -> str:
     return f"{minute % MINUTES} {minute // MINUTES % DAY} * * {day}"
 
 
-def in_words(counts: tuple[int, ...]) -> str:
-    """Replicas by the hour, stretches together: "0:00 2, 10:00 3"."""
+def in_words(counts: Sequence[object]) -> str:
+    """Replicas, or whatever else, by the hour, stretches together: "0:00 2, 10:00 3"."""
     begins = [h for h in range(len(counts)) if h == 0 or counts[h] != counts[h - 1]]
     return ", ".join(f"{f'day {h // DAY + 1} ' if len(counts) > DAY else ''}{h % DAY}:00 {counts[h]}" for h in begins)

@@ -29,7 +29,7 @@ from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer, answer
 from planner.search.apart import in_words, kept_apart
-from planner.search.hours import HourlyQuestion, cheapest_structure, question, restricted, slots_by_candidate, spoiled
+from planner.search.hours import HourlyQuestion, cheapest_structure, priced_by_the_hour, question, restricted, slots_by_candidate, spoiled
 from planner.search.prudent import careful, posture, reached, serves_all
 from planner.search.structures import StructureSpace
 from planner.search.survey_cache import SurveyCache
@@ -58,8 +58,8 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
         raise ScenarioError("who goes short is planned at one rate, not by the hour", "policy.shed", "leave --shed out")
     if scenario.policy.loss_slo_factor != 1:
         raise ScenarioError("limits that are longer after a loss are planned at one rate, not by the hour", "policy.loss_slo_factor", "leave --loss-slo out")
-    if scenario.policy.api != "none":
-        raise ScenarioError("plans by the hour are of GPUs alone; what an API would serve is planned at one rate", "policy.api", "leave --api out, or ask plan")
+    if scenario.policy.api != "none" and scenario.has_waiting:
+        raise ScenarioError("requests that may wait are not planned beside APIs", "policy.api", "leave --api out, or give them a rate (qps)")
     require_no_fleet(scenario, "what is held by the hour")
     require_one_network(scenario, "what is held by the hour")
     catalog, deadline = catalog or load_catalog(scenario.catalog), deadline or Deadline.after(scenario.solver.time_limit)
@@ -74,7 +74,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     asked = question(scenario)
     points = points.asked(asked.expanded, points.survey.offers)
     baseline, unsearched = _flat_answers(points, asked)
-    whole = formulation_at_any_rate(points, asked.expanded)
+    whole = priced_by_the_hour(formulation_at_any_rate(points, asked.expanded), asked)
     slots, apart = slots_by_candidate(points.survey, whole), frozenset[frozenset[int]]()
     while True:
         field = StructureSpace(whole, asked.rates, slots, asked.idle, apart)

@@ -248,6 +248,7 @@ class Rules:
     lead_hours: float = 0.0  # from starting an instance to its replicas serving: paid, and serves nothing
     min_up: int = 1  # states for which an instance is held at least once started
     overflow: bool = False  # whether a hosted deployment may serve beside those that ``pools_per_workload`` counts
+    at_once: bool = False  # whether in each state all of a workload is on one pool
     host_limits: Mapping[str, float] = field(default_factory=dict)  # traffic that hosted columns of one host take at most, all workloads together
     survives: frozenset[Loss] = frozenset()  # each of these leaves replicas enough
     load_after_loss: float = 1.0  # most traffic per capacity then

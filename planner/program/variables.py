@@ -29,7 +29,7 @@ def declare(m: Model, problem: Problem, pools: tuple[Pool, ...], counted: bool, 
     m.held_keys = [(o, i) for o in m.offer_keys for i in states]
     m.hosted = {p for p, pool in enumerate(pools) if problem.columns[pool.column].is_hosted}
     m.whole = counted and problem.rules.pools_per_workload == 1 and relax != "demand" and flat and not (m.hosted and problem.rules.overflow)  # x says which
-    m.x = Var(SetOf(m.flow_keys), domain=Binary if m.whole else NonNegativeReals)
+    m.x = Var(SetOf(m.flow_keys), domain=Binary if m.whole or problem.rules.at_once else NonNegativeReals)
     m.n = Var(SetOf(m.replica_keys), domain=NonNegativeIntegers)
     m.I = Var(SetOf(m.held_keys), domain=NonNegativeIntegers, bounds=lambda _, o, i: (problem.offers[o].least, problem.offers[o].available))
     m.s = Var([(o, i) for o, i in m.held_keys if problem.states[i].before is not None] if problem.counts_starts else [], domain=NonNegativeReals)

@@ -139,10 +139,15 @@ def hours_chart(plan: Plan) -> Chart:
         return base.mark_line(interpolate="step-after").encode(x=x, y=alt.Y("value:Q", title=title), color=colour, tooltip=["hour:Q", "name:N", "value:Q"])
 
     traffic = [{"hour": h.hour, "name": w.name, "value": w.rates[min(h.hour, hours - 1)]} for h in ends for w in plan.workloads]
+    traffic += [{"hour": h.hour, "name": f"{n} at APIs", "value": plan.at_apis(n, h)} for h in ends for n in dict.fromkeys(a.workload for a in plan.hosted)]
     names = [f"#{i + 1} {d.checkpoint.split('/')[-1]}" for i, d in enumerate(plan.deployments)]
     replicas = [{"hour": h.hour, "name": n, "value": c.replicas} for h in ends for n, c in zip(names, h.deployments, strict=True)]
     cost = [{"hour": h.hour, "name": "by the hour", "value": h.usd} for h in ends]
-    cost += [{"hour": h.hour, "name": "peaks held all day", "value": flat} for h in ends if flat is not None]
+    cost += [
+        {"hour": h.hour, "name": "the same all day" if plan.scenario.policy.api != "none" else "peaks held all day", "value": flat}
+        for h in ends
+        if flat is not None
+    ]
     units = {"concurrency" if w.demand.kind == "concurrency" else "qps" for w in plan.workloads}
     title = "requests in flight" if units == {"concurrency"} else "req/s" if units == {"qps"} else "req/s or in flight"
     panels = panel(traffic, title, "traffic"), panel(replicas, "replicas", "deployments"), panel(cost, "$ per hour", "cost")

@@ -52,7 +52,7 @@ class Section:
 
 def plan_sections(plan: Plan) -> list[Section]:
     """The whole plan, decision first."""
-    sections = [_decision(plan), _purchases(plan), *([_deployments(plan)] if plan.deployments else []), *([_hosted(plan)] if plan.hosted else [])]
+    sections = [_decision(plan), _purchases(plan), *([_deployments(plan)] if plan.deployments else []), *([hosted_section(plan)] if plan.hosted else [])]
     if plan.kind != "own" and not plan.deployments:
         pass  # nothing of the service at an API is known
     elif any(w.predicted for w in plan.workloads):
@@ -188,7 +188,8 @@ def hosted_bill(h: HostedShare, plan: Plan) -> str:
     return f"{digits(h.qps)} req/s{of} at {h.provider}, {money(h.usd_per_hour)}/h ({price}); latency there not known"
 
 
-def _hosted(plan: Plan) -> Section:
+def hosted_section(plan: Plan) -> Section:
+    """What APIs serve, at which price."""
     rows = tuple(
         (
             h.workload,
@@ -206,7 +207,8 @@ def _hosted(plan: Plan) -> Section:
         for h in plan.hosted
     )
     header = ("workload", "API", "share", "req/s", "most req/s", "quality", "$/M in", "$/M cached", "$/M out", "$/h", "price")
-    lines = ("Latencies of APIs are not known: whether the SLO holds there is not promised.",)
+    means = " Shares, req/s and $/h are means over all hours." if plan.periods else ""
+    lines = (f"Latencies of APIs are not known: whether the SLO holds there is not promised.{means}",)
     return Section("Hosted APIs", lines, Grid(header, rows, ("share", "req/s", "most req/s", "$/M in", "$/M cached", "$/M out", "$/h")))
 
 

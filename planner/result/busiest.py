@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner.result.plan import Plan, PlanDemand, PlanWorkload, Route
 from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
+
+Floats = NDArray[np.float64]
 
 
 def at_busiest(plan: Plan, i: int) -> Plan:
     """One deployment with the workloads it is there for, at the rates of its busiest period. Purchases and cost stay those of the whole plan.
 
-    Requests that wait are left out beside workloads with rates; alone, they come at the rate at which they are done. Raises LookupError where the
-    plan's parts do not fit together.
+    Requests that wait are left out beside workloads with rates, and so are workloads without traffic there in that hour; alone, waiting ones come at the
+    rate at which they are done. What APIs serve is left out of rates. Raises LookupError where the plan's parts do not fit together.
     """
     d, asked = plan.deployments[i], plan.scenario
     served = [(w, next(r for r in got.routing if r.deployment == i)) for w, got in enumerate(plan.workloads) if any(r.deployment == i for r in got.routing)]
     steady = [(w, r) for w, r in served if not plan.workloads[w].is_waiting]
-    kept, t = steady or served, d.busiest or 0
+    t = d.busiest or 0
     waiting = [w for w, got in enumerate(plan.workloads) if got.is_waiting]
-    mean = hourly_rates(asked)
+    mean = fleet_rates(plan)
+    kept = [(w, r) for w, r in steady if mean[w, t] > 0] or steady or served
     rates = [float(mean[w, t]) if steady else plan.periods[t].deployments[i].waiting_requests[waiting.index(w)] / 3600 for w, _ in kept]
     workloads = tuple(_asked(asked.workload[w], rate) for (w, _), rate in zip(kept, rates, strict=True))
     alone = {} if steady else {"spare_replicas": 0, "prudent": False}  # nothing is held ready for requests that wait
@@ -29,11 +35,21 @@ def at_busiest(plan: Plan, i: int) -> Plan:
         "scenario": asked.model_copy(update={"workload": workloads, "policy": policy}),
         "deployments": (d.model_copy(update={"busiest": None}),),
         "workloads": got,
+        "hosted": (),
         "periods": (),
         "flat": None,
         "startup_usd_per_hour": 0.0,
     }
     return plan.model_copy(update=told)
+
+
+def fleet_rates(plan: Plan) -> Floats:
+    """[workload, hour] mean rates of each hour that deployments serve: the profile's without what APIs do; less than a billionth of it is none."""
+    mean = hourly_rates(plan.scenario)
+    if not plan.hosted:
+        return mean
+    left = mean - np.array([[plan.at_apis(w.name, p) for p in plan.periods] for w in plan.workloads])
+    return np.where(left > 1e-9 * mean, left, 0.0)
 
 
 def _asked(workload: Workload, rate: float) -> Workload:

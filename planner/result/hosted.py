@@ -10,11 +10,18 @@ from planner.result.deploy import quality_of
 from planner.result.plan import HostedShare
 from planner.scenario.records import Scenario
 from planner.search.chosen import ChosenApi
+from planner.search.hours import ApiByHour
+from planner.search.structures import Floats
 
 
 def hosted_shares(apis: Sequence[ChosenApi], scenario: Scenario) -> tuple[HostedShare, ...]:
     """Each API with its share of the workload."""
     return tuple(_share(a, scenario) for a in apis)
+
+
+def mean_shares(apis: Sequence[ApiByHour], rates: Floats, scenario: Scenario) -> tuple[HostedShare, ...]:
+    """Each API by the hour with its share of the workload over all hours. rates: [workload, hour] of peaks, as the APIs' flows."""
+    return tuple(_share(ChosenApi(a.offer, float(sum(a.flows) / rates[a.offer.workload].sum())), scenario) for a in apis)
 
 
 def parts_of(a: ChosenApi, scenario: Scenario) -> tuple[float, float, float]:

@@ -356,7 +356,8 @@ class Predicted(PlanPart):
 
 
 class PlanWorkload(PlanPart):
-    """One workload: what was asked and what it gets; by the hour in the busiest period of its deployment.
+    """One workload: what was asked and what it gets; by the hour in the busiest period of its deployment, what that has of it then, a route's ``share``
+    over all periods.
 
     Requests that may wait (``is_waiting``) state what is done of them: ``qps`` and each route's at most, ``share`` of a route over all periods.
     """
@@ -520,7 +521,8 @@ class HostedApi(PlanPart):
 
 
 class HostedShare(PlanPart):
-    """The share of a workload that a hosted API serves, at its price. Its latency is not known, so neither is whether the limits hold there."""
+    """The share of a workload that a hosted API serves, at its price; by the hour in the mean, ``Period.hosted`` says when. Its latency is not known,
+    so neither is whether the limits hold there."""
 
     workload: str
     provider: str
@@ -571,7 +573,8 @@ class Period(PlanPart):
     instances: tuple[int, ...]
     started: tuple[int, ...]
     gpus_held: int
-    usd: float  # of the whole period, start-ups for it included
+    usd: float  # of the whole period, start-ups for it included, and what APIs serve in it
+    hosted: Annotated[tuple[float, ...], Field(exclude_if=lambda v: not v)] = ()  # requests/s in the mean at each API of the plan
 
 
 class FlatComparison(PlanPart):
@@ -661,12 +664,17 @@ class Plan(PlanPart):
             return self.periods
         counts = tuple(PeriodCount(replicas=d.replicas, hosts=d.hosts, slo_load=d.slo_load) for d in self.deployments)
         held = tuple(p.instances for p in self.purchases)
-        return (Period(hour=0, deployments=counts, instances=held, started=(0,) * len(held), gpus_held=self.gpus_held, usd=self.cost.usd_per_hour),)
+        apis, none = tuple(h.qps for h in self.hosted), (0,) * len(held)
+        return (Period(hour=0, deployments=counts, instances=held, started=none, gpus_held=self.gpus_held, usd=self.cost.usd_per_hour, hosted=apis),)
 
     @property
     def of_hosted(self) -> Mapping[str, float]:
         """Share of each workload that APIs serve."""
         return {w.name: sum(h.share for h in self.hosted if h.workload == w.name) for w in self.workloads}
+
+    def at_apis(self, workload: str, p: Period) -> float:
+        """Requests/s of a workload that APIs serve in a period, in the mean."""
+        return sum(qps for h, qps in zip(self.hosted, p.hosted, strict=True) if h.workload == workload)
 
     @property
     def hours(self) -> float:
@@ -691,6 +699,7 @@ class Plan(PlanPart):
         return [
             {"hour": p.hour}
             | {f"rate_{w.name}": w.rates[t] for w in self.workloads}
+            | ({f"api_{w.name}": self.at_apis(w.name, p) for w in self.workloads} if self.hosted else {})
             | {name: c.replicas for name, c in zip(names, p.deployments, strict=True)}
             | {"instances": sum(p.instances), "gpus_held": p.gpus_held, "usd": p.usd}
             for t, p in enumerate(self.periods)

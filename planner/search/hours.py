@@ -5,7 +5,7 @@ Structures come in the order of a bound (structures.py); the program prices them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeVar
@@ -13,6 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from planner.candidates.columns import Formulation
+from planner.candidates.hosted import HostedOffer
+from planner.candidates.hosted import column as hosted_column
 from planner.candidates.survey import Survey, slots_of
 from planner.errors import ScenarioError, TimeUp
 from planner.program.kinds import ColumnIndex, WorkloadIndex
@@ -28,6 +30,7 @@ from planner.search.apart import crowded
 from planner.search.structures import Block, Floats, Idle, Ints, Structure, StructureSpace
 
 V = TypeVar("V")
+CRUMB = 1e-6  # of a workload's traffic in an hour: a smaller share is the solver's rounding
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
 
@@ -69,6 +72,17 @@ def question(scenario: Scenario) -> HourlyQuestion:
     return HourlyQuestion(scenario, expanded, rates[steady] * bursts[:, None], (*steady, *waiting), len(steady), idle)
 
 
+def priced_by_the_hour(whole: Formulation, asked: HourlyQuestion) -> Formulation:
+    """The formulation with its APIs as the hours see them: paid for the mean traffic of each hour, whose peaks are the bursts within it alone; beside a
+    deployment, for any share of an hour's traffic, or (``--api all``) for all or none of it."""
+    if not whole.hosted:
+        return whole
+    bursts = [asked.scenario.workload[w].burst_factor for w in asked.order]
+    apis = (replace(hosted_column(o, asked.expanded), usd_per_unit={o.workload: o.usd_per_qps / bursts[o.workload]}) for o in whole.hosted)
+    rules = replace(whole.problem.rules, overflow=True, at_once=asked.scenario.policy.api == "all")
+    return replace(whole, problem=replace(whole.problem, columns=(*whole.problem.columns[: len(whole.candidates)], *apis), rules=rules))
+
+
 def windows(workload: Workload, hours: int) -> tuple[tuple[int, ...], ...]:
     """For each day the hours in which its waiting requests may be done; a window that passes midnight goes on in the next day."""
     first = workload.hours[0]
@@ -82,6 +96,14 @@ def _with_floor(workload: Workload) -> Workload:
 
 
 @dataclass(frozen=True)
+class ApiByHour:
+    """An API with the peak traffic of its workload that it takes, by hour."""
+
+    offer: HostedOffer
+    flows: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class PricedStructure:
     """The best structure with its counts; ``bound`` holds for all structures."""
 
@@ -91,10 +113,16 @@ class PricedStructure:
     offers: tuple[int, ...]  # of the formulation, by index of the solution
     bound: float
     solved: int
+    apis: tuple[ApiByHour, ...] = ()
 
     def running(self, p: int, t: int) -> int:
         """Replicas of one deployment in an hour."""
         return sum(self.solution.pools[p].running[t].values())
+
+    def carried(self, p: int) -> Floats:
+        """[workload of the deployment, hour] peak traffic that it has."""
+        flows = self.solution.pools[p].flows
+        return np.array([[now.get(w, 0.0) for now in flows] for w in self.pools[p].workloads])
 
 
 def cheapest_structure(field: StructureSpace, asked: HourlyQuestion, flat_usd_per_hour: float) -> PricedStructure | None:
@@ -136,12 +164,61 @@ def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, 
     own = tuple(Block((work.alone,), c) for work in asked.idle for c in _own_candidates(field, structure.place, work))
     blocks = (*structure.blocks, *own)
     used = tuple(sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
-    solution = cheapest(posed(field, asked, structure.blocks, own, used), options, break_ties=False)
-    return PricedStructure(structure, tuple(blocks[c.pool.column] for c in solution.pools), solution, used, 0.0, 0)
+    hosted = _apis_for(field, structure.blocks)
+    problem = posed(field, asked, structure.blocks, own, used, hosted)
+    found = PricedStructure(structure, blocks, cheapest(problem, options, break_ties=False), used, 0.0, 0)
+    if hosted and found.solution.found:
+        return _divided(found, problem, [field.formulation.hosted[h] for h in hosted])
+    return replace(found, pools=tuple(blocks[c.pool.column] for c in found.solution.pools))
 
 
-def posed(field: StructureSpace, asked: HourlyQuestion, blocks: Sequence[Block], own: Sequence[Block], offers: Sequence[int]) -> Problem:
-    """A structure as the program is asked it: one column for each deployment, and for each candidate of waiting work alone, on some of the offers."""
+def _apis_for(field: StructureSpace, blocks: Sequence[Block]) -> list[int]:
+    """The formulation's APIs that may be worth having: beside a deployment those that may stand there, for a workload without one any."""
+    whole, hosted = field.formulation.problem, field.formulation.hosted
+    where = {w: whole.columns[b.candidate].checkpoint for b in blocks for w in b.workloads}
+    found = list[int]()
+    for w in range(len(field.rates)):
+        here = [h for h, o in enumerate(hosted) if o.workload == w and (w not in where or whole.rules.mix or o.beside == where[w])]
+        here.sort(key=lambda h: hosted[h].usd_per_qps)
+        enough = next((i for i, h in enumerate(here) if hosted[h].most_qps is None), len(here))  # the first without a limit: none dearer beside it
+        cheaper = {hosted[h].beside for h in here[:enough]}  # each with what takes its rest, where one checkpoint serves
+        is_free = w in where or whole.rules.mix
+        found += here[: enough + 1] if is_free else [h for i, h in enumerate(here) if i == enough or hosted[h].beside in cheaper]
+    return found
+
+
+def _divided(found: PricedStructure, problem: Problem, hosted: Sequence[HostedOffer]) -> PricedStructure:
+    """A solution's deployments, with the traffic that they have, and its APIs with theirs; shares that a solver leaves by rounding are none."""
+    many, rates = len(problem.columns) - len(hosted), np.array([d.rates for d in problem.demands])
+    taken = np.zeros((len(hosted), rates.shape[1]))
+    for c in found.solution.pools:
+        if c.pool.column >= many:
+            taken[c.pool.column - many] += [sum(now.values()) for now in c.flows]
+    left = rates.copy()
+    for w in range(len(rates)):
+        mine = [h for h, o in enumerate(hosted) if o.workload == w]
+        here = np.where(taken[mine] > CRUMB * rates[w], taken[mine], 0.0)
+        whole = here.sum(axis=0)
+        all_of = whole > (1 - CRUMB) * rates[w]
+        taken[mine] = here * np.where(all_of, rates[w] / np.where(all_of, np.maximum(whole, 1e-300), 1.0), 1.0)
+        left[w] = np.where(all_of, 0.0, rates[w] - whole)
+    pools, blocks = list[ChosenPool](), list[Block]()
+    for c in found.solution.pools:
+        kept = tuple(w for w in c.pool.workloads if c.pool.column < many and left[w].any())
+        if kept:
+            flows: tuple[Mapping[int, float], ...] = tuple({w: float(left[w, t]) for w in kept if left[w, t] > 0} for t in range(rates.shape[1]))
+            pools.append(replace(c, pool=replace(c.pool, workloads=kept), flows=flows))
+            blocks.append(Block(kept, found.pools[c.pool.column].candidate))
+    apis = tuple(ApiByHour(o, tuple(row.tolist())) for o, row in zip(hosted, taken, strict=True) if row.any())
+    structure, solution = replace(found.structure, blocks=tuple(blocks)), replace(found.solution, pools=tuple(pools))
+    return replace(found, structure=structure, pools=tuple(blocks), solution=solution, apis=apis)
+
+
+def posed(
+    field: StructureSpace, asked: HourlyQuestion, blocks: Sequence[Block], own: Sequence[Block], offers: Sequence[int], hosted: Sequence[int] = ()
+) -> Problem:
+    """A structure as the program is asked it: one column for each deployment, and for each candidate of waiting work alone, on some of the offers;
+    last some of the APIs."""
     whole, policy = field.formulation.problem, asked.scenario.policy
     index = {o: i for i, o in enumerate(offers)}
 
@@ -166,7 +243,8 @@ def posed(field: StructureSpace, asked: HourlyQuestion, blocks: Sequence[Block],
         )
         for work in asked.idle
     )
-    every = (*(column(b, b.workloads) for b in blocks), *(column(b, ()) for b in own))
+    apis = (whole.columns[len(field.formulation.candidates) + h] for h in hosted)
+    every = (*(column(b, b.workloads) for b in blocks), *(column(b, ()) for b in own), *apis)
     return Problem(demands, every, tuple(whole.offers[o] for o in offers), rules, circle(asked.hours), waiting)
 
 
@@ -191,10 +269,11 @@ def slots_by_candidate(surveyed: Survey, whole: Formulation) -> Ints:
 def spoiled(found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> frozenset[frozenset[int]]:
     """Pairs of workloads, in the question's order, of which one misses a limit beside the other in a deployment's busiest hour."""
     pairs = set()
-    for p, block in enumerate(found.pools):
-        if len(block.workloads) > 1:
+    for p in range(len(found.pools)):
+        here = present(p, found, busiest_hour(p, found, field))
+        if len(here) > 1:
             answered, part = busiest(p, found, field, asked, surveyed)
-            pairs |= {frozenset(block.workloads[i] for i in pair) for pair in crowded(answered, part)}
+            pairs |= {frozenset(here[i] for i in pair) for pair in crowded(answered, part)}
     return frozenset(pairs)
 
 
@@ -202,35 +281,46 @@ def busiest_hour(p: int, found: PricedStructure, field: StructureSpace) -> int:
     """The hour in which one deployment has most work; of waiting work alone, in which most is done."""
     block = found.pools[p]
     if p < len(found.structure.blocks):
-        return int(np.argmax(field.shared_load(block.candidate, block.workloads)))
+        return int(np.argmax(field.shared_load(block.candidate, block.workloads, found.carried(p))))
     return int(np.argmax(np.sum(list(found.solution.pools[p].waiting.values()), axis=0)))
+
+
+def present(p: int, found: PricedStructure, t: int) -> tuple[int, ...]:
+    """The workloads of a deployment that have traffic on it in an hour; of waiting work alone that work."""
+    block = found.pools[p]
+    if p >= len(found.structure.blocks):
+        return block.workloads
+    return tuple(w for w, rate in zip(block.workloads, found.carried(p)[:, t], strict=True) if rate > 0)
 
 
 def busiest(p: int, found: PricedStructure, field: StructureSpace, asked: HourlyQuestion, surveyed: Survey) -> tuple[Answer, Survey]:
     """One deployment in its busiest hour as an answer of its own, with the survey of its workloads."""
     solution, column, block = found.solution, field.formulation.problem.columns[found.pools[p].candidate], found.pools[p]
-    part, steady = restricted(surveyed, block.workloads), p < len(found.structure.blocks)
-    done = np.sum(list(solution.pools[p].waiting.values()), axis=0) / 3600 if not steady else np.zeros(asked.hours)
-    t = busiest_hour(p, found, field)
-    at = {w: asked.rates[w, t] if w < asked.steady else done[t] for w in block.workloads}
-    workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(block.workloads, part.scenario.workload, strict=True))
+    steady, t = p < len(found.structure.blocks), busiest_hour(p, found, field)
+    there = present(p, found, t)
+    part = restricted(surveyed, there)
+    if steady:
+        at = dict(zip(block.workloads, found.carried(p)[:, t].tolist(), strict=True))
+    else:
+        at = dict.fromkeys(there, float(np.sum(list(solution.pools[p].waiting.values()), axis=0)[t]) / 3600)
+    workloads = tuple(_in_hour(w, asked, at[i], i) for i, w in zip(there, part.scenario.workload, strict=True))
     part = replace(part, scenario=_one_pool(part.scenario, steady).model_copy(update={"name": asked.scenario.name, "workload": workloads}))
     hosts, offers = tuple(found.offers.index(o) for o in column.offers if o in found.offers), field.formulation.problem.offers
     each = replace(column, tiers={0: (Tier(1, 1.0),)}, shared={}, offers=hosts)  # traffic of one replica's capacity for each replica
     counts = cheapest(
         Problem((Traffic("", (float(found.running(p, t)),)),), (each,), tuple(offers[o] for o in found.offers)), SolverOptions(needed=True), break_ties=False
     )
-    here = tuple(map(WorkloadIndex, range(len(block.workloads))))
+    here = tuple(map(WorkloadIndex, range(len(there))))
     replicas = {found.offers[o]: n for o, n in counts.pools[0].replicas.items()}
     chosen = ChosenPool(Pool(ColumnIndex(block.candidate), here, dict.fromkeys(here, 0.0), 1), (replicas,), ({w: workloads[w].peak for w in here},))
     candidate = field.formulation.candidates[block.candidate]
     point = candidate.point
-    single, saturated, per_unit = (tuple(v[w] for w in block.workloads) for v in (point.single, point.saturated, point.qps_per_unit))
+    single, saturated, per_unit = (tuple(v[w] for w in there) for v in (point.single, point.saturated, point.qps_per_unit))
     mine = replace(candidate, point=replace(point, max_num_seqs=field.max_num_seqs(block), single=single, saturated=saturated, qps_per_unit=per_unit))
     candidates = tuple(mine if c == block.candidate else other for c, other in enumerate(field.formulation.candidates))
     held = {found.offers[o]: n for o, n in counts.held.items()}
     solved = Solution(Status.OPTIMAL, counts.cost, counts.cost, 0.0, (chosen,), (held,))
-    formulation_here: Formulation = replace(field.formulation, scenario=part.scenario, candidates=candidates)
+    formulation_here: Formulation = replace(field.formulation, scenario=part.scenario, candidates=candidates, hosted=())
     return Answer(formulation_here, solved, len(field.places), min(found.solved, len(field.places))), part
 
 

@@ -12,10 +12,9 @@ import numpy as np
 from planner.catalog.catalog import Catalog
 from planner.catalog.load import load_catalog
 from planner.errors import PlannerError
-from planner.result.busiest import at_busiest
+from planner.result.busiest import at_busiest, fleet_rates
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
-from planner.scenario.profiles import hourly_rates
 from planner.scenario.records import Workload
 from planner.simulation import records as core
 from planner.simulation.rebuild import MOST_REPLICAS, Basis, Deployed, deployed, lengths_of, refuse_broken, scenario_of, sharing
@@ -91,8 +90,10 @@ def simulate_hours(plan: Plan, catalog: Catalog | None = None, *, seed: int = 0,
     handed out at the start of the hour that the plan does them in and wait for what others leave free. Raises PlannerError.
     """
     asked = scenario_of(plan)
-    means = hourly_rates(asked)
     refuse_broken(plan)
+    means = fleet_rates(plan)  # what APIs serve reaches no engine
+    if not plan.deployments:
+        raise PlannerError("all of it is served by hosted APIs, whose latency nobody knows", "", "only what engines serve can be simulated")
     catalog = catalog or load_catalog(asked.catalog)
     rates = {w.name: mean * w.burst_factor * burst for w, mean in zip(asked.workload, means, strict=True)}
     waiting = [w for w in asked.workload if w.is_waiting]
@@ -102,9 +103,9 @@ def simulate_hours(plan: Plan, catalog: Catalog | None = None, *, seed: int = 0,
     found = [p[0] for p in parts]
     series = {k: _together(k, [p.series[k] for p in found]) for k in found[0].series}
     tokens, good = (_tokens(found, name) for name in ("usd_per_million_output_tokens", "usd_per_million_good_output_tokens"))
-    usd = plan.cost.usd_per_hour
+    usd = plan.cost.usd_per_hour - plan.cost.api_usd_per_hour
     hours = means.shape[1]
-    words = f"Poisson at the rates of {hours} hours" + (f", {burst:g} times as fast" if burst != 1 else "")
+    words = f"Poisson at the rates of {hours} hours{' without what APIs serve' if plan.hosted else ''}" + (f", {burst:g} times as fast" if burst != 1 else "")
     return replace(
         found[0], arrivals=words, requests=sum(p.requests for p in found), seconds=hours * HOUR_S, series=series,
         workloads=tuple(w for p in found for w in p.workloads), deployments=tuple(d for p in found for d in p.deployments),
@@ -137,6 +138,9 @@ def _deployment(
         raise PlannerError(f"has from {min(counts)} to {most} replicas; up to {MOST_REPLICAS:,} can be simulated", f"deployment {index}")
     idle, handed = waiting
     names = [w.name for w in idle]
+    there, seen = {w.name for w in plan.workloads if any(r.deployment == index for r in w.routing)} - set(names), {w.name for w in one.workloads}
+    for unseen in sorted(there - seen):
+        raise PlannerError("has no traffic in the busiest hour of the deployment it shares, which is all that is simulated", f"workload {unseen}")
     steady = [(w, s) for w, s in zip(one.workloads, scenario.workload, strict=True) if w.name not in names]
     per_unit = [w.qps / w.demand.value for w, _ in steady]  # requests/s of one in flight where these are what is demanded
     peaks = np.array([rates[w.name] * x for (w, _), x in zip(steady, per_unit, strict=True)]).reshape(len(steady), len(counts))

@@ -71,7 +71,7 @@ def simulate(
     warm_up = 0.0 if isinstance(stream, RecordedTrace) else WARM_UP
     sessions = _shared_out(many, fleet, [lengths_of(w) for w in scenario.workload], (max(warm_up, 1e-9) * stream.seconds, stream.seconds), seed)
     fleet = tuple(replace(d, changes=tuple(c), sessions=s) for d, c, s in zip(fleet, lost, sessions, strict=True))
-    return outcome(plan, scenario, feed(fleet, stream, run.router, seed, warm_up), run, plan.cost.usd_per_hour, words)
+    return outcome(plan, scenario, feed(fleet, stream, run.router, seed, warm_up), run, plan.cost.usd_per_hour - plan.cost.api_usd_per_hour, words)
 
 
 def feed(fleet: Sequence[Deployed], stream: Stream, router: str, seed: int = 0, warm_up: float = 0.0) -> Fed:

@@ -98,7 +98,7 @@ def hours_part(plan: Plan) -> Part:
     """What serves and is held at every hour; what the document says elsewhere is left to that place."""
     own = [without_bars(s) for s in hours_sections(plan) if s.title not in SAID_ELSEWHERE]
     first, *rest = own
-    held = next(s for s in rest if s.title.startswith(("By the hour", "GPUs held")))
+    held = next(s for s in rest if s.title.startswith(("By the hour", "GPUs held", "Requests/s", "Cost by day")))
     folded = tuple(s for s in rest if s.is_code)
     return Part("hours", "Hours", first.lines, tuple(s for s in rest if s is not held and s not in folded), (("hours", held),), folded)
 
