@@ -16,8 +16,24 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
 from planner.catalog.replica_type import ReplicaType
-from planner.performance.kernels import EXPERT_LAUNCH_S, TOKENS, WORK, at_tokens, kernel_times, load_kernels, matrices, near, over_work, roofline
+from planner.performance.kernels import (
+    CONTEXTS,
+    EXPERT_LAUNCH_S,
+    TOKENS,
+    WORK,
+    at_context,
+    at_tokens,
+    kernel_times,
+    load_kernels,
+    matrices,
+    near,
+    over_work,
+    roofline,
+)
+from planner.performance.lengths import LengthMix
+from planner.performance.physics import kv_read, shapes
 from planner.performance.replicas import Replicas
+from planner.performance.step import decode_attention, prefill_step
 
 ROOT = Path(__file__).parents[1]
 TABLES = load_kernels(ROOT / "catalogs" / "kernels.json")
@@ -92,6 +108,69 @@ def test_condensed_times_never_fall_with_tokens_nor_below_the_roofline() -> None
     assert stored(np.array([4.0, 2.0, 8.0]), np.ones(3)).tolist() == [100.0, 100.0, 300.0]
     assert stored(np.array([0.5, 2.0]), np.ones(2)).tolist() == [0.0, 100.0]
     assert bridged(np.array([np.nan, 1.0, np.nan, 3.0])).tolist() == [1.0, 1.0, 2.0, 3.0]
+
+
+GLM_ROWS = (  # microseconds of GLM-5-FP8's attention module, 8 heads, 8-bit cache, H200: SGLang 0.5.14 in aiconfigurator-core 0.12.0
+    (1, 1024, 76),
+    (1, 65536, 118),
+    (1, 131072, 152),
+    (4, 32768, 114),
+    (16, 8192, 121),
+    (64, 4096, 172),
+    (128, 1024, 189),
+)
+
+
+def decoding(model: str, precision: str, tp: int, context: float, batch: float, dp: int = 1) -> float:
+    """Seconds of all layers' attention on H200, by the tables alone."""
+    part = Replicas.of(CARDS[model].architecture, GPUS["H200-SXM-141GB"], precision, "sglang", [ReplicaType(tp, 1, dp, 1, True)])
+    e, shape = {**kernel_times(part, TABLES), "attention": np.ones((1, 1))}, shapes(part)
+    kv = kv_read(part, shape, LengthMix(np.array([context - 1.0]), np.array([2.0])))
+    return float(decode_attention(shape, e, kv, np.array([[batch]]))[0, 0])
+
+
+@pytest.mark.parametrize(("batch", "context", "microseconds"), GLM_ROWS)
+def test_a_layer_of_sparse_attention_takes_what_its_module_was_measured_with(batch: int, context: int, microseconds: float) -> None:
+    """The module holds products too: 12,288 x 6,144 of the output over 8 GPUs, and what else GLM-5 has in a layer, at 0.75 of H200's bandwidth."""
+    m = matrices(CARDS["GLM-5"].architecture)
+    products = (m.weights[1] + m.weights[6]) / 8 / (0.75 * 4.8e12)
+    assert decoding("GLM-5", "fp8", 8, context, batch) / 78 + products == pytest.approx(microseconds * 1e-6, rel=0.12)
+
+
+def test_at_a_stored_context_and_batch_sparse_attention_takes_the_stored_time() -> None:
+    """64k tokens, 16 sequences: 2,048 selected ones of 576 bytes and 65,536 keys of 132 bytes each, at 4.8 TB/s, times the table's ratio."""
+    ratio = TABLES.sparse_decode[TABLES.gpus.index("H200-SXM-141GB"), 1, CONTEXTS.tolist().index(65536), TOKENS.tolist().index(16)]
+    ideal = 16 * (2048 * 576 + 65536 * 132) / 4.8e12
+    assert decoding("GLM-5", "fp8", 8, 65536, 16) == pytest.approx(78 * ideal * 2**ratio)
+    assert decoding("GLM-5", "fp8", 8, 65536, 64, dp=4) == pytest.approx(78 * ideal * 2**ratio)  # four groups of 16 sequences each
+
+
+def test_sparse_attention_pays_with_long_contexts() -> None:
+    """DeepSeek-V3.2 selects 2,048 tokens where V3 reads all: dearer at 1,000 tokens, cheaper at 128,000."""
+    short, long = ([decoding(model, "fp8", 8, context, 32) for model in ("DeepSeek-V3.2", "DeepSeek-V3")] for context in (1000, 128000))
+    assert short[0] > short[1] and long[0] < 0.8 * long[1]
+
+
+def prompt_attention(model: str, context: float, dp: int) -> float:
+    """Seconds of all layers' attention of 8,192 prompt tokens that attend to so many on TP 8 of H200, by the tables alone."""
+    part = Replicas.of(CARDS[model].architecture, GPUS["H200-SXM-141GB"], "fp8", "sglang", [ReplicaType(8, 1, dp, 1, True)])
+    e = {**kernel_times(part, TABLES), **dict.fromkeys(("prompt_products", "prompt_experts", "link"), np.ones((1, 1))), "all_reduce_s": np.zeros((1, 1))}
+    with_it, without = (prefill_step(shapes(part), {**e, "prompt_attention": np.full((1, 1), share)}, np.array([context]), 8192.0) for share in (1.0, 0.0))
+    return float((with_it - without)[0, 0])
+
+
+def test_prompts_of_sparse_attention_gain_by_attention_data_parallel() -> None:
+    """Kernels compute 64 heads whatever a GPU has: 16 of DeepSeek-V3.2 on TP 8, so that each GPU does four times the work; in eight groups none is lost."""
+    split, groups = (prompt_attention("DeepSeek-V3.2", 65536, dp) for dp in (1, 8))
+    assert split / groups == pytest.approx(4.0)
+    assert groups < prompt_attention("DeepSeek-V3", 65536, 8) < split
+
+
+def test_times_between_contexts_lie_between_and_grow_beyond_them() -> None:
+    seconds = np.linspace(1, 3, len(CONTEXTS))[None, :]
+    at = [float(at_context(seconds, np.array([c]))[0]) for c in (64.0, 128.0, 3000.0, 131072.0, 1e6)]
+    assert at[0] == at[1] == pytest.approx(1.0) and at[3] == pytest.approx(3.0)
+    assert sorted(at) == at and at[1] < at[2] < at[3] < at[4]
 
 
 def test_faulty_rows_are_cut() -> None:

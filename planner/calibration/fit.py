@@ -39,7 +39,6 @@ START = {
     "link": 0.35,
     "layer_s": 4e-6,
     "moe_layer_s": 6e-6,
-    "sparse_layer_s": 20e-6,
     "all_reduce_s": 6e-6,
     "step_s": 4e-4,
     "sequence_s": 5e-6,

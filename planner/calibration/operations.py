@@ -10,16 +10,30 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
-from planner.catalog.records import Gpu
-from planner.performance.kernels import EXPERT_LAUNCH_S, STORED, TOKENS, WEIGHTS, WORK, roofline
+from planner.catalog.records import Card, Gpu
+from planner.performance.kernels import (
+    CONTEXTS,
+    EXPERT_LAUNCH_S,
+    SPARSE_CHUNK,
+    SPARSE_HEADS,
+    STORED,
+    TOKENS,
+    WEIGHTS,
+    WORK,
+    matrices,
+    roofline,
+    sparse_decode_roofline,
+    sparse_prompt_roofline,
+)
 from planner.performance.replicas import Floats
 from planner.raw import Raw
 
@@ -48,6 +62,7 @@ TYPES = {
 ROUTING = "power_law_1.2"  # experts are not used evenly; balanced routing predicts steps worse
 SMALLEST = 128  # rows or columns: smaller products are none of a layer
 LATENT = 576  # numbers an MLA layer keeps per token: 512 and 64
+SPARSE_MODELS = {"zai-org/GLM-5": "glm-5", "zai-org/GLM-5-FP8": "glm-5", "deepseek-ai/DeepSeek-V3.2": "deepseek-v3.2"}  # in the tables -> card
 
 
 def newest(version: str) -> tuple[int, ...]:
@@ -211,7 +226,72 @@ def latent_attention(folder: Path, gpu: Gpu) -> dict[str, list[int]]:
     return found
 
 
-def condense(folder: Path, gpus: Iterable[Gpu], as_of: str) -> Raw:
+def product_seconds(table: Sequence[Sequence[int]], gpu: Gpu, kind: str, weights: float) -> Floats:
+    """Seconds of one product by TOKENS, as the condensed table has it."""
+    at = float(np.clip(np.log2(weights / WEIGHTS[0]), 0, len(WEIGHTS) - 1.001))
+    low, rows = int(at), np.array(table, dtype=float) / STORED
+    found: Floats = roofline(gpu, kind, max(weights, WEIGHTS[0]), TOKENS) * np.exp2(rows[low] + (at - low) * (rows[low + 1] - rows[low]))
+    return found
+
+
+def sparse_rows(folder: Path, phase: str, cache: str) -> pd.DataFrame:
+    """Seconds of a whole sparse-attention module on the fastest engine, of the shapes that every engine was measured with."""
+    shape = ("model", "num_heads", "gemm_type")
+    keys = (*shape, "batch_size", "isl", "step")
+
+    def kept(t: pd.DataFrame) -> pd.DataFrame:
+        mine = t.model.isin(list(SPARSE_MODELS)) & (t.op_name == f"dsa_{phase}_module") & (t.kv_cache_dtype == cache)
+        return t[mine & t.gemm_type.isin(["bfloat16", "fp8_block"]) & t.num_heads.between(8, 128)]
+
+    rows = operation(folder, "sparse_attention", f"dsa_{phase}_module", keys, kept)
+    if rows.empty:
+        return rows
+    rows = rows.assign(model=rows.model.map(SPARSE_MODELS)).reset_index()
+    engines = rows.groupby(list(shape))["engine"].transform("nunique")
+    return fastest(rows[engines == rows["engine"].nunique()], keys)
+
+
+def besides_products(rows: pd.DataFrame, gpu: Gpu, cards: Mapping[str, Card], dense: Mapping[str, list[list[int]]]) -> pd.DataFrame:
+    """The rows with the seconds that are left of a module without the products that the planner counts for it, as far as any are."""
+    parts = []
+    for (model, heads, kind), part in rows.groupby(["model", "num_heads", "gemm_type"]):
+        a = cards[model].architecture
+        weights = matrices(a).weights[[1, 6]] * heads / a.attention_heads  # of the output, and of all else in a layer
+        times = np.sum([product_seconds(dense[TYPES[kind]], gpu, TYPES[kind], float(w)) for w in weights], axis=0)
+        products = np.exp(np.interp(np.log2(part.batch_size * part.isl), np.log2(TOKENS), np.log(times)))
+        parts.append(part.assign(besides=part.seconds - products))
+    found = pd.concat(parts)
+    return found[found.besides > 0]
+
+
+def sparse_decode(rows: pd.DataFrame, ideal: Floats) -> Floats:
+    """By CONTEXTS and TOKENS; a longer context is never faster."""
+    cells = rows.pivot_table(index="step", columns="batch_size", values="besides", aggfunc="median").reindex(index=CONTEXTS, columns=TOKENS).to_numpy()
+    rising = np.fmin.accumulate(cells[::-1])[::-1]
+    return stored(np.exp2(filled(np.log2(rising / ideal))) * ideal, ideal)
+
+
+def sparse_prompt(rows: pd.DataFrame, ideal: Floats) -> Floats:
+    """By CONTEXTS, of passes of SPARSE_CHUNK tokens: of prompts from their start, and of the last pass of one."""
+    passes = rows[(rows.batch_size * rows.isl == SPARSE_CHUNK) & ((rows.step == 0) | (rows.batch_size == 1))]
+    seconds = passes.besides / np.maximum(passes.num_heads / SPARSE_HEADS, 1.0) / SPARSE_CHUNK
+    line = seconds.groupby(passes.step + passes.isl / 2).median().sort_index()  # by the mean tokens attended to
+    return stored(np.exp(np.interp(np.log2(CONTEXTS), np.log2(line.index), np.log(line.to_numpy()))), ideal)[:, None]
+
+
+def sparse_attention(folder: Path, gpu: Gpu, cards: Mapping[str, Card], dense: Mapping[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+    """Curves of what a layer of DeepSeek's sparse attention takes besides its products, by bits of the cache. The median over models, heads and types
+    of products: kernels pad heads, so these matter little."""
+    found = {}
+    for cache, size in (("bfloat16", 2.0), ("fp8", 1.0)):
+        steps, prompts = (sparse_rows(folder, phase, cache) for phase in ("generation", "context"))
+        if len(steps) and len(prompts):
+            found[f"decode {int(size * 8)}"] = sparse_decode(besides_products(steps, gpu, cards, dense), sparse_decode_roofline(gpu, size))
+            found[f"prompt {int(size * 8)}"] = sparse_prompt(besides_products(prompts, gpu, cards, dense), sparse_prompt_roofline(gpu))
+    return {name: table.astype(int).tolist() for name, table in found.items()}
+
+
+def condense(folder: Path, gpus: Iterable[Gpu], cards: Mapping[str, Card], as_of: str) -> Raw:
     """Everything of kernels.json."""
     by_name = {g.name: g for g in gpus}
     data = next(folder.rglob("systems/data"))
@@ -219,7 +299,9 @@ def condense(folder: Path, gpus: Iterable[Gpu], as_of: str) -> Raw:
     found = {}
     for system, name in SYSTEMS.items():
         gpu, tables = by_name[name], data / system
-        found[name] = {"generation": gpu.generation, "products": products(tables, gpu), "experts": experts(tables, gpu), "attention": attention(tables, gpu)}
+        dense = products(tables, gpu)
+        found[name] = {"generation": gpu.generation, "products": dense, "experts": experts(tables, gpu), "attention": attention(tables, gpu)}
+        found[name] |= {"sparse": sparse_attention(tables, gpu, cards, dense)}
     return {
         "source": f"PyPI {version}: measured operations of vLLM, SGLang and TensorRT-LLM, the fastest of the three",
         "licence": "Apache-2.0, Copyright NVIDIA Corporation & affiliates",
@@ -234,10 +316,12 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m planner.calibration.operations", description=__doc__)
     parser.add_argument("folder", type=Path, help="the unpacked wheel of aiconfigurator-core")
     parser.add_argument("--gpus", type=Path, default=root / "catalogs" / "gpus.csv")
+    parser.add_argument("--models", type=Path, default=root / "models")
     parser.add_argument("-o", "--output", type=Path, default=root / "catalogs" / "kernels.json")
     parser.add_argument("--as-of", default=date.today().isoformat(), help="when the wheel was fetched; today")
     asked = parser.parse_args(None if arguments is None else list(arguments))
-    found = condense(asked.folder, read_csv(asked.gpus, Gpu), asked.as_of)
+    cards = {name: read_card(asked.models / f"{name}.toml") for name in sorted(set(SPARSE_MODELS.values()))}
+    found = condense(asked.folder, read_csv(asked.gpus, Gpu), cards, asked.as_of)
     text = json.dumps(found, indent=1)
     asked.output.write_text(re.sub(r"\[\s+(-?\d[^\[\]]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", "", m.group(1)) + "]", text) + "\n", encoding="utf-8")
     return 0

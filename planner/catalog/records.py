@@ -79,6 +79,11 @@ class Architecture(Record):
     note: str = ""
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether an indexer selects the tokens that latent attention reads (DeepSeek's sparse attention)."""
+        return self.attention == "mla" and self.sparse_context > 0
+
+    @property
     def expert_parameters(self) -> float:
         """Weights of all routed experts: E · matrices · H · I · layers."""
         return float(self.experts * self.expert_matrices * self.hidden_size * self.expert_intermediate_size * self.moe_layers)

@@ -27,7 +27,7 @@ UNSEEN = "unseen_generation"  # no tier: the quantiles for GPUs of a generation 
 # Factors on the measured times of kernels (kernels.py), in decoding and in prompts: engines take at least as long.
 FACTORS = ("products", "experts", "attention", "prompt_products", "prompt_experts", "prompt_attention")
 EFFICIENCIES = ("link",)  # shares of a hardware peak: no engine effect may lift them above 1
-SECONDS = ("layer_s", "moe_layer_s", "sparse_layer_s", "all_reduce_s", "step_s", "sequence_s", "request_s")
+SECONDS = ("layer_s", "moe_layer_s", "all_reduce_s", "step_s", "sequence_s", "request_s")
 
 
 # ---- what numbers of a fitted file may be

@@ -26,6 +26,12 @@ KINDS = {"bf16": 2.0, "fp8": 1.0, "nvfp4": 0.5625, "int4": 0.53125, "mxfp4": 0.5
 TOKENS: Floats = np.exp2(np.arange(15))  # of a pass: 1 to 16,384
 WEIGHTS: Floats = np.exp2(np.arange(16, 32))  # of a matrix on one GPU
 WORK: Floats = np.arange(-28.0, 1.0)  # log2 of the seconds that one layer's attention would take at the peak
+CONTEXTS: Floats = np.exp2(np.arange(7, 18))  # of sparse attention: 128 to 131,072 tokens seen
+SPARSE = ("decode 16", "decode 8", "prompt 16", "prompt 8")  # bits of the cache
+SPARSE_CHUNK = 8192.0  # prompt tokens of a pass
+SPARSE_HEADS = 64.0  # that its prompt kernels compute at least
+INDEX = 132.0  # bytes of an indexer's key, per token and layer: 128 values in FP8 with their scale (DeepSeek's sparse attention)
+SELECTED, LATENT = 2048.0, (512.0, 64.0)  # of the models measured: tokens that a layer selects, numbers that it keeps of each
 STORED = 100  # ratios are kept as whole hundredths of a doubling
 EXPERT_LAUNCH_S = 1e-5  # of the several kernels of an MoE layer: with it in the roofline small shapes resemble large ones
 MOST_KNOWN = 50_000  # kinds of replicas whose times are kept
@@ -62,12 +68,13 @@ Ratios = tuple[Annotated[int, Field(ge=0, le=100_000)], ...]
 @dataclass(frozen=True)
 class StoredGpu:
     """Hundredths of log2(measured/roofline): products by type, weights and tokens; experts by type as hidden size, columns, experts, experts per
-    token and then by tokens; attention over WORK."""
+    token and then by tokens; attention over WORK; sparse attention by CONTEXTS, decode also by tokens."""
 
     generation: str
     products: Mapping[str, tuple[Ratios, ...]]
     experts: Mapping[str, tuple[Ratios, ...]]
     attention: Mapping[str, Ratios]
+    sparse: Mapping[str, tuple[Ratios, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ class KernelTables:
     generations: tuple[str, ...]
     products: Floats  # [T, kinds, weights, tokens]
     attention: Floats  # [T, ATTENTION, work]
+    sparse_decode: Floats  # [T, bits, contexts, tokens]
+    sparse_prompt: Floats  # [T, bits, contexts]
     shapes: Mapping[tuple[int, int], tuple[Floats, Floats]]  # (T, kind) -> log2 of shapes [S, 4], ratios [S, tokens]
     known: _Known = field(default_factory=_Known, compare=False, repr=False)
 
@@ -136,6 +145,8 @@ class KernelTables:
             tuple(g.generation for g in each),
             _filled([[g.products.get(k) for k in KINDS] for g in each], (len(WEIGHTS), len(TOKENS))),
             _filled([[g.attention.get(k) for k in ATTENTION] for g in each], (len(WORK),)),
+            _filled([[g.sparse.get(k) for k in SPARSE[:2]] for g in each], (len(CONTEXTS), len(TOKENS))),
+            _filled([[g.sparse.get(k) for k in SPARSE[2:]] for g in each], (len(CONTEXTS), 1))[..., 0],
             shapes,
         )
 
@@ -209,7 +220,8 @@ def matrices(a: Architecture) -> _Matrices:
 def kernel_times(replicas: Replicas, tables: KernelTables) -> dict[str, Floats]:
     """Seconds on each GPU of one pass through all layers by its tokens, [P, TOKENS]: "products_s", "experts_s"; log2(measured/roofline) of one
     layer's attention over WORK, [P, WORK]: "decode_ratio", "prompt_ratio"; and layers with attention [P, 1]: of decoding, "calls" (linear ones
-    too), and of prompts, "attending". Each kind of replica is worked out once."""
+    too), and of prompts, "attending"; seconds of a layer of sparse attention besides its products: of a step, "sparse_decode_s"
+    [P, CONTEXTS, TOKENS], and of one prompt token, "sparse_prompt_s" [P, CONTEXTS]. Each kind of replica is worked out once."""
     columns = np.stack([getattr(replicas, n) for n in ("architecture", "gpu", "precision", "tp", "dp", "kv_bytes")], axis=1)
     distinct, first, same = np.unique(columns, axis=0, return_index=True, return_inverse=True)
     known = tables.known
@@ -237,6 +249,7 @@ def _times(part: Replicas, tables: KernelTables) -> dict[str, Floats]:
         "calls": np.maximum(attending + linear, 1.0),
         "attending": np.maximum(attending, 1.0),
         **_attention(part, tables, places),
+        **_sparse(part, tables, places),
     }
 
 
@@ -312,6 +325,39 @@ def _attention(part: Replicas, tables: KernelTables, places: Sequence[Ints]) -> 
     ratio = _means(tables.attention, places)
     latent = np.array([3 * (a.attention == "mla") for a in part.architectures])[part.architecture]
     return {"decode_ratio": ratio[part.gpu, latent + (part.kv_bytes == 1)], "prompt_ratio": ratio[part.gpu, latent + 2]}
+
+
+def sparse_decode_roofline(gpu: Gpu, size: float) -> Floats:
+    """Seconds [CONTEXTS, TOKENS] to read what a layer of DeepSeek's sparse attention selects, and selects by; numbers of the cache have ``size`` bytes."""
+    each = np.minimum(CONTEXTS, SELECTED) * sum(LATENT) * size + CONTEXTS * INDEX
+    found: Floats = each[:, None] * TOKENS / (gpu.bandwidth_gb_s * GIGA)
+    return found
+
+
+def sparse_prompt_roofline(gpu: Gpu) -> Floats:
+    """Seconds [CONTEXTS] of a layer's attention to what is selected, of one prompt token with SPARSE_HEADS heads."""
+    found: Floats = 2 * SPARSE_HEADS * (2 * LATENT[0] + LATENT[1]) * np.minimum(CONTEXTS, SELECTED) / (gpu.bf16_tflops * TERA)
+    return found
+
+
+def _sparse(part: Replicas, tables: KernelTables, places: Sequence[Ints]) -> dict[str, Floats]:
+    ideal = np.array([[sparse_decode_roofline(g, size) for size in (2.0, 1.0)] for g in part.gpus])
+    decode = ideal * np.exp2(_means(tables.sparse_decode, places))
+    prompt = np.stack([sparse_prompt_roofline(g) for g in part.gpus])[:, None] * np.exp2(_means(tables.sparse_prompt, places))
+    bits, groups = (part.kv_bytes == 1).astype(int), part.dp[:, None].astype(float)
+    own = np.repeat(np.maximum(TOKENS / groups, 1.0), len(CONTEXTS), axis=0)  # of an attention group
+    steps = at_tokens(decode[part.gpu, bits].reshape(-1, len(TOKENS)), own).reshape(-1, len(CONTEXTS), len(TOKENS))
+    heads = part.of_architecture(lambda a: a.attention_heads)[:, None] * groups / part.tp[:, None]
+    return {"sparse_decode_s": steps, "sparse_prompt_s": prompt[part.gpu, bits] * np.maximum(heads / SPARSE_HEADS, 1.0) / groups}
+
+
+def at_context(seconds: Floats, context: Floats) -> Floats:
+    """Seconds [P, ...] at these contexts [P] by those at CONTEXTS [P, CONTEXTS, ...], straight in logarithms; beyond the longest as they grew before it."""
+    x = np.log2(np.maximum(context / CONTEXTS[0], 1.0))
+    low, rows = np.minimum(x.astype(np.int64), len(CONTEXTS) - 2), np.arange(len(x))
+    below, above = np.log(seconds[rows, low]), np.log(seconds[rows, low + 1])
+    share = (x - low).reshape(-1, *[1] * (below.ndim - 1))
+    return np.asarray(np.exp(below + share * (above - below)), dtype=float)
 
 
 def at_tokens(seconds: Floats, tokens: Floats | float) -> Floats:

@@ -67,9 +67,11 @@ def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utiliz
     shape, column = shapes(replicas), replicas.of_architecture
     window, sparse = column(lambda a: a.sliding_window), column(lambda a: a.sparse_context or np.inf)
     context = input_tokens + output_tokens / 2
-    read = shape.kv_heads_bytes * np.minimum(context, sparse) + shape.sliding_bytes * np.minimum(context, window) + 2 * shape.state_bytes
+    read = shape.kv_heads_bytes * np.minimum(context, sparse) + shape.sliding_bytes * np.minimum(context, window)
+    read = read + shape.index_bytes * context + 2 * shape.state_bytes
     sliding = column(lambda a: a.sliding_layers / max(a.full_attention_layers + a.sliding_layers, 1))
-    attended = np.minimum(input_tokens / 2, sparse) * (1 - sliding) + np.minimum(input_tokens / 2, window) * sliding
+    seen = column(lambda a: np.inf if a.is_indexed else a.sparse_context or np.inf)
+    attended = np.minimum(input_tokens / 2, seen) * (1 - sliding) + np.minimum(input_tokens / 2, window) * sliding
     whole = input_tokens + output_tokens
     kept = (shape.kv_heads_bytes * whole + shape.sliding_bytes * np.minimum(whole, window) + shape.state_bytes) / shape.pp / 2**30
     budget = memory_fit(replicas, LengthMix(np.ones(1), np.ones(1)), utilization).kv_budget_gib

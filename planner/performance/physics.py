@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.catalog.records import Architecture, Gpu
+from planner.performance.kernels import INDEX
 from planner.performance.lengths import LengthMix
 from planner.performance.replicas import PRECISIONS, Floats, Replicas
 
@@ -43,6 +44,7 @@ class Shapes:
     attention_flops: Floats  # of prefill, per prompt token and token of prompt (full-attention layers)
     kv_heads_bytes: Floats  # KV bytes per token of context kept (full attention), of a sequence spread evenly over the GPUs
     sliding_bytes: Floats  # the same for sliding layers, per token inside the window
+    index_bytes: Floats  # of sparse attention, per token of context: what it selects by
     state_bytes: Floats  # of linear layers, per sequence
     bandwidth: Floats  # bytes/s
     peak: Floats  # FLOP/s at the checkpoint's precision
@@ -50,7 +52,7 @@ class Shapes:
     link: Floats  # bytes/s
     layers: Floats
     moe_layers: Floats
-    sparse_layers: Floats  # attention layers that first select the tokens to attend to
+    sparse_context: Floats  # tokens that attention selects; 0 = all
     hidden: Floats
     tp: Floats
     pp: Floats
@@ -74,6 +76,7 @@ def shapes(replicas: Replicas) -> Shapes:
         attention_flops=a(_attention_flops) / tp,
         kv_heads_bytes=replicas.kv_bytes * _kv_values(replicas, sliding=False),
         sliding_bytes=replicas.kv_bytes * _kv_values(replicas, sliding=True),
+        index_bytes=a(lambda x: INDEX * x.full_attention_layers if x.is_indexed else 0.0) / dp,
         state_bytes=a(lambda x: x.linear_state_bytes) / tp,
         bandwidth=g(lambda x: x.bandwidth_gb_s) * GIGA,
         peak=peak,
@@ -81,7 +84,7 @@ def shapes(replicas: Replicas) -> Shapes:
         link=g(lambda x: x.link_gb_s) * GIGA,
         layers=a(lambda x: x.layers),
         moe_layers=a(lambda x: x.moe_layers),
-        sparse_layers=a(lambda x: x.full_attention_layers if x.sparse_context else 0),
+        sparse_context=a(lambda x: x.sparse_context),
         hidden=a(lambda x: x.hidden_size),
         tp=tp,
         pp=pp,
@@ -120,13 +123,24 @@ def kv_read(replicas: Replicas, shape: Shapes, mix: LengthMix) -> Floats:
     share = mix.output_tokens / mix.output_tokens.sum()
     full = np.array([share @ (np.minimum(context, a.sparse_context) if a.sparse_context else context) for a in replicas.architectures])
     slide = np.array([share @ np.minimum(context, a.sliding_window) for a in replicas.architectures])
-    # A linear layer's state is read and written back in every step.
-    found: Floats = shape.kv_heads_bytes * full[replicas.architecture] + shape.sliding_bytes * slide[replicas.architecture] + 2 * shape.state_bytes
+    # A linear layer's state is read and written back in every step, an indexer's keys are read for all tokens.
+    kept = shape.kv_heads_bytes * full[replicas.architecture] + shape.sliding_bytes * slide[replicas.architecture]
+    found: Floats = kept + shape.index_bytes * (share @ context) + 2 * shape.state_bytes
+    return found
+
+
+def selected_from(shape: Shapes, kv: Floats) -> Floats:
+    """Tokens of context [P] of which sparse attention reads ``kv`` bytes [P]; without an indexer at most those that it selects."""
+    each, indexed = shape.kv_heads_bytes + shape.index_bytes, shape.index_bytes > 0
+    few = np.minimum(kv / np.maximum(each, 1e-9), shape.sparse_context)
+    many = (kv - shape.kv_heads_bytes * shape.sparse_context) / np.where(indexed, shape.index_bytes, 1.0)
+    found: Floats = np.where(indexed, np.maximum(few, many), few)
     return found
 
 
 def attention_context(replicas: Replicas, mix: LengthMix) -> Floats:
     """Mean tokens a prefilled token attends to, scaled to full-attention layers: E[i^2]/E[i]/2, less for windows and sparse attention: [P].
+    Where an indexer selects them, it looks at all.
 
     Tokens behind a cached prefix attend to all of it: (1 + cached)/2 of the prompt instead of half.
     """
@@ -135,7 +149,7 @@ def attention_context(replicas: Replicas, mix: LengthMix) -> Floats:
 
 
 def _attended(a: Architecture, tokens: Floats, context: Floats, total: float) -> float:
-    full = np.minimum(context, a.sparse_context) if a.sparse_context else context
+    full = np.minimum(context, a.sparse_context) if a.sparse_context and not a.is_indexed else context
     slide = np.minimum(context, a.sliding_window)
     ratio = a.sliding_layers / max(a.full_attention_layers + a.sliding_layers, 1)
     return float(tokens @ (full * (1 - ratio) + slide * ratio) / total)

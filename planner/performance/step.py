@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.performance.coefficients import Coefficients
-from planner.performance.kernels import TOKENS, at_tokens, over_work
+from planner.performance.kernels import TOKENS, at_context, at_tokens, over_work
 from planner.performance.lengths import LengthMix
-from planner.performance.physics import Shapes, attention_context, kv_read, shapes
+from planner.performance.physics import Shapes, attention_context, kv_read, selected_from, shapes
 from planner.performance.replicas import Floats, Ints, Replicas
 
 MAX_SEQUENCES = 1024
@@ -129,14 +129,22 @@ def product_time(e: dict[str, Floats], batch: Floats) -> Floats:
 def decode_attention(shape: Shapes, e: dict[str, Floats], kv: Floats, batch: Floats) -> Floats:
     """Seconds of all layers' attention for so many sequences [., G] that read ``kv`` bytes each [P]."""
     calls = e["calls"]
-    found: Floats = e["attention"] * calls * over_work(e["decode_ratio"], (kv / shape.bandwidth)[:, None] / calls * batch)
-    return found
+    found: Floats = calls * over_work(e["decode_ratio"], (kv / shape.bandwidth)[:, None] / calls * batch)
+    sparse = np.flatnonzero(shape.sparse_context)
+    if len(sparse):
+        each = at_context(e["sparse_decode_s"][sparse], selected_from(shape, kv)[sparse])
+        found[sparse] = calls[sparse] * at_tokens(each, np.broadcast_to(batch, found.shape)[sparse])
+    return e["attention"] * found
 
 
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
     """Seconds [P, 1] that ``tokens`` prompt tokens add to a step, each attending to ``context`` [P] tokens of its prompt."""
     work = (shape.attention_flops * context / shape.peak_16)[:, None] * tokens / e["attending"]
-    attention = e["prompt_attention"] * e["attending"] * over_work(e["prompt_ratio"], work)
+    attention = over_work(e["prompt_ratio"], work)
+    sparse = np.flatnonzero(shape.index_bytes)
+    if len(sparse):
+        attention[sparse] = at_context(e["sparse_prompt_s"][sparse], context[sparse])[:, None] * tokens
+    attention = e["prompt_attention"] * e["attending"] * attention
     products = at_tokens(e["prompt_products"] * e["products_s"] + e["prompt_experts"] * e["experts_s"], tokens)
     return np.maximum(products, computing(shape) * tokens) + attention + all_reduce(shape, e, tokens)
 
@@ -163,6 +171,5 @@ def all_reduce(shape: Shapes, e: dict[str, Floats], tokens: float | Floats) -> F
 
 
 def layer_overhead(shape: Shapes, e: dict[str, Floats]) -> Floats:
-    """Fixed seconds of all layers, more for MoE and sparse-attention ones."""
-    moe, sparse = shape.moe_layers[:, None] * e["moe_layer_s"], shape.sparse_layers[:, None] * e["sparse_layer_s"]
-    return shape.layers[:, None] * e["layer_s"] + moe + sparse
+    """Fixed seconds of all layers, more for MoE ones."""
+    return shape.layers[:, None] * e["layer_s"] + shape.moe_layers[:, None] * e["moe_layer_s"]
