@@ -69,3 +69,15 @@ def test_where_the_better_model_alone_is_cheaper_nothing_is_escalated() -> None:
 def test_what_cannot_be_escalated_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         asked(RAW | change)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [("0.2 of", "0.3 of"), ("mean mmlu-pro 0.", "mean mmlu-pro 0.9"), ("with escalation $", "with escalation $1"), ("both answers, ", "both answers, 9")],
+)
+def test_notes_that_say_otherwise_than_is_served_are_found(said: str, instead: str) -> None:
+    catalog = load_catalog([TINY], shipped=False)
+    plan = solve(asked(RAW), catalog, compare=False)
+    assert any(said in note for note in plan.notes)
+    other = plan.model_copy(update={"notes": tuple(note.replace(said, instead) for note in plan.notes)})
+    assert [b.name for b in check_plan(other, catalog).breaches] == ["cascade"]

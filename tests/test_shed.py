@@ -94,3 +94,41 @@ def test_of_requests_that_are_answered_twice_nothing_is_shed() -> None:
 def test_by_the_hour_nothing_is_shed() -> None:
     with pytest.raises(ScenarioError, match="goes short"):
         autoscale(asked({"w": 1.0}, 1), shipped())
+
+
+def reordered(plan: Plan, classes: dict[str, int]) -> Plan:
+    """The plan as if its workloads had been of these classes."""
+    workloads = tuple(w.model_copy(update={"priority": classes[w.name]}) for w in plan.scenario.workload)
+    rows = tuple(r.model_copy(update={"priority": classes[r.workload]}) for r in plan.shed)
+    return plan.model_copy(update={"scenario": plan.scenario.model_copy(update={"workload": workloads}), "shed": rows})
+
+
+@pytest.mark.parametrize("limit", ["gpus", "budget"])
+def test_the_check_finds_a_class_that_goes_short_for_a_lower_one(limit: str) -> None:
+    """Two GPUs: batch is served and chat has one, half of what it asks. Were chat the higher class, both GPUs would carry all of it."""
+    rates = {"batch": 0.9 * carried(), "chat": 2 * carried()}
+    scenario = asked(rates, 2 if limit == "gpus" else 9)
+    if limit == "budget":
+        scenario = scenario.model_copy(update={"policy": scenario.policy.model_copy(update={"budget": 4.1})})
+    plan = plan_of(scenario)
+    assert [r.share > 0.4 for r in plan.shed] == [False, True]
+    said = [str(b) for b in check_plan(reordered(plan, {"batch": 1, "chat": 0}), shipped()).breaches]
+    assert any("class 0: is short by" in b and "carried without lower classes" in b for b in said), said
+
+
+def test_no_larger_share_of_the_first_class_has_a_plan() -> None:
+    """One by one, all hundredths of the first class alone: as many have a plan as are served of it, and so of the second beside that."""
+    rates = {"chat": 1.6 * carried(), "batch": 1.3 * carried()}
+    chat, batch = plan_of(asked(rates, 2)).shed
+
+    def is_served(part: dict[str, float]) -> bool:
+        try:
+            plan_of(asked(part, 2, shed=False))
+        except Infeasible:
+            return False
+        return True
+
+    first = max(p for p in range(5, 101, 5) if is_served({"chat": rates["chat"] * p / 100}))
+    assert first / 100 <= 1 - chat.share + 1e-9 and 1 - chat.share < first / 100 + 0.05
+    left = [p for p in range(5, 101, 5) if is_served({"chat": chat.served, "batch": rates["batch"] * p / 100})]
+    assert max(left, default=0) / 100 <= 1 - batch.share + 1e-9 and 1 - batch.share < max(left, default=0) / 100 + 0.05

@@ -11,6 +11,7 @@ from planner.catalog.catalog import Catalog
 from planner.check.beside import beside
 from planner.check.candidate import candidate
 from planner.check.capacity import capacity, memory
+from planner.check.cascade import cascade, tells_of_cascades
 from planner.check.case import Case, rebuild
 from planner.check.changes import changes
 from planner.check.command import command
@@ -92,6 +93,7 @@ def check_plan(plan: Plan, catalog: Catalog | None) -> Report:
         return _report([shape, Finding((Breach("structure", "deployments", f"cannot be rebuilt from what the plan states: {error}"),), "not rebuilt")])
     families = (*HOURLY, *WHOLE, prudent) if plan.periods else (*WHOLE, *COMPARED)
     families += (redundancy,) if asks_of_losses(plan) else ()
+    families += (cascade,) if tells_of_cascades(plan) else ()
     return _report([shape, _catalogue(plan, catalog), *alone, *(attempted(family, case) for family in families)])
 
 

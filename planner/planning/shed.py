@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 
 from planner.catalog.catalog import Catalog
 from planner.deadline import Deadline
-from planner.errors import ScenarioError
+from planner.errors import ScenarioError, TimeUp
 from planner.planning.verified import verified
+from planner.program.problem import Status
 from planner.result.plan import Plan, Shed
 from planner.scenario.change import with_workloads
 from planner.scenario.records import Scenario, Workload
@@ -62,7 +63,10 @@ def served(scenario: Scenario, parts: Mapping[str, int]) -> Scenario:
 def _can_be_served(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> bool:
     asked, points = posed(scenario, cache, deadline)
     deadline.check()
-    return kept_apart(points, asked, break_ties=False)[0].found
+    found = kept_apart(points, asked, break_ties=False)[0]
+    if not found.found and found.solution.status == Status.UNKNOWN:
+        raise TimeUp()
+    return found.found
 
 
 def _told(plan: Plan, scenario: Scenario, parts: Mapping[str, int]) -> Plan:

@@ -148,7 +148,7 @@ def _asked_otherwise(scenario: Scenario, origins: Origins, cache: SurveyCache, d
     if any(w.is_cascade for w in scenario.workload):
         from planner.planning.cascade import cascaded
 
-        return cascaded(scenario, origins, again, cost)
+        return verified(cascaded(scenario, origins, again, cost), cache.catalog)
     return None
 
 
