@@ -20,7 +20,8 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results" / "contracts.json"
 REGIONS = ("us-east-1", "eastus", "westus3", "us-central1", "us-west-2", "europe-west4", "westeurope", "us-ashburn-1")
 BASE = {"months": 12, "futures": 1, "regions": 4}
-STEPS = {"months": (1, 6, 12, 24, 36), "futures": (1, 3, 9), "regions": (1, 2, 4, 8)}
+STEPS = {"regions": (1, 2, 4, 8), "futures": (1, 3, 9), "months": (6, 12, 24, 36, 1)}  # the longest last
+LIMIT_S = 120.0  # of one answer, studies and all
 
 
 def question(regions: tuple[str, ...], seconds: float) -> dict[str, object]:
@@ -41,7 +42,7 @@ def outlook(months: int, futures: int) -> dict[str, object]:
     return {"months": months, "monthly_growth": 0.03, "commit": {"1y": 0.3, "3y": 0.5}, **spread}
 
 
-def solved(regions: tuple[str, ...], months: int, futures: int, seconds: float = 600.0) -> dict[str, float | int | str]:
+def solved(regions: tuple[str, ...], months: int, futures: int, seconds: float = LIMIT_S) -> dict[str, float | int | str]:
     """One contract, in this process."""
     from planner import Scenario
     from planner.planning.contract import contract
@@ -80,7 +81,7 @@ def _cost(regions: tuple[str, ...]) -> float | None:
 
     catalog, asked = load_catalog(), Outlook.model_validate(outlook(BASE["months"], BASE["futures"]))
     try:
-        found = searched(with_known_names(Scenario.model_validate(question(regions, 600.0)), catalog), asked, catalog, Deadline.after(600.0))
+        found = searched(with_known_names(Scenario.model_validate(question(regions, LIMIT_S)), catalog), asked, catalog, Deadline.after(LIMIT_S))
     except Infeasible:
         return None
     return found.best.solution.cost / found.asked.horizon.total_hours
