@@ -266,15 +266,15 @@ def able(question: Problem, c: int, n: Mapping[int, int]) -> float:
     spot = sum(k for o, k in n.items() if offers[o].spot)
     if rules.most_spot is not None and spot > rules.most_spot * total + 1e-9:
         return -1.0
-    lost = [0]
+    lost = list[int]()
     if "instance" in rules.survives:
         lost += [min(k, max(1, (offers[o].fails or offers[o].gpus) // gpus)) for o, k in n.items()]
     if "zone" in rules.survives:
         lost += [sum(k for o, k in n.items() if (offers[o].location, offers[o].zone) == z) for z in {(offers[o].location, offers[o].zone) for o in n}]
-    if "spot" in rules.survives:
+    if "spot" in rules.survives and any(offers[o].spot for o in question.columns[c].offers):  # where none is sold nothing is taken back
         lost.append(spot)
     room = rules.max_slo_load * (total - rules.spare_replicas)
-    return min(room, rules.load_after_loss * (total - max(lost))) if rules.survives else room
+    return min(room, rules.load_after_loss * (total - max(lost))) if lost else room
 
 
 def splits(question: Problem, c: int, most: int) -> Iterator[dict[int, int]]:
