@@ -25,8 +25,9 @@ from planner.check.check import check_plan
 from planner.errors import ScenarioError
 from planner.program.problem import Column, Problem, Purchasable, Rules, Tier, Traffic
 from planner.search import hours as search
+from planner.search.hosted_hours import space_of
 from planner.search.hours import HourlyQuestion, cheapest_structure
-from planner.search.structures import Block, StructureSpace
+from planner.search.structures import Block
 
 
 def by_the_hour(rates: list[float], usd: float, how: str = "overflow", workload: dict[str, Any] | None = None, **policy: Any) -> Plan:
@@ -255,7 +256,7 @@ def test_the_search_finds_what_enumeration_finds(part: int, monkeypatch: pytest.
         whole, rates, _ = drawn(seed)
         slots = np.full((2, len(rates)), 64)
         question = HourlyQuestion(whole.scenario, whole.scenario, rates, tuple(range(len(rates))), len(rates), ())
-        field = StructureSpace(whole, rates, slots, ())
+        field = space_of(whole, rates, slots, ())
         found = cheapest_structure(field, question, inf)
         each = {blocks: cost(whole, rates, blocks) for blocks in structures(len(rates))}
         best = min(each.values())

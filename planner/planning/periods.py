@@ -29,9 +29,9 @@ from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
 from planner.search.answer import Answer, answer
 from planner.search.apart import in_words, kept_apart
+from planner.search.hosted_hours import space_of
 from planner.search.hours import HourlyQuestion, cheapest_structure, priced_by_the_hour, question, restricted, slots_by_candidate, spoiled
 from planner.search.prudent import careful, posture, reached, serves_all
-from planner.search.structures import StructureSpace
 from planner.search.survey_cache import SurveyCache
 
 NO_TIME = "no flat plan was found within the time limit"
@@ -77,7 +77,7 @@ def autoscale(scenario: Scenario, catalog: Catalog | None = None, *, origins: Or
     whole = priced_by_the_hour(formulation_at_any_rate(points, asked.expanded), asked)
     slots, apart = slots_by_candidate(points.survey, whole), frozenset[frozenset[int]]()
     while True:
-        field = StructureSpace(whole, asked.rates, slots, asked.idle, apart)
+        field = space_of(whole, asked.rates, slots, asked.idle, apart)
         found = cheapest_structure(field, asked, sum(a.cost for a in baseline) if baseline and not asked.idle else inf)
         if found is None:
             raise _infeasible(points, asked)

@@ -10,7 +10,7 @@ from planner.result.deploy import quality_of
 from planner.result.plan import HostedShare
 from planner.scenario.records import Scenario
 from planner.search.chosen import ChosenApi
-from planner.search.hours import ApiByHour
+from planner.search.hosted_hours import ApiByHour
 from planner.search.structures import Floats
 
 

@@ -140,8 +140,9 @@ class ContractSpace(StructureSpace):
         """What an offer of a place is for."""
         return term_of(self.formulation.offers[place.offers[o]])
 
-    def least_cost(self, place: int, able: Ints, needed: Ints) -> Floats:
-        """[candidate] $ that the GPUs of so many replicas cost at least."""
+    def least_cost(self, workloads: tuple[int, ...], place: int) -> Floats:
+        """[candidate] $ that workloads cost at least over all states as its only ones."""
+        able, needed = self.needs(workloads)
         here = [
             (self.gpus[c] * float(n @ self.worth_at(place, self.formulation.problem.columns[c].gpu))) if np.isfinite(self.prices[c, place]) else inf
             for c, n in zip(able, needed, strict=True)

@@ -5,7 +5,7 @@ Structures come in the order of a bound (structures.py); the program prices them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeVar
@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 
 from planner.candidates.columns import Formulation
-from planner.candidates.hosted import HostedOffer
 from planner.candidates.hosted import column as hosted_column
 from planner.candidates.survey import Survey, slots_of
 from planner.errors import ScenarioError, TimeUp
@@ -27,10 +26,10 @@ from planner.scenario.profiles import DAY, flat, hourly_rates
 from planner.scenario.records import Scenario, Workload
 from planner.search.answer import Answer
 from planner.search.apart import crowded
+from planner.search.hosted_hours import ApiByHour, apis_for, divided
 from planner.search.structures import Block, Floats, Idle, Ints, Structure, StructureSpace
 
 V = TypeVar("V")
-CRUMB = 1e-6  # of a workload's traffic in an hour: a smaller share is the solver's rounding
 GAP = 0.01  # an autoscaled plan counts as optimal within 1 %, or --gap where that is wider: profiles are known no better
 MOST_WORKLOADS = 6  # with a rate: groups of them are enumerated
 
@@ -96,14 +95,6 @@ def _with_floor(workload: Workload) -> Workload:
 
 
 @dataclass(frozen=True)
-class ApiByHour:
-    """An API with the peak traffic of its workload that it takes, by hour."""
-
-    offer: HostedOffer
-    flows: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class PricedStructure:
     """The best structure with its counts; ``bound`` holds for all structures."""
 
@@ -164,54 +155,13 @@ def _priced(field: StructureSpace, asked: HourlyQuestion, structure: Structure, 
     own = tuple(Block((work.alone,), c) for work in asked.idle for c in _own_candidates(field, structure.place, work))
     blocks = (*structure.blocks, *own)
     used = tuple(sorted({o for b in blocks for o in columns[b.candidate].offers if o in set(place.offers)}))
-    hosted = _apis_for(field, structure.blocks)
+    hosted = apis_for(field, structure.blocks)
     problem = posed(field, asked, structure.blocks, own, used, hosted)
-    found = PricedStructure(structure, blocks, cheapest(problem, options, break_ties=False), used, 0.0, 0)
-    if hosted and found.solution.found:
-        return _divided(found, problem, [field.formulation.hosted[h] for h in hosted])
-    return replace(found, pools=tuple(blocks[c.pool.column] for c in found.solution.pools))
-
-
-def _apis_for(field: StructureSpace, blocks: Sequence[Block]) -> list[int]:
-    """The formulation's APIs that may be worth having: beside a deployment those that may stand there, for a workload without one any."""
-    whole, hosted = field.formulation.problem, field.formulation.hosted
-    where = {w: whole.columns[b.candidate].checkpoint for b in blocks for w in b.workloads}
-    found = list[int]()
-    for w in range(len(field.rates)):
-        here = [h for h, o in enumerate(hosted) if o.workload == w and (w not in where or whole.rules.mix or o.beside == where[w])]
-        here.sort(key=lambda h: hosted[h].usd_per_qps)
-        enough = next((i for i, h in enumerate(here) if hosted[h].most_qps is None), len(here))  # the first without a limit: none dearer beside it
-        cheaper = {hosted[h].beside for h in here[:enough]}  # each with what takes its rest, where one checkpoint serves
-        is_free = w in where or whole.rules.mix
-        found += here[: enough + 1] if is_free else [h for i, h in enumerate(here) if i == enough or hosted[h].beside in cheaper]
-    return found
-
-
-def _divided(found: PricedStructure, problem: Problem, hosted: Sequence[HostedOffer]) -> PricedStructure:
-    """A solution's deployments, with the traffic that they have, and its APIs with theirs; shares that a solver leaves by rounding are none."""
-    many, rates = len(problem.columns) - len(hosted), np.array([d.rates for d in problem.demands])
-    taken = np.zeros((len(hosted), rates.shape[1]))
-    for c in found.solution.pools:
-        if c.pool.column >= many:
-            taken[c.pool.column - many] += [sum(now.values()) for now in c.flows]
-    left = rates.copy()
-    for w in range(len(rates)):
-        mine = [h for h, o in enumerate(hosted) if o.workload == w]
-        here = np.where(taken[mine] > CRUMB * rates[w], taken[mine], 0.0)
-        whole = here.sum(axis=0)
-        all_of = whole > (1 - CRUMB) * rates[w]
-        taken[mine] = here * np.where(all_of, rates[w] / np.where(all_of, np.maximum(whole, 1e-300), 1.0), 1.0)
-        left[w] = np.where(all_of, 0.0, rates[w] - whole)
-    pools, blocks = list[ChosenPool](), list[Block]()
-    for c in found.solution.pools:
-        kept = tuple(w for w in c.pool.workloads if c.pool.column < many and left[w].any())
-        if kept:
-            flows: tuple[Mapping[int, float], ...] = tuple({w: float(left[w, t]) for w in kept if left[w, t] > 0} for t in range(rates.shape[1]))
-            pools.append(replace(c, pool=replace(c.pool, workloads=kept), flows=flows))
-            blocks.append(Block(kept, found.pools[c.pool.column].candidate))
-    apis = tuple(ApiByHour(o, tuple(row.tolist())) for o, row in zip(hosted, taken, strict=True) if row.any())
-    structure, solution = replace(found.structure, blocks=tuple(blocks)), replace(found.solution, pools=tuple(pools))
-    return replace(found, structure=structure, pools=tuple(blocks), solution=solution, apis=apis)
+    solution = cheapest(problem, options, break_ties=False)
+    if hosted and solution.found:
+        solution, kept, apis = divided(solution, blocks, problem, [field.formulation.hosted[h] for h in hosted])
+        return PricedStructure(replace(structure, blocks=kept), kept, solution, used, 0.0, 0, apis)
+    return PricedStructure(structure, tuple(blocks[c.pool.column] for c in solution.pools), solution, used, 0.0, 0)
 
 
 def posed(
