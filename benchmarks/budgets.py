@@ -14,8 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from planner import Scenario, load_catalog, solve
+from planner import Plan, Scenario, load_catalog, solve
+from planner.errors import PlannerError
 from planner.planning.contract import contract
+from planner.planning.periods import autoscale
 from planner.scenario.outlook import Outlook
 
 RESULTS = Path(__file__).parent / "results" / "budgets.json"
@@ -35,6 +37,9 @@ FLAT: dict[str, dict[str, Any]] = {
     "API only": {"policy": {"api": "all"}, "supply": {"kinds": ["owned"], "owned": [{**OWNED, "count": 1, "gpus_per_node": 1, "usd_per_hour": None}]}},
     "fleet and API (a fixed share overflows)": {"policy": {"api": "overflow"}},
 }
+HOURLY: dict[str, dict[str, Any]] = {
+    "fleet by the hour, APIs above it and in quiet hours": {"policy": {"api": "overflow", "floor_replicas": 0}},
+}
 
 
 def asked(change: dict[str, Any], workload: dict[str, Any] = TRAFFIC) -> Scenario:
@@ -52,19 +57,25 @@ def row(name: str) -> dict[str, Any]:
         signed = ", ".join(f"{x.instances} x {c.lines[x.line].instance_type} {c.lines[x.line].term}" for x in c.commitments)
         serves_by_hour = f"{min(counts)}-{max(counts)} x {d.layout} {d.gpu}, {d.checkpoint}"
         return {"way": name, "usd_per_hour": c.usd_per_hour, "gap": c.gap, "serves": serves_by_hour, "signed": signed}
-    plan = solve(asked(FLAT[name]), load_catalog(), compare=False)
-    serves = [f"{d.replicas} x {d.layout} {d.gpu}, {d.checkpoint}" for d in plan.deployments]
+    plan = autoscale(asked(HOURLY[name])) if name in HOURLY else solve(asked(FLAT[name]), load_catalog(), compare=False)
+    serves = [f"{_replicas(plan, i)} x {d.layout} {d.gpu}, {d.checkpoint}" for i, d in enumerate(plan.deployments)]
     serves += [f"{h.share:.0%} by {h.provider}, {h.model}" for h in plan.hosted]
     return {"way": name, "usd_per_hour": plan.cost.usd_per_hour, "gap": plan.gap, "serves": " + ".join(serves), "signed": ""}
 
 
+def _replicas(plan: Plan, i: int) -> str:
+    """Of a deployment, by the hour from the fewest to the most."""
+    counts = [p.deployments[i].replicas for p in plan.periods] or [plan.deployments[i].replicas]
+    return f"{min(counts)}-{max(counts)}" if len(set(counts)) > 1 else str(counts[0])
+
+
 def main() -> None:
-    """Every way, cheapest last in no order but that of the question."""
+    """Every way, in the order of the question."""
     rows = []
-    for name in (*FLAT, *CONTRACTS):
+    for name in (*FLAT, *HOURLY, *CONTRACTS):
         try:
             rows.append(row(name))
-        except Exception as error:
+        except PlannerError as error:
             rows.append({"way": name, "error": str(error)})
         print(rows[-1], flush=True)
     table = Table("way", "$/h", "serves")
