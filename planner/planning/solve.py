@@ -76,53 +76,52 @@ def solve(
     if plan := _asked_otherwise(scenario, origins or {}, here, deadline, again, is_short):
         return plan
     if any(w.demand and w.demand.is_open for w in scenario.workload):
-        from planner.planning.users import settled
-
-        settling = deadline.share(SETTLING)
-
-        def at(asked: Scenario) -> tuple[PlanWorkload, ...]:
-            found = () if asked.objective.maximize else _served(asked, here, settling)
-            return found or solve(asked, catalog, compare=False, cache=cache, deadline=settling).workloads
-
-        scenario = settled(scenario, at)
-        unsearched += [cautions.UNSETTLED] if settling.passed() else []
+        scenario, unsearched = _settled(scenario, here, cache, deadline.share(SETTLING))
     waiting = [w.name for w in scenario.workload if w.is_waiting]
     is_stated = scenario.policy.evidence != TIERS[-1]
-    scenario, points = posed(scenario, here, deadline)
-    asked = scenario
-    while True:
-        if asked.objective.maximize:
-            scenario, unproven = largest(points, asked)
-            unsearched += [u for u in unproven if u not in unsearched]
-            points = points.asked(scenario, points.survey.offers)
-        found, settled_points = kept_apart(points.until(deadline.share(ANSWER)) if compare else points, scenario)
-        points, known_apart = settled_points.until(deadline), points.apart
-        if found.found or not asked.objective.maximize or points.apart == known_apart:  # what is kept apart may carry less
-            break
+    asked, points = posed(scenario, here, deadline)
+    scenario, points, found, unproven = _searched(asked, points, deadline.share(ANSWER) if compare else deadline, deadline)
     if not found.found:
         if found.solution.status == Status.UNKNOWN:
             raise TimeUp()
         raise Infeasible(f"{demands_in_words(scenario)} cannot all be met", (), found.formulation.excluded) if cache else explain(points, scenario, found)
-    plan = cut_short(assemble(found, points.survey, origins or {}), found, unsearched)
+    plan = cut_short(assemble(found, points.survey, origins or {}), found, [*unsearched, *unproven])
     if compare and plan.changes:
         from planner.planning.today import beside_today
 
         plan = plan.model_copy(update=beside_today(points, plan))
     elif compare:
         plan = plan.model_copy(update=_comparison(found, points, plan))
-    told = {
-        "notes": (
-            *([HELD] if waiting else []),
-            *([NOW] if scenario.outlook else []),
-            *cautions.with_adapters(scenario.policy),
-            *posture(scenario, is_stated),
-            *in_words(points.apart, scenario),
-            *plan.notes,
-        ),
-        "warnings": (*cautions.queueing(plan, waiting), *plan.warnings),
-    }
-    plan = plan.model_copy(update=told)
-    return verified(plan, catalog)
+    supposed = [*([HELD] if waiting else []), *([NOW] if scenario.outlook else []), *cautions.with_adapters(scenario.policy)]
+    plan = plan.noted(*supposed, *posture(scenario, is_stated), *in_words(points.apart, scenario))
+    return verified(plan.model_copy(update={"warnings": (*cautions.queueing(plan, waiting), *plan.warnings)}), catalog)
+
+
+def _settled(scenario: Scenario, here: SurveyCache, cache: SurveyCache | None, deadline: Deadline) -> tuple[Scenario, list[str]]:
+    """The scenario with the rate of users who wait for answers settled; and what the time left out, in words."""
+    from planner.planning.users import settled
+
+    def at(asked: Scenario) -> tuple[PlanWorkload, ...]:
+        found = () if asked.objective.maximize else _served(asked, here, deadline)
+        return found or solve(asked, here.catalog, compare=False, cache=cache, deadline=deadline).workloads
+
+    found = settled(scenario, at)
+    return found, [cautions.UNSETTLED] if deadline.passed() else []
+
+
+def _searched(asked: Scenario, points: Points, until: Deadline, deadline: Deadline) -> tuple[Scenario, Points, Answer, list[str]]:
+    """(the scenario at the most that it asks for, its points, the cheapest answer by ``until``, what is unproven of the most, in words)."""
+    unproven = list[str]()
+    while True:
+        scenario = asked
+        if asked.objective.maximize:
+            scenario, more = largest(points, asked)
+            unproven += [u for u in more if u not in unproven]
+            points = points.asked(scenario, points.survey.offers)
+        found, settled_points = kept_apart(points.until(until), scenario)
+        known_apart, points = points.apart, settled_points.until(deadline)
+        if found.found or not asked.objective.maximize or points.apart == known_apart:  # what is kept apart may carry less
+            return scenario, points, found, unproven
 
 
 def _asked_otherwise(scenario: Scenario, origins: Origins, cache: SurveyCache, deadline: Deadline, again: Callable[..., Plan], is_short: bool) -> Plan | None:
