@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, inf
@@ -29,6 +30,21 @@ class Deployment:
 
 class TooLarge(Exception):
     """More cases than this test wants to enumerate."""
+
+
+def enumerated(drawn: Callable[[random.Random], Problem], first: int, count: int, most_cases: int = 5_000) -> Iterator[tuple[int, Problem, float]]:
+    """(seed, problem, least cost by enumeration) of so many drawn problems from a seed on, without those that are too large."""
+    found = 0
+    for seed in itertools.count(first):
+        problem = drawn(random.Random(seed))
+        try:
+            least = optimum(problem, most_cases)
+        except TooLarge:
+            continue
+        yield seed, problem, least
+        found += 1
+        if found == count:
+            return
 
 
 def optimum(problem: Problem, most_cases: int = 60_000) -> float:
