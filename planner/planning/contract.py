@@ -123,11 +123,11 @@ def _gpu_hours(found: Found, each: Sequence[int], terms: Collection[str]) -> flo
 
 def _line(found: Found, o: int) -> ContractLine:
     index, term = found.best.offers[o]
-    offer, is_own_term = found.field.formulation.offers[index], bool(search.term_of(found.field.formulation.offers[index]))
+    offer = found.field.formulation.offers[index]
     return ContractLine(
         provider=offer.provider, kind=offer.kind, region=offer.region, instance_type=offer.instance_type, basis=offer.basis, gpu=offer.gpu,
         gpus_per_instance=offer.gpus_per_instance, purchase=offer.purchase, term=term, usd_per_hour=found.best.problem.offers[o].usd_per_hour,
-        by_the_hour_usd=_by_the_hour(found, offer) if is_own_term else offer.usd_per_hour, carbon_usd_per_hour=offer.carbon_usd_per_hour,
+        by_the_hour_usd=_by_the_hour(found, offer) if search.term_of(offer) else offer.usd_per_hour, carbon_usd_per_hour=offer.carbon_usd_per_hour,
         source=offer.source, as_of=str(offer.as_of),
     )  # fmt: skip
 
