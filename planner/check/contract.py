@@ -135,7 +135,8 @@ def _lines(account: Account) -> Finding:
         by_the_hour = min(hourly, default=None)
         each = line.gpus_per_instance if own else 1
         notes.require((by_the_hour is None) == (line.by_the_hour_usd is None), where, "is or is not to be had by the hour")
-        notes.agree(line.by_the_hour_usd or 0.0, (by_the_hour or 0.0) * each, where, "$/h by the hour") if by_the_hour else None
+        if by_the_hour:
+            notes.agree(line.by_the_hour_usd or 0.0, by_the_hour * each, where, "$/h by the hour")
     return notes.finding(f"offers: {len(c.lines)} lines at the catalogue's prices, terms at the discounts asked")
 
 
@@ -320,9 +321,9 @@ def _known(account: Account) -> Finding:
     for s, (f, usd) in enumerate(zip(c.futures, known, strict=True)):
         here = slice(s * account.per_future, (s + 1) * account.per_future)
         least = sum(_layers(account, gpu, gpus[here].reshape(c.outlook.months, -1)) for gpu, gpus in taken.items()) / c.hours
-        for stated in () if usd is None else (usd,):
-            notes.require(at_most(stated, f.usd_per_hour, STUDIED), f.name, f"costs ${stated:.4f}/h if known, and ${f.usd_per_hour:.4f}/h under the contract")
-            notes.require(at_most(least, stated, STATED), f.name, f"costs ${stated:.4f}/h if known, its GPUs alone ${least:.4f}/h")
+        if usd is not None:
+            notes.require(at_most(usd, f.usd_per_hour, STUDIED), f.name, f"costs ${usd:.4f}/h if known, and ${f.usd_per_hour:.4f}/h under the contract")
+            notes.require(at_most(least, usd, STATED), f.name, f"costs ${usd:.4f}/h if known, its GPUs alone ${least:.4f}/h")
     if len(every) == len(known):
         saved = max(0.0, c.usd - sum(f.probability * k for f, k in zip(c.futures, every, strict=True)) * c.hours)
         stated_usd = c.perfect_information_usd
