@@ -31,8 +31,8 @@ from planner.errors import PlannerError, ScenarioError
 from planner.planning.boundary import costs_apart, halved, searched
 from planner.planning.routing import boundaries, histogram_of, split
 from planner.scenario.change import assumed_of
-from planner.scenario.records import Workload
 from planner.scenario.sources import ask
+from planner.scenario.workload import Workload
 from planner.scenario.write import to_toml as scenario_toml
 from planner.search.survey_cache import SurveyCache
 

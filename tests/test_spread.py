@@ -18,7 +18,7 @@ from planner.check.check import check_plan
 from planner.demand.spread import CHAT_INPUT_CV, LEAST_CV, LONGEST_PROMPT, default_cv
 from planner.performance.lengths import refused_share, workload_mix
 from planner.result.plan import Plan
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 from planner.simulation.rebuild import lengths_of
 
 Run = Callable[..., tuple[int, str, str]]

@@ -12,7 +12,8 @@ from planner.errors import PlannerError
 from planner.program.optimum import cheapest
 from planner.program.problem import Tier
 from planner.program.solver import SolverOptions
-from planner.scenario.records import Policy, Scenario, Supply, Tables, Workload
+from planner.scenario.records import Policy, Scenario, Supply, Tables
+from planner.scenario.workload import Workload
 
 HEADER = "candidate,gpu,gpus,usd_per_hour,class,max_qps\n"
 CAPACITIES = HEADER + "big,H100,4,10,chat,8\nbig,H100,4,10,code,4\nsmall,L4,1,1.5,chat,1\n"

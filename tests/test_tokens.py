@@ -14,7 +14,7 @@ from planner import Plan, Scenario, solve
 from planner.catalog.load import load_catalog, shipped_folders
 from planner.check.check import check_plan
 from planner.performance.lengths import met_by, workload_mix
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 from planner.simulation.run import simulate
 
 Run = Callable[..., tuple[int, str, str]]

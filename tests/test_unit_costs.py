@@ -20,7 +20,7 @@ from planner.performance.work import Work, work_of
 from planner.report.formats import formatted
 from planner.result.plan import Deployment, Plan, PlanWorkload
 from planner.result.unit_costs import api_cost, split_by_work
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "hits": {"workload": [{"qps": 20, "min_quality": 0.6, "prefix_cache_hit": 0.5, "input_tokens": 6000}]},

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from planner.catalog.catalog import Catalog, Quality, Served
 from planner.performance.lengths import met_by, refused_share
-from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.records import Policy, Scenario
+from planner.scenario.workload import Workload
 
 NEAR = 0.0101  # a floor's neighbourhood is shown with every plan: one point below and above
 

@@ -16,7 +16,8 @@ from planner.candidates.eligibility import Eligible, context_of, score
 from planner.catalog.records import ApiPrice
 from planner.performance.lengths import met_by, refused_share
 from planner.program.problem import Column
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 SECONDS_PER_HOUR = 3600.0
 

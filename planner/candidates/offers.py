@@ -18,7 +18,8 @@ from planner.program.problem import Purchasable
 from planner.scenario.apply import ALL, catalog_for
 from planner.scenario.caps import parts_of
 from planner.scenario.fields import askables
-from planner.scenario.records import KINDS, Scenario, Supply, Workload
+from planner.scenario.records import KINDS, Scenario, Supply
+from planner.scenario.workload import Workload
 
 T = TypeVar("T")
 Hosting = Callable[[str, int, int], tuple[int, ...]]  # GPU type, GPUs that must be linked, groups of so many -> indices of offers

@@ -12,7 +12,8 @@ from planner.catalog.records import Offer
 from planner.deadline import NEVER, Deadline
 from planner.performance.capacity import Capacity
 from planner.performance.serving import Serving, capacity_of, in_flight_capacity
-from planner.scenario.records import Policy, Scenario, Workload
+from planner.scenario.records import Policy, Scenario
+from planner.scenario.workload import Workload
 
 MAX_NUM_SEQS = (8, 16, 32, 64, 128, 256, 512, 1024)
 Floats = NDArray[np.float64]

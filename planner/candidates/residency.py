@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from planner.catalog.records import Offer
 from planner.program.problem import Column
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 T = TypeVar("T")
 

@@ -31,7 +31,8 @@ from planner.performance.serving import UNIT_ENGINES, Known, Options, Serving, l
 from planner.performance.speculation import measured_loads
 from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.performance.tuning import coefficients_for, tuned
-from planner.scenario.records import Scenario, Tuning, Workload
+from planner.scenario.records import Scenario, Tuning
+from planner.scenario.workload import Workload
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

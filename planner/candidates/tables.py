@@ -18,7 +18,8 @@ from planner.catalog.records import Name, Record
 from planner.errors import CatalogError, ScenarioError, did_you_mean
 from planner.program.problem import Column, Problem, Purchasable, Rules, Tier, Traffic
 from planner.scenario.own import OwnCandidate, OwnTables
-from planner.scenario.records import Part, Scenario
+from planner.scenario.part import Part
+from planner.scenario.records import Scenario
 
 Named = Annotated[Name, StringConstraints(min_length=1)]
 Amount = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]

@@ -22,7 +22,8 @@ from planner.performance.evidence import evidence, shown_tier
 from planner.performance.replicas import ENGINES
 from planner.result.plan import Alternative, Brief, Deployment, HostedApi, PlanWorkload, Purchase
 from planner.scenario.caps import AskedCap, caps, spent
-from planner.scenario.records import Supply, Workload
+from planner.scenario.records import Supply
+from planner.scenario.workload import Workload
 
 STATED = 1e-4
 WORDS = 6e-3  # relative: numbers in words have three digits

@@ -18,7 +18,8 @@ from planner.performance.disaggregated import RATIOS
 from planner.performance.lengths import refused_share
 from planner.performance.replicas import FP8_KV, Floats
 from planner.result.plan import Deployment
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 QUANTILES = (500, 25)  # of prompts and answers, counted against a context
 EXACT, DIGITS = 1e-6, 5e-4

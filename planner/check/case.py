@@ -39,8 +39,9 @@ from planner.performance.step import CHUNK, GRID, StepCurves
 from planner.performance.tuning import coefficients_for, tuned
 from planner.result.plan import Brief, Deployment, Plan
 from planner.result.reach import as_reached
-from planner.scenario.records import Policy, Scenario, Tuning, Workload
+from planner.scenario.records import Policy, Scenario, Tuning
 from planner.scenario.slo import strictest
+from planner.scenario.workload import Workload
 
 MOST = 10**9  # of any size or count that a deployment states: more than there is of anything, and no product of two overflows
 

@@ -12,8 +12,8 @@ from planner.check.findings import RELATIVE, Finding, Notes, same, same_money
 from planner.check.supply import offer_of
 from planner.performance.step import step_curves
 from planner.result.plan import Cost, HostedShare, Plan, UnitCosts
-from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
+from planner.scenario.workload import Workload
 
 Units = tuple[float, float, float]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.check.case import Case
 from planner.check.findings import Finding, Notes, same
 from planner.result.plan import Plan, PlanWorkload
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 LITTLE = 1e-3  # relative: of requests in flight
 

@@ -8,7 +8,7 @@ from planner.check.case import Case, in_own_tokens, own_tokens
 from planner.check.findings import RELATIVE, Finding, Notes
 from planner.check.quality import clears_floor, stated_score, worth
 from planner.result.plan import HostedShare
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 
 def hosted(case: Case) -> Finding:

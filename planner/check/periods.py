@@ -17,7 +17,8 @@ from planner.performance.capacity import pooled_qps
 from planner.result.plan import Period, Plan, PlanWorkload
 from planner.scenario.change import with_workloads
 from planner.scenario.profiles import hourly_rates
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from planner.catalog.catalog import Served
 from planner.check.case import Case
 from planner.check.findings import RELATIVE, Finding, Notes, same
 from planner.result.plan import HostedShare, PlanQuality, PlanWorkload
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 
 def quality(case: Case) -> Finding:

@@ -180,7 +180,7 @@ def _typed(gpus: int | None, seconds: float | None, run: Run) -> tuple[int, floa
 def _predicted(model: str, gpu: str, requests: int | None, run: Run, catalog: Catalog, typed: tuple[int | None, float | None]) -> JobTime:
     """The job's time by the closed loop. Raises PlannerError for what is missing, stands twice, or cannot run."""
     from planner.economics.job import job_time
-    from planner.scenario.records import Workload
+    from planner.scenario.workload import Workload
     from planner.validation.single import AskedConfiguration
 
     for flag, value in zip(("--gpus", "--seconds"), typed, strict=True):

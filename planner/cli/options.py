@@ -17,7 +17,7 @@ from planner.cli.help import OUTPUT, QUALITY, heading
 from planner.errors import PlannerError, did_you_mean
 from planner.interrupts import seen
 from planner.scenario.fields import askables
-from planner.scenario.records import Flag
+from planner.scenario.part import Flag
 
 if TYPE_CHECKING:
     from planner.result.plan import Plan

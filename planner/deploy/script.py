@@ -12,7 +12,7 @@ from planner.deploy.release import Release
 from planner.deploy.said import counted, header
 from planner.deploy.tools import Client
 from planner.deploy.write import Written, comment
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 
 @dataclass(frozen=True)

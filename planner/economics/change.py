@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.catalog.catalog import Catalog
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 
 def traffic_of(workload: Workload) -> tuple[str, str, float]:

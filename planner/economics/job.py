@@ -16,7 +16,7 @@ from planner.performance.lengths import met_by, workload_mix
 from planner.performance.memory import memory_fit
 from planner.performance.serving import EXPECTED
 from planner.performance.step import MAX_SEQUENCES
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 from planner.validation.single import AskedConfiguration, Forecast, find, forecast
 
 

@@ -9,7 +9,7 @@ from planner.catalog.replica_type import ReplicaType
 from planner.emit.command import Command
 from planner.emit.reasoning import thinking_words
 from planner.performance.lengths import refused_share
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 # As deep as in the runs that the ratios come from: github:SemiAnalysisAI/InferenceX benchmarks/single_node/dsr1_fp8_b200_mtp.sh and
 # dsr1_fp8_b200_trt_mtp.sh (there 3, with attention data parallel 1). vLLM was not among them: docs.vllm.ai features/speculative_decoding/mtp.

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.performance.cells import Cells, cells_of, joined, lognormal_cells, products
 from planner.performance.replicas import Floats, Ints
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 FINE = 64  # quantiles of prompts, and of answers, that stand for a lognormal where its cut is found
 CELLS, POWER = 12, 2  # of prompts, and of answers

@@ -16,7 +16,8 @@ from planner.deadline import Deadline
 from planner.errors import TimeUp
 from planner.planning.routing import boundaries, histogram_of, is_routed, share_below, split
 from planner.scenario.change import assumed_of, with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 from planner.search.answer import Answer
 from planner.search.apart import kept_apart
 from planner.search.posed import posed

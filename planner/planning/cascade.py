@@ -11,8 +11,9 @@ from math import inf
 from planner.errors import TimeUp
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins, inherited
+from planner.scenario.workload import Workload
 
 
 def cascaded(scenario: Scenario, origins: Origins, solve: Callable[[Scenario, Origins], Plan], cost: Callable[[Scenario], float]) -> Plan:

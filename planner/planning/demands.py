@@ -11,9 +11,10 @@ from planner.performance.coefficients import TIERS
 from planner.planning.feasible import rounded_down, rounded_up
 from planner.scenario.caps import AskedCap, caps
 from planner.scenario.change import assumed, assumed_of
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
 from planner.scenario.slo import Slo
 from planner.scenario.units import MOST_SECONDS, format_duration, parse_duration_s
+from planner.scenario.workload import Workload
 
 LEAST_TRAFFIC = 1e-4  # of the traffic: what is left when traffic is no demand
 Kind = Literal["cap", "spare", "loss", "changes", "evidence", "margin", "recovery", "age", "limit", "floor", "mean", "traffic"]

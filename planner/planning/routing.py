@@ -18,8 +18,9 @@ from planner.errors import ScenarioError, TimeUp
 from planner.performance.lengths import stated_pairs
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins, inherited
+from planner.scenario.workload import Workload
 
 
 def is_routed(workload: Workload) -> bool:

@@ -15,7 +15,8 @@ from planner.planning.verified import verified
 from planner.program.problem import Status
 from planner.result.plan import Plan, Shed
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 from planner.search.apart import kept_apart
 from planner.search.posed import posed
 from planner.search.survey_cache import SurveyCache

@@ -8,7 +8,8 @@ from planner.deadline import Deadline
 from planner.demand.spread import CHAT_INPUT_CV
 from planner.planning.alternatives import EACH, TOGETHER, asked_briefly, no_answer
 from planner.scenario.change import assumed_of
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 OTHER_SPREADS = (0.0, 0.5)  # that a plan is compared with
 WORTH_SAYING = 0.01  # of the cost

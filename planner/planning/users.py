@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from planner.errors import TimeUp
 from planner.result.plan import PlanWorkload
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 Served = Sequence[PlanWorkload]
 

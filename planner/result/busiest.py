@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from planner.result.plan import Plan, PlanDemand, PlanWorkload, Route
 from planner.scenario.profiles import hourly_rates
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 Floats = NDArray[np.float64]
 

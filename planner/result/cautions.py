@@ -14,7 +14,8 @@ from planner.performance.evidence import CALIBRATED
 from planner.performance.replicas import FP8_KV
 from planner.result.plan import Deployment, HostedApi, Plan, Purchase
 from planner.result.spread import refusals
-from planner.scenario.records import Policy, Workload
+from planner.scenario.records import Policy
+from planner.scenario.workload import Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen
 from planner.search.prudent import STALE_DAYS

@@ -25,7 +25,8 @@ from planner.performance.serving import Serving, capacity_lifted, most_sequences
 from planner.performance.tuning import RECIPE, TUNINGS, taken_for
 from planner.performance.work import Work, work_of
 from planner.result.plan import Deployment, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Purchase, SloLimit, replica_fields
-from planner.scenario.records import Scenario, Tuning, Workload
+from planner.scenario.records import Scenario, Tuning
+from planner.scenario.workload import Workload
 from planner.search.answer import Answer
 from planner.search.chosen import Chosen, capacity_of, serving, slo_load
 

@@ -21,8 +21,9 @@ from planner.result.plan import Deployment, FlatComparison, HostedOn, HostedShar
 from planner.result.power import Holding, power_of
 from planner.result.redundancy import Standing, redundancy, spot_risks
 from planner.result.unit_costs import cost_at
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
 from planner.scenario.sources import Origins
+from planner.scenario.workload import Workload
 from planner.search.answer import Answer
 from planner.search.hours import GAP, HourlyQuestion, PricedStructure, busiest, busiest_hour
 from planner.search.structures import Floats, StructureSpace

@@ -9,7 +9,7 @@ from planner.candidates.survey import Survey
 from planner.demand.spread import CHAT_INPUT_CV, CHAT_OUTPUT_CV
 from planner.performance.lengths import met_by, refused_share
 from planner.result.plan import Deployment
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 
 NOTICED = 1e-3  # of the requests: refusals worth a warning
 

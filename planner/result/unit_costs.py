@@ -13,8 +13,8 @@ from planner.performance.lengths import met_by, refused_share
 from planner.performance.replicas import Floats
 from planner.performance.work import Work
 from planner.result.plan import Cost, Deployment, HostedApi, PlanWorkload, Purchase, UnitCosts
-from planner.scenario.records import Workload
 from planner.scenario.units import HOURS_PER_MONTH
+from planner.scenario.workload import Workload
 
 SECONDS_PER_HOUR = 3600.0
 

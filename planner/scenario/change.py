@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from planner.errors import ScenarioError
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 PartName = Literal["supply", "policy", "solver", "what_if"]
 PARTS: Mapping[str, PartName] = {name: name for name in get_args(PartName)}

@@ -10,7 +10,9 @@ from typing import get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from planner.scenario.records import Flag, Scenario, Workload
+from planner.scenario.part import Flag
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 PREFIX = "PLANNER_"  # of environment variables
 

@@ -6,7 +6,7 @@ import hashlib
 from datetime import date
 
 from planner.catalog.records import Offer
-from planner.scenario.records import Part
+from planner.scenario.part import Part
 
 
 class OwnCandidate(Part):

@@ -12,7 +12,8 @@ from planner.catalog.files import csv_dicts, is_file
 from planner.catalog.load import shipped_folders
 from planner.errors import ScenarioError, did_you_mean
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 
 Floats = NDArray[np.float64]
 COLUMNS = ("factor", "rate", "qps")

@@ -23,7 +23,8 @@ from planner.program.solver import SolverOptions
 from planner.scenario.caps import most_cost
 from planner.scenario.change import assumed
 from planner.scenario.profiles import DAY, flat, hourly_rates
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 from planner.search.answer import Answer
 from planner.search.apart import crowded
 from planner.search.hosted_hours import ApiByHour, apis_for, divided

@@ -12,7 +12,8 @@ from planner.candidates.points import Points
 from planner.errors import ScenarioError, TimeUp
 from planner.scenario.caps import caps
 from planner.scenario.change import assumed_of, with_workloads
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 from planner.search.answer import has_plan
 
 EXACT = 1e-3  # relative: traffic is found to a thousandth, rounded down

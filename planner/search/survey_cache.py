@@ -17,7 +17,8 @@ from planner.catalog.records import Offer
 from planner.scenario.apply import catalog_for
 from planner.scenario.caps import uncapped
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, WhatIf, Workload
+from planner.scenario.records import Owned, Policy, Scenario, Solver, Supply, WhatIf
+from planner.scenario.workload import Workload
 
 V = TypeVar("V")
 MOST_FAMILIES = 12  # surveys kept at once; one takes some 20 MB

@@ -15,7 +15,7 @@ from planner.errors import PlannerError
 from planner.result.busiest import at_busiest, fleet_rates
 from planner.result.plan import Plan
 from planner.scenario.change import with_workloads
-from planner.scenario.records import Workload
+from planner.scenario.workload import Workload
 from planner.simulation import records as core
 from planner.simulation.rebuild import MOST_REPLICAS, Basis, Deployed, deployed, lengths_of, refuse_broken, scenario_of, sharing
 from planner.simulation.results import Simulation, Waited

@@ -23,7 +23,8 @@ from planner.performance.step import CHUNK, GRID, MAX_SEQUENCES, StepCurves
 from planner.performance.tuning import coefficients_for
 from planner.result.plan import Deployment, Plan
 from planner.result.reach import as_reached
-from planner.scenario.records import Scenario, Workload
+from planner.scenario.records import Scenario
+from planner.scenario.workload import Workload
 from planner.simulation.state import NO_SESSIONS, Engine, FleetChange, Flow, Sessions
 from planner.simulation.stream import Lengths, cut_to, drawn_from, lognormal_lengths
 
