@@ -28,7 +28,7 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import EFFICIENCIES, FACTORS, TIERS, UNSEEN, Coefficients, Fitted
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints
-from planner.performance.step import CHUNK, decode_step, prefill_step
+from planner.performance.step import decode_step, prefill_step, prompt_pass
 from planner.raw import Raw
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
@@ -55,13 +55,14 @@ START_SD = {
     "request_s": 0.2,
 }
 # Closed-loop start-up and admission, used to reproduce measured TTFT here and nowhere else.
-CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "burst_power": 1.0}
+CLOSED_LOOP = {"start_steps": 5.0, "burst": 0.05, "polled": 0.5}
 PRIOR_SD, EFFECT_SD = 1.0, 0.5
 # A closed loop of many cannot tell a request's own overhead from its start-up burst: the few rows of one or two requests can (20 ms), and
 # left free the burst of a campaign would be in every plan's TTFT (125 ms of SGLang's).
 REQUEST_EFFECT_SD = 0.1
 RECORD = "record"  # by how much engines tuned for a maximum are faster than those of the curves
 RECORD_SD, MAXIMA_WEIGHT = 0.3, 2.0
+TTFT_WEIGHT, TTFT_SCALE = 0.25, 0.1  # TTFT scatters more, and with a long tail
 GENERATION_TESTS = ("generation", "model_and_generation")
 
 
@@ -116,18 +117,26 @@ def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed-loop rows at their measured number of decoding sequences."""
     e = columns(x, rows)
     step = (decode_step(rows.shape, e, rows.kv, rows.decoding[:, None]) * e["vendor"])[:, 0]
-    prompt = (prefill_step(rows.shape, e, rows.context, CHUNK) / CHUNK * e["vendor"])[:, 0] * rows.input_tokens
+    prompt = prompt_seconds(rows, e)
     others = np.maximum(rows.decoding - 1, 0.0)
     tpot = step + others / rows.output_tokens * prompt  # each finished request is replaced by one prompt
-    burst = e["burst"][:, 0] * np.maximum(rows.concurrency - 1, 0.0) ** e["burst_power"][:, 0]
-    ttft = e["request_s"][:, 0] + e["start_steps"][:, 0] * step + prompt * (1 + burst)
+    waited = e["start_steps"][:, 0] + e["polled"][:, 0] * (rows.poll_steps - 1)
+    ttft = e["request_s"][:, 0] + waited * tpot + prompt * (1 + e["burst"][:, 0] * np.maximum(rows.concurrency - 1, 0.0))
     return ttft, tpot
+
+
+def prompt_seconds(rows: FitRows | Maxima, e: dict[str, Floats]) -> Floats:
+    """Seconds [N] of one prompt of each row, its share of the pass that it is in."""
+    tokens = rows.input_tokens[:, None]
+    whole = prompt_pass(tokens)
+    found: Floats = (prefill_step(rows.shape, e, rows.context, whole) / whole * e["vendor"] * tokens)[:, 0]
+    return found
 
 
 def maximum(x: Floats, maxima: Maxima) -> Floats:
     """Tokens/s per GPU [O] at the best share of the sequences that fit, as an engine of the curves has them."""
     e = columns(x, maxima)
-    prompt = (prefill_step(maxima.shape, e, maxima.context, CHUNK) / CHUNK * e["vendor"])[:, 0] * maxima.input_tokens
+    prompt = prompt_seconds(maxima, e)
     found = np.zeros(len(maxima))
     for share in SHARES_OF_SEQUENCES:
         held = np.maximum(maxima.sequences * share, 1.0)
@@ -137,7 +146,7 @@ def maximum(x: Floats, maxima: Maxima) -> Floats:
 
 
 def fit(rows: FitRows, start: Floats | None = None) -> Floats:
-    """Robust least squares on log TPOT, at half weight log TTFT, and log tokens/s of the maxima, shrunken towards the start values."""
+    """Robust least squares on log TPOT, at a quarter of the weight log TTFT, and log tokens/s of the maxima, shrunken towards the start values."""
     first = np.clip(LAYOUT.start if start is None else start, LAYOUT.low + 1e-6, LAYOUT.high - 1e-6)
     for _ in range(1 if start is not None or not rows.maxima else 2):  # which way of running a maximum is the best depends on the fit
         maxima = rows.maxima.take(rows.maxima.best(maximum(first, rows.maxima))) if rows.maxima else None
@@ -154,7 +163,7 @@ def _residuals(rows: FitRows, maxima: Maxima | None) -> Callable[[Floats], Float
     def residuals(x: Floats) -> Floats:
         ttft, tpot = predict(x, rows)
         r_tpot = _huber(np.log(tpot / rows.tpot_s), 0.15) * rows.weight
-        r_ttft = 0.5 * _huber(np.nan_to_num(np.log(ttft / rows.ttft_s)), 0.3) * rows.weight
+        r_ttft = TTFT_WEIGHT * _huber(np.nan_to_num(np.log(ttft / rows.ttft_s)), TTFT_SCALE) * rows.weight
         parts = [r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread]
         if maxima and many is not None:
             parts.append(_huber(np.log(maximum(x, maxima) / maxima.tps) + x[record], 0.15) * many)

@@ -93,13 +93,13 @@ def measured(rows: FitRows) -> dict[str, Floats]:
 
 def fit_terms(rows: FitRows, coefficients: Coefficients) -> LoopTerms:
     """Start-up and burst by engine, on TTFT alone, with the physics frozen."""
-    work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens), np.isfinite(rows.ttft_s)
+    work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens, rows.poll_steps), np.isfinite(rows.ttft_s)
 
     def terms(x: Floats, digits: int = 15) -> LoopTerms:
         values = [round(float(v), digits) for v in np.exp(x)]
         return LoopTerms(dict(zip(ENGINES, values[:3], strict=True)), dict(zip(ENGINES, values[3:6], strict=True)), values[6], values[7])
 
-    start = np.log([5.0] * 3 + [0.05] * 3 + [1.0, 1.5])
+    start = np.log([5.0] * 3 + [0.05] * 3 + [0.5, 1.5])
     e, decoding = loop_columns(rows.replicas, coefficients, terms(start)), rows.decoding[:, None]
     step, prompt = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e)
     request = coefficients.rows(rows.replicas)["request_s"]
@@ -107,7 +107,7 @@ def fit_terms(rows: FitRows, coefficients: Coefficients) -> LoopTerms:
     def errors(x: Floats) -> Floats:
         ttft, _ = means_of(work, term_columns(rows.replicas, request, terms(x), rows.harness == 1), decoding, step, prompt)
         missed = np.log(ttft[kept, 0] / rows.ttft_s[kept])
-        return np.concatenate((physics._huber(missed, 0.3) * rows.weight[kept], (x - start) / 1.0))
+        return np.concatenate((physics._huber(missed, physics.TTFT_SCALE) * rows.weight[kept], (x - start) / 1.0))
 
     found = least_squares(errors, start, max_nfev=60)
     return terms(found.x, 5)
@@ -141,7 +141,7 @@ def features_of(rows: FitRows, names: Sequence[str]) -> Features:
 
 def predict(rows: FitRows, names: Sequence[str], coefficients: Coefficients, residuals: Residuals) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed loops as ``predict.closed_loop`` finds them, but with each row's own harness."""
-    work = loop(rows.replicas, rows.input_tokens, rows.output_tokens)
+    work = loop(rows.replicas, rows.input_tokens, rows.output_tokens, rows.poll_steps)
     curves = loop_curves(work, loop_columns(rows.replicas, coefficients, residuals.terms, rows.harness == 1))
     if residuals.tpot is not None:
         curves = corrected(work, curves, residuals, features_of(rows, names))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.calibration.maxima import Maxima, read_maxima, shipped_times
+from planner.calibration.polls import poll_steps
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import generation_of
 from planner.performance.lengths import LengthMix
@@ -48,6 +49,7 @@ class FitRows:
     ttft_s: Floats
     tpot_s: Floats
     decoding: Floats  # sequences in decoding on average, by Little's law from the measured means
+    poll_steps: Floats  # between two looks for new requests
     harness: Ints  # 1 = NVIDIA's own runs, whose TTFT has another base
     model: NDArray[np.str_]
     gpu: NDArray[np.str_]
@@ -237,6 +239,7 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
     group = np.array(["|".join((m, p.precision, p.gpu, p.engine + " dp" * (p.dp > 1))) for m, p in zip(model.tolist(), points, strict=True)])
     shape, weight = shapes(replicas), _weights(model, configuration)
     months, version = numbers(lambda p: p.month), np.array([p.version for p in points])
+    polls = np.array([_poll_steps(p, m) for p, m in zip(points, model.tolist(), strict=True)], dtype=float)
     return FitRows(
         replicas,
         shape,
@@ -248,6 +251,7 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
         ttft,
         tpot,
         decoding,
+        polls,
         harness,
         model,
         gpu,
@@ -259,6 +263,14 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
         weight,
         shipped_times(replicas),
     )
+
+
+def _poll_steps(p: FitPoint, model: str) -> float:
+    """Steps between two looks for new requests of a point."""
+    if p.source in NVIDIA_RUNS:
+        return 1.0
+    lengths = (round(p.isl / RANDOM_LENGTHS), round(p.osl / RANDOM_LENGTHS))
+    return poll_steps((p.engine, model, p.gpu, p.precision), p.tp, p.dp, lengths, p.concurrency, p.month)
 
 
 def _by_lengths(replicas: Replicas, isl: Floats, osl: Floats) -> tuple[Floats, Floats]:

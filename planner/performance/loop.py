@@ -18,7 +18,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.memory import memory_fit
 from planner.performance.physics import Shapes, shapes
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
-from planner.performance.step import CHUNK, decode_step, prefill_step
+from planner.performance.step import CHUNK, decode_step, prefill_step, prompt_pass
 
 # Sequences decoding at which curves are worked out: straight lines between them keep what rises rising.
 LOOP_GRID: Floats = np.array([1.0, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096])
@@ -27,11 +27,11 @@ LENGTH_RATIO = {"inferencex": 0.9, "nvidia": 1.0, "exact": 1.0}  # mean over nom
 
 @dataclass(frozen=True)
 class LoopTerms:
-    """Fitted terms of closed loops: start-up in steps, burst of prompts (both by engine), request overhead of NVIDIA's harness."""
+    """Fitted terms of closed loops: start-up in steps, burst of prompts (both by engine), waiting to be looked for, request overhead of NVIDIA's harness."""
 
     start_steps: Annotated[Mapping[str, Amount], holding(*ENGINES)]  # engine -> steps
     burst: Annotated[Mapping[str, Amount], holding(*ENGINES)]  # engine -> prompts waited for, per prompt ahead
-    burst_power: Annotated[float, Field(ge=0, le=10)]
+    polled: Annotated[float, Field(ge=0, le=10)]  # share of the steps between two looks for new requests that one waits
     nvidia_request: Factor  # factor on the overhead per request
 
 
@@ -46,6 +46,7 @@ class Loop:
     input_tokens: Floats
     output_tokens: Floats
     slots: Ints  # requests with room in the KV cache; 0 = does not fit
+    poll_steps: Floats  # between two looks for new requests
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class LoopCurves:
         return LoopCurves(self.decoding[rows], self.concurrency[rows], self.ttft_s[rows], self.tpot_s[rows])
 
 
-def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utilization: float = 0.92) -> Loop:
-    """Shapes, KV room and attention of rows that each have their own lengths."""
+def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, poll_steps: Floats | None = None, utilization: float = 0.92) -> Loop:
+    """Shapes, KV room and attention of rows that each have their own lengths. Where ``poll_steps`` are not told, engines look at every step."""
     shape, column = shapes(replicas), replicas.of_architecture
     window, sparse = column(lambda a: a.sliding_window), column(lambda a: a.sparse_context or np.inf)
     context = input_tokens + output_tokens / 2
@@ -76,7 +77,8 @@ def loop(replicas: Replicas, input_tokens: Floats, output_tokens: Floats, utiliz
     kept = (shape.kv_heads_bytes * whole + shape.sliding_bytes * np.minimum(whole, window) + shape.state_bytes) / shape.pp / 2**30
     budget = memory_fit(replicas, LengthMix(np.ones(1), np.ones(1)), utilization).kv_budget_gib
     slots = np.where(budget > 0, np.floor(np.maximum(budget, 0) / kept), 0).astype(np.int64)
-    return Loop(replicas, shape, read, attended, input_tokens, output_tokens, slots)
+    polls = np.ones(len(replicas)) if poll_steps is None else poll_steps
+    return Loop(replicas, shape, read, attended, input_tokens, output_tokens, slots, polls)
 
 
 def loop_columns(replicas: Replicas, coefficients: Coefficients, terms: LoopTerms, nvidia: bool | NDArray[np.bool_] = False) -> dict[str, Floats]:
@@ -90,7 +92,7 @@ def term_columns(replicas: Replicas, request_s: Floats, terms: LoopTerms, nvidia
     e = {}
     for name, table in (("start_steps", terms.start_steps), ("burst", terms.burst)):
         e[name] = np.array([table[engine] for engine in ENGINES])[replicas.engine][:, None]
-    e["burst_power"] = np.full((len(replicas), 1), terms.burst_power)
+    e["polled"] = np.full((len(replicas), 1), terms.polled)
     e["request_s"] = request_s * np.where(np.broadcast_to(nvidia, len(replicas)), terms.nvidia_request, 1.0)[:, None]
     return e
 
@@ -98,7 +100,8 @@ def term_columns(replicas: Replicas, request_s: Floats, terms: LoopTerms, nvidia
 def loop_means(work: Loop, e: dict[str, Floats], decoding: Floats) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) [P, G] while ``decoding`` [P, G] sequences decode, without any wait for KV room.
 
-    TPOT = step + (B - 1)/o x prompt: each finished request is replaced by one prompt. TTFT = overhead + start-up steps + prompt x burst.
+    TPOT = step + (B - 1)/o x prompt: each finished request is replaced by one prompt. TTFT = overhead + steps waited x TPOT +
+    prompt x (1 + burst x (B - 1)): at the start all prompts come at once, and the mean over a run keeps a share of that queue.
     """
     return means_of(work, e, decoding, decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e))
 
@@ -107,13 +110,21 @@ def means_of(work: Loop, e: Mapping[str, Floats], decoding: Floats, step: Floats
     """The same from the seconds of a decode step [P, G] and of a prompt [P, 1]."""
     others = np.maximum(decoding - 1, 0.0)
     tpot = step + others / work.output_tokens[:, None] * prompt
-    ttft = e["request_s"] + e["start_steps"] * step + prompt * (1 + e["burst"] * others ** e["burst_power"])
+    ttft = e["request_s"] + steps_waited(work, e) * tpot + prompt * (1 + e["burst"] * others)
     return ttft, tpot
 
 
+def steps_waited(work: Loop, e: Mapping[str, Floats]) -> Floats:
+    """Steps [P, 1] until a request is looked at: of start-up, and of an engine that does not look at every step."""
+    found: Floats = e["start_steps"] + e["polled"] * (work.poll_steps[:, None] - 1)
+    return found
+
+
 def prompt_seconds(work: Loop, e: dict[str, Floats]) -> Floats:
-    """Seconds [P, 1] of one prompt, as part of chunks."""
-    return prefill_step(work.shape, e, work.context, CHUNK) / CHUNK * e["vendor"] * work.input_tokens[:, None]
+    """Seconds [P, 1] of one prompt, its share of the pass that it is in."""
+    tokens = work.input_tokens[:, None]
+    whole = prompt_pass(tokens)
+    return prefill_step(work.shape, e, work.context, whole) / whole * e["vendor"] * tokens
 
 
 def loop_curves(work: Loop, e: dict[str, Floats]) -> LoopCurves:

@@ -25,9 +25,11 @@ from planner.performance.loop import (
     loop,
     loop_columns,
     loop_curves,
+    means_of,
     prompt_floor,
     prompt_seconds,
     step_floor,
+    steps_waited,
     straight,
     usable,
 )  # fmt: skip
@@ -87,6 +89,7 @@ class Loops:
     concurrency: Floats
     names: Sequence[str]
     months: Floats | None = None  # when they ran, where that is told (``Features.months``)
+    poll_steps: Floats | None = None  # between two looks for new requests; where not told, every step
 
 
 def closed_loop(
@@ -101,8 +104,9 @@ def closed_loop(
     found, residuals = evidence(replicas, tuple(names), measured, tuning), residuals_of(coefficients)
     lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (loops.isl, loops.osl)]
     months = np.full(len(replicas), np.nan) if loops.months is None else loops.months
-    first, same = _distinct(replicas, lengths[0], lengths[1], months)
-    work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness)
+    polls = np.ones(len(replicas)) if loops.poll_steps is None else loops.poll_steps
+    first, same = _distinct(replicas, *lengths, np.nan_to_num(months, nan=-1), polls)
+    work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness, polls[first])
     e = loop_columns(work.replicas, coefficients, residuals.terms, harness == "nvidia")
     curves = corrected(work, loop_curves(work, e), residuals, features(work.replicas, names, work.input_tokens, work.output_tokens, months[first])).take(same)
     load, output = np.maximum(np.asarray(loops.concurrency, dtype=float), 1.0), work.output_tokens[same]
@@ -127,9 +131,9 @@ def closed_loop(
     )  # fmt: skip
 
 
-def _distinct(replicas: Replicas, isl: Floats, osl: Floats, months: Floats) -> tuple[Ints, Ints]:
+def _distinct(replicas: Replicas, *others: Floats) -> tuple[Ints, Ints]:
     """The first row of each configuration, and the configuration of each row: the loads of one share a curve."""
-    columns = (*(getattr(replicas, name) for name in COLUMNS), isl, osl, np.nan_to_num(months, nan=-1))
+    columns = (*(getattr(replicas, name) for name in COLUMNS), *others)
     _, first, same = np.unique(np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True)
     return first, same.ravel()
 
@@ -175,9 +179,9 @@ def _tuned_bands(
     return found
 
 
-def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str) -> Loop:
+def _work(replicas: Replicas, isl: Floats, osl: Floats, harness: str, poll_steps: Floats | None = None) -> Loop:
     ratio = LENGTH_RATIO[harness]
-    return loop(replicas, np.maximum(np.asarray(isl) * ratio, 1.0), np.maximum(np.asarray(osl) * ratio, 1.0))
+    return loop(replicas, np.maximum(np.asarray(isl) * ratio, 1.0), np.maximum(np.asarray(osl) * ratio, 1.0), poll_steps)
 
 
 def corrected(work: Loop, curves: LoopCurves, residuals: Residuals, asked: Features) -> LoopCurves:
@@ -249,20 +253,21 @@ def ttft_parts(loops: Loops, coefficients: Coefficients, ttft_ms: Floats, harnes
 
     Of the steps that the physics lets a request wait, start-up included, the last writes the first token.
     """
-    work = _work(loops.replicas, loops.isl, loops.osl, harness)
+    work = _work(loops.replicas, loops.isl, loops.osl, harness, loops.poll_steps)
     e = loop_columns(loops.replicas, coefficients, residuals_of(coefficients).terms, harness == "nvidia")
     curves, load = loop_curves(work, e), np.maximum(np.asarray(loops.concurrency, dtype=float), 1.0)
     decoding = straight(curves.concurrency, np.clip(load, 1.0, curves.concurrency[:, -1]), curves.decoding)[:, None]
     step, prompt = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e)
-    others = e["burst"] * np.maximum(decoding - 1, 0.0) ** e["burst_power"]
+    others, waited = e["burst"] * np.maximum(decoding - 1, 0.0), steps_waited(work, e)
+    tpot = means_of(work, e, decoding, step, prompt)[1]
     ttft, settled = (at_concurrency(curves, n, work.output_tokens)[0] for n in (load, np.minimum(load, curves.concurrency[:, -1])))
-    first = np.minimum(e["start_steps"], 1.0)
+    first = np.minimum(waited, 1.0) * step
     found = parts_of(
         prompt * others + (ttft - settled)[:, None],
         request=e["request_s"],
-        schedule=(e["start_steps"] - first) * step,
+        schedule=waited * tpot - first,
         prefill=prompt,
-        first_decode=first * step,
+        first_decode=first,
     )
     return scaled_to(found, ttft_ms)
 

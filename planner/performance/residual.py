@@ -208,7 +208,7 @@ class Stored:
 
 
 # Without the file: start values of the fit and no correction.
-PLAIN = Residuals(LoopTerms(dict.fromkeys(ENGINES, 5.0), dict.fromkeys(ENGINES, 0.05), 1.0, 1.0), None, None, {})
+PLAIN = Residuals(LoopTerms(dict.fromkeys(ENGINES, 5.0), dict.fromkeys(ENGINES, 0.05), 0.5, 1.0), None, None, {})
 
 
 def group_keys(model: str, generation: str, gpu: str, engine: str, precision: str, whole_experts: bool = False) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from planner.performance.replicas import Floats, Ints, Replicas
 MAX_SEQUENCES = 1024
 PREFILL_FLOOR = 0.7  # prompts run at up to this share of a peak in the fit, so a smaller factor would break the peak
 CHUNK = 8192  # tokens per step that engines allow by default on data-centre GPUs (max_num_batched_tokens)
+PASS = 2048.0  # prompt tokens that share a step however short a prompt is: others' stand beside it (found on closed loops, out of fold)
 GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (np.arange(1, 61) / 10))))).astype(float)
 
 
@@ -88,8 +89,8 @@ def step_curves(
 ) -> StepCurves:
     """Curves of all replica types for one mix, at the sequences of ``grid``, for steps of up to ``batched_tokens`` tokens.
 
-    A prompt token costs its share of a full chunk, as if that read the weights anew: smaller steps make prompts dearer, most of
-    all for MoE. Without chunked prefill a prompt of mean length is such a chunk and pays the fixed overheads of its own step.
+    A prompt token costs its share of ``prompt_pass``, as if that read the weights anew: short prompts and small steps are dearer,
+    most of all for MoE. Without chunked prefill a prompt of mean length is such a chunk and pays the fixed overheads of its own step.
 
     Pipeline parallel: a token passes every stage, so the step is the sum over all layers, of a micro-batch of 1/pp of the
     sequences (engines keep pp micro-batches in flight). Each stage pays the fixed step overhead, and prompts are given no
@@ -99,7 +100,8 @@ def step_curves(
     vendor, kv = coefficients.vendor_factor(replicas), kv_read(replicas, shape, mix)
     floor = _floor(shape, kv, grid[None, :])
     step = np.maximum(np.maximum.accumulate(decode_step(shape, e, kv, grid[None, :]) * vendor, axis=1), floor)
-    tokens = batched_tokens if chunked else mix.mean_input * mix.computed
+    computed = mix.mean_input * mix.computed
+    tokens = prompt_pass(computed, batched_tokens) if chunked else computed
     prefill = mix.computed * prefill_step(shape, e, attention_context(replicas, mix), tokens) / tokens * vendor
     whole = None if chunked else ((layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None]) * vendor)[:, 0]
     overhead = np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy()
@@ -137,13 +139,18 @@ def decode_attention(shape: Shapes, e: dict[str, Floats], kv: Floats, batch: Flo
     return e["attention"] * found
 
 
+def prompt_pass(tokens: float | Floats, most: float = CHUNK) -> Floats:
+    """Prompt tokens of the pass that a prompt of ``tokens`` is charged a share of: its own, but at least ``PASS`` and at most a step's."""
+    return np.clip(tokens, min(PASS, most), most)
+
+
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
     """Seconds [P, 1] that ``tokens`` prompt tokens add to a step, each attending to ``context`` [P] tokens of its prompt."""
     work = (shape.attention_flops * context / shape.peak_16)[:, None] * tokens / e["attending"]
     attention = over_work(e["prompt_ratio"], work)
     sparse = np.flatnonzero(shape.index_bytes)
     if len(sparse):
-        attention[sparse] = at_context(e["sparse_prompt_s"][sparse], context[sparse])[:, None] * tokens
+        attention[sparse] = at_context(e["sparse_prompt_s"][sparse], context[sparse])[:, None] * np.broadcast_to(tokens, attention.shape)[sparse]
     attention = e["prompt_attention"] * e["attending"] * attention
     products = at_tokens(e["prompt_products"] * e["products_s"] + e["prompt_experts"] * e["experts_s"], tokens)
     return np.maximum(products, computing(shape) * tokens) + attention + all_reduce(shape, e, tokens)
