@@ -28,7 +28,7 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import EFFICIENCIES, FACTORS, TIERS, UNSEEN, Coefficients, Fitted
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints
-from planner.performance.step import decode_step, prefill_step, prompt_pass
+from planner.performance.step import decode_step, prompt_pass, prompt_token
 from planner.raw import Raw
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
@@ -128,8 +128,7 @@ def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
 def prompt_seconds(rows: FitRows | Maxima, e: dict[str, Floats]) -> Floats:
     """Seconds [N] of one prompt of each row, its share of the pass that it is in."""
     tokens = rows.input_tokens[:, None]
-    whole = prompt_pass(tokens)
-    found: Floats = (prefill_step(rows.shape, e, rows.context, whole) / whole * e["vendor"] * tokens)[:, 0]
+    found: Floats = (prompt_token(rows.shape, e, rows.context, prompt_pass(tokens)) * e["vendor"] * tokens)[:, 0]
     return found
 
 
@@ -159,11 +158,12 @@ def fit(rows: FitRows, start: Floats | None = None) -> Floats:
 def _residuals(rows: FitRows, maxima: Maxima | None) -> Callable[[Floats], Floats]:
     """What least squares make small."""
     record, many = LAYOUT.names.index(RECORD), maxima.weight * MAXIMA_WEIGHT if maxima else None
+    kept = rows.in_stride
 
     def residuals(x: Floats) -> Floats:
         ttft, tpot = predict(x, rows)
         r_tpot = _huber(np.log(tpot / rows.tpot_s), 0.15) * rows.weight
-        r_ttft = TTFT_WEIGHT * _huber(np.nan_to_num(np.log(ttft / rows.ttft_s)), TTFT_SCALE) * rows.weight
+        r_ttft = TTFT_WEIGHT * _huber(np.log(ttft[kept] / rows.ttft_s[kept]), TTFT_SCALE) * rows.weight[kept]
         parts = [r_tpot, r_ttft, (x - LAYOUT.start) / LAYOUT.spread]
         if maxima and many is not None:
             parts.append(_huber(np.log(maximum(x, maxima) / maxima.tps) + x[record], 0.15) * many)

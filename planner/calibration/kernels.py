@@ -22,8 +22,7 @@ GUESS = {
     "tpot": ((0.03, 0.05, 0.1, 0.1, 0.2, 0.1, 0.06), 0.12, (4.0, 4.5, 4.5, 1.3), 1.0, 0.05),
     "ttft": ((0.06, 0.16, 0.2, 0.4, 0.25, 0.08, 0.1), 0.2, (3.5, 2.0, 4.5, 2.1), 1.0, 0.16),
 }
-SCALE = {"tpot": 0.05, "ttft": 0.15}  # errors beyond count in proportion, not squared
-STRIDE = 2  # every second row is enough
+SCALE = {"tpot": 0.05, "ttft": 0.05}  # errors beyond count in proportion, not squared
 SHRINK = 0.002  # towards the guesses
 SMALLEST, LARGEST = 0.005, 1.0  # standard deviations
 LENGTHS, MONTHS, NOISE = (0.3, 20.0), (0.5, 40.0), (0.02, 1.0)
@@ -66,7 +65,7 @@ def fit_kernel(metric: str, rows: Rows, folds: Sequence[tuple[NDArray[np.str_], 
 
 
 def _task(metric: str, rows: Rows, folds: Sequence[tuple[NDArray[np.str_], float]]) -> _Task:
-    kept = np.flatnonzero(np.isfinite(rows.missed))[::STRIDE]
+    kept = np.flatnonzero(np.isfinite(rows.missed))
     asked = rows.asked.take(kept)
     numbers = [shared_numbers(keys, keys)[0] for keys in asked.keys]
     places = (rows.loads[kept], *asked.logs.T)

@@ -93,7 +93,7 @@ def measured(rows: FitRows) -> dict[str, Floats]:
 
 def fit_terms(rows: FitRows, coefficients: Coefficients) -> LoopTerms:
     """Start-up and burst by engine, on TTFT alone, with the physics frozen."""
-    work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens, rows.poll_steps), np.isfinite(rows.ttft_s)
+    work, kept = loop(rows.replicas, rows.input_tokens, rows.output_tokens, rows.poll_steps), rows.in_stride
 
     def terms(x: Floats, digits: int = 15) -> LoopTerms:
         values = [round(float(v), digits) for v in np.exp(x)]

@@ -32,6 +32,7 @@ CHECKPOINTS = {  # labels in the measurements that are no checkpoint's name
     "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B-Instruct",
     "zhipuai/GLM-5": "zai-org/GLM-5",
 }
+IN_STRIDE = 0.8  # below this share a run was too short to be more than its own start: its TTFT says how many requests there were
 ADMITTED = 0.5  # a row with fewer than this share of its requests in decoding has a hidden admission limit or a cold start
 
 
@@ -64,6 +65,12 @@ class FitRows:
 
     def __len__(self) -> int:
         return len(self.concurrency)
+
+    @property
+    def in_stride(self) -> NDArray[np.bool_]:
+        """Rows whose TTFT the closed-loop terms are fitted to; errors are counted on all."""
+        found: NDArray[np.bool_] = np.isfinite(self.ttft_s) & (self.decoding >= IN_STRIDE * self.concurrency)
+        return found
 
     def take(self, index: Ints | NDArray[np.bool_]) -> FitRows:
         """The rows chosen by an index array or mask, and the maxima of no model, GPU or generation that the rest of the rows alone has."""

@@ -18,7 +18,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.memory import memory_fit
 from planner.performance.physics import Shapes, shapes
 from planner.performance.replicas import ENGINES, Floats, Ints, Replicas
-from planner.performance.step import CHUNK, decode_step, prefill_step, prompt_pass
+from planner.performance.step import CHUNK, decode_step, prompt_pass, prompt_token
 
 # Sequences decoding at which curves are worked out: straight lines between them keep what rises rising.
 LOOP_GRID: Floats = np.array([1.0, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096])
@@ -123,8 +123,7 @@ def steps_waited(work: Loop, e: Mapping[str, Floats]) -> Floats:
 def prompt_seconds(work: Loop, e: dict[str, Floats]) -> Floats:
     """Seconds [P, 1] of one prompt, its share of the pass that it is in."""
     tokens = work.input_tokens[:, None]
-    whole = prompt_pass(tokens)
-    return prefill_step(work.shape, e, work.context, whole) / whole * e["vendor"] * tokens
+    return prompt_token(work.shape, e, work.context, prompt_pass(tokens)) * e["vendor"] * tokens
 
 
 def loop_curves(work: Loop, e: dict[str, Floats]) -> LoopCurves:

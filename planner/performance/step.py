@@ -102,7 +102,7 @@ def step_curves(
     step = np.maximum(np.maximum.accumulate(decode_step(shape, e, kv, grid[None, :]) * vendor, axis=1), floor)
     computed = mix.mean_input * mix.computed
     tokens = prompt_pass(computed, batched_tokens) if chunked else computed
-    prefill = mix.computed * prefill_step(shape, e, attention_context(replicas, mix), tokens) / tokens * vendor
+    prefill = mix.computed * prompt_token(shape, e, attention_context(replicas, mix), tokens) * vendor
     whole = None if chunked else ((layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None]) * vendor)[:, 0]
     overhead = np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy()
     return StepCurves(grid, step, prefill[:, 0], overhead, floor, batched_tokens, whole)
@@ -142,6 +142,11 @@ def decode_attention(shape: Shapes, e: dict[str, Floats], kv: Floats, batch: Flo
 def prompt_pass(tokens: float | Floats, most: float = CHUNK) -> Floats:
     """Prompt tokens of the pass that a prompt of ``tokens`` is charged a share of: its own, but at least ``PASS`` and at most a step's."""
     return np.clip(tokens, min(PASS, most), most)
+
+
+def prompt_token(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
+    """Seconds [P, 1] of one prompt token in a pass of ``tokens``."""
+    return prefill_step(shape, e, context, tokens) / tokens
 
 
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
