@@ -283,7 +283,9 @@ def run(files: Sequence[Path], cards: Sequence[Card], gpus: Sequence[Gpu], log: 
     data = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     found = to_coefficients(whole, data, _errors(rows, whole, tests, refused))
     tested = sorted(set(rows.generation[np.isfinite(tests["model_and_gpu"].tpot)].tolist()))
-    return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested, reach=reach(rows))
+    split = set(rows.replicas.engine[rows.replicas.dp > 1].tolist())
+    layouts = tuple(engine for i, engine in enumerate(ENGINES) if i in split)
+    return replace(found, step_quantiles=_quantiles(rows, tests), generations_tested=tested, reach=reach(rows), attention_dp=layouts)
 
 
 def reach(rows: FitRows) -> dict[str, float]:

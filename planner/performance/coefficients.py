@@ -98,6 +98,7 @@ class Fitted:
     step_quantiles: Annotated[Mapping[str, Quantiles], holding(*TIERS, UNSEEN)]  # tier -> confidence -> measured/predicted TPOT, out of fold
     generations_tested: Sequence[str]  # see generation_of; those that the quantiles of "modelled" were found on
     reach: Mapping[str, Factor] = field(default_factory=dict)  # "GPU|precision" -> most sequences in decoding per GPU of any row of the fit
+    attention_dp: Sequence[str] = ENGINES  # engines of which any row of the fit ran attention data parallel
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,15 @@ class Coefficients(Fitted):
         return np.asarray(table[replicas.gpu, replicas.precision] * replicas.tp * replicas.pp, dtype=float)
 
     def unseen(self, replicas: Replicas) -> NDArray[np.bool_]:
-        """Whether no quantile of a tier can speak for a replica type, as no GPU of its generation took part in them."""
+        """Whether no quantile of a tier can speak for a replica type, as no GPU of its generation, or nothing of its layout, took part in them."""
         alone, group = ([generation_of(g, tp) not in self.generations_tested for g in replicas.gpus] for tp in (1, 2))
         found: NDArray[np.bool_] = np.where(replicas.tp > 1, np.array(group)[replicas.gpu], np.array(alone)[replicas.gpu])
+        return found | self.untried(replicas)
+
+    def untried(self, replicas: Replicas) -> NDArray[np.bool_]:
+        """Attention data parallel on an engine of which no row of the fit ran it."""
+        engines = np.array([engine not in self.attention_dp for engine in ENGINES])
+        found: NDArray[np.bool_] = (replicas.dp > 1) & engines[replicas.engine]
         return found
 
     def quantile(self, tier: str, confidence: float) -> float:

@@ -177,11 +177,13 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
 
 
 def _beyond(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
-    """That its steps hold more requests than those of any row of the fit."""
-    most, held = float(survey.coefficients.reached(survey.replicas.take(np.array([c.row])))[0]), d.in_flight_per_replica or 0.0
+    """That its steps hold more requests than those of any row of the fit, or that none had its layout on its engine."""
+    own, held = survey.replicas.take(np.array([c.row])), d.in_flight_per_replica or 0.0
+    most, each = float(survey.coefficients.reached(own)[0]), d.tp * d.pp
+    if survey.coefficients.untried(own)[0]:
+        return [f"{d.checkpoint}: no measured row has attention data parallel on {d.engine}: steps have the band of an unknown generation of GPUs"]
     if held <= most:
         return []
-    each = d.tp * d.pp
     known = f"no measured row on {d.gpu} in {d.precision} holds more than {most / each:.3g}"
     return [f"{d.checkpoint}: {held / each:.0f} requests in flight per GPU, {known}: steps are extrapolated, with the band of an unknown generation of GPUs"]
 

@@ -16,7 +16,7 @@ from planner.catalog.records import Card, Checkpoint, Gpu
 from planner.catalog.replica_type import ReplicaType
 from planner.errors import PlannerError, did_you_mean
 from planner.performance.calibrated import is_of_model
-from planner.performance.coefficients import load_coefficients
+from planner.performance.coefficients import Coefficients, load_coefficients
 from planner.performance.evidence import tier_word
 from planner.performance.first_token import PARTS
 from planner.performance.lengths import LengthMix
@@ -161,7 +161,7 @@ def forecast(question: AskedConfiguration, catalog: Catalog) -> Forecast:
         tier=tier_word(int(prediction.tier[0]), bool(is_of_model(catalog.calibrated, rows, loops.names)[0])),
         source=source,
         as_of=as_of,
-        notes=_notes(q, found, slots, bool(prediction.unseen[0]), stands_for(rows, (found.card.name,), residuals_of(coefficients), 0)),
+        notes=_notes(q, found, slots, _unseen(found, prediction, coefficients, rows), stands_for(rows, (found.card.name,), residuals_of(coefficients), 0)),
     )
 
 
@@ -281,7 +281,7 @@ def _has_room(q: AskedConfiguration, found: Configuration, tp: int) -> bool:
     return bool(memory_fit(found.replicas(q, tp), LengthMix(np.array([float(q.isl)]), np.array([float(q.osl)]))).slots[0] >= 1)
 
 
-def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: bool, version: str) -> tuple[str, ...]:
+def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: str, version: str) -> tuple[str, ...]:
     notes = [found.note] if found.note else []
     if version:
         notes.append(f"It stands for {version}: the newest that was measured of this model, GPU, precision and engine.")
@@ -295,8 +295,16 @@ def _notes(q: AskedConfiguration, found: Configuration, slots: int, unseen: bool
             "Tokens are drafted (MTP): what that gains depends on the traffic, and was measured on random tokens. Where the time goes is shown without it."
         )
     if unseen:
-        notes.append(f"No GPU of the generation of {found.gpu.name} was in the tests of the fit: the bands are those of unseen generations.")
+        notes.append(f"{unseen} was in the tests of the fit: the bands are those of unseen generations.")
     return tuple(notes)
+
+
+def _unseen(found: Configuration, prediction: Prediction, coefficients: Coefficients, rows: Replicas) -> str:
+    """What the fit has nothing of; "" where it has."""
+    if not prediction.unseen[0]:
+        return ""
+    untried = f"No attention data parallel on {found.engine}"
+    return untried if coefficients.untried(rows)[0] else f"No GPU of the generation of {found.gpu.name}"
 
 
 def _short(value: Floats | float) -> float:
