@@ -97,6 +97,15 @@ def test_plans_use_it_and_say_so(tmp_path: Path) -> None:
     assert corrected.cost.usd_per_hour > 1.4 * plain.cost.usd_per_hour
 
 
+def test_a_plan_that_leaves_the_measured_engine_for_one_that_is_cheaper_by_prediction_says_so(tmp_path: Path) -> None:
+    asked = {"workload": [{"qps": 40, "models": ["Qwen3-32B"]}], "policy": {"engines": ["vllm", "sglang"]}, "supply": {"gpus": ["H100-SXM-80GB"]}}
+    learnt = learn(rows_at(tmp_path, [*five(), *five(tp=4), *five(tp=1)], 3.0), load_catalog(), "mine.csv", TODAY)
+    plan = solve(Scenario.model_validate(asked), replace(load_catalog(), calibrated=learnt.calibration), compare=False)
+    assert [d.engine for d in plan.deployments] == ["sglang"]
+    said = "you measured Qwen3-32B on H100-SXM-80GB on vllm; sglang is cheaper by prediction alone (--engine vllm keeps to what you measured)"
+    assert said in plan.warnings
+
+
 def test_an_open_loop_counts_at_the_requests_it_held(tmp_path: Path) -> None:
     """Ten tokens/s per ms of TPOT are ten requests decoding: the row is the closed loop of ten."""
     loop = rows_at(tmp_path, [(QWEN, "fp8", "H100-SXM-80GB", "vllm", 2, 1000, 300, 10)], 1.3)[0]

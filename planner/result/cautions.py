@@ -62,7 +62,7 @@ def warnings(
 def _of_deployment(survey: Survey, c: Chosen, d: Deployment) -> list[Caution]:
     """At risk: all of it where the score or a layout never measured may not hold, what the evidence's 95 % end takes more, one replica where one may fail."""
     found = _quality_warnings(survey, c, d)
-    found += [Caution(text, _at_95(d)) for text in (*_evidence_warnings(survey, c, d), *_beyond(survey, c, d), *_option_warnings(d))]
+    found += [Caution(text, _at_95(d)) for text in (*_evidence_warnings(survey, c, d), *_beyond(survey, c, d), *_not_yours(survey, d), *_option_warnings(d))]
     if d.pp > 1:
         text = f"{d.checkpoint} is split over {d.pp} pipeline stages, which was never measured; nodes are joined by the engine's own set-up"
         found.append(Caution(text, d.usd_per_hour))
@@ -174,6 +174,15 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
     median = survey.coefficients.errors.get(fold, {}).get("tpot", {}).get("median")
     accuracy = f"; left out of the fit, the like was {median:.0%} off in TPOT in the median" if median else ""
     return [f"no measured neighbour: {nearest}{accuracy}. Measure before buying"]
+
+
+def _not_yours(survey: Survey, d: Deployment) -> list[str]:
+    """That the user measured this model on this GPU on other engines only: what is cheaper by prediction may only be what nobody measured yet."""
+    engines = {r.engine for r in survey.catalog.calibrated if (r.architecture, r.gpu) == (d.model, d.gpu)}
+    if not engines or d.engine in engines:
+        return []
+    measured = " and ".join(sorted(engines))
+    return [f"you measured {d.model} on {d.gpu} on {measured}; {d.engine} is cheaper by prediction alone (--engine {min(engines)} keeps to what you measured)"]
 
 
 def _beyond(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
