@@ -9,6 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,17 @@ def test_trap_9_a_server_that_is_not_sglang_says_nothing_of_itself(tmp_path: Pat
     assert one(written(tmp_path, run | {"request_rate": "trace"}), Setup(gpu="H200-SXM-141GB")).request_rate is None
 
 
+def test_how_often_an_engine_looks_for_requests_is_told_by_its_arguments(tmp_path: Path) -> None:
+    run, gpu = json.loads((BENCH / SGLANG).read_text()), Setup(gpu="H200-SXM-141GB")
+    assert one(BENCH / SGLANG, gpu).poll_steps == 1  # settings that a version lacks
+    for told, steps in (({"scheduler_recv_interval": 30}, 30), ({"scheduler_recv_interval": 1, "num_continuous_decode_steps": 4}, 4)):
+        assert one(written(tmp_path, run | {"server_info": run["server_info"] | told}), gpu).poll_steps == steps
+    report = report_of()
+    report["scenario"]["stack"][0]["native"]["args"] = {"--scheduler-recv-interval": "10", "--quantization": "fp8"}
+    found = one(written(tmp_path, report), Setup())
+    assert (found.poll_steps, found.precision) == (10, "fp8") and one(written(tmp_path, report_of()), Setup()).poll_steps == 1
+
+
 def test_trap_10_who_counted_the_tokens_is_kept_and_a_difference_told() -> None:
     point = one(BENCH / AIPERF, ALL.model_copy(update={"tp": 2}))
     assert (point.provenance.token_source, point.notes) == ("client", "prompt tokens 200 by the client, 69.825 by the server")
@@ -390,9 +402,11 @@ def test_runs_without_requests_or_lengths_keep_their_place(tmp_path: Path) -> No
 
 def test_points_read_back_as_they_were_written(tmp_path: Path) -> None:
     points = [p for name in (VLLM, GUIDE) for p in read_bench(BENCH / name, ALL)] + read_bench(BENCH / "inferencex-agg.handwritten.json", Setup())
+    points.append(replace(points[-1], poll_steps=30))
     path = written(tmp_path, csv_text(COLUMNS, [cells_of(p) for p in points]), "points.csv")
     back = read_points(path)
     assert [cells_of(p) for p in back] == [cells_of(p) for p in points]
+    assert [p.poll_steps for p in back] == [1] * (len(points) - 1) + [30]
     assert [p.provenance for p in back] == [p.provenance for p in points] and [p.measured for p in back] == [dict(p.measured) for p in points]
 
 

@@ -183,6 +183,19 @@ def test_whose_loop_it_is(source: str, workload: str, expected: str, tmp_path: P
     assert harness(read_points(file)[0]) == expected
 
 
+def test_a_request_waits_until_the_engine_looks_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    cells = [f"Qwen3-32B,H100-SXM-80GB,sglang,2,1000,300,{load},{polls}" for load in (1, 64) for polls in ("", 1, 30)]
+    file.write_text("\n".join(("model,gpu,engine,tp,isl,osl,concurrency,poll_steps", *cells)) + "\n")
+    points = read_points(file)
+    assert [p.poll_steps for p in points] == [1, 1, 30] * 2
+    blank, one, rare, *many = (a.predicted for a in predict_points(points, catalog(), 0.9))
+    assert blank == one and many[0] == many[1]
+    assert rare["ttft_ms"] > one["ttft_ms"] + 10 * one["tpot_ms"] and rare["tpot_ms"] == pytest.approx(one["tpot_ms"])
+    # Of many in flight some more wait, so by Little's law fewer decode, and those a little faster.
+    assert many[2]["ttft_ms"] > many[1]["ttft_ms"] + 10 * many[1]["tpot_ms"] and 0.95 * many[1]["tpot_ms"] < many[2]["tpot_ms"] <= many[1]["tpot_ms"]
+
+
 def test_eight_thousand_rows_take_less_than_ten_seconds() -> None:
     points = [p for _ in range(5) for p in shipped()[0]][:8000]
     start = time.perf_counter()
@@ -299,6 +312,10 @@ GOOD = "Qwen3-32B,H100-SXM-80GB,vllm,1000,100,8"
         (f"{HEADER}\n{GOOD.replace(',8', ',inf')}\n", ":2", "'concurrency': must be a number"),
         (f"{HEADER}\n{GOOD.replace('Qwen3-32B', '')}\n", ":2", "'model' is blank"),
         (f"{HEADER},tp\n{GOOD},2.5\n", ":2", "'tp': not a whole number"),
+        (f"{HEADER},poll_steps\n{GOOD},2.5\n", ":2", "'poll_steps': not a whole number, got '2.5'"),
+        (f"{HEADER},poll_steps\n{GOOD},0\n", ":2", "'poll_steps': must be at least 1, got '0'"),
+        (f"{HEADER},poll_steps\n{GOOD},often\n", ":2", "'poll_steps': not a number, got 'often'"),
+        (f"{HEADER},poll_step\n{GOOD},1\n", ":1", "did you mean 'poll_steps'?"),
         ("model,gpu,engine,isl,osl\nx,y,z,1,1\n", ":1", "column 'concurrency' is missing"),
         ("model,gpu,isl,osl,concurrency\nx,y,1,1,1\n", ":1", "column 'engine' is missing"),
         (f"{HEADER},request_rte\n{GOOD},1\n", ":1", "did you mean 'request_rate'?"),

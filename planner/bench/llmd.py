@@ -15,6 +15,7 @@ from planner.bench.labels import ENGINES, engine_of
 from planner.bench.load import load_of
 from planner.bench.points import MEASURED, MeasuredPoint, Provenance
 from planner.bench.setup import CHECKPOINT
+from planner.bench.sglang import poll_steps
 from planner.errors import PlannerError
 from planner.raw import Raw
 
@@ -109,11 +110,12 @@ def _served(point: MeasuredPoint, raw: Raw) -> MeasuredPoint:
     one = by_role.get("decode", engines[0])
     standard = table(one, "standardized")
     sizes = {key: whole_number(standard, "accelerator", "parallelism", key) for key in ("tp", "pp", "dp", "ep")}
+    arguments = {str(k).lstrip("-").replace("-", "_"): v for k, v in table(one, "native", "args").items()}
     name, words = _engine(standard), " ".join(text(standard, key) for key in ("tool", "tool_version"))
     point = replace(
         point, model=text(standard, "model", "name"), gpu=text(standard, "accelerator", "model"), engine=name, engine_version=_version(standard, name),
-        precision=_precision(table(one, "native", "args"), "native" in one and bool(at(one, "native", "args"))), tp=sizes["tp"], pp=sizes["pp"] or 1,
-        dp=sizes["dp"] or 1, ep=sizes["ep"] or 1, gpus=sum(_gpus(e) for e in engines) or None, mode="agg",
+        precision=_precision(arguments, bool(at(one, "native", "args"))), tp=sizes["tp"], pp=sizes["pp"] or 1, dp=sizes["dp"] or 1, ep=sizes["ep"] or 1,
+        poll_steps=poll_steps(arguments), gpus=sum(_gpus(e) for e in engines) or None, mode="agg",
         provenance=replace(point.provenance, confidence="simulated" if SIMULATED.search(words.lower()) else MEASURED),
     )  # fmt: skip
     return _unit(point, by_role) if "prefill" in by_role and "decode" in by_role else point
@@ -149,7 +151,6 @@ def _version(standard: Raw, engine: str) -> str:
     return found[1] if found and engine else ""
 
 
-def _precision(args: Raw, is_told: bool) -> str:
+def _precision(arguments: Raw, is_told: bool) -> str:
     """By the engine's arguments, which say nothing where the checkpoint is run as it is; "" where there are none."""
-    plain = {str(k).lstrip("-").replace("_", "-"): v for k, v in args.items()}
-    return text(plain, "quantization").lower() or (CHECKPOINT if is_told else "")
+    return text(arguments, "quantization").lower() or (CHECKPOINT if is_told else "")

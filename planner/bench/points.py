@@ -24,13 +24,13 @@ RATES = ("request_rate_achieved", "output_tps_total", "output_tps_per_gpu", "tot
 OTHER_NAMES = {"ttft_ms": "ttft_ms_mean", "tpot_ms": "tpot_ms_mean", "e2e_ms": "e2e_ms_mean", "dp": "dp_attn", "output_tps": "output_tps_total"}
 WORDS = (
     "source", "source_ref", "license", "date", "engine_version", "precision", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode",
-    "tuning", "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
+    "tuning", "poll_steps", "workload", "load_type", "concurrency", "request_rate", "curve_id", "curve_points", "notes",
 )  # fmt: skip
 PROVENANCE = ("tool", "tool_version", "file", "file_sha256", "run", "confidence", "tpot_def", "token_source")
 KNOWN = (*NEEDED, *WORDS, *RATES, *LATENCIES, *OTHER_NAMES)
 COLUMNS = (
     "source", "date", "engine", "engine_version", "model", "precision", "gpu", "gpus_total", "tp", "pp", "ep", "dp_attn", "mode", "spec_decode", "tuning",
-    "isl", "osl", "workload", "load_type", "concurrency", "request_rate", *RATES, *LATENCIES, *PROVENANCE, "notes",
+    "poll_steps", "isl", "osl", "workload", "load_type", "concurrency", "request_rate", *RATES, *LATENCIES, *PROVENANCE, "notes",
 )  # fmt: skip
 MOST = 1e9  # of any number in a row
 TRUE, FALSE = ("true", "yes"), ("", "false", "no")
@@ -78,6 +78,7 @@ class MeasuredPoint:
     notes: str = ""
     tuning: Tuning = RECIPE  # how the engine was set
     engine_version: str = ""
+    poll_steps: int = 1  # between two looks of the engine for new requests
     provenance: Provenance = Provenance()
     place: str = ""  # which of several files it stands in
     unread: str = ""  # why the row cannot be read; lengths are then nan and nothing is measured
@@ -166,7 +167,8 @@ def _point(row: Mapping[str, str], line: int, where: str) -> MeasuredPoint:
     tuning = _tuning(row.get("tuning", ""), where)
     return replace(
         _named(row, line), gpus=size("gpus_total"), tp=size("tp"), pp=size("pp") or 1, ep=size("ep") or 1, dp=_attention(row.get("dp_attn", ""), where),
-        isl=isl, osl=osl, load=row.get("load_type", "") or _load(rate), concurrency=concurrency, request_rate=rate, measured=measured, tuning=tuning,
+        isl=isl, osl=osl, tuning=tuning, poll_steps=size("poll_steps") or 1, load=row.get("load_type", "") or _load(rate),
+        concurrency=concurrency, request_rate=rate, measured=measured,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from planner.raw import Raw
 TOOL = "SGLang bench_serving"
 METRICS = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2e_latency"}
 DRAFTED = "nextn"  # SGLang's word for a checkpoint's own layer that drafts tokens
+POLLS = ("scheduler_recv_interval", "num_continuous_decode_steps")
 
 
 def is_sglang(raw: Raw) -> bool:
@@ -71,5 +72,10 @@ def _served(point: MeasuredPoint, server: Raw) -> MeasuredPoint:
         point, model=text(server, "served_model_name") or text(server, "model_path"), engine="sglang", engine_version=text(server, "version"), tp=tp, pp=pp,
         ep=whole_number(server, "ep_size") or 1, dp=dp if spread else 1, gpus=None if tp is None else tp * pp * (1 if spread else dp),
         precision=text(server, "quantization").lower() or CHECKPOINT, spec_decode={"": "", DRAFTED: "mtp"}.get(algorithm, algorithm),
-        mode="disagg" if role in ("prefill", "decode") else "agg",
+        mode="disagg" if role in ("prefill", "decode") else "agg", poll_steps=poll_steps(server),
     )  # fmt: skip
+
+
+def poll_steps(arguments: Raw) -> int:
+    """Steps between two looks for new requests: a request waits for whichever of both settings is longer; engines without them look at every step."""
+    return max(whole_number(arguments, name) or 1 for name in POLLS)

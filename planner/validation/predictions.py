@@ -152,7 +152,8 @@ def _closed_loop(task: Task, answers: list[RowPrediction], rows: Ints, name: str
     each = np.maximum(np.array([p.concurrency for p in points], dtype=float) / count, 1.0)
     part = task.replicas.take(rows)
     own = is_of_model(task.catalog.calibrated, part, task.names)
-    loops = Loops(part, isl, osl, each, task.names, task.months[rows])
+    polls = np.array([p.poll_steps for p in points], dtype=float)
+    loops = Loops(part, isl, osl, each, task.names, task.months[rows], polls)
     found = closed_loop(loops, task.catalog.measured, task.coefficients, confidence=confidence, harness=name, tuning=task.tuning)
     if options and part.draft.any():
         found = drafted_loop(found, options, loops, osl * LENGTH_RATIO[name], confidence)
