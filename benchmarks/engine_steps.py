@@ -26,7 +26,7 @@ from planner.catalog.replica_type import ReplicaType
 from planner.performance.coefficients import load_coefficients
 from planner.performance.physics import shapes
 from planner.performance.replicas import Floats, Replicas
-from planner.performance.step import CHUNK, computing, decode_step, layer_overhead, prefill_step, reading
+from planner.performance.step import computing, decode_step, layer_overhead, prefill_step, prompt_pass, prompt_token, reading
 
 ROOT = Path(__file__).parents[1]
 STEPS = Path(__file__).parent / "data" / "engine_steps.csv"
@@ -38,7 +38,7 @@ RUN = re.compile(r"fpm_upfront_(\w+?)_full_once_\w+")
 LAID_OUT = re.compile(r"tp(\d+)_ep(\d+)_\w+")
 COLUMNS = ["model", "tp", "ep", "phase", "ctx_tokens", "ctx_requests", "ctx_kv_tokens", "decode_requests", "decode_kv_tokens", "latency_ms", "steps"]
 GRAPHS = 512  # prompt tokens up to which vLLM replays recorded graphs; beyond, the CPU launches every kernel
-FORMS = {"share": "decoding + the prompt tokens' share of a full chunk", "own": "decoding + a pass of these prompt tokens"}
+FORMS = {"share": "decoding + the prompt tokens' share of a pass of 2,048 to 8,192", "own": "decoding + a pass of these prompt tokens"}
 KINDS = {"up to 512 prompt tokens": (1, GRAPHS), "513 to 4,096": (GRAPHS + 1, 4096), "4,097 to 8,192": (4097, 8192)}
 
 
@@ -72,7 +72,7 @@ def predicted(steps: pd.DataFrame, model: str, tp: int, ep: int) -> tuple[dict[s
     decoding = np.where(many > 0, decode_step(shape, e, kv, np.maximum(many, 1)[:, None])[:, 0], overhead)
     context = (past + tokens / 2) / np.maximum(prompts, 1)  # tokens that a token attends to
     own = np.where(tokens > 0, prefill_step(shape, e, context, np.maximum(tokens, 1)[:, None])[:, 0], 0.0)
-    share = prefill_step(shape, e, context, float(CHUNK))[:, 0] * tokens / CHUNK
+    share = prompt_token(shape, e, context, prompt_pass(tokens)[:, None])[:, 0] * tokens
     passed = np.maximum(tokens + many, 1)[:, None]
     least = np.maximum(reading(shape, passed), computing(shape) * passed)[:, 0]
     return {"share": (decoding + share) * factor, "own": (decoding + own) * factor}, least

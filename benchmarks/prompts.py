@@ -29,7 +29,7 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Architecture, Gpu
 from planner.performance.coefficients import Coefficients
-from planner.performance.loop import LoopTerms, loop, loop_columns, prompt_seconds
+from planner.performance.loop import LoopTerms, loop, loop_columns, means_of, prompt_seconds, steps_waited
 from planner.performance.replicas import Floats
 from planner.performance.step import decode_step
 
@@ -58,13 +58,14 @@ def is_prompt(rows: FitRows) -> NDArray[np.bool_]:
 
 
 def ratio(rows: FitRows, coefficients: Coefficients, terms: LoopTerms) -> tuple[Floats, Floats]:
-    """Predicted over measured seconds of a prompt [P]: measured is what TTFT leaves when the request's overhead, the start-up and the share of
-    other prompts are taken off as predicted. Beside it what overhead and start-up are of the measured TTFT [P]."""
-    work, e = loop(rows.replicas, rows.input_tokens, rows.output_tokens), loop_columns(rows.replicas, coefficients, terms, rows.harness == 1)
-    prompt, others = prompt_seconds(work, e)[:, 0], np.maximum(rows.decoding - 1, 0.0)
-    step = (decode_step(work.shape, e, work.kv_read, rows.decoding[:, None]) * e["vendor"])[:, 0]
-    shared = 1 + e["burst"][:, 0] * others ** e["burst_power"][:, 0]
-    besides = e["request_s"][:, 0] + e["start_steps"][:, 0] * step
+    """Predicted over measured seconds of a prompt [P]: measured is what TTFT leaves when the request's overhead, the steps waited (of start-up, and until
+    the engine looks) and the share of other prompts are taken off as predicted. Beside it what overhead and steps are of the measured TTFT [P]."""
+    work, decoding = loop(rows.replicas, rows.input_tokens, rows.output_tokens, rows.poll_steps), rows.decoding[:, None]
+    e = loop_columns(rows.replicas, coefficients, terms, rows.harness == 1)
+    step, prompts = decode_step(work.shape, e, work.kv_read, decoding) * e["vendor"], prompt_seconds(work, e)
+    tpot = means_of(work, e, decoding, step, prompts)[1]
+    besides, prompt = (e["request_s"] + steps_waited(work, e) * tpot)[:, 0], prompts[:, 0]
+    shared = 1 + e["burst"][:, 0] * np.maximum(rows.decoding - 1, 0.0)
     measured = (rows.ttft_s - besides) / shared
     return np.where(measured > 0, prompt / np.maximum(measured, 1e-9), np.inf), besides / rows.ttft_s
 
