@@ -20,8 +20,8 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Architecture, Gpu, MeasuredConfiguration
 from planner.errors import CatalogError
 from planner.performance.coefficients import TIERS, Coefficients, load_coefficients
-from planner.performance.loop import LOOP_GRID, LoopCurves, LoopTerms, loop, loop_columns, loop_means, prompt_floor, step_floor
-from planner.performance.predict import TERMS, Loops, Prediction, breakdown, closed_loop, monotone
+from planner.performance.loop import LOOP_GRID, LoopCurves, LoopTerms, loop, loop_columns, loop_means, prompt_floor, prompt_seconds, step_floor, steps_waited
+from planner.performance.predict import TERMS, Loops, Prediction, breakdown, closed_loop, monotone, ttft_parts
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Replicas
 from planner.performance.residual import PLAIN, load_residuals, residuals_of
 
@@ -216,6 +216,20 @@ def test_bottlenecks_are_those_of_the_textbook() -> None:
     assert lone.bottleneck[0] == "weights"
     crowd = breakdown(replica("Llama-3.1-8B", "H100-SXM-80GB", "bf16", "vllm", 1), np.array([8000.0]), np.array([100.0]), np.array([64.0]), coefficients())
     assert crowd.bottleneck[0] == "prefill"
+
+
+def test_parts_of_ttft_are_those_of_the_physics() -> None:
+    replicas, isl, osl, _ = random_configurations(7, 200)
+    one, polls = np.ones(200), np.where(np.arange(200) % 2, 30.0, 1.0)
+    work, terms = loop(replicas, isl, osl, polls), residuals_of(coefficients()).terms
+    e = loop_columns(replicas, coefficients(), terms)
+    ttft, tpot = (1000 * found[:, 0] for found in loop_means(work, e, one[:, None]))
+    found = ttft_parts(Loops(replicas, isl, osl, one, cards()[0], poll_steps=polls), coefficients(), ttft, "exact")
+    assert np.allclose(sum(found.values()), ttft)
+    assert np.allclose(found["schedule"] + found["first_decode"], steps_waited(work, e)[:, 0] * tpot)
+    assert np.allclose(found["prefill"], 1000 * prompt_seconds(work, e)[:, 0]) and np.allclose(found["queue"], 0)
+    at_every_step = 1000 * loop_means(loop(replicas, isl, osl), e, one[:, None])[0][:, 0]
+    assert np.allclose(ttft - at_every_step, terms.polled * (polls - 1) * tpot)
 
 
 # ---- the stored process ----
