@@ -21,7 +21,7 @@ from planner.catalog.files import read_csv
 from planner.catalog.records import Gpu
 from planner.performance.coefficients import load_coefficients, narrowed
 from planner.performance.replicas import ENGINES
-from planner.performance.residual import GROUPS, LOADS, UNDATED, Features, Kernel, group_keys, load_residuals, month_of, month_words, residual
+from planner.performance.residual import GROUPS, LOADS, UNDATED, Features, Kernel, Residual, group_keys, load_residuals, month_of, month_words, residual
 
 ROOT = Path(__file__).parents[1]
 KERNEL = Kernel(np.full(len(GROUPS), 0.04), 2.0, (3.0, 3.0, 2.0), 0.01, 0.0, 1.0)
@@ -135,6 +135,15 @@ def test_a_family_is_asked_of_its_newest_month_up_to_the_one_told() -> None:
     assert found.measured_in(asked).tolist() == [new, new, new, old, old, old]
     assert np.sign(found.at_loads(asked)[:, 0]).tolist() == [-1, -1, -1, 1, 1, 1]
     assert np.isnan(found.measured_in(places(("b", "x", 1)))).all()
+
+
+def test_what_ran_before_its_family_was_measured_is_older() -> None:
+    """Where a month of the family is not known, nothing is: that one may be of any time."""
+    old, new = month_of("2026-01"), month_of("2026-06")
+    trained = replace(places(("a", "x", 1), ("a", "x", 1), ("b", "x", 1)), months=np.array([old, new, UNDATED], dtype=float))
+    process = Residual(KERNEL, trained, np.zeros((3, len(LOADS))))
+    asked = replace(places(*[("a", "x", 1)] * 4, ("b", "x", 1), ("c", "x", 1)), months=np.array([old - 1, old, new + 9, np.nan, old - 1, old - 1]))
+    assert process.is_older(asked).tolist() == [True, False, False, False, False, False]
 
 
 def test_months_are_read_and_written() -> None:

@@ -547,3 +547,14 @@ def test_the_band_of_a_unit_of_engines_as_they_start_is_as_wide_as_theirs(tmp_pa
     factor = catalog().tuned["default", "sglang"]
     assert started.band["tpot_ms_high"] / started.predicted["tpot_ms"] == pytest.approx(factor.q90 / factor.q50, rel=1e-3)
     assert recipe.band["tpot_ms_high"] / recipe.predicted["tpot_ms"] < 2
+
+
+def test_a_row_of_before_anything_of_its_kind_was_measured_is_not_called_measured(tmp_path: Path) -> None:
+    """Llama-3.1-70B on vLLM and H200 was first measured in October 2025."""
+    header = "model,precision,gpu,engine,tp,isl,osl,concurrency,date,tpot_ms_mean"
+    cells = "meta-llama/Llama-3.1-70B,fp8,H200-SXM-141GB,vllm,4,1024,1024,16"
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join((header, f"{cells},2025-02-01,20", f"{cells},2025-10-20,20")) + "\n")
+    early, later = predict_points(read_points(path), load_catalog(()), 0.9)
+    assert (early.tier, later.tier) == ("anchored", "measured")
+    assert early.band["tpot_ms_high"] / early.predicted["tpot_ms"] > 1.05 * later.band["tpot_ms_high"] / later.predicted["tpot_ms"]

@@ -106,6 +106,7 @@ class FitPoint:
     source: str
     version: str  # of the engine; "" where not told
     month: int  # months since year 0; UNDATED where not told
+    poll_steps: float | None = None  # between two looks for new requests, where the row tells
 
     @property
     def configuration(self) -> str:
@@ -186,7 +187,7 @@ def _point(row: Mapping[str, str]) -> FitPoint:
     return FitPoint(
         CHECKPOINTS.get(label, label), GPU_NAMES.get(row["gpu"], row["gpu"]), _precision(row, label), ENGINE_NAMES[row["engine"]], *_sizes(row),
         row["ep"], float(row["isl"]) * ratio, osl, concurrency, ttft, tpot, max(decoding, 1.0), row["source"],
-        row.get("engine_version", ""), month_of(row.get("date", "")),
+        row.get("engine_version", ""), month_of(row.get("date", "")), float(row["poll_steps"]) if row.get("poll_steps") else None,
     )  # fmt: skip
 
 
@@ -273,9 +274,9 @@ def _rows(points: Sequence[FitPoint], cards: Sequence[Card], gpus: Sequence[Gpu]
 
 
 def _poll_steps(p: FitPoint, model: str) -> float:
-    """Steps between two looks for new requests of a point."""
-    if p.source in NVIDIA_RUNS:
-        return 1.0
+    """Steps between two looks for new requests of a point: as its row tells, else as InferenceX set them, else one."""
+    if p.poll_steps is not None or p.source in NVIDIA_RUNS:
+        return p.poll_steps or 1.0
     lengths = (round(p.isl / RANDOM_LENGTHS), round(p.osl / RANDOM_LENGTHS))
     return poll_steps((p.engine, model, p.gpu, p.precision), p.tp, p.dp, lengths, p.concurrency, p.month)
 

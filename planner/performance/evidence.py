@@ -60,6 +60,16 @@ def evidence(replicas: Replicas, architecture_names: tuple[str, ...], measured: 
     return Evidence(_tiers(replicas, ours, theirs, tuning), _nearest(replicas, ours, theirs, measured))
 
 
+def dated(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], residuals: Residuals, months: Floats) -> Evidence:
+    """The evidence of what ran in the months told [P]. Engines change: before anything of its model, GPU, engine and precision was measured it is anchored
+    at best."""
+    if residuals.tpot is None or not np.isfinite(months).any():
+        return Evidence(found.tier, found.nearest, months)
+    one = np.ones(len(replicas))
+    older = residuals.tpot.is_older(features(replicas, architecture_names, one, one, months))
+    return Evidence(np.where(older, np.maximum(found.tier, 1), found.tier), found.nearest, months)
+
+
 def retuned(found: Evidence, replicas: Replicas, architecture_names: tuple[str, ...], measured: Sequence[MeasuredConfiguration], tuning: Tuning) -> Evidence:
     """The evidence of the same replica types with engines set otherwise: what was measured nearest is the same."""
     return Evidence(_tiers(replicas, _ours(replicas), _theirs(replicas, architecture_names, measured), tuning), found.nearest)

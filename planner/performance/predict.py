@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from planner.catalog.records import MeasuredConfiguration
 from planner.performance.calibrated import Calibrated, calibrated, sure_factor
 from planner.performance.coefficients import TIERS, Coefficients, by_level, stacks
-from planner.performance.evidence import evidence
+from planner.performance.evidence import dated, evidence
 from planner.performance.first_token import parts_of, scaled_to
 from planner.performance.loop import (
     LENGTH_RATIO,
@@ -101,9 +101,10 @@ def closed_loop(
     harness: whose lengths and overheads: "inferencex" (0.9 x nominal on average), "nvidia", or "exact" (lengths as given).
     """
     replicas, names = loops.replicas, loops.names
-    found, residuals = evidence(replicas, tuple(names), measured, tuning), residuals_of(coefficients)
+    residuals = residuals_of(coefficients)
     lengths = [np.broadcast_to(np.asarray(tokens, dtype=float), len(replicas)) for tokens in (loops.isl, loops.osl)]
     months = np.full(len(replicas), np.nan) if loops.months is None else loops.months
+    found = dated(evidence(replicas, tuple(names), measured, tuning), replicas, tuple(names), residuals, months)
     polls = np.ones(len(replicas)) if loops.poll_steps is None else loops.poll_steps
     first, same = _distinct(replicas, *lengths, np.nan_to_num(months, nan=-1), polls)
     work = _work(replicas.take(first), lengths[0][first], lengths[1][first], harness, polls[first])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from planner.catalog.files import read_json
@@ -119,6 +120,14 @@ class Residual:
             months = self.trained.months[theirs == mine[row]]
             before = months[months <= asked.months[row]]
             found[row] = before.max() if len(before) else months.min()
+        return found
+
+    def is_older(self, asked: Features) -> NDArray[np.bool_]:
+        """Whether each [P] ran in a month, where it tells one, before any of its family was measured in a month that is known."""
+        mine, theirs = shared_numbers(asked.family, self.trained.family)
+        oldest = np.full(theirs.max(initial=-1) + 2, np.inf)  # the last for families never measured
+        np.minimum.at(oldest, theirs, np.where(self.trained.months > UNDATED, self.trained.months, -np.inf))
+        found: NDArray[np.bool_] = (asked.months < oldest[mine]) & (mine >= 0)
         return found
 
 

@@ -25,7 +25,7 @@ from planner.performance.burst import burst_tps
 from planner.performance.calibrated import is_of_model
 from planner.performance.capacity import capacity, pooled_qps, service
 from planner.performance.coefficients import TIERS, UNSEEN, Coefficients, load_coefficients
-from planner.performance.evidence import Evidence, evidence, step_shift, tier_word
+from planner.performance.evidence import Evidence, dated, evidence, step_shift, tier_word
 from planner.performance.lengths import LengthMix, joint_mix, lognormal_mix
 from planner.performance.loop import LENGTH_RATIO
 from planner.performance.memory import memory_fit
@@ -77,7 +77,8 @@ class Task:
 
     def evidence(self, rows: Ints) -> Evidence:
         """Of some of its rows."""
-        return replace(evidence(self.replicas.take(rows), self.names, self.catalog.measured, self.tuning), months=self.months[rows])
+        part = self.replicas.take(rows)
+        return dated(evidence(part, self.names, self.catalog.measured, self.tuning), part, self.names, residuals_of(self.coefficients), self.months[rows])
 
 
 def predict_points(points: Sequence[MeasuredPoint], catalog: Catalog, confidence: float) -> list[RowPrediction]:
