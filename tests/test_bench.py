@@ -249,6 +249,7 @@ def test_how_often_an_engine_looks_for_requests_is_told_by_its_arguments(tmp_pat
     report["scenario"]["stack"][0]["native"]["args"] = {"--scheduler-recv-interval": "10", "--quantization": "fp8"}
     found = one(written(tmp_path, report), Setup())
     assert (found.poll_steps, found.precision) == (10, "fp8") and one(written(tmp_path, report_of()), Setup()).poll_steps == 1
+    assert one(written(tmp_path, report_of()), Setup(poll_steps=7)).poll_steps == 7  # a flag, where no file says so
 
 
 def test_trap_10_who_counted_the_tokens_is_kept_and_a_difference_told() -> None:

@@ -42,6 +42,7 @@ class Setup(Record):
     ep: PositiveCount | None = None
     gpus: PositiveCount | None = None
     tuning: Tuning | None = None
+    poll_steps: PositiveCount | None = None
     workload: Name = ""
     concurrency: Positive | None = None
     request_rate: Positive | None = None
@@ -95,6 +96,7 @@ def _told(point: MeasuredPoint, path: Path, flags: Setup, side: Setup) -> Measur
         precision=next((w for told in (flags, point, side) if (w := precision_word(told.precision))), ""),
         workload=point.workload or flags.workload or side.workload,
         tuning=flags.tuning or side.tuning or point.tuning,
+        poll_steps=flags.poll_steps or side.poll_steps or point.poll_steps,
     )
     found = _sized(found, sizes)
     return found if point.load else _loaded(found, flags, side)

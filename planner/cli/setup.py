@@ -49,6 +49,7 @@ class AskedSetup:
     ep: Annotated[int | None, _size("--ep", "GPUs that whole experts are spread over")] = None
     gpus: Annotated[int | None, _size("--gpus", "all GPUs behind the endpoint, where it has several replicas")] = None
     tuning: Annotated[str, _name("--tuning", "how the engine was set: default, recipe or record", "WAY")] = ""
+    poll_steps: Annotated[int | None, _size("--poll-steps", "steps between two looks for new requests, where the engine does not look at every one")] = None
     at_concurrency: Annotated[float | None, _name("--concurrency", "requests that were kept in flight", "N")] = None
     at_rate: Annotated[float | None, _name("--request-rate", "requests/s that were sent", "RATE")] = None
 
