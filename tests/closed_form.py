@@ -37,6 +37,10 @@ def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: f
     return both(reading(shape, tokens), flops * tokens) + attention * tokens + step.all_reduce(shape, e, tokens)
 
 
+def prompt_token(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
+    return prefill_step(shape, e, context, float(step.CHUNK)) / step.CHUNK
+
+
 def nothing(coefficients: Coefficients, replicas: Replicas) -> dict[str, Floats]:
     return {}
 
@@ -44,5 +48,5 @@ def nothing(coefficients: Coefficients, replicas: Replicas) -> dict[str, Floats]
 def put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (step, loop):
         monkeypatch.setattr(module, "decode_step", decode_step)
-        monkeypatch.setattr(module, "prefill_step", prefill_step)
+        monkeypatch.setattr(module, "prompt_token", prompt_token)
     monkeypatch.setattr(Coefficients, "kernels", nothing)

@@ -16,7 +16,7 @@ from planner.performance.coefficients import TIERS
 from planner.performance.evidence import stands_for, tier_word
 from planner.performance.replicas import ENGINES
 from planner.performance.tuning import TUNINGS, taken_for
-from planner.result.plan import Deployment, PlanEvidence
+from planner.result.plan import HARDLY_ANY, Deployment, PlanEvidence
 
 STATED = 1e-4
 HIGH = 0.95
@@ -127,8 +127,8 @@ def _tunings(on: _Stated) -> None:
 
 
 def _replicas(on: _Stated, fits: dict[int, Fit], stated: int | None, at: str) -> None:
-    """So many replicas carry the traffic at a confidence, and no fewer do; none is stated where a replica carries nothing."""
-    able = bool(fits) and all(f.single > 0 for f in fits.values())
+    """So many replicas carry the traffic at a confidence, and no fewer do; none is stated where a replica carries nothing, or hardly anything."""
+    able = bool(fits) and all(f.single > HARDLY_ANY * on.built.fits[w].single for w, f in fits.items())
     if stated is None or not able:
         on.notes.require(stated is None and not able, on.where, f"states {'no number of' if stated is None else stated} replicas {at}")
         return

@@ -24,7 +24,7 @@ from planner.performance.replicas import ENGINES
 from planner.performance.serving import Serving, capacity_lifted, most_sequences
 from planner.performance.tuning import RECIPE, TUNINGS, taken_for
 from planner.performance.work import Work, work_of
-from planner.result.plan import Deployment, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Purchase, SloLimit, replica_fields
+from planner.result.plan import HARDLY_ANY, Deployment, HostedOn, MemoryGib, PlanEvidence, PlanQuality, Purchase, SloLimit, replica_fields
 from planner.scenario.records import Scenario, Tuning
 from planner.scenario.workload import Workload
 from planner.search.answer import Answer
@@ -199,9 +199,9 @@ def _evidence(chosen: Chosen, survey: Survey, w: int, able: Mapping[int, Otherwi
 
 def _replicas_at(chosen: Chosen, survey: Survey, able: Mapping[int, tuple[float, float]], beside: int) -> int | None:
     """Replicas of the same candidate that its traffic would take at these capacities (alone, and in a very large pool), and so many beside them; None
-    where none carries it."""
+    where none carries it, or hardly any of what it is planned to."""
     scenario, policy, traffic = survey.scenario, survey.scenario.policy, chosen.pool.traffic
-    if not all(single > 0 for single, _ in able.values()):
+    if not all(single > HARDLY_ANY * chosen.candidate.point.single[w] for w, (single, _) in able.items()):
         return None
     if len(traffic) == 1 and policy.router != "random":
         (w, flow), *_ = traffic.items()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 2  # version 1 is read as well (upgrade.py)
+HARDLY_ANY = 0.01  # of the capacity that a replica is planned at: where less is left, the limits hold at no load that counts
 
 
 class PlanPart(BaseModel):
@@ -201,7 +202,7 @@ class PlanEvidence(PlanPart):
     confidence: float
     capacity_factor: float  # capacity at this confidence over capacity at the median (0.5)
     replicas_at_median: int | None = None  # what the same traffic would take at confidence 0.5
-    replicas_at_95: int | None = None  # and at confidence 0.95; none where a replica then carries nothing within the limits
+    replicas_at_95: int | None = None  # and at confidence 0.95; none where a replica then carries less than HARDLY_ANY within the limits
     tuning: Tuning = "recipe"  # how its engines are supposed to be set
     replicas_by_tuning: dict[str, int | None] = {}  # what the same traffic would take of engines set otherwise, as sure; none: they carry nothing
     tuning_taken: dict[str, str] = {}  # of engines so set nothing is known, and these stand for them
