@@ -6,9 +6,9 @@ from math import ceil
 
 import numpy as np
 
-from planner.performance.capacity import pooled_qps
+from planner.performance.capacity import POOL, pooled_qps
 
-POOL_SIZES = tuple(range(1, 9))  # pooling gains nothing beyond eight replicas
+POOL_SIZES = tuple(range(1, POOL + 1))
 
 
 def pool_capacity(single: float, saturated: float, replicas: int) -> float:

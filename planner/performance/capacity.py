@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from planner.performance.lengths import LengthMix
 from planner.performance.queue import QueueState, full_share, number, state, taken, waiting
 from planner.performance.replicas import Floats, Ints
 from planner.performance.step import StepCurves
-from planner.performance.tails import itl_tail, mean_decoding, mean_tpot, quantiles, tail
+from planner.performance.tails import answer_steps, itl_tail, mean_decoding, mean_tpot, moment_tail, quantiles, tail
 
 STEPS = 12  # the load is found to 1/4096, rounded down
 COARSE, FAR = 3, 4.0  # halvings before lines are drawn; logs that they are drawn between at most
@@ -29,7 +28,8 @@ OWN_PROMPT = 2.0  # the TTFT formula holds where the limit is this many times th
 FEW, SHORT = 4.0, 64.0  # in service; tokens of an answer: up to so many a request may meet no prompt of others
 SLACK = 1.1  # on limits: latencies between the sequences of the coarse grid, and of hardly any load, are a little below those on it
 HIGH, MEDIAN_OF_MEAN = 90.0, 0.5  # from this percentile on TPOT is above its mean; the least share of the mean prompt work at lower ones
-LIGHT, POOLED = 0.3, 0.5  # share of the time with prompts from which their noise limits a pool too; the part of it that sharing out leaves
+POOLED = 0.7  # of the noise of prompts: the part that sharing requests out among replicas leaves
+POOL, ROOT, NEWTON = 8, 6, 4  # replicas of a pool: more gain no more; root of the load that its idle share falls with; steps that find the load
 SERVED = 1 - 1e-8  # of the most requests/s: loads from here on are those that were cut down to it
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -184,41 +184,48 @@ def _fade(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.boo
 
 
 def _saturated(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]]) -> Rows:
-    """The rate per replica of a very large fleet under least-loaded routing: X(n) at the most sequences the TPOT and E2E limits allow."""
+    """The rate per replica of a very large fleet under least-loaded routing: X(n) at the most sequences the TPOT, E2E and ITL limits allow."""
     n, tpot = queue.n, queue.tpot
     allowed = n <= queue.slots
     for limit, here in zip(limits, counts, strict=True):
         if limit.metric == "tpot":
-            allowed = allowed & (~here | (tpot + _prompt_noise(queue, limit.percentile) <= limit.limit_s))
+            allowed = allowed & (~here | (tpot <= limit.limit_s))
         if limit.metric == "e2e":
             length = limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100))
             allowed = allowed & (~here | (tpot * length <= limit.limit_s))
     most = n[0][np.maximum(allowed.sum(axis=1) - 1, 0)][:, None]
     for limit, here in zip(limits, counts, strict=True):
-        if limit.metric == "itl":
-            most = np.where(here, np.minimum(most, _sequences_within(queue, limit, most)), most)
+        if limit.metric in ("tpot", "itl"):
+            most = np.where(here, _sequences_within(queue, limit, most), most)
     return Interpolation(n[0], most)(queue.rates)
 
 
-def _prompt_noise(queue: Chain, percentile: float) -> Rows:
-    """Seconds of TPOT [P, G] that prompts scatter by however well a router shares out: those of n others, of which POOLED remains.
-
-    Counted where prompts take most of the time, from LIGHT to twice that; elsewhere what the relief by square roots leaves is more.
-    """
-    busy = np.clip(queue.rates * queue.work / LIGHT - 1, 0.0, 1.0)
-    found: Rows = POOLED * busy * NormalDist().inv_cdf(percentile / 100) * np.sqrt(queue.n * queue.work_m2) / queue.mix.mean_output
-    return found
-
-
 def _sequences_within(queue: Chain, limit: Limit, most: Rows) -> Rows:
-    """The most sequences, at most ``most``, with which an ITL limit holds when their number does not vary."""
-    low, high = np.ones_like(most), most
+    """The most sequences, at most ``most``, with which an ITL or TPOT limit holds when their number does not vary."""
+    beyond, allowed = _itl_beyond if limit.metric == "itl" else _tpot_beyond, 1 - limit.percentile / 100
+    low, high = np.where(beyond(queue, limit, most) <= allowed, most, 1.0), most
     for _ in range(STEPS):
         middle = (low + high) / 2
-        rate = np.minimum(Interpolation(queue.n[0], middle)(queue.rates), queue.rate)
-        held = itl_tail(queue, rate, middle, np.zeros_like(middle), limit.limit_s) <= 1 - limit.percentile / 100
+        held = beyond(queue, limit, middle) <= allowed
         low, high = np.where(held, middle, low), np.where(held, high, middle)
     return low
+
+
+def _itl_beyond(queue: Chain, limit: Limit, n: Rows) -> Rows:
+    """Share [P, 1] of tokens beyond a limit with n sequences in flight."""
+    rate = np.minimum(Interpolation(queue.n[0], n)(queue.rates), queue.rate)
+    return itl_tail(queue, rate, n, np.zeros_like(n), limit.limit_s)
+
+
+def _tpot_beyond(queue: Chain, limit: Limit, n: Rows) -> Rows:
+    """Share [P, 1] of requests beyond a limit with n sequences in flight, since prompts scatter TPOT however well a router shares out.
+
+    Of the n - 1 others' prompts an answer of L steps meets (n - 1) L / o: a compound Poisson sum, of whose noise POOLED is left.
+    """
+    steps, weight = answer_steps(queue)
+    met, left = np.maximum(n - 1, 1e-9) / queue.mix.mean_output, limit.limit_s - Interpolation(queue.n[0], n)(queue.tpot)
+    found: Rows = (moment_tail(left, POOLED**2 * met * queue.work_m2 / steps, POOLED**3 * met * queue.work_m3 / steps**2) @ weight)[:, None]
+    return found
 
 
 def saturation_bound(curves: StepCurves, mix: LengthMix, limits: Sequence[Limit], max_num_seqs: Ints) -> tuple[Floats, Floats]:
@@ -266,9 +273,20 @@ def _may_hold(curves: StepCurves, mix: LengthMix, limit: Limit, tpot: Floats) ->
 
 
 def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDArray[np.int64] | int) -> Floats:
-    """Capacity per replica of a pool behind a least-loaded router: rises from one replica's towards the saturated rate."""
-    relief = np.sqrt(np.minimum(np.maximum(replicas_count, 1), 8))
-    found: Floats = qps_saturated - (qps_saturated - capacity_qps) / relief
+    """Capacity per replica of a pool behind a least-loaded router: rises from one replica's towards the saturated rate.
+
+    Square-root staffing: the idle share 1 - a of a pool falls with the root of its replicas, R. Less while little is used, as replicas of few slots
+    idle by whole requests: 1 - a = (1 - a1) (a/a1)^(1/ROOT)/sqrt(R), found in simulations (benchmarks/pools.py). With g = (a/a1)^(1/ROOT) that is
+    a1 g^ROOT + (1 - a1) g/sqrt(R) = 1: convex, so Newton's steps fall to its solution from where the idle share falls with sqrt(R) alone.
+    """
+    used = np.clip(capacity_qps / np.maximum(qps_saturated, 1e-300), 1e-9, 1.0)
+    root = np.sqrt(np.clip(replicas_count, 1, POOL))
+    idle = (1 - used) / root
+    gain = (1 + (1 - used) * (1 - 1 / root) / used) ** (1 / ROOT)
+    for _ in range(NEWTON):
+        power = gain ** (ROOT - 1)
+        gain = gain - ((used * power + idle) * gain - 1) / (ROOT * used * power + idle)
+    found: Floats = capacity_qps * gain**ROOT
     return found
 
 

@@ -50,14 +50,14 @@ def _tail_ttft(chain: Chain, s: QueueState, limit: Rows | float) -> Rows:
 
 
 def _tail_tpot(chain: Chain, s: QueueState, limit: Rows | float) -> Rows:
-    steps, weight = _steps(chain)
+    steps, weight = answer_steps(chain)
     answer = decoding(s.noise, steps)
     found = _lumped(chain, s, limit * steps, answer, steps, _beyond(limit * steps, answer, 0.0, 0.0, 0.0)) @ weight
     capped: Rows = np.where(limit >= s.noise.longest, 0.0, found[:, None])
     return capped
 
 
-def _steps(chain: Chain) -> tuple[Rows, Floats]:
+def answer_steps(chain: Chain) -> tuple[Rows, Floats]:
     """Steps [1, Q] after the first token of answers that have such, and the share of each."""
     outputs = chain.outputs
     weight = np.where(outputs.mean > 1.5, outputs.weight, 0.0)
@@ -67,7 +67,7 @@ def _steps(chain: Chain) -> tuple[Rows, Floats]:
 
 def mean_tpot(chain: Chain, s: QueueState) -> Rows:
     """Mean TPOT over requests: short answers meet most of what came during their own prompt."""
-    steps, weight = _steps(chain)
+    steps, weight = answer_steps(chain)
     found: Rows = (decoding(s.noise, steps).mean / steps @ weight)[:, None]
     return found
 
