@@ -1,11 +1,19 @@
-"""Step times by closed forms with constant efficiencies, as they were before times of kernels: what plans of version 1 were made with."""
+"""Step times by closed forms with constant efficiencies, as they were before times of kernels, and pools relieved by square roots: what plans of
+version 1 were made with."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from statistics import NormalDist
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from planner.performance import loop, step
+from planner.performance import capacity, loop, step
+from planner.performance.capacity import Limit
+from planner.performance.chain import Chain, Interpolation, Rows
 from planner.performance.coefficients import Coefficients
 from planner.performance.physics import Shapes
 from planner.performance.replicas import Floats, Replicas
@@ -45,8 +53,30 @@ def nothing(coefficients: Coefficients, replicas: Replicas) -> dict[str, Floats]
     return {}
 
 
+def pooled_qps(capacity_qps: Floats, qps_saturated: Floats, replicas_count: NDArray[np.int64] | int) -> Floats:
+    found: Floats = qps_saturated - (qps_saturated - capacity_qps) / np.sqrt(np.minimum(np.maximum(replicas_count, 1), 8))
+    return found
+
+
+def saturated(queue: Chain, limits: Sequence[Limit], counts: Sequence[NDArray[np.bool_]]) -> Rows:
+    n, tpot, allowed = queue.n, queue.tpot, queue.n <= queue.slots
+    busy = np.clip(queue.rates * queue.work / 0.3 - 1, 0.0, 1.0)
+    for limit, here in zip(limits, counts, strict=True):
+        if limit.metric == "tpot":
+            noise = 0.5 * busy * NormalDist().inv_cdf(limit.percentile / 100) * np.sqrt(n * queue.work_m2) / queue.mix.mean_output
+            allowed = allowed & (~here | (tpot + noise <= limit.limit_s))
+        if limit.metric == "e2e":
+            allowed = allowed & (~here | (tpot * limit.share * float(np.quantile(queue.mix.output_tokens, limit.percentile / 100)) <= limit.limit_s))
+    most = n[0][np.maximum(allowed.sum(axis=1) - 1, 0)][:, None]
+    return Interpolation(n[0], most)(queue.rates)
+
+
 def put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (step, loop):
         monkeypatch.setattr(module, "decode_step", decode_step)
         monkeypatch.setattr(module, "prompt_token", prompt_token)
     monkeypatch.setattr(Coefficients, "kernels", nothing)
+    monkeypatch.setattr(capacity, "_saturated", saturated)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("planner.") and hasattr(module, "pooled_qps"):
+            monkeypatch.setattr(module, "pooled_qps", pooled_qps)

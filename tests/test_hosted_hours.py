@@ -190,8 +190,13 @@ def drawn(seed: int) -> tuple[Formulation, np.ndarray, Rules]:
 
 
 def able(point: OperatingPoint, w: int, n: int) -> float:
-    """Capacity per replica of a pool, which grows up to eight."""
-    return point.saturated[w] - (point.saturated[w] - point.single[w]) / min(n, 8) ** 0.5
+    """Capacity per replica of a pool, which grows up to eight: the share left idle falls with their root, and with the sixth root of what is used."""
+    used, root = point.single[w] / point.saturated[w], min(n, 8) ** 0.5
+    low, high = used, 1.0
+    for _ in range(60):
+        a = (low + high) / 2
+        low, high = (a, high) if 1 - a > (1 - used) * (a / used) ** (1 / 6) / root else (low, a)
+    return point.saturated[w] * low
 
 
 def left(whole: Formulation, rates: np.ndarray, c: int, group: tuple[int, ...], t: int, n: int) -> float:
