@@ -31,7 +31,7 @@ from planner.validation.predictions import RowPrediction, predict_points
 
 DEFAULT = ("attention_dp", "expert_parallel")
 TIGHT = {"ttft_p95": "5s", "tpot_p95": "20ms"}
-R1, V3 = "deepseek-ai/DeepSeek-R1-0528", "DeepSeek-V3"
+R1, V3, LLAMA = "deepseek-ai/DeepSeek-R1-0528", "DeepSeek-V3", "Llama-3.1-70B"
 
 
 @cache
@@ -52,8 +52,8 @@ def surveyed(*more: str) -> Survey:
 
 
 @cache
-def planned(*more: str, engines: tuple[str, ...] = (), reasons: bool = False, confidence: float = 0.8) -> Plan:
-    asked: dict[str, Any] = {"models": (R1,), "slo": {"e2e_p95": "120s"}} if reasons else {}
+def planned(*more: str, engines: tuple[str, ...] = (), model: str = V3, reasons: bool = False, confidence: float = 0.8) -> Plan:
+    asked: dict[str, Any] = {"models": (R1,), "slo": {"e2e_p95": "120s"}} if reasons else {"models": (model,)}
     return solve(scenario(*more, policy={"engines": engines, "confidence": confidence}, **asked), catalog(), compare=False)
 
 
@@ -136,7 +136,7 @@ def test_a_plan_with_drafted_tokens() -> None:
 
 
 def test_a_plan_with_units() -> None:
-    plan = planned("disaggregated", engines=("sglang",))
+    plan = planned("disaggregated", engines=("sglang",), model=LLAMA)
     d = only(plan)
     assert (d.prefill_engines, d.decode_engines) in RATIOS and d.layout.startswith(f"{d.prefill_engines}P{d.decode_engines}D of ")
     assert d.gpus == d.replicas * d.tp * (d.prefill_engines + d.decode_engines)
@@ -166,7 +166,7 @@ def test_surer_plans_with_units_cost_no_less() -> None:
 
 
 def test_the_check_refuses_what_was_not_allowed_or_is_misstated() -> None:
-    units, drafts = planned("disaggregated", engines=("sglang",)), planned("speculative", engines=("trtllm",))
+    units, drafts = planned("disaggregated", engines=("sglang",), model=LLAMA), planned("speculative", engines=("trtllm",))
     for plan, changed in (
         (units, {"prefill_engines": 0}),
         (units, {"prefill_engines": only(units).prefill_engines + 1}),

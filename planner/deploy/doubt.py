@@ -21,7 +21,7 @@ from planner.performance.step import GRID
 from planner.result.plan import Plan
 from planner.scenario.change import assumed
 
-FACTORS = np.geomspace(0.5, 2.0, 13)  # between which capacity and step are interpolated
+FACTORS = np.geomspace(0.5, 2.0, 13)  # between which capacity is interpolated
 NOTHING, TINY = 10**9, 1e-12  # replicas of which none carries anything; a capacity that is none
 AROUND = 3  # replicas more and fewer than planned that thresholds are stated for
 PERCENTILES = {50.0: "p50", 90.0: "p90", 95.0: "p95", 99.0: "p99"}
@@ -63,21 +63,30 @@ def doubt(asked: Stream, planned: int, catalog: Catalog) -> Doubt | None:
     in_flight = round(d.in_flight_per_replica or 0.0)
     if in_flight < 1 or d.evidence is None or (d.decode_engines and len(asked.shares) > 1):
         return None
-    cases = [rebuild(plan, assumed(plan.scenario, "what_if", step_factor=plan.scenario.what_if.step_factor * f), catalog) for f in (1.0, *FACTORS)]
-    if cases[0].built[index] is None:
+    here = _slower(plan, 1.0, catalog)
+    if here.built[index] is None:
         return None
-    tpot = np.array([float(in_service(c, asked, in_flight).tpot_s[percentile][0]) * 1e3 for c in cases])
-    needed = [_capacities(c, index) for c in cases[1:]]
+
+    def tpot_ms(case: Case) -> float:
+        return float(in_service(case, asked, in_flight).tpot_s[percentile][0]) * 1e3
+
+    needed = [_capacities(_slower(plan, f, catalog), index) for f in FACTORS]
     able = np.array([[c[w] for c in needed] for w in range(len(asked.shares))])
-    flows = [cases[0].flow(w, index) for w, _, _ in asked.shares]
+    flows = [here.flow(w, index) for w, _, _ in asked.shares]
     found = []
     beside = plan.scenario.policy.spare_replicas + d.standing_by
     for n in range(max(1 + beside, planned - AROUND), planned + AROUND + 1):
-        factor = _largest(able, flows, n - beside, cases[0])
+        factor = _largest(able, flows, n - beside, here)
         if factor is not None:
-            found.append(Threshold(n, float(np.interp(factor, FACTORS, tpot[1:])), factor))
+            found.append(Threshold(n, tpot_ms(_slower(plan, factor, catalog)), factor))
     expected = d.evidence.step_time_band.get("0.5", d.evidence.step_time_factor) / d.evidence.step_time_factor
-    return Doubt(in_flight, percentile, float(tpot[0]), float(tpot[0]) * expected, d.evidence.confidence, planned, tuple(found))
+    planned_ms = tpot_ms(here)
+    return Doubt(in_flight, percentile, planned_ms, planned_ms * expected, d.evidence.confidence, planned, tuple(found))
+
+
+def _slower(plan: Plan, factor: float, catalog: Catalog) -> Case:
+    """The plan with all steps so many times as long as planned."""
+    return rebuild(plan, assumed(plan.scenario, "what_if", step_factor=plan.scenario.what_if.step_factor * factor), catalog)
 
 
 def in_service(case: Case, asked: Stream, in_flight: float) -> Service:

@@ -103,7 +103,7 @@ def _decision(plan: Plan) -> tuple[str, ...]:
     lines = [f"{span}{each}, {proven} (bound {money(plan.bound_usd_per_hour * hours)} for {hours} hours)."]
     if plan.hosted:
         apis = plan.cost.api_usd_per_hour
-        lines.append(f"APIs serve for {money(apis * DAY)}/day of it, the fleet for {money((usd - apis) * DAY)}/day.")
+        lines.append(f"APIs serve for {money(apis * DAY)}/day of it, the fleet for {money(max(usd - apis, 0.0) * DAY)}/day.")
     if all(w.is_waiting for w in plan.workloads):
         gpu_hours = sum(h.gpus_held for h in plan.periods)
         lines.append(f"Requests may wait: GPUs are held in {sum(h.gpus_held > 0 for h in plan.periods)} of {hours} hours, {gpu_hours:,} GPU-hours in all.")
