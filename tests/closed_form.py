@@ -46,7 +46,7 @@ def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: f
 
 
 def prompt_token(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
-    return prefill_step(shape, e, context, float(step.CHUNK)) / step.CHUNK
+    return np.broadcast_to(prefill_step(shape, e, context, float(step.CHUNK)) / step.CHUNK, (len(shape.peak), np.shape(tokens)[-1] if np.ndim(tokens) else 1))
 
 
 def nothing(coefficients: Coefficients, replicas: Replicas) -> dict[str, Floats]:

@@ -44,7 +44,11 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "mix": {"workload": [{"name": "chat", "qps": 200, "mean_quality": 0.75, "models": MIXED}], "policy": {"mix": True}, "supply": SMALL},
     "groups": {"workload": [{"qps": 200, "models": ["deepseek-ai/DeepSeek-V3.1"]}], "policy": {"engines": ["sglang"]}, "supply": {"gpus": ["B200-SXM"]}},
     "drafting": {"workload": [LONG], "supply": {"gpus": ["B200-SXM"]}, "policy": {"engines": ["trtllm"], "allow": [*ALLOW, "speculative"]}},
-    "unit": {"workload": [LONG | {"models": ["Llama-3.1-70B"]}], "supply": {"gpus": ["B200-SXM", "H200-SXM-141GB"]}, "policy": {"engines": ["sglang"], "allow": [*ALLOW, "disaggregated"]}},
+    "unit": {
+        "workload": [LONG | {"models": ["Llama-3.1-70B"]}],
+        "supply": {"gpus": ["B200-SXM", "H200-SXM-141GB"]},
+        "policy": {"engines": ["sglang"], "allow": [*ALLOW, "disaggregated"]},
+    },
     "unit of vllm": {"workload": [LONG], "supply": {"gpus": ["B200-SXM"]}, "policy": {"engines": ["vllm"], "allow": [*ALLOW, "disaggregated"]}},
     "hours": {"workload": [{"qps": 60, "models": MIXED[:1], "profile": "m-small"}], "supply": SMALL, "policy": {"engines": ["vllm"]}},
 }

@@ -20,6 +20,7 @@ from planner.performance.replicas import Floats, Ints, Replicas
 MAX_SEQUENCES = 1024
 PREFILL_FLOOR = 0.7  # prompts run at up to this share of a peak in the fit, so a smaller factor would break the peak
 CHUNK = 8192  # tokens per step that engines allow by default on data-centre GPUs (max_num_batched_tokens)
+PASSES = 5  # sizes of passes that stand for those of all prompts
 PASS = 2048.0  # prompt tokens that share a step however short a prompt is: others' stand beside it (found on closed loops, out of fold)
 GRID: Floats = np.unique(np.round(np.concatenate((np.arange(1, 17), 16 * 2 ** (np.arange(1, 61) / 10))))).astype(float)
 
@@ -89,7 +90,7 @@ def step_curves(
 ) -> StepCurves:
     """Curves of all replica types for one mix, at the sequences of ``grid``, for steps of up to ``batched_tokens`` tokens.
 
-    A prompt token costs its share of ``prompt_pass``, as if that read the weights anew: short prompts and small steps are dearer,
+    A prompt token costs its share of its prompt's ``prompt_pass``, as if that read the weights anew: short prompts and small steps are dearer,
     most of all for MoE. Without chunked prefill a prompt of mean length is such a chunk and pays the fixed overheads of its own step.
 
     Pipeline parallel: a token passes every stage, so the step is the sum over all layers, of a micro-batch of 1/pp of the
@@ -100,9 +101,8 @@ def step_curves(
     vendor, kv = coefficients.vendor_factor(replicas), kv_read(replicas, shape, mix)
     floor = _floor(shape, kv, grid[None, :])
     step = np.maximum(np.maximum.accumulate(decode_step(shape, e, kv, grid[None, :]) * vendor, axis=1), floor)
-    computed = mix.mean_input * mix.computed
-    tokens = prompt_pass(computed, batched_tokens) if chunked else computed
-    prefill = mix.computed * prompt_token(shape, e, attention_context(replicas, mix), tokens) * vendor
+    passes, share = prompt_passes(mix.input_tokens * mix.computed, batched_tokens) if chunked else (np.array([mix.mean_input * mix.computed]), np.ones(1))
+    prefill = mix.computed * (prompt_token(shape, e, attention_context(replicas, mix), passes[None, :]) @ share)[:, None] * vendor
     whole = None if chunked else ((layer_overhead(shape, e) + e["step_s"] * shape.pp[:, None]) * vendor)[:, 0]
     overhead = np.broadcast_to(e["request_s"][:, 0], len(replicas)).copy()
     return StepCurves(grid, step, prefill[:, 0], overhead, floor, batched_tokens, whole)
@@ -144,13 +144,28 @@ def prompt_pass(tokens: float | Floats, most: float = CHUNK) -> Floats:
     return np.clip(tokens, min(PASS, most), most)
 
 
+def prompt_passes(tokens: Floats, most: float) -> tuple[Floats, Floats]:
+    """Sizes [K] of the passes that prompts of these lengths are charged shares of, and the share of all tokens [K] in each. Every prompt counts as
+    its own, so that traffic costs no less with more prompts in it; many sizes are shared out among PASSES of them, straight in logarithms."""
+    whole = prompt_pass(tokens, most)
+    sizes, place = np.unique(whole, return_inverse=True)
+    if len(sizes) <= PASSES:
+        return sizes, np.bincount(place, weights=tokens) / tokens.sum()
+    sizes = np.geomspace(sizes[0], sizes[-1], PASSES)
+    at = np.interp(np.log(whole), np.log(sizes), np.arange(PASSES))
+    low = np.minimum(at.astype(np.int64), PASSES - 2)
+    share = np.bincount(low, (low + 1 - at) * tokens, PASSES) + np.bincount(low + 1, (at - low) * tokens, PASSES)
+    return sizes, share / tokens.sum()
+
+
 def prompt_token(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
-    """Seconds [P, 1] of one prompt token in a pass of ``tokens``."""
+    """Seconds [P, 1], or [P, K], of one prompt token in passes of ``tokens``, a number or [P, 1], or [1, K]."""
     return prefill_step(shape, e, context, tokens) / tokens
 
 
 def prefill_step(shape: Shapes, e: dict[str, Floats], context: Floats, tokens: float | Floats) -> Floats:
-    """Seconds [P, 1] that ``tokens`` prompt tokens add to a step, each attending to ``context`` [P] tokens of its prompt."""
+    """Seconds [P, 1], or [P, K], that ``tokens`` prompt tokens, a number or [P, 1] or [1, K], add to a step, each attending to ``context`` [P] tokens
+    of its prompt."""
     work = (shape.attention_flops * context / shape.peak_16)[:, None] * tokens / e["attending"]
     attention = over_work(e["prompt_ratio"], work)
     sparse = np.flatnonzero(shape.index_bytes)
