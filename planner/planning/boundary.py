@@ -2,11 +2,12 @@
 
 First a few boundaries by their share of requests, of the whole catalogue; then, of the models that were cheapest there, halves of the
 intervals that may hold a cheaper one: between two boundaries short prompts cost no less than at the lower, long ones no less than at the upper.
+That holds but for limits on percentiles, which fewer and longer prompts may meet less easily: so the neighbours of the best are looked at, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 
@@ -25,6 +26,7 @@ from planner.search.survey_cache import SurveyCache
 
 Costs = tuple[float, float]  # $/h of short and of long prompts
 FIRST = (0.2, 0.5, 0.8, 0.95)  # shares of requests below the boundaries looked at first
+NEAR = 8  # boundaries to either side of the best: a doubling of length
 
 
 def searched(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple[Scenario, tuple[str, ...]]:
@@ -60,12 +62,33 @@ def _cheapest(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tup
         models.update(serving if is_first else ())
         return costs
 
-    known, is_whole = halved(len(edges), first, cost, scenario.solver.gap)
+    known, is_whole = beside_the_best(len(edges), *halved(len(edges), first, cost, scenario.solver.gap), cost)
     best = min(known, key=lambda i: sum(known[i]), default=-1)
     named = f" with {' or '.join(sorted(models))}" if models else ""
-    rest = f"no other is cheaper{named}" if is_whole else "then the time limit stopped the search"
+    others = "no other is cheaper" if falls(known) else "none within a doubling of it is cheaper"
+    rest = f"{others}{named}" if is_whole else "then the time limit stopped the search"
     words = f"of {len(edges)} boundaries for {name} {len(known)} were looked at, {rest} (--boundary states one)"
     return edges[best] if best >= 0 and sum(known[best]) < inf else None, words
+
+
+def beside_the_best(edges: int, known: dict[int, Costs], is_whole: bool, cost: Callable[[int], Costs]) -> tuple[dict[int, Costs], bool]:
+    """The same with all edges within NEAR of the cheapest, where halving was done in time."""
+    try:
+        while is_whole:
+            best = min(known, key=lambda i: sum(known[i]))
+            near = [i for i in range(max(best - NEAR, 0), min(best + NEAR + 1, edges)) if i not in known]
+            if not near:
+                return known, True
+            known = known | {near[0]: cost(near[0])}
+    except TimeUp:
+        pass
+    return known, False
+
+
+def falls(known: Mapping[int, Costs]) -> bool:
+    """Whether long prompts cost no more the higher the edge, wherever it was looked at."""
+    long = [known[i][1] for i in sorted(known)]
+    return all(b <= a * (1 + 1e-9) for a, b in pairwise(long))
 
 
 def costs_apart(scenario: Scenario, cache: SurveyCache, deadline: Deadline) -> tuple[Costs, frozenset[str]]:
