@@ -226,7 +226,7 @@ def test_a_saved_plan_is_todays_fleet(run: Run, tmp_path: Path) -> None:
     a, b = (Plan.model_validate(json.loads(Path(name).read_text())) for name in (saved, again))
     assert b.changes is not None and (b.changes.added, b.changes.returned) == (0, 0) and a.cost == b.cost
     assert run("check", again)[0] == 0
-    assert run("--qps", "240", "--min-quality", "0.8", "--no-alternatives", "--current", saved, "-o", grown)[0] == 0
+    assert run("--qps", "220", "--min-quality", "0.8", "--no-alternatives", "--current", saved, "-o", grown)[0] == 0
     c = Plan.model_validate(json.loads(Path(grown).read_text()))
     assert c.changes is not None and (c.changes.added, c.changes.returned) == (1, 0)
 

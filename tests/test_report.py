@@ -370,7 +370,7 @@ def test_what_changes_from_todays_fleet_and_what_is_drawn_have_parts_of_their_ow
     assert found.ids[2:6] == ["plan", "today", "service", "unit-costs"] and found.ids[6] == "power"
     for text in (found.text, md.read_text()):
         assert "From today's fleet" in text and "drop 12" in text and "to 2027-06-30" in text
-        assert "Power and carbon" in text and "for carbon at $100/t" in text and "9 kW of TDP x PUE" in text
+        assert "Power and carbon" in text and "for carbon at $100/t" in text and "8 kW of TDP x PUE" in text
     names = openpyxl.load_workbook(book).sheetnames
     assert {"Today", "Power"} <= set(names)
 
