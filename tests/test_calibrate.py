@@ -102,6 +102,9 @@ def test_a_plan_that_leaves_the_measured_engine_for_one_that_is_cheaper_by_predi
     learnt = learn(rows_at(tmp_path, [*five(), *five(tp=4), *five(tp=1)], 3.0), load_catalog(), "mine.csv", TODAY)
     plan = solve(Scenario.model_validate(asked), replace(load_catalog(), calibrated=learnt.calibration), compare=False)
     assert [d.engine for d in plan.deployments] == ["sglang"]
+    told = asked | {"policy": {"engines": ["sglang"]}}
+    one = solve(Scenario.model_validate(told), replace(load_catalog(), calibrated=learnt.calibration), compare=False)
+    assert not any("you measured" in w for w in one.warnings)  # who asks for that engine alone knows it
     said = "you measured Qwen3-32B on H100-SXM-80GB on vllm; sglang is cheaper by prediction alone (--engine vllm keeps to what you measured)"
     assert said in plan.warnings
 

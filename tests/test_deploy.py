@@ -38,11 +38,12 @@ KUBERNETES = "1.35"
 V3, LONG = "DeepSeek-V3", {"qps": 10, "models": ["DeepSeek-V3"], "input_tokens": 8000, "slo": {"ttft_p95": "5s", "tpot_p95": "20ms"}}
 MIXED = ["Qwen/Qwen3-30B-A3B-Instruct-2507-FP8", "Qwen/Qwen3-4B-Instruct-2507-FP8"]
 ALLOW = ["attention_dp", "expert_parallel"]
+GROUPS = {"qps": 40, "models": ["deepseek-ai/DeepSeek-V3.1"], "output_tokens": 3000, "slo": {"ttft_p95": "10s", "tpot_p95": "100ms"}}
 SMALL = {"gpus": ["H100-SXM-80GB"], "providers": ["verda"]}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "headline": {"workload": [{"qps": 200, "models": ["Qwen3-Next-80B-A3B"]}], "supply": {"gpus": ["B200-SXM"]}},
     "mix": {"workload": [{"name": "chat", "qps": 200, "mean_quality": 0.75, "models": MIXED}], "policy": {"mix": True}, "supply": SMALL},
-    "groups": {"workload": [{"qps": 200, "models": ["deepseek-ai/DeepSeek-V3.1"]}], "policy": {"engines": ["sglang"]}, "supply": {"gpus": ["B200-SXM"]}},
+    "groups": {"workload": [GROUPS], "policy": {"engines": ["sglang"]}, "supply": {"gpus": ["B200-SXM"]}},
     "drafting": {"workload": [LONG], "supply": {"gpus": ["B200-SXM"]}, "policy": {"engines": ["trtllm"], "allow": [*ALLOW, "speculative"]}},
     "unit": {
         "workload": [LONG | {"models": ["Llama-3.1-70B"]}],
@@ -61,6 +62,7 @@ def planned(question: str) -> Plan:
     scenario = Scenario.model_validate(QUESTIONS[question])
     plan = autoscale(scenario) if question == "hours" else solve(scenario, load_catalog(), compare=False)
     assert {d.engine for d in plan.deployments} == {ENGINES[question]} and (len(plan.deployments) == 2) == (question == "mix")
+    assert question != "groups" or plan.deployments[0].dp == 8, "a question about attention groups needs a plan with them"
     return plan
 
 

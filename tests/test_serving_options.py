@@ -161,7 +161,7 @@ def test_more_ways_never_cost_more() -> None:
 
 
 def test_surer_plans_with_units_cost_no_less() -> None:
-    costs = [planned("disaggregated", engines=("sglang",), confidence=c).cost.usd_per_hour for c in (0.5, 0.8, 0.9)]
+    costs = [planned("disaggregated", engines=("sglang",), model=LLAMA, confidence=c).cost.usd_per_hour for c in (0.5, 0.8, 0.9)]
     assert costs == sorted(costs)
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 from planner.performance.residual import month_of
 
 MANY = 16  # requests in flight from which the second number of POLLED counts
-FOUR = 4.0
 POLLED = {  # engine, model, GPU, precision -> steps with fewer requests, and with many
     ("sglang", "DeepSeek-V3", "B200-SXM", "fp8"): (10.0, 30.0),
     ("sglang", "DeepSeek-V3", "B200-SXM", "nvfp4"): (10.0, 30.0),
     ("sglang", "DeepSeek-V3", "B300-SXM", "fp8"): (10.0, 30.0),
     ("sglang", "DeepSeek-V3", "B300-SXM", "nvfp4"): (10.0, 30.0),
-    ("sglang", "DeepSeek-V3", "MI300X", "fp8"): (FOUR, FOUR),
-    ("sglang", "DeepSeek-V3", "MI325X", "fp8"): (FOUR, FOUR),
-    ("sglang", "DeepSeek-V3", "MI355X", "fp8"): (FOUR, FOUR),
-    ("sglang", "DeepSeek-V3", "MI355X", "mxfp4"): (FOUR, FOUR),
+    ("sglang", "DeepSeek-V3", "MI300X", "fp8"): (4.0, 4.0),
+    ("sglang", "DeepSeek-V3", "MI325X", "fp8"): (4.0, 4.0),
+    ("sglang", "DeepSeek-V3", "MI355X", "fp8"): (4.0, 4.0),
+    ("sglang", "DeepSeek-V3", "MI355X", "mxfp4"): (4.0, 4.0),
     ("sglang", "GLM-5", "B200-SXM", "nvfp4"): (10.0, 10.0),
     ("sglang", "Qwen3.5-397B-A17B", "B200-SXM", "bf16"): (10.0, 30.0),
     ("sglang", "Qwen3.5-397B-A17B", "B200-SXM", "fp8"): (10.0, 30.0),
@@ -29,6 +28,7 @@ POLLED = {  # engine, model, GPU, precision -> steps with fewer requests, and wi
 }
 BALANCED = 60.0  # TensorRT-LLM with DeepSeek: attention groups wait for each other's prompts at most so long
 DELAYED, DELAYED_FROM, DELAYED_LOAD = 40.0, month_of("2026-02"), 64  # and on B200 in FP8 for more prompts, of 1,024 tokens in and out
+SMALL_TP = 4  # with which DeepSeek in FP8 keeps the first number at any load
 LATER_MI355X = month_of("2026-05")  # 8 steps instead of 4 in FP8
 
 
@@ -43,4 +43,5 @@ def poll_steps(stack: tuple[str, str, str, str], tp: int, dp: int, lengths: tupl
         return 1.0
     if gpu == "MI355X" and precision == "fp8" and month >= LATER_MI355X:
         return 2 * few
-    return few if concurrency < MANY or (model == "DeepSeek-V3" and precision == "fp8" and tp == FOUR) else many
+    is_small = engine == "sglang" and model == "DeepSeek-V3" and precision == "fp8" and tp == SMALL_TP
+    return few if concurrency < MANY or is_small else many

@@ -177,12 +177,14 @@ def _evidence_warnings(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
 
 
 def _not_yours(survey: Survey, d: Deployment) -> list[str]:
-    """That the user measured this model on this GPU on other engines only: what is cheaper by prediction may only be what nobody measured yet."""
-    engines = {r.engine for r in survey.catalog.calibrated if (r.architecture, r.gpu) == (d.model, d.gpu)}
-    if not engines or d.engine in engines:
+    """That the user measured this model on this GPU on other engines only, which the plan may take: what is cheaper by prediction may only be what
+    nobody measured yet."""
+    measured, allowed = {r.engine for r in survey.catalog.calibrated if (r.architecture, r.gpu) == (d.model, d.gpu)}, survey.scenario.policy.engines
+    engines = {e for e in measured if not allowed or e in allowed}
+    if not engines or d.engine in measured:
         return []
-    measured = " and ".join(sorted(engines))
-    return [f"you measured {d.model} on {d.gpu} on {measured}; {d.engine} is cheaper by prediction alone (--engine {min(engines)} keeps to what you measured)"]
+    known = " and ".join(sorted(engines))
+    return [f"you measured {d.model} on {d.gpu} on {known}; {d.engine} is cheaper by prediction alone (--engine {min(engines)} keeps to what you measured)"]
 
 
 def _beyond(survey: Survey, c: Chosen, d: Deployment) -> list[str]:
