@@ -27,8 +27,9 @@ from planner.catalog.cards import read_card
 from planner.catalog.files import read_csv
 from planner.catalog.records import Card, Gpu
 from planner.performance.coefficients import EFFICIENCIES, FACTORS, TIERS, UNSEEN, Coefficients, Fitted
+from planner.performance.loop import prompt_seconds
 from planner.performance.replicas import ENGINES, PRECISIONS, Floats, Ints
-from planner.performance.step import decode_step, prompt_pass, prompt_token
+from planner.performance.step import decode_step
 from planner.raw import Raw
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # at which quantiles are kept
@@ -117,7 +118,7 @@ def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
     """(TTFT, TPOT) of closed-loop rows at their measured number of decoding sequences."""
     e = columns(x, rows)
     step = (decode_step(rows.shape, e, rows.kv, rows.decoding[:, None]) * e["vendor"])[:, 0]
-    prompt = prompt_seconds(rows, e)
+    prompt = prompt_seconds(rows, e)[:, 0]
     others = np.maximum(rows.decoding - 1, 0.0)
     tpot = step + others / rows.output_tokens * prompt  # each finished request is replaced by one prompt
     waited = e["start_steps"][:, 0] + e["polled"][:, 0] * (rows.poll_steps - 1)
@@ -125,17 +126,10 @@ def predict(x: Floats, rows: FitRows) -> tuple[Floats, Floats]:
     return ttft, tpot
 
 
-def prompt_seconds(rows: FitRows | Maxima, e: dict[str, Floats]) -> Floats:
-    """Seconds [N] of one prompt of each row, its share of the pass that it is in."""
-    tokens = rows.input_tokens[:, None]
-    found: Floats = (prompt_token(rows.shape, e, rows.context, prompt_pass(tokens)) * e["vendor"] * tokens)[:, 0]
-    return found
-
-
 def maximum(x: Floats, maxima: Maxima) -> Floats:
     """Tokens/s per GPU [O] at the best share of the sequences that fit, as an engine of the curves has them."""
     e = columns(x, maxima)
-    prompt = prompt_seconds(maxima, e)
+    prompt = prompt_seconds(maxima, e)[:, 0]
     found = np.zeros(len(maxima))
     for share in SHARES_OF_SEQUENCES:
         held = np.maximum(maxima.sequences * share, 1.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ class LoopTerms:
     burst: Annotated[Mapping[str, Amount], holding(*ENGINES)]  # engine -> prompts waited for, per prompt ahead
     polled: Annotated[float, Field(ge=0, le=10)]  # share of the steps between two looks for new requests that one waits
     nvidia_request: Factor  # factor on the overhead per request
+
+
+class Prompts(Protocol):
+    """What the seconds of prompts follow from, [P] each: of loops, and of the rows that fits read."""
+
+    @property
+    def shape(self) -> Shapes: ...
+    @property
+    def context(self) -> Floats: ...
+    @property
+    def input_tokens(self) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ def steps_waited(work: Loop, e: Mapping[str, Floats]) -> Floats:
     return found
 
 
-def prompt_seconds(work: Loop, e: dict[str, Floats]) -> Floats:
+def prompt_seconds(work: Prompts, e: dict[str, Floats]) -> Floats:
     """Seconds [P, 1] of one prompt, its share of the pass that it is in."""
     tokens = work.input_tokens[:, None]
     return prompt_token(work.shape, e, work.context, prompt_pass(tokens)) * e["vendor"] * tokens
